@@ -1,0 +1,83 @@
+//! Errors, named by what the caller is to do next.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Why a command did not end well. Each variant but [`Error::Restart`] has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line contradicts itself or names something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// Found before anything was written; nothing was.
+    #[error("{0}")]
+    Refused(String),
+    /// Failed on the way. What was committed is right; safe to run again.
+    #[error("{0}")]
+    Failed(String),
+    /// `verify` found a difference.
+    #[error("{0}")]
+    Different(String),
+    /// Another run with the same transactional id took over.
+    #[error("{0}")]
+    Fenced(String),
+    /// Ctrl-C or SIGTERM; the open transaction, if any, was aborted.
+    #[error("interrupted; what was committed is right, and the same command goes on from there")]
+    Interrupted,
+    /// The outcome of a transaction is unknown, or its producer is no longer to be trusted: drop every
+    /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
+    #[error("{0}")]
+    Restart(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The process's exit code, as documented in the README.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Failed(_) | Error::Restart(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Refused(_) => 3,
+            Error::Different(_) => 4,
+            Error::Fenced(_) => 5,
+            Error::Interrupted => 130,
+        }
+    }
+
+    /// For errors of the machine we run on: files, pipes, threads.
+    pub fn io(what: impl std::fmt::Display, err: impl std::fmt::Display) -> Error {
+        Error::Failed(format!("{what}: {err}"))
+    }
+
+    /// For a call to Kafka outside of a transaction: a missing permission is refused by name, anything
+    /// else fails. `what` is a noun phrase: "the end offsets of topic a".
+    pub fn kafka(what: impl std::fmt::Display, err: KafkaError) -> Error {
+        match err.rdkafka_error_code() {
+            Some(code) => Error::code(what, code),
+            None => Error::Failed(format!("{what}: {err}")),
+        }
+    }
+
+    /// [`Error::kafka`], for a bare error code.
+    pub fn code(what: impl std::fmt::Display, code: RDKafkaErrorCode) -> Error {
+        match denied(code) {
+            Some(acl) => Error::Refused(format!("{what}: no permission; grant this principal {acl}")),
+            None => Error::Failed(format!("{what}: {code}")),
+        }
+    }
+}
+
+/// The access control entry that is missing where `code` says that one is.
+pub fn denied(code: RDKafkaErrorCode) -> Option<&'static str> {
+    use RDKafkaErrorCode::*;
+    Some(match code {
+        TopicAuthorizationFailed => "Read and Describe on the source, and Read, Write and Describe on the target topic",
+        GroupAuthorizationFailed => "Read on the group (its name begins with `replicator/`)",
+        TransactionalIdAuthorizationFailed => {
+            "Write and Describe on the transactional id (its name begins with `replicator/`)"
+        }
+        ClusterAuthorizationFailed => "IdempotentWrite on the cluster, or Write on the transactional id",
+        SaslAuthenticationFailed => "valid credentials (sasl.username, sasl.password, sasl.mechanism)",
+        _ => return None,
+    })
+}

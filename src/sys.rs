@@ -1,0 +1,336 @@
+//! The only unsafe code: messages straight from and to librdkafka, without a copy between.
+//!
+//! `rdkafka`'s own poll drops the offset of an end-of-partition event, which is our proof that a
+//! partition was read to its end, and panics on a header key that is not UTF-8. So consumption and
+//! production go through the C calls, on clients that `rdkafka` made and owns. What makes it sound:
+//! - a [`Message`] never leaves its [`Batch`], which keeps the consumer alive until all are destroyed;
+//! - key, value and headers are borrowed from the message, and librdkafka copies them on `produce`;
+//! - each pointer that a C call hands over is destroyed once, in the `Drop` of the type that holds it.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka_sys as ffi;
+
+use ffi::rd_kafka_vtype_t as vtype;
+
+/// One slot of a [`Batch`]: a record, or news about a partition.
+pub enum Event<'a> {
+    Record(&'a Message),
+    /// Everything below `position` was delivered; nothing more is readable now.
+    EndOfPartition { partition: i32, position: i64 },
+    Error(RDKafkaErrorCode, String),
+}
+
+/// A record as librdkafka holds it.
+pub struct Message(NonNull<ffi::rd_kafka_message_t>);
+
+// SAFETY: a message is plain memory with atomic reference counts; librdkafka lets any thread use and
+// destroy it, one at a time. It is not `Sync`: reading headers parses them in place.
+unsafe impl Send for Message {}
+
+impl Message {
+    fn raw(&self) -> &ffi::rd_kafka_message_t {
+        // SAFETY: non-null and owned by us until drop.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.raw().partition
+    }
+
+    pub fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// The position after this record: the only `+ 1` on an offset.
+    pub fn next_position(&self) -> i64 {
+        self.raw().offset + 1
+    }
+
+    /// `None` is a null key; an empty key is `Some(&[])`.
+    pub fn key(&self) -> Option<&[u8]> {
+        // SAFETY: librdkafka points into the message for as long as it lives.
+        unsafe { bytes(self.raw().key, self.raw().key_len) }
+    }
+
+    /// `None` is a null value (a tombstone).
+    pub fn value(&self) -> Option<&[u8]> {
+        // SAFETY: as for the key.
+        unsafe { bytes(self.raw().payload, self.raw().len) }
+    }
+
+    /// Milliseconds since the epoch, or -1 where the record has none; and whether the broker stamped it.
+    pub fn timestamp(&self) -> (i64, bool) {
+        let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: a valid message and a valid place for the answer.
+        let millis = unsafe { ffi::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
+        (millis, kind == ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
+    }
+
+    /// Calls `each` with every header, in order, repeated ones too: key bytes, and value or null. A key
+    /// with a NUL byte is seen up to it (librdkafka tells no length); it is copied whole all the same.
+    pub fn for_each_header(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+        let Some(headers) = self.headers() else { return };
+        for index in 0.. {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: valid headers; the answers point into them.
+            unsafe {
+                let code = ffi::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size);
+                if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return;
+                }
+                each(CStr::from_ptr(name).to_bytes(), bytes(value, size));
+            }
+        }
+    }
+
+    fn headers(&self) -> Option<*mut ffi::rd_kafka_headers_t> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the headers stay the message's.
+        let code = unsafe { ffi::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) };
+        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers)
+    }
+
+    fn event(&self) -> Event<'_> {
+        let raw = self.raw();
+        match raw.err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(self),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                Event::EndOfPartition { partition: raw.partition, position: raw.offset }
+            }
+            code => {
+                // SAFETY: a static or message-owned C string, or null.
+                let text = unsafe { ffi::rd_kafka_message_errstr(self.0.as_ptr()) };
+                Event::Error(code.into(), unsafe { string(text) })
+            }
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: owned by us; its consumer is still alive (see `Batch`).
+        unsafe { ffi::rd_kafka_message_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Messages of one poll, in the order of their partitions.
+pub struct Batch {
+    messages: Vec<Message>, // declared, and so dropped, before the consumer they came from
+    _consumer: Arc<dyn Send + Sync>,
+}
+
+impl Batch {
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        self.messages.iter().map(Message::event)
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(|m| m.raw().key_len + m.raw().len).sum()
+    }
+
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+/// The queue of a consumer that has a `group.id`.
+pub struct ConsumerQueue<C: ConsumerContext + 'static> {
+    queue: NonNull<ffi::rd_kafka_queue_t>,
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+// SAFETY: librdkafka's queues are locked inside.
+unsafe impl<C: ConsumerContext + 'static> Send for ConsumerQueue<C> {}
+
+impl<C: ConsumerContext + 'static> ConsumerQueue<C> {
+    /// `None` where the consumer has no `group.id`.
+    pub fn new(consumer: Arc<BaseConsumer<C>>) -> Option<Self> {
+        // SAFETY: a live client; the queue is ours to destroy.
+        let queue = unsafe { ffi::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+        NonNull::new(queue).map(|queue| ConsumerQueue { queue, consumer })
+    }
+
+    /// Waits up to `timeout` for a first message, then takes what else is there, up to `max` in all.
+    pub fn poll(&self, timeout: Duration, max: usize) -> Batch {
+        let mut pointers: Vec<*mut ffi::rd_kafka_message_t> = vec![ptr::null_mut(); max.max(1)];
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: room for as many pointers as we say; each that is written is ours.
+        let taken = unsafe {
+            pointers[0] = ffi::rd_kafka_consume_queue(self.queue.as_ptr(), millis);
+            if pointers[0].is_null() {
+                0
+            } else {
+                let more = ffi::rd_kafka_consume_batch_queue(
+                    self.queue.as_ptr(),
+                    0,
+                    pointers[1..].as_mut_ptr(),
+                    pointers.len() - 1,
+                );
+                1 + usize::try_from(more).unwrap_or(0)
+            }
+        };
+        let messages = pointers[..taken].iter().filter_map(|p| NonNull::new(*p).map(Message)).collect();
+        Batch { messages, _consumer: self.consumer.clone() }
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for ConsumerQueue<C> {
+    fn drop(&mut self) {
+        // SAFETY: ours, and its client is still alive.
+        unsafe { ffi::rd_kafka_queue_destroy(self.queue.as_ptr()) }
+    }
+}
+
+/// What [`produce`] writes beside key and value.
+pub enum Headers<'a> {
+    None,
+    /// All headers of that message, whole.
+    Of(&'a Message),
+}
+
+/// Queues one record, copied. `timestamp` is in milliseconds since the epoch; 0 would mean now.
+///
+/// # Errors
+/// librdkafka's code, `QueueFull` among them; then nothing was queued.
+pub fn produce<C: ProducerContext>(
+    producer: &BaseProducer<C>,
+    topic: &CString,
+    partition: i32,
+    (key, value, timestamp): (Option<&[u8]>, Option<&[u8]>, i64),
+    headers: Headers<'_>,
+) -> Result<(), RDKafkaErrorCode> {
+    let (key, key_len) = raw_bytes(key);
+    let (value, value_len) = raw_bytes(value);
+    // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
+    // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
+    unsafe {
+        let headers = match headers {
+            Headers::Of(message) => message.headers().map_or(ptr::null_mut(), |h| ffi::rd_kafka_headers_copy(h)),
+            Headers::None => ptr::null_mut(),
+        };
+        let code = ffi::rd_kafka_producev(
+            producer.client().native_ptr(),
+            vtype::RD_KAFKA_VTYPE_TOPIC,
+            topic.as_ptr(),
+            vtype::RD_KAFKA_VTYPE_PARTITION,
+            partition,
+            vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+            ffi::RD_KAFKA_MSG_F_COPY,
+            vtype::RD_KAFKA_VTYPE_VALUE,
+            value,
+            value_len,
+            vtype::RD_KAFKA_VTYPE_KEY,
+            key,
+            key_len,
+            vtype::RD_KAFKA_VTYPE_TIMESTAMP,
+            timestamp,
+            vtype::RD_KAFKA_VTYPE_HEADERS,
+            headers,
+            vtype::RD_KAFKA_VTYPE_END,
+        );
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Ok(());
+        }
+        if !headers.is_null() {
+            ffi::rd_kafka_headers_destroy(headers);
+        }
+        Err(code.into())
+    }
+}
+
+/// The cluster's id of a topic (KIP-516): another one after the topic is deleted and made again.
+///
+/// # Errors
+/// librdkafka's code, `UnknownTopicOrPartition` and `OperationTimedOut` among them.
+pub fn topic_id<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<String, RDKafkaErrorCode> {
+    let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    let rk = client.client().native_ptr();
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: every object is made and destroyed here, in this order; answers are copied out of the
+    // event before it goes.
+    unsafe {
+        let mut names: [*const c_char; 1] = [name.as_ptr()];
+        let topics = ffi::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let options = ffi::rd_kafka_AdminOptions_new(rk, ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let queue = ffi::rd_kafka_queue_new(rk);
+        let mut text = [0 as c_char; 256];
+        ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, text.as_mut_ptr(), text.len());
+        ffi::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        let event = ffi::rd_kafka_queue_poll(queue, millis);
+        let answer = described_id(event);
+        if !event.is_null() {
+            ffi::rd_kafka_event_destroy(event);
+        }
+        ffi::rd_kafka_queue_destroy(queue);
+        ffi::rd_kafka_AdminOptions_destroy(options);
+        ffi::rd_kafka_TopicCollection_destroy(topics);
+        answer
+    }
+}
+
+unsafe fn described_id(event: *mut ffi::rd_kafka_event_t) -> Result<String, RDKafkaErrorCode> {
+    // SAFETY: a valid event or null; what it points at lives as long as it does.
+    unsafe {
+        if event.is_null() {
+            return Err(RDKafkaErrorCode::OperationTimedOut);
+        }
+        check(ffi::rd_kafka_event_error(event))?;
+        let result = ffi::rd_kafka_event_DescribeTopics_result(event);
+        let mut count = 0;
+        let descriptions = ffi::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if descriptions.is_null() || count == 0 {
+            return Err(RDKafkaErrorCode::UnknownTopic);
+        }
+        let description = *descriptions;
+        check(ffi::rd_kafka_error_code(ffi::rd_kafka_TopicDescription_error(description)))?;
+        let id = ffi::rd_kafka_TopicDescription_topic_id(description);
+        Ok(string(ffi::rd_kafka_Uuid_base64str(id)))
+    }
+}
+
+fn check(code: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+    match code {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(code.into()),
+    }
+}
+
+/// # Safety
+/// `pointer` is null or points at `len` bytes that outlive `'a`.
+unsafe fn bytes<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast(), len) })
+}
+
+/// # Safety
+/// `text` is null or a C string.
+unsafe fn string(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+fn raw_bytes(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
+    // An empty slice's pointer is dangling but not null, which is what tells empty from null.
+    bytes.map_or((ptr::null_mut(), 0), |b| (b.as_ptr().cast_mut().cast(), b.len()))
+}
+
