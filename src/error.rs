@@ -71,7 +71,9 @@ impl Error {
 pub fn denied(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode::*;
     Some(match code {
-        TopicAuthorizationFailed => "Read and Describe on the source, and Read, Write and Describe on the target topic",
+        TopicAuthorizationFailed => {
+            "Read and Describe on the source, and Read, Write and Describe on the target topic"
+        }
         GroupAuthorizationFailed => "Read on the group (its name begins with `replicator/`)",
         TransactionalIdAuthorizationFailed => {
             "Write and Describe on the transactional id (its name begins with `replicator/`)"

@@ -1,1 +1,22 @@
-
+//! Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod dedup;
+pub mod error;
+pub mod event_time;
+pub mod fill;
+pub mod identity;
+pub mod interrupt;
+pub mod job;
+pub mod json;
+pub mod offsets;
+pub mod partition;
+pub mod preflight;
+pub mod progress;
+pub mod receipt;
+pub mod resolve;
+pub mod source;
+pub mod sys;
+pub mod txn;
+pub mod window;

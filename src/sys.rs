@@ -24,7 +24,10 @@ use ffi::rd_kafka_vtype_t as vtype;
 pub enum Event<'a> {
     Record(&'a Message),
     /// Everything below `position` was delivered; nothing more is readable now.
-    EndOfPartition { partition: i32, position: i64 },
+    EndOfPartition {
+        partition: i32,
+        position: i64,
+    },
     Error(RDKafkaErrorCode, String),
 }
 
@@ -194,39 +197,39 @@ impl<C: ConsumerContext + 'static> Drop for ConsumerQueue<C> {
     }
 }
 
-/// What [`produce`] writes beside key and value.
-pub enum Headers<'a> {
-    None,
-    /// All headers of that message, whole.
-    Of(&'a Message),
+/// A record to produce. An explicit partition; `timestamp` in milliseconds since the epoch (0 means now).
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub partition: i32,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub timestamp: i64,
+    /// All headers of that message are copied, whole.
+    pub headers_of: Option<&'a Message>,
 }
 
-/// Queues one record, copied. `timestamp` is in milliseconds since the epoch; 0 would mean now.
+/// Queues one record, copied.
 ///
 /// # Errors
 /// librdkafka's code, `QueueFull` among them; then nothing was queued.
 pub fn produce<C: ProducerContext>(
     producer: &BaseProducer<C>,
     topic: &CString,
-    partition: i32,
-    (key, value, timestamp): (Option<&[u8]>, Option<&[u8]>, i64),
-    headers: Headers<'_>,
+    record: Outgoing<'_>,
 ) -> Result<(), RDKafkaErrorCode> {
-    let (key, key_len) = raw_bytes(key);
-    let (value, value_len) = raw_bytes(value);
+    let (key, key_len) = raw_bytes(record.key);
+    let (value, value_len) = raw_bytes(record.value);
+    let headers = record.headers_of.and_then(Message::headers);
     // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
     // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
     unsafe {
-        let headers = match headers {
-            Headers::Of(message) => message.headers().map_or(ptr::null_mut(), |h| ffi::rd_kafka_headers_copy(h)),
-            Headers::None => ptr::null_mut(),
-        };
+        let headers = headers.map_or(ptr::null_mut(), |headers| ffi::rd_kafka_headers_copy(headers));
         let code = ffi::rd_kafka_producev(
             producer.client().native_ptr(),
             vtype::RD_KAFKA_VTYPE_TOPIC,
             topic.as_ptr(),
             vtype::RD_KAFKA_VTYPE_PARTITION,
-            partition,
+            record.partition,
             vtype::RD_KAFKA_VTYPE_MSGFLAGS,
             ffi::RD_KAFKA_MSG_F_COPY,
             vtype::RD_KAFKA_VTYPE_VALUE,
@@ -236,7 +239,7 @@ pub fn produce<C: ProducerContext>(
             key,
             key_len,
             vtype::RD_KAFKA_VTYPE_TIMESTAMP,
-            timestamp,
+            record.timestamp,
             vtype::RD_KAFKA_VTYPE_HEADERS,
             headers,
             vtype::RD_KAFKA_VTYPE_END,
@@ -268,7 +271,8 @@ pub fn topic_id<C: ConsumerContext>(
     unsafe {
         let mut names: [*const c_char; 1] = [name.as_ptr()];
         let topics = ffi::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
-        let options = ffi::rd_kafka_AdminOptions_new(rk, ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let options =
+            ffi::rd_kafka_AdminOptions_new(rk, ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let queue = ffi::rd_kafka_queue_new(rk);
         let mut text = [0 as c_char; 256];
         ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, text.as_mut_ptr(), text.len());
@@ -333,4 +337,3 @@ fn raw_bytes(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
     // An empty slice's pointer is dangling but not null, which is what tells empty from null.
     bytes.map_or((ptr::null_mut(), 0), |b| (b.as_ptr().cast_mut().cast(), b.len()))
 }
-

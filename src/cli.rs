@@ -1,0 +1,261 @@
+//! The command line, as clap sees it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::client::Properties;
+use crate::error::{Error, Result};
+use crate::event_time::{EventTime, parse_date};
+use crate::identity::Identity;
+use crate::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use crate::json::Pointer;
+use crate::window::WindowSpec;
+
+/// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
+#[derive(Debug, Parser)]
+#[command(version, about, subcommand_negates_reqs = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub fill: FillArgs,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed, safe to run again; 2 usage; 3 refused before anything was written;
+4 verify found a difference; 5 another run took over; 130 interrupted, the transaction was aborted.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a fill would do; writes nothing and disturbs no running fill
+    Plan(FillArgs),
+    /// Compare every record of the window in both topics
+    Verify(VerifyArgs),
+    /// Load a file of JSON events into a topic, each line exactly once
+    Load(LoadArgs),
+    /// Make a file of events of an interactive music-video service
+    Generate(GenerateArgs),
+    /// Show it all on a broker started for it: load, break, plan, fill, verify, fill again
+    Demo(DemoArgs),
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The brokers to ask first, as host:port, separated by commas
+    #[arg(
+        short,
+        long,
+        global = true,
+        visible_aliases = ["bootstrap-servers", "brokers"],
+        env = "KAFKA_BOOTSTRAP_SERVERS",
+        default_value = "localhost:9092",
+        value_name = "HOSTS"
+    )]
+    pub bootstrap_server: String,
+    /// A client property of librdkafka, as key=value; may be repeated
+    #[arg(short = 'X', value_name = "KEY=VALUE", global = true)]
+    pub property: Vec<String>,
+    /// A file of client properties; REPLICATOR_SASL_PASSWORD and the like in the environment beat it
+    #[arg(short = 'F', long, value_name = "FILE", global = true)]
+    pub command_config: Option<PathBuf>,
+    /// How the result is printed on stdout
+    #[arg(short, long, value_enum, default_value = "text", global = true)]
+    pub output: Output,
+    /// No progress, and only errors on stderr
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More on stderr; twice, librdkafka's own log too
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+impl Common {
+    /// # Errors
+    /// [`Error::Usage`] names the property that is refused.
+    pub fn properties(&self) -> Result<Properties> {
+        Properties::new(
+            &self.bootstrap_server,
+            self.command_config.as_deref(),
+            std::env::vars(),
+            &self.property,
+        )
+    }
+}
+
+/// Which records of which topics.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// The topic that has the records
+    #[arg(long, default_value = "topicA", value_name = "TOPIC")]
+    pub source: String,
+    /// The topic with the gap
+    #[arg(long, default_value = "topicB", value_name = "TOPIC")]
+    pub target: String,
+    /// The gap, half-open and in UTC: 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z
+    #[arg(long, required = true, value_name = "WINDOW", allow_hyphen_values = true)]
+    pub window: Option<WindowSpec>,
+    /// The day of a window in times of day; by default the one day that the source's records are of
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    pub date: Option<NaiveDate>,
+    /// Take the event time from this field of the JSON value, not from the record's timestamp
+    #[arg(long, value_name = "POINTER")]
+    pub time_field: Option<Pointer>,
+    /// What makes two records the same one: key, key+value, value or field:/pointer
+    #[arg(long, default_value = "key")]
+    pub identity: Identity,
+    /// Seconds to wait without progress, as on another producer's open transaction
+    #[arg(long, default_value = "90", value_name = "SECONDS")]
+    pub patience: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FillArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// What to do where one identity has two contents
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_conflict: OnConflict,
+    /// Leave out records without identity or event time, and count them
+    #[arg(long)]
+    pub skip_invalid: bool,
+    /// Which records of the target are compared
+    #[arg(long, value_enum, default_value = "window")]
+    pub target_scan: TargetScan,
+    /// Fill a target that is compacted
+    #[arg(long)]
+    pub allow_compacted_target: bool,
+    /// Records in a transaction, at most; it also ends after a second, or 64 MiB
+    #[arg(long, default_value = "50000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub transaction_records: u32,
+    /// MiB that the index of identities may take (about 60 bytes each)
+    #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub index_memory: u32,
+}
+
+impl FillArgs {
+    /// # Errors
+    /// [`Error::Usage`] where the options contradict each other.
+    pub fn job(&self, common: &Common) -> Result<Job> {
+        let selection = &self.selection;
+        Ok(Job {
+            properties: common.properties()?,
+            source: selection.source.clone(),
+            target: selection.target.clone(),
+            window: selection.window()?,
+            date: selection.date,
+            event_time: selection.event_time(),
+            identity: selection.identity.clone(),
+            on_conflict: self.on_conflict,
+            skip_invalid: self.skip_invalid,
+            target_scan: self.target_scan,
+            allow_compacted_target: self.allow_compacted_target,
+            limits: TransactionLimits {
+                records: self.transaction_records as usize,
+                bytes: 64 << 20,
+                time: Duration::from_secs(1),
+            },
+            index_memory: (self.index_memory as usize) << 20,
+            patience: Duration::from_secs(selection.patience),
+        })
+    }
+}
+
+impl Selection {
+    fn window(&self) -> Result<WindowSpec> {
+        let window = self
+            .window
+            .ok_or_else(|| Error::Usage("--window is missing, as in --window 11:00-13:00".into()))?;
+        match (window, self.date) {
+            (WindowSpec::Instants(_), Some(_)) => {
+                Err(Error::Usage("--date goes with a window in times of day; this one has its dates".into()))
+            }
+            (window, Some(date)) => window.on(date).map(|_| window).map_err(Error::Usage),
+            (window, None) => Ok(window),
+        }
+    }
+
+    fn event_time(&self) -> EventTime {
+        self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field)
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Another order or partition than the source's is a difference too
+    #[arg(long)]
+    pub strict_order: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LoadArgs {
+    /// JSON Lines or one JSON array, plain or gzipped
+    pub file: PathBuf,
+    /// The topic; made where it is missing
+    #[arg(long)]
+    pub topic: String,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+    /// Partitions of a topic that is made
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub partitions: u16,
+    /// Leave out the events of this window
+    #[arg(long, value_name = "WINDOW", allow_hyphen_values = true)]
+    pub except: Option<WindowSpec>,
+    /// The day of --except; by default the one day that the file's events are of
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    pub date: Option<NaiveDate>,
+    /// Leave out lines that are no event, and count them
+    #[arg(long)]
+    pub skip_invalid: bool,
+}
+
+/// Where an event's key and time are.
+#[derive(Clone, Debug, Args)]
+pub struct FieldArgs {
+    /// The field that becomes the record's key; guessed where one is plain
+    #[arg(long, value_name = "POINTER")]
+    pub key_field: Option<Pointer>,
+    /// The field that becomes the record's timestamp; guessed where one is plain
+    #[arg(long, value_name = "POINTER")]
+    pub time_field: Option<Pointer>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    #[arg(long, default_value = "30000", value_name = "N")]
+    pub records: u64,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    /// Gzipped where it ends in .gz
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Events to show it on; generated where none is given
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub fields: FieldArgs,
+    #[arg(long, default_value = "11:00-13:00", value_name = "WINDOW", allow_hyphen_values = true)]
+    pub window: WindowSpec,
+    /// Leave the broker up at the end, and print what to try on it
+    #[arg(long)]
+    pub keep: bool,
+}

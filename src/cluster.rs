@@ -1,0 +1,269 @@
+//! What the cluster says of topics: ids, partitions, watermarks, last stable offsets, positions by time.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::source::Range;
+use crate::sys;
+use crate::window::rfc3339;
+
+/// The two clients that only ask. A read_committed one is told the last stable offset where the other is
+/// told the high watermark, and waits for offsets that an open transaction is about to commit.
+pub struct Cluster {
+    pub committed: BaseConsumer<Quiet>,
+    uncommitted: BaseConsumer<Quiet>,
+    properties: Properties,
+}
+
+/// A topic at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub name: String,
+    /// The topic's id (KIP-516), in base64.
+    pub id: String,
+    pub partitions: usize,
+    /// Replicas in sync of the partition that has fewest.
+    pub min_in_sync: usize,
+}
+
+/// A partition's first offset and the one after its last record, committed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    pub low: i64,
+    pub high: i64,
+}
+
+impl Cluster {
+    /// # Errors
+    /// [`Error::Usage`] for properties that librdkafka refuses.
+    pub fn connect(properties: &Properties, group: &str) -> Result<Cluster> {
+        Ok(Cluster {
+            committed: properties.consumer(group, Isolation::ReadCommitted)?,
+            uncommitted: properties.consumer(group, Isolation::ReadUncommitted)?,
+            properties: properties.clone(),
+        })
+    }
+
+    /// `None` where there is no such topic.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where no broker answers, [`Error::Refused`] where the topic must not be seen or a
+    /// partition has no leader.
+    pub fn topic(&self, name: &str) -> Result<Option<Topic>> {
+        let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
+            match err.rdkafka_error_code() {
+                Some(code) if crate::error::denied(code).is_none() => Error::Failed(format!(
+                    "no broker answered at {} within {} s ({code}); check --bootstrap-server, the network and the \
+                     security properties",
+                    self.properties.bootstrap(),
+                    REQUEST_TIMEOUT.as_secs()
+                )),
+                _ => Error::kafka(format!("topic {name}"), err),
+            }
+        })?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            return Ok(None);
+        };
+        if let Some(code) = topic.error() {
+            return match RDKafkaErrorCode::from(code) {
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+                RDKafkaErrorCode::InvalidTopic => {
+                    Err(Error::Usage(format!("`{name}` cannot be a topic's name")))
+                }
+                code => Err(Error::code(format!("topic {name}"), code)),
+            };
+        }
+        if topic.partitions().is_empty() {
+            return Ok(None);
+        }
+        if let Some(partition) = topic.partitions().iter().find(|p| p.leader() < 0) {
+            return Err(Error::Failed(format!(
+                "partition {} of {name} has no leader now; bring its brokers up and run again",
+                partition.id()
+            )));
+        }
+        let id = sys::topic_id(&self.uncommitted, name, REQUEST_TIMEOUT);
+        Ok(Some(Topic {
+            name: name.to_owned(),
+            id: id.map_err(|code| Error::code(format!("the id of topic {name}"), code))?,
+            partitions: topic.partitions().len(),
+            min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
+        }))
+    }
+
+    /// The topic's configuration; `None` where this principal may not see it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where no broker answers.
+    pub fn configuration(&self, topics: &[&str]) -> Result<Option<Vec<HashMap<String, String>>>> {
+        let admin = self.properties.admin()?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let described = futures_executor::block_on(admin.describe_configs(&resources, &options))
+            .map_err(|e| Error::kafka("the configuration of the topics", e))?;
+        let entries = |resource: ConfigResource| -> HashMap<String, String> {
+            resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+        };
+        let mut configurations = Vec::new();
+        for resource in described {
+            match resource {
+                Ok(resource) => configurations.push(entries(resource)),
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return Ok(None),
+                Err(code) => return Err(Error::code("the configuration of the topics", code)),
+            }
+        }
+        Ok(Some(configurations))
+    }
+
+    /// Each partition's low and high watermark. Asked by a read_uncommitted client: another is told the
+    /// last stable offset for the high watermark.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn watermarks(&self, topic: &Topic) -> Result<Vec<Watermarks>> {
+        fetch_watermarks(&self.uncommitted, topic)
+    }
+
+    /// Each partition's last stable offset: what a read_committed reader may read is below it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
+        Ok(fetch_watermarks(&self.committed, topic)?.into_iter().map(|w| w.high).collect())
+    }
+
+    /// Each partition's first offset whose record's timestamp is at or after `millis`, or its end where
+    /// there is none. All records before it are older, also where the topic is not in order of time.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn positions_at(&self, topic: &Topic, millis: i64, ends: &[i64]) -> Result<Vec<i64>> {
+        let what = || format!("the offsets of {} at {}", topic.name, rfc3339(millis));
+        let mut asked = TopicPartitionList::with_capacity(topic.partitions);
+        for partition in 0..ends.len() {
+            asked
+                .add_partition_offset(&topic.name, id(partition), Offset::Offset(millis.max(0)))
+                .map_err(|e| Error::kafka(what(), e))?;
+        }
+        // With an open transaction in the topic, a read_committed client is told that there is nothing.
+        let answer = self
+            .uncommitted
+            .offsets_for_times(asked, REQUEST_TIMEOUT)
+            .map_err(|e| Error::kafka(what(), e))?;
+        let mut positions = vec![None; ends.len()];
+        for element in answer.elements() {
+            // A failed element keeps the time that was asked for as its offset.
+            element.error().map_err(|e| Error::kafka(what(), e))?;
+            let slot = index(element.partition());
+            positions[slot] = match element.offset() {
+                Offset::Offset(offset) if offset >= 0 => Some(offset.min(ends[slot])),
+                _ => Some(ends[slot]),
+            };
+        }
+        positions
+            .into_iter()
+            .map(|position| {
+                position.ok_or_else(|| Error::Failed(format!("{}: a partition was left out", what())))
+            })
+            .collect()
+    }
+
+    /// Waits until everything below `ends` is decided: committed, and so readable, or aborted.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] names the open transaction, once no partition has come nearer for `patience`.
+    pub fn wait_until_stable(
+        &self,
+        topic: &Topic,
+        ends: &[i64],
+        patience: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let mut last = Vec::new();
+        let mut since = Instant::now();
+        let mut pause = Duration::from_millis(2);
+        let mut told = false;
+        loop {
+            let stable = self.last_stable_offsets(topic)?;
+            let behind = (0..ends.len()).find(|p| stable[*p] < ends[*p]);
+            let Some(partition) = behind else { return Ok(()) };
+            if stable != last {
+                (last, since) = (stable.clone(), Instant::now());
+            }
+            interrupt.check()?;
+            if !told && since.elapsed() > Duration::from_secs(1) {
+                told = true;
+                tracing::warn!(
+                    "waiting for an open transaction of another producer in {}-{partition} (last stable offset {})",
+                    topic.name,
+                    stable[partition]
+                );
+            }
+            if since.elapsed() > patience {
+                return Err(self.hanging_transaction(
+                    topic,
+                    partition,
+                    stable[partition],
+                    ends[partition],
+                    patience,
+                ));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    fn hanging_transaction(
+        &self,
+        topic: &Topic,
+        partition: usize,
+        stable: i64,
+        end: i64,
+        patience: Duration,
+    ) -> Error {
+        let range = Range { partition: id(partition), start: stable, end };
+        let since = crate::source::first_timestamp(&self.properties, &topic.name, range)
+            .ok()
+            .flatten()
+            .map_or("unknown".to_owned(), rfc3339);
+        Error::Failed(format!(
+            "a transaction of another producer has been open in {}-{partition} for {} s without progress: last stable \
+             offset {stable}, high watermark {end}, its first record's time {since}; wait for that producer, or find \
+             it with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic {} \
+             --partition {partition}\nand abort it; then run again",
+            topic.name,
+            patience.as_secs(),
+            self.properties.bootstrap(),
+            topic.name,
+        ))
+    }
+}
+
+fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {
+    (0..topic.partitions)
+        .map(|partition| {
+            let (low, high) = client
+                .fetch_watermarks(&topic.name, id(partition), REQUEST_TIMEOUT)
+                .map_err(|e| Error::kafka(format!("the offsets of {}-{partition}", topic.name), e))?;
+            Ok(Watermarks { low, high })
+        })
+        .collect()
+}
+
+/// Kafka numbers partitions by `i32`; we keep them in vectors.
+pub fn id(partition: usize) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// The inverse of [`id`].
+pub fn index(partition: i32) -> usize {
+    usize::try_from(partition).unwrap_or(usize::MAX)
+}

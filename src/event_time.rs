@@ -1,0 +1,148 @@
+//! The event time of a record: its timestamp, or a field of its JSON value. Pure.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use serde_json::{Number, Value};
+
+use crate::json::Pointer;
+use crate::sys::Message;
+
+/// Where the event time of a record is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventTime {
+    /// The record's own timestamp.
+    Timestamp,
+    /// A field of the value: epoch s, ms, us or ns, told by magnitude, or RFC 3339 (naive is UTC).
+    Field(Pointer),
+}
+
+impl EventTime {
+    /// Milliseconds since the epoch; `None` where the record has no event time.
+    pub fn of(&self, message: &Message) -> Option<i64> {
+        match self {
+            EventTime::Timestamp => Some(message.timestamp().0).filter(|millis| *millis >= 0),
+            EventTime::Field(pointer) => pointer.find(message.value()?).as_ref().and_then(from_json),
+        }
+    }
+
+    /// Whether the broker's time index answers for this event time.
+    pub fn is_indexed(&self) -> bool {
+        *self == EventTime::Timestamp
+    }
+}
+
+/// A JSON number or string as milliseconds since the epoch.
+pub fn from_json(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => from_number(number),
+        Value::String(text) => parse_instant(text).or_else(|| from_number(&text.trim().parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// Seconds below 1e11 (the year 5138), then milliseconds, microseconds, nanoseconds, each a thousand
+/// times on; fractions of a millisecond are cut towards the past, so that a window's edge stays exact.
+fn from_number(number: &Number) -> Option<i64> {
+    if let Some(whole) = number.as_i64() {
+        return Some(match whole.unsigned_abs() {
+            0..100_000_000_000 => whole * 1000,
+            100_000_000_000..100_000_000_000_000 => whole,
+            100_000_000_000_000..100_000_000_000_000_000 => whole.div_euclid(1000),
+            _ => whole.div_euclid(1_000_000),
+        });
+    }
+    let float = number.as_f64().filter(|f| f.is_finite())?;
+    let millis = match float.abs() {
+        f if f < 1e11 => float * 1e3,
+        f if f < 1e14 => float,
+        f if f < 1e17 => float / 1e3,
+        _ => float / 1e6,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the magnitudes above; beyond, it saturates"
+    )]
+    Some((if float.abs() < 1e11 { (millis * 1e3).round() / 1e3 } else { millis }).floor() as i64)
+}
+
+/// An RFC 3339 instant, also with a blank for the T, without seconds, with ` UTC` behind it, or naive
+/// (then it is UTC), as milliseconds since the epoch.
+pub fn parse_instant(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let text = text.strip_suffix(" UTC").unwrap_or(text);
+    let offsets =
+        ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%d %H:%M%#z"];
+    let naives = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .or_else(|| {
+            let zoned = text.strip_suffix(['Z', 'z']).map_or(text.to_owned(), |rest| format!("{rest}+00:00"));
+            offsets.iter().find_map(|format| DateTime::parse_from_str(&zoned, format).ok())
+        })
+        .map(|at| at.timestamp_millis())
+        .or_else(|| {
+            let naive = naives.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+            Some(naive.and_utc().timestamp_millis())
+        })
+}
+
+/// `2021-04-14`, for `--date`.
+///
+/// # Errors
+/// A sentence with the form.
+pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a date; write 2021-04-14"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const AT: i64 = 1_618_398_000_123; // 2021-04-14T11:00:00.123Z
+
+    #[rstest]
+    #[case(json!(1_618_398_000), AT - 123)]
+    #[case(json!(1_618_398_000.123), AT)]
+    #[case(json!(1_618_398_000_123i64), AT)]
+    #[case(json!(1_618_398_000_123_999i64), AT)]
+    #[case(json!(1_618_398_000_123_999_999i64), AT)]
+    #[case(json!("1618398000123"), AT)]
+    #[case(json!("2021-04-14T11:00:00.123Z"), AT)]
+    #[case(json!("2021-04-14T11:00:00.123999Z"), AT)]
+    #[case(json!("2021-04-14T13:00:00.123+02:00"), AT)]
+    #[case(json!("2021-04-14 11:00:00.123"), AT)]
+    #[case(json!("2021-04-14 11:00:00.123 UTC"), AT)]
+    #[case(json!("2021-04-14T11:00:00.123"), AT)]
+    #[case(json!("2021-04-14T11:00Z"), AT - 123)]
+    #[case(json!(0), 0)]
+    #[case(json!(-1), -1000)]
+    fn instants(#[case] value: Value, #[case] millis: i64) {
+        assert_eq!(from_json(&value), Some(millis));
+    }
+
+    #[rstest]
+    #[case(json!(null))]
+    #[case(json!(true))]
+    #[case(json!("yesterday"))]
+    #[case(json!(""))]
+    #[case(json!("2021-02-30T11:00:00Z"))]
+    #[case(json!(["2021-04-14T11:00:00Z"]))]
+    fn no_instants(#[case] value: Value) {
+        assert_eq!(from_json(&value), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_formatted_instant_reads_back(millis in 0i64..4_102_444_800_000) {
+            prop_assert_eq!(from_json(&json!(crate::window::rfc3339(millis))), Some(millis));
+        }
+
+        #[test]
+        fn never_panics(text in ".{0,40}", number in any::<i64>(), float in any::<f64>()) {
+            let _ = (from_json(&json!(text)), from_json(&json!(number)), from_json(&json!(float)));
+        }
+    }
+}

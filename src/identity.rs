@@ -1,0 +1,107 @@
+//! What makes two records the same one, and what makes them equal. Pure.
+
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::error::{Error, Result};
+use crate::json::Pointer;
+use crate::sys::Message;
+
+/// Which part of a record says which record it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    Key,
+    KeyAndValue,
+    Value,
+    /// A field of the JSON value.
+    Field(Pointer),
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Identity::Key => f.write_str("key"),
+            Identity::KeyAndValue => f.write_str("key+value"),
+            Identity::Value => f.write_str("value"),
+            Identity::Field(pointer) => write!(f, "field:{}", pointer.as_str()),
+        }
+    }
+}
+
+impl std::str::FromStr for Identity {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Identity, String> {
+        match text {
+            "key" => Ok(Identity::Key),
+            "key+value" => Ok(Identity::KeyAndValue),
+            "value" => Ok(Identity::Value),
+            text => match text.strip_prefix("field:") {
+                Some(pointer) => Ok(Identity::Field(pointer.parse()?)),
+                None => Err(format!("`{text}` is not an identity; write key, key+value, value or field:/id")),
+            },
+        }
+    }
+}
+
+/// A keyed hash of a record's identity: 128 bits, so that no two of a run meet by chance.
+pub type IdentityHash = [u64; 2];
+
+/// Hashes with a key of its own, drawn at random for each run: nobody can prepare a collision.
+#[derive(Clone, Copy)]
+pub struct Fingers(SipHasher13);
+
+impl Fingers {
+    /// # Errors
+    /// [`Error::Failed`], where the system has no randomness to give.
+    pub fn new() -> Result<Fingers> {
+        let word = || getrandom::u64().map_err(|e| Error::io("the system's random numbers", e));
+        Ok(Fingers(SipHasher13::new_with_keys(word()?, word()?)))
+    }
+
+    /// `None` where the record has no such identity: a null key, or no such field.
+    pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
+        let mut hasher = self.0;
+        match identity {
+            Identity::Key => hasher.write(message.key()?),
+            Identity::KeyAndValue => {
+                part(&mut hasher, message.key());
+                part(&mut hasher, message.value());
+            }
+            Identity::Value => part(&mut hasher, message.value()),
+            Identity::Field(pointer) => {
+                let value = pointer.find(message.value()?)?;
+                hasher.write(value.to_string().as_bytes());
+            }
+        }
+        let hash = hasher.finish128();
+        Some([hash.h1, hash.h2])
+    }
+
+    /// A hash of key, value, headers and, where asked for, the timestamp.
+    pub fn content(&self, message: &Message, with_timestamp: bool) -> u64 {
+        let mut hasher = self.0;
+        part(&mut hasher, message.key());
+        part(&mut hasher, message.value());
+        message.for_each_header(|name, value| {
+            part(&mut hasher, Some(name));
+            part(&mut hasher, value);
+        });
+        if with_timestamp {
+            hasher.write_i64(message.timestamp().0);
+        }
+        hasher.finish()
+    }
+}
+
+/// Writes a part so that no other sequence of parts reads the same: null, empty and neighbours differ.
+fn part(hasher: &mut SipHasher13, bytes: Option<&[u8]>) {
+    match bytes {
+        None => hasher.write_u64(u64::MAX),
+        Some(bytes) => {
+            hasher.write_u64(bytes.len() as u64);
+            hasher.write(bytes);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Committed offsets that say which job they belong to.
+
+use sha2::{Digest, Sha256};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::REQUEST_TIMEOUT;
+use crate::cluster::{Cluster, Topic, id, index};
+use crate::error::{Error, Result};
+
+/// The metadata of a committed offset: the program, a format version, and a hash of all that decides
+/// what "everything before this offset is done" means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// A fingerprint of `parts`, each told apart from its neighbours.
+    pub fn of(parts: &[String]) -> Fingerprint {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        let digest = hasher.finalize();
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Fingerprint(format!("replicator/1 {hex}"))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A committed offset as the group holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub position: i64,
+    pub metadata: String,
+}
+
+/// The group's committed offsets of each of the topic's partitions. An offset that an open transaction is
+/// about to commit is waited for (KIP-447's stable offsets, since the client is read_committed).
+///
+/// # Errors
+/// [`Error::Failed`] where the group's coordinator does not answer, [`Error::Refused`] without permission.
+pub fn committed(cluster: &Cluster, topic: &Topic) -> Result<Vec<Option<Committed>>> {
+    let what = || format!("the committed offsets of {}", topic.name);
+    let mut asked = TopicPartitionList::with_capacity(topic.partitions);
+    for partition in 0..topic.partitions {
+        asked.add_partition(&topic.name, id(partition));
+    }
+    let answer = cluster
+        .committed
+        .committed_offsets(asked, REQUEST_TIMEOUT * 3)
+        .map_err(|e| Error::kafka(what(), e))?;
+    let mut found = vec![None; topic.partitions];
+    for element in answer.elements() {
+        element.error().map_err(|e| Error::kafka(what(), e))?;
+        if let Offset::Offset(position) = element.offset() {
+            found[index(element.partition())] =
+                Some(Committed { position, metadata: element.metadata().to_owned() });
+        }
+    }
+    Ok(found)
+}

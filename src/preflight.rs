@@ -1,0 +1,213 @@
+//! What an expert would check before a run: each finding is a sentence with its fix, all told at once.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+
+use crate::cluster::{Cluster, Topic};
+use crate::error::{Error, Result};
+use crate::job::{Job, TargetScan};
+use crate::window::{Window, rfc3339};
+
+/// What the checks found out.
+pub struct Preflight {
+    pub source: Topic,
+    pub target: Topic,
+    pub warnings: Vec<String>,
+    /// The largest batch that the target takes, in bytes.
+    pub batch_bytes: usize,
+}
+
+/// Both topics, or which one is missing.
+///
+/// # Errors
+/// [`Error::Refused`] for a missing topic; as [`Cluster::topic`].
+pub fn topics(cluster: &Cluster, job: &Job) -> Result<(Topic, Topic)> {
+    if job.source == job.target {
+        return Err(Error::Usage(format!("--source and --target are both {}; name two topics", job.source)));
+    }
+    let missing: Vec<_> = [(&job.source, "--source"), (&job.target, "--target")]
+        .into_iter()
+        .map(|(name, flag)| Ok((name, flag, cluster.topic(name)?)))
+        .collect::<Result<_>>()?;
+    let mut found = Vec::new();
+    let mut sentences = Vec::new();
+    for (name, flag, topic) in missing {
+        match topic {
+            Some(topic) => found.push(topic),
+            None => {
+                sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"))
+            }
+        }
+    }
+    match <[Topic; 2]>::try_from(found) {
+        Ok([source, target]) => Ok((source, target)),
+        Err(_) => Err(Error::Refused(sentences.join("\n"))),
+    }
+}
+
+/// Checks the target's configuration against the window. Writes nothing.
+///
+/// # Errors
+/// [`Error::Refused`] with every reason why the run would lose or double records.
+pub fn check(
+    cluster: &Cluster,
+    job: &Job,
+    source: Topic,
+    target: Topic,
+    window: Window,
+) -> Result<Preflight> {
+    let mut findings = Findings::default();
+    let mut batch_bytes = 1_000_000;
+    match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
+        Some([source_config, target_config]) => {
+            let (source_config, target_config) = (Configuration(source_config), Configuration(target_config));
+            check_target(&mut findings, job, &target, &target_config, window);
+            check_pair(&mut findings, job, &source_config, &target_config);
+            if let Some(max) = target_config.number("max.message.bytes").and_then(|max| usize::try_from(max).ok()) {
+                // A batch has a header of 61 bytes; leave it some room more.
+                batch_bytes = batch_bytes.min(max.saturating_sub(512).max(1));
+            }
+        }
+        _ => findings.warn(
+            "the topics' configuration is not visible to this principal, so retention, compaction and timestamp type \
+             were not checked; grant it DescribeConfigs on both topics",
+        ),
+    }
+    if source.partitions != target.partitions {
+        findings.warn(format!(
+            "{} has {} partitions and {} has {}: each record goes to the partition of its key, as Java's producer \
+             chooses it",
+            source.name, source.partitions, target.name, target.partitions
+        ));
+    }
+    let Findings { refusals, warnings } = findings;
+    if refusals.is_empty() {
+        Ok(Preflight { source, target, warnings, batch_bytes })
+    } else {
+        Err(Error::Refused(refusals.join("\n")))
+    }
+}
+
+fn check_target(
+    findings: &mut Findings,
+    job: &Job,
+    target: &Topic,
+    config: &Configuration<'_>,
+    window: Window,
+) {
+    let name = &target.name;
+    let now = Utc::now().timestamp_millis();
+    let policy = config.text("cleanup.policy");
+    let oldest = window.start.filter(|start| *start < now);
+    if let (Some(retention), true, Some(oldest)) =
+        (config.number("retention.ms").filter(|r| *r >= 0), policy.contains("delete"), oldest)
+        && now - oldest > retention
+    {
+        findings.refuse(format!(
+            "{name} deletes records older than retention.ms={retention} ({} days), and the window begins at {}: the \
+             broker would delete what the run writes; set it with kafka-configs.sh --alter --topic {name} \
+             --add-config retention.ms=-1",
+            retention / 86_400_000,
+            rfc3339(oldest)
+        ));
+    }
+    if let (Some(before), Some(oldest)) = (config.number("message.timestamp.before.max.ms"), oldest)
+        && now - oldest > before
+    {
+        findings.refuse(format!(
+            "{name} takes no record older than message.timestamp.before.max.ms={before}, and the window begins at {}; \
+             raise it for the run",
+            rfc3339(oldest)
+        ));
+    }
+    if config.text("message.timestamp.type") == "LogAppendTime" {
+        if job.target_scan == TargetScan::Window {
+            findings.refuse(log_append_time(name));
+        } else {
+            findings.warn(format!(
+                "{name} has message.timestamp.type=LogAppendTime: the broker stamps the copies anew"
+            ));
+        }
+    }
+    if policy.contains("compact") {
+        if job.allow_compacted_target {
+            findings.warn(format!(
+                "{name} is compacted: an old value that the run writes becomes its key's latest one"
+            ));
+        } else {
+            findings.refuse(format!(
+                "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest; \
+                 allow that with --allow-compacted-target, or fill another topic"
+            ));
+        }
+    }
+    if let Some(min) = config.number("min.insync.replicas").and_then(|min| usize::try_from(min).ok())
+        && target.min_in_sync < min
+    {
+        findings.refuse(format!(
+            "a partition of {name} has {} replicas in sync and min.insync.replicas={min}: it takes no writes; bring \
+             its brokers up",
+            target.min_in_sync
+        ));
+    }
+}
+
+fn check_pair(findings: &mut Findings, job: &Job, source: &Configuration<'_>, target: &Configuration<'_>) {
+    if source.text("cleanup.policy").contains("compact") {
+        findings.warn(format!("{} is compacted: what it no longer holds cannot be copied", job.source));
+    }
+    if source.text("message.timestamp.type") == "LogAppendTime" && job.event_time.is_indexed() {
+        findings.warn(format!(
+            "{} has message.timestamp.type=LogAppendTime: the window is of the time at which the broker took the \
+             records; --time-field makes it the event's",
+            job.source
+        ));
+    }
+    let limits = (source.number("max.message.bytes"), target.number("max.message.bytes"));
+    if let (Some(from), Some(to)) = limits
+        && to < from
+    {
+        findings.warn(format!(
+            "{} takes records up to {to} bytes and {} up to {from}: a larger one would end the run; raise \
+             max.message.bytes of {}",
+            job.target, job.source, job.target
+        ));
+    }
+}
+
+/// The refusal of a target whose copies do not carry the source's timestamps.
+pub fn log_append_time(target: &str) -> String {
+    format!(
+        "{target} has message.timestamp.type=LogAppendTime: its copies do not carry the source's timestamps, so the \
+         window alone does not show which are there; compare the whole topic with --target-scan all"
+    )
+}
+
+#[derive(Default)]
+struct Findings {
+    refusals: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn refuse(&mut self, sentence: impl Into<String>) {
+        self.refusals.push(sentence.into());
+    }
+
+    fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+}
+
+struct Configuration<'a>(&'a HashMap<String, String>);
+
+impl Configuration<'_> {
+    fn text(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    fn number(&self, key: &str) -> Option<i64> {
+        self.0.get(key)?.parse().ok()
+    }
+}

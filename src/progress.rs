@@ -1,0 +1,25 @@
+//! Progress bars on a terminal, nothing elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Makes the bars of one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub quiet: bool,
+}
+
+impl Progress {
+    /// A bar over `total` records (offsets, bytes, …); on stderr, hidden where that is no terminal.
+    pub fn bar(&self, what: &str, total: u64) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_message(what.to_owned());
+        let style = ProgressStyle::with_template(
+            "{msg:<24} [{bar:32}] {human_pos}/{human_len}  {per_sec:.0}  {eta} left",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}

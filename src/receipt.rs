@@ -1,0 +1,115 @@
+//! What a run did, for people and for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::window::{Window, rfc3339};
+
+/// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Receipt {
+    pub window: Edges,
+    pub source: String,
+    pub target: String,
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What a run would write: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_write: Option<u64>,
+    pub duplicates_in_target: u64,
+    pub transactions: u64,
+    pub aborted_transactions: u64,
+    /// How often the start-up was done again after a failure.
+    pub restarts: u64,
+    pub elapsed_ms: u64,
+    /// Whether all that the promise covers is in the target.
+    pub complete: bool,
+    pub warnings: Vec<String>,
+    /// A few of the conflicts and of the invalid records.
+    pub examples: Vec<String>,
+}
+
+/// The window's edges; `None` is unbounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Edges {
+    pub start: Option<String>,
+    pub end: Option<String>,
+}
+
+impl From<Window> for Edges {
+    fn from(window: Window) -> Edges {
+        Edges { start: window.start.map(rfc3339), end: window.end.map(rfc3339) }
+    }
+}
+
+impl fmt::Display for Edges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let edge = |edge: &Option<String>| edge.clone().unwrap_or("…".into());
+        write!(f, "[{}, {})", edge(&self.start), edge(&self.end))
+    }
+}
+
+/// What became of the source's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub read: u64,
+    pub in_window: u64,
+    pub already_in_target: u64,
+    pub duplicates_in_source: u64,
+    pub conflicts: u64,
+    /// Without identity or event time, or with a timestamp that cannot be written.
+    pub invalid: u64,
+    pub written: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.read += other.read;
+        self.in_window += other.in_window;
+        self.already_in_target += other.already_in_target;
+        self.duplicates_in_source += other.duplicates_in_source;
+        self.conflicts += other.conflicts;
+        self.invalid += other.invalid;
+        self.written += other.written;
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        writeln!(f, "{} -> {}  {}", self.source, self.target, self.window)?;
+        let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
+        line("read", c.read)?;
+        line("in window", c.in_window)?;
+        line("already in target", c.already_in_target)?;
+        match self.to_write {
+            Some(to_write) => line("to write", to_write)?,
+            None => line("written", c.written)?,
+        }
+        for (name, count) in [
+            ("duplicates in source", c.duplicates_in_source),
+            ("duplicates in target", self.duplicates_in_target),
+            ("conflicts", c.conflicts),
+            ("invalid", c.invalid),
+            ("transactions", self.transactions),
+            ("aborted transactions", self.aborted_transactions),
+            ("restarts", self.restarts),
+        ] {
+            if count > 0 {
+                line(name, count)?;
+            }
+        }
+        for example in &self.examples {
+            writeln!(f, "  e.g. {example}")?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "for reading")]
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let state = match (self.complete, self.to_write) {
+            (true, Some(_)) => "plan complete, nothing was written",
+            (true, None) => "complete",
+            (false, _) => "NOT complete",
+        };
+        write!(f, "  {state} after {seconds:.1} s")
+    }
+}

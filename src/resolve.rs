@@ -1,0 +1,104 @@
+//! From a window as typed to instants: which UTC day is meant.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate, NaiveTime};
+
+use crate::client::Isolation;
+use crate::cluster::{Cluster, Topic, Watermarks};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::job::Job;
+use crate::source::{Range, Reader, Reading};
+use crate::window::{Window, day_of};
+
+/// Records looked at from either end of a partition.
+const PEEK: i64 = 64;
+
+/// The window's instants. The date, where one is needed and not given, is the one that the source's
+/// records are of.
+///
+/// # Errors
+/// [`Error::Refused`] where the source spans several days, holds nothing of `--date`, or nothing at all.
+pub fn window(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> Result<Window> {
+    if !job.window.needs_date() {
+        return job.window.on(NaiveDate::default()).map_err(Error::Usage);
+    }
+    let days = days(cluster, job, source, interrupt)?;
+    let list = || days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ");
+    let date = match (job.date, days.first(), days.last()) {
+        (Some(date), Some(first), Some(last)) if *first <= date && date <= *last => date,
+        (Some(date), Some(_), _) => {
+            return Err(Error::Refused(format!(
+                "{} holds no record of --date {date}; it holds records of {}",
+                source.name,
+                list()
+            )));
+        }
+        (None, Some(first), Some(last)) if first == last => *first,
+        (None, Some(first), _) => {
+            return Err(Error::Refused(format!(
+                "{} holds records of several days ({}); say which one is meant, as in --date {first}",
+                source.name,
+                list()
+            )));
+        }
+        (_, None, _) => {
+            return Err(Error::Refused(format!(
+                "{} shows no record with an event time, so no date to put the window on; load the topic, or name \
+                 another by --source",
+                source.name
+            )));
+        }
+    };
+    job.window.on(date).map_err(Error::Usage)
+}
+
+/// The days of the first and last records of each partition, and those between that hold records.
+fn days(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> Result<BTreeSet<NaiveDate>> {
+    let watermarks = cluster.watermarks(source)?;
+    let mut days = BTreeSet::new();
+    let heads = |w: &Watermarks| (w.low, w.high.min(w.low + PEEK));
+    let tails = |w: &Watermarks| (w.low.max(w.high - PEEK), w.high);
+    for edge in [&heads as &dyn Fn(&Watermarks) -> (i64, i64), &tails] {
+        let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
+        // Uncommitted records too: an open transaction at the end must not hold up a look at the date.
+        let reading = Reading {
+            properties: &job.properties,
+            group: &job.name(),
+            topic: &source.name,
+            isolation: Isolation::ReadUncommitted,
+            patience: Duration::from_secs(10),
+        };
+        let mut reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
+        while let Some(batch) = reader.next(interrupt)? {
+            for event in batch.events() {
+                if let Some(message) = reader.accept(event)? {
+                    days.extend(job.event_time.of(message).and_then(day_of));
+                }
+            }
+        }
+    }
+    if job.event_time.is_indexed()
+        && let (Some(first), Some(last)) = (days.first().copied(), days.last().copied())
+    {
+        let ends: Vec<i64> = watermarks.iter().map(|w| w.high).collect();
+        let start_of = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
+        let position_of = |day: NaiveDate| cluster.positions_at(source, start_of(day), &ends);
+        let mut from = position_of(first)?;
+        // A month of days is enough to name; a longer topic shows its ends.
+        for day in first.iter_days().take_while(|day| *day <= last).take(31) {
+            let Some(next) = day.checked_add_days(Days::new(1)) else { break };
+            let to = position_of(next)?;
+            if from != to {
+                days.insert(day);
+            }
+            from = to;
+        }
+        if from != ends {
+            days.extend(last.checked_add_days(Days::new(1)).filter(|_| days.len() < 31));
+        }
+    }
+    Ok(days)
+}

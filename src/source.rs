@@ -1,0 +1,240 @@
+//! Reading ranges of a topic's partitions to their very end.
+//!
+//! A thread polls and hands batches over in order; it knows nothing else. Positions advance only over
+//! what the reading loop has accepted, so they can be committed as they are.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::{Isolation, Properties, Quiet};
+use crate::cluster::index;
+use crate::error::{Error, Result, denied};
+use crate::interrupt::Interrupt;
+use crate::sys::{Batch, ConsumerQueue, Event, Message};
+
+/// Offsets `[start, end)` of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub partition: i32,
+    pub start: i64,
+    pub end: i64,
+}
+
+impl Range {
+    /// The ranges from `starts` to `ends`, by partition.
+    pub fn all(starts: &[i64], ends: &[i64]) -> Vec<Range> {
+        let ranges = starts.iter().zip(ends).enumerate();
+        ranges
+            .map(|(partition, (start, end))| Range {
+                partition: crate::cluster::id(partition),
+                start: *start,
+                end: *end,
+            })
+            .collect()
+    }
+
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.end - self.start).unwrap_or(0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What and how a [`Reader`] reads.
+pub struct Reading<'a> {
+    pub properties: &'a Properties,
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub isolation: Isolation,
+    /// How long to wait without progress before giving up.
+    pub patience: Duration,
+}
+
+/// Reads each range once, in order within a partition.
+pub struct Reader {
+    topic: String,
+    batches: Option<Receiver<Batch>>,
+    partitions: Vec<Option<Progress>>,
+    open: usize,
+    patience: Duration,
+    last_progress: Instant,
+}
+
+struct Progress {
+    position: i64,
+    end: i64,
+}
+
+/// Batches in flight between poll and loop; with the consumer's own queue they bound the memory.
+const BATCHES: usize = 4;
+const BATCH_RECORDS: usize = 2048;
+const BATCH_BYTES: usize = 4 << 20;
+
+impl Reader {
+    /// # Errors
+    /// [`Error::Failed`] where the consumer cannot be assigned.
+    pub fn open(reading: &Reading<'_>, ranges: &[Range]) -> Result<Reader> {
+        let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
+        let mut reader = Reader {
+            topic: reading.topic.to_owned(),
+            batches: None,
+            partitions: (0..slots).map(|_| None).collect(),
+            open: 0,
+            patience: reading.patience,
+            last_progress: Instant::now(),
+        };
+        let what = || format!("the assignment of {}", reading.topic);
+        let mut assignment = TopicPartitionList::new();
+        for range in ranges {
+            reader.partitions[index(range.partition)] =
+                Some(Progress { position: range.start, end: range.end });
+            if !range.is_empty() {
+                reader.open += 1;
+                assignment
+                    .add_partition_offset(reading.topic, range.partition, Offset::Offset(range.start))
+                    .map_err(|e| Error::kafka(what(), e))?;
+            }
+        }
+        if reader.open > 0 {
+            let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
+            consumer.assign(&assignment).map_err(|e| Error::kafka(what(), e))?;
+            reader.batches = Some(poll_in_background(consumer)?);
+        }
+        Ok(reader)
+    }
+
+    /// Waits for the next batch; `None` once each range was read to its end.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] names the partition that makes no progress; [`Error::Interrupted`].
+    pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Batch>> {
+        loop {
+            interrupt.check()?;
+            let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
+            match batches.recv_timeout(Duration::from_millis(100)) {
+                Ok(batch) => return Ok(Some(batch)),
+                Err(RecvTimeoutError::Timeout) if self.last_progress.elapsed() < self.patience => {}
+                Err(_) => return Err(self.stuck()),
+            }
+        }
+    }
+
+    /// Advances the position over `event`; the record in it, if it is one of the range.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where records were deleted before they were read, [`Error::Refused`] where they
+    /// must not be read.
+    pub fn accept<'b>(&mut self, event: Event<'b>) -> Result<Option<&'b Message>> {
+        let (partition, position, record) = match event {
+            Event::Record(message) => (message.partition(), message.next_position(), Some(message)),
+            Event::EndOfPartition { partition, position } => (partition, position, None),
+            Event::Error(code, reason) => return self.survive(code, &reason).map(|()| None),
+        };
+        let Some(progress) = self.partitions.get_mut(index(partition)).and_then(Option::as_mut) else {
+            return Ok(None);
+        };
+        if progress.position >= progress.end || position <= progress.position {
+            return Ok(None);
+        }
+        self.last_progress = Instant::now();
+        let within = position <= progress.end;
+        progress.position = position.min(progress.end);
+        if progress.position == progress.end {
+            self.open -= 1;
+        }
+        Ok(record.filter(|_| within))
+    }
+
+    /// The position in each partition that has a range: where the next run would go on.
+    pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
+        let positions = self.partitions.iter().enumerate();
+        positions.filter_map(|(partition, p)| Some((crate::cluster::id(partition), p.as_ref()?.position)))
+    }
+
+    fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
+        if code == RDKafkaErrorCode::AutoOffsetReset {
+            return Err(Error::Failed(format!(
+                "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
+                 again for what is left",
+                self.topic
+            )));
+        }
+        if denied(code).is_some()
+            || matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+        {
+            return Err(Error::code(format!("reading {}", self.topic), code));
+        }
+        // The client itself tries again after all others; the deadline on progress bounds that.
+        tracing::debug!("reading {}: {code} ({reason})", self.topic);
+        Ok(())
+    }
+
+    fn stuck(&self) -> Error {
+        let waiting = self.partitions.iter().enumerate().find_map(|(partition, progress)| {
+            progress.as_ref().filter(|p| p.position < p.end).map(|p| (partition, p.position, p.end))
+        });
+        let (partition, position, end) = waiting.unwrap_or_default();
+        Error::Failed(format!(
+            "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
+             up, and run again",
+            self.patience.as_secs(),
+            self.topic
+        ))
+    }
+}
+
+fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<Receiver<Batch>> {
+    let queue = ConsumerQueue::new(Arc::new(consumer))
+        .ok_or_else(|| Error::Failed("the consumer has no queue".to_owned()))?;
+    let (sender, receiver) = sync_channel(BATCHES);
+    std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || poll_until_dropped(&queue, &sender))
+        .map_err(|e| Error::io("the polling thread", e))?;
+    Ok(receiver)
+}
+
+fn poll_until_dropped(queue: &ConsumerQueue<Quiet>, sender: &SyncSender<Batch>) {
+    let mut max = 64; // until the size of a record is known
+    loop {
+        let batch = queue.poll(Duration::from_millis(50), max);
+        if !batch.is_empty() {
+            max = (BATCH_BYTES * batch.len() / batch.bytes().max(1)).clamp(1, BATCH_RECORDS);
+        }
+        // An empty batch is sent as well: it is how the receiver's end is noticed.
+        if sender.send(batch).is_err() {
+            return;
+        }
+    }
+}
+
+/// The timestamp of the first record in `range`, committed or not, if one comes within two seconds.
+///
+/// # Errors
+/// As [`Reader::open`].
+pub fn first_timestamp(properties: &Properties, topic: &str, range: Range) -> Result<Option<i64>> {
+    let reading = Reading {
+        properties,
+        group: "replicator",
+        topic,
+        isolation: Isolation::ReadUncommitted,
+        patience: Duration::from_secs(2),
+    };
+    let mut reader = Reader::open(&reading, &[range])?;
+    let interrupt = Interrupt::default();
+    while let Some(batch) = reader.next(&interrupt)? {
+        for event in batch.events() {
+            if let Some(message) = reader.accept(event)? {
+                return Ok(Some(message.timestamp().0));
+            }
+        }
+    }
+    Ok(None)
+}

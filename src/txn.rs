@@ -1,0 +1,326 @@
+//! The transactional producer: one transaction at a time, each call bounded by a deadline of our own.
+//!
+//! There is one way out of every failure whose outcome is not plainly known: drop the producer and do the
+//! whole start-up again ([`Error::Restart`]). It costs a scan, and it needs no belief about what the
+//! broken producer may still do: librdkafka has no client side of KIP-890, so an EndTxn that was delayed
+//! can end a later transaction of the same producer (librdkafka#5423), but not one of the next epoch.
+
+use std::ffi::CString;
+use std::sync::mpsc::{TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::client::{Properties, TRANSACTION_TIMEOUT};
+use crate::error::{Error, Result, denied};
+use crate::sys::{self, Outgoing};
+
+/// A producer that holds the transactional id's newest epoch, until another one takes it.
+pub struct Producer {
+    inner: Arc<BaseProducer<Deliveries>>,
+    transactional_id: String,
+    topic: CString,
+}
+
+/// One open transaction. Commit and abort consume it; a drop leaves it to the next `init` to abort.
+pub struct Transaction<'p> {
+    producer: &'p Producer,
+    /// Counts sleep too: what matters is how long the coordinator saw it open.
+    begun: boot_time::Instant,
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// How long one transactional call may take. Shorter than the transaction's own timeout.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Producer {
+    /// Makes the producer and initialises its transactions: a dead run's open transaction is aborted, a
+    /// live run of the same id is fenced.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without permission; [`Error::Restart`] where the coordinator does not answer.
+    pub fn init(
+        properties: &Properties,
+        transactional_id: &str,
+        topic: &str,
+        batch_bytes: usize,
+    ) -> Result<Producer> {
+        let config = properties.producer(transactional_id, batch_bytes);
+        let inner = BaseProducer::from_config_and_context(&config, Deliveries::default())
+            .map_err(Properties::invalid)?;
+        let producer = Producer {
+            inner: Arc::new(inner),
+            transactional_id: transactional_id.to_owned(),
+            topic: CString::new(topic)
+                .map_err(|_| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
+        };
+        producer.call("init_transactions", None, |inner| inner.init_transactions(CALL_TIMEOUT))?;
+        Ok(producer)
+    }
+
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn begin(&self) -> Result<Transaction<'_>> {
+        self.call("begin_transaction", None, |inner| inner.begin_transaction())?;
+        Ok(Transaction { producer: self, begun: boot_time::Instant::now(), records: 0, bytes: 0 })
+    }
+
+    /// Makes one blocking call on a thread of its own, polls meanwhile, and gives up on it after a deadline
+    /// of our own, since librdkafka has been seen to ignore its own (librdkafka#5456, #5511). A call given
+    /// up on keeps its thread and the producer, which nobody else uses any more.
+    fn call(
+        &self,
+        name: &'static str,
+        begun: Option<boot_time::Instant>,
+        call: impl Fn(&BaseProducer<Deliveries>) -> std::result::Result<(), KafkaError> + Send + 'static,
+    ) -> Result<()> {
+        let deadline = Instant::now() + CALL_TIMEOUT + Duration::from_secs(5);
+        let (answer, answered) = channel();
+        let inner = self.inner.clone();
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                let give_up = Instant::now() + CALL_TIMEOUT;
+                let result = loop {
+                    match call(&inner) {
+                        Err(KafkaError::Transaction(e)) if e.is_retriable() && Instant::now() < give_up => {
+                            std::thread::sleep(Duration::from_millis(20));
+                        }
+                        result => break result,
+                    }
+                };
+                let _ = answer.send(result); // nobody listens once the deadline passed
+            })
+            .map_err(|e| Error::io("the thread for transactional calls", e))?;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            self.inner.poll(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
+            match answered.try_recv() {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(e)) => return Err(self.classify(name, &e, begun)),
+                Err(TryRecvError::Empty) if Instant::now() < deadline => {}
+                Err(_) => return Err(Error::Restart(format!("{name} did not answer in time"))),
+            }
+        }
+    }
+
+    fn classify(&self, step: &str, err: &KafkaError, begun: Option<boot_time::Instant>) -> Error {
+        let code = err.rdkafka_error_code();
+        if code.is_some_and(|code| is_fenced(code)) {
+            // The coordinator fences us for our own timeout as well, but not before that has passed.
+            let timed_out = begun.is_some_and(|begun| begun.elapsed() >= TRANSACTION_TIMEOUT);
+            return if timed_out {
+                Error::Restart(format!("{step}: the transaction outlived its timeout"))
+            } else {
+                Error::Fenced(format!(
+                    "another run took over the transactional id `{}`, and goes on with the work; this one wrote \
+                     nothing after that",
+                    self.transactional_id
+                ))
+            };
+        }
+        let delivery = self.inner.context().first_error();
+        match delivery.as_ref().map(|d| d.code).or(code) {
+            Some(code) if denied(code).is_some() => Error::code(step, code),
+            Some(code) if is_permanent(code) => {
+                Error::Failed(format!("{step}: {}", delivery.map_or(code.to_string(), |d| d.to_string())))
+            }
+            _ => Error::Restart(format!("{step}: {}", delivery.map_or(err.to_string(), |d| d.to_string()))),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Queues a record.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn send(&mut self, record: Outgoing<'_>) -> Result<()> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        loop {
+            match sys::produce(&self.producer.inner, &self.producer.topic, record) {
+                Ok(()) => break,
+                Err(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                    self.producer.inner.poll(Duration::from_millis(5));
+                }
+                Err(code) => {
+                    return Err(self.producer.classify(
+                        "producing",
+                        &KafkaError::MessageProduction(code),
+                        Some(self.begun),
+                    ));
+                }
+            }
+        }
+        self.records += 1;
+        self.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        Ok(())
+    }
+
+    /// Serves delivery reports; to be called now and then.
+    pub fn poll(&self) {
+        self.producer.inner.poll(Duration::ZERO);
+    }
+
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Commits the records together with the source's offsets, each with its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] by another run; [`Error::Restart`] where the outcome is unknown or the transaction
+    /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say).
+    pub fn commit(self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
+        self.drain();
+        let list = offsets.to_list()?;
+        let (producer, begun) = (self.producer, Some(self.begun));
+        let group = group.clone();
+        producer
+            .call("send_offsets_to_transaction", begun, move |inner| {
+                inner.send_offsets_to_transaction(&list, &group, CALL_TIMEOUT)
+            })
+            .and_then(|()| {
+                producer.call("commit_transaction", begun, |inner| inner.commit_transaction(CALL_TIMEOUT))
+            })
+            .inspect_err(|err| {
+                // What will not be tried again should not block readers until it times out.
+                if matches!(err, Error::Failed(_) | Error::Refused(_)) {
+                    let _ = producer
+                        .call("abort_transaction", begun, |inner| inner.abort_transaction(CALL_TIMEOUT));
+                }
+            })
+    }
+
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn abort(self) -> Result<()> {
+        self.producer
+            .call("abort_transaction", Some(self.begun), |inner| inner.abort_transaction(CALL_TIMEOUT))
+    }
+
+    /// `rdkafka`'s flush polls in steps of 100 ms; short polls make a commit take a millisecond.
+    fn drain(&self) {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        while self.producer.inner.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.inner.poll(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The offsets that a transaction commits for its group, all with the same metadata.
+pub struct CommittedOffsets<'a> {
+    pub topic: &'a str,
+    pub positions: &'a [(i32, i64)],
+    pub metadata: &'a str,
+}
+
+impl CommittedOffsets<'_> {
+    fn to_list(&self) -> Result<TopicPartitionList> {
+        let what = |e| Error::kafka("the offsets to commit", e);
+        let mut list = TopicPartitionList::with_capacity(self.positions.len());
+        for (partition, position) in self.positions {
+            // librdkafka takes a list of invalid offsets, commits nothing, and says Ok.
+            assert!(*position >= 0, "an invalid position for {}-{partition}", self.topic);
+            let mut element = list.add_partition(self.topic, *partition);
+            element.set_offset(Offset::Offset(*position)).map_err(what)?;
+            element.set_metadata(self.metadata);
+        }
+        assert!(list.count() > 0, "no offsets to commit for {}", self.topic);
+        Ok(list)
+    }
+}
+
+fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+    )
+}
+
+/// Whether the same call would fail again whoever made it.
+fn is_permanent(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(
+        code,
+        MessageSizeTooLarge
+            | InvalidMessageSize
+            | InvalidRecord
+            | InvalidTimestamp
+            | InvalidTransactionTimeout
+            | PolicyViolation
+            | UnsupportedForMessageFormat
+            | UnsupportedVersion
+            | UnknownPartition
+            | UnknownTopic
+            | InvalidRequiredAcks
+    )
+}
+
+/// Keeps the first delivery that failed: the transaction's own error does not tell the reason.
+#[derive(Default)]
+struct Deliveries(Mutex<Option<FailedDelivery>>);
+
+#[derive(Clone)]
+struct FailedDelivery {
+    code: RDKafkaErrorCode,
+    partition: i32,
+    bytes: usize,
+}
+
+impl std::fmt::Display for FailedDelivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a record of {} bytes to partition {}: {}", self.bytes, self.partition, self.code)?;
+        match self.code {
+            RDKafkaErrorCode::MessageSizeTooLarge => {
+                f.write_str("; raise the target topic's max.message.bytes")
+            }
+            RDKafkaErrorCode::InvalidTimestamp => {
+                f.write_str("; raise the target topic's message.timestamp.before.max.ms and …after.max.ms")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Deliveries {
+    fn first_error(&self) -> Option<FailedDelivery> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, _level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", "{fac} {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = delivery {
+            // A purge reports what an abort threw away.
+            let Some(code) = error.rdkafka_error_code().filter(|code| {
+                !matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+            }) else {
+                return;
+            };
+            let bytes = message.key_len() + message.payload_len();
+            let failed = FailedDelivery { code, partition: message.partition(), bytes };
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The window of event time that a run fills: half-open, in UTC, in milliseconds. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
+
+use crate::event_time::parse_instant;
+
+/// A window as it was typed. Times of day need a date before they are a [`Window`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowSpec {
+    TimesOfDay { start: Option<NaiveTime>, end: Option<EndOfDay> },
+    Instants(Window),
+}
+
+/// An end as a time of day; `24:00` is the next midnight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfDay {
+    At(NaiveTime),
+    NextMidnight,
+}
+
+/// `[start, end)` in milliseconds since the epoch; `None` is unbounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    pub start: Option<i64>,
+    pub end: Option<i64>,
+}
+
+impl Window {
+    /// # Errors
+    /// A sentence, where the window would hold nothing.
+    pub fn new(start: Option<i64>, end: Option<i64>) -> Result<Window, String> {
+        match (start, end) {
+            (Some(start), Some(end)) if start == end => {
+                Err("the window is empty: its start is its end".into())
+            }
+            (Some(start), Some(end)) if start > end => Err(format!(
+                "the window is reversed: {} is after {}; swap them",
+                rfc3339(start),
+                rfc3339(end)
+            )),
+            (None, None) => Err("the window has neither a start nor an end; give at least one".into()),
+            _ => Ok(Window { start, end }),
+        }
+    }
+
+    pub fn contains(&self, millis: i64) -> bool {
+        self.start.is_none_or(|start| start <= millis) && self.end.is_none_or(|end| millis < end)
+    }
+
+    /// The same window with `millis` more on either side.
+    pub fn widened(&self, millis: i64) -> Window {
+        Window {
+            start: self.start.map(|start| start.saturating_sub(millis)),
+            end: self.end.map(|end| end.saturating_add(millis)),
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let edge = |edge: Option<i64>| edge.map_or(String::new(), rfc3339);
+        write!(f, "{}/{}", edge(self.start), edge(self.end))
+    }
+}
+
+impl WindowSpec {
+    pub fn needs_date(&self) -> bool {
+        matches!(self, WindowSpec::TimesOfDay { .. })
+    }
+
+    /// Times of day become instants of `date`; an end before the start is on the day after.
+    ///
+    /// # Errors
+    /// A sentence, where the result is empty or past the calendar.
+    pub fn on(&self, date: NaiveDate) -> Result<Window, String> {
+        let (start, end) = match *self {
+            WindowSpec::Instants(window) => return Ok(window),
+            WindowSpec::TimesOfDay { start, end } => (start, end),
+        };
+        let next = date.checked_add_days(Days::new(1)).ok_or("that date has no day after it")?;
+        let end = end.map(|end| match (end, start) {
+            (EndOfDay::NextMidnight, _) => next.and_time(NaiveTime::MIN),
+            (EndOfDay::At(end), Some(start)) if end < start => next.and_time(end),
+            (EndOfDay::At(end), _) => date.and_time(end),
+        });
+        let millis = |at: NaiveDateTime| at.and_utc().timestamp_millis();
+        Window::new(start.map(|start| millis(date.and_time(start))), end.map(millis))
+    }
+}
+
+impl FromStr for WindowSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WindowSpec, String> {
+        let forms = "write 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z";
+        if let Some((start, end)) = text.split_once('/') {
+            let edge = |text: &str| match text {
+                "" => Ok(None),
+                text => parse_instant(text).map(Some).ok_or(format!("`{text}` is not an instant; {forms}")),
+            };
+            return Window::new(edge(start)?, edge(end)?).map(WindowSpec::Instants);
+        }
+        let (start, end) = text
+            .split_once('-')
+            .filter(|(_, end)| !end.contains('-'))
+            .ok_or(format!("`{text}` is not a window; {forms}"))?;
+        let time =
+            |text: &str| parse_time_of_day(text).ok_or(format!("`{text}` is not a time of day; {forms}"));
+        let start = Some(start).filter(|text| !text.is_empty()).map(time).transpose()?;
+        let end = match end {
+            "" => None,
+            "24:00" | "24:00:00" => Some(EndOfDay::NextMidnight),
+            text => Some(EndOfDay::At(time(text)?)),
+        };
+        match (start, end) {
+            (None, None) => Err(format!("the window has neither a start nor an end; {forms}")),
+            (Some(start), Some(EndOfDay::At(end))) if start == end => {
+                Err("the window is empty: its start is its end".into())
+            }
+            _ => Ok(WindowSpec::TimesOfDay { start, end }),
+        }
+    }
+}
+
+fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
+    ["%H:%M", "%H:%M:%S", "%H:%M:%S%.3f"]
+        .iter()
+        .find_map(|format| NaiveTime::parse_from_str(text, format).ok())
+}
+
+/// Milliseconds since the epoch as RFC 3339 in UTC; the number itself where it is past the calendar.
+pub fn rfc3339(millis: i64) -> String {
+    match DateTime::<Utc>::from_timestamp_millis(millis) {
+        Some(at) if millis % 1000 == 0 => at.to_rfc3339_opts(SecondsFormat::Secs, true),
+        Some(at) => at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        None => millis.to_string(),
+    }
+}
+
+/// The UTC day of an instant in milliseconds since the epoch.
+pub fn day_of(millis: i64) -> Option<NaiveDate> {
+    DateTime::<Utc>::from_timestamp_millis(millis).map(|at| at.date_naive())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn on_the_day(text: &str) -> Result<String, String> {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).ok_or("no such day")?;
+        Ok(text.parse::<WindowSpec>()?.on(date)?.to_string())
+    }
+
+    #[rstest]
+    #[case("11:00-13:00", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("11:00:30-13:00:00.250", "2021-04-14T11:00:30Z/2021-04-14T13:00:00.250Z")]
+    #[case("11:00-", "2021-04-14T11:00:00Z/")]
+    #[case("-13:00", "/2021-04-14T13:00:00Z")]
+    #[case("23:00-01:00", "2021-04-14T23:00:00Z/2021-04-15T01:00:00Z")]
+    #[case("00:00-24:00", "2021-04-14T00:00:00Z/2021-04-15T00:00:00Z")]
+    #[case("22:00-00:00", "2021-04-14T22:00:00Z/2021-04-15T00:00:00Z")]
+    #[case("2021-04-14T11:00Z/2021-04-14T13:00Z", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("2021-04-14T13:00+02:00/2021-04-14T13:00", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("2021-04-14T11:00Z/", "2021-04-14T11:00:00Z/")]
+    fn windows(#[case] text: &str, #[case] resolved: &str) {
+        assert_eq!(on_the_day(text).as_deref(), Ok(resolved));
+    }
+
+    #[rstest]
+    #[case("", "not a window")]
+    #[case("-", "neither")]
+    #[case("/", "neither")]
+    #[case("11:00", "not a window")]
+    #[case("11:00-11:00", "empty")]
+    #[case("25:00-26:00", "not a time of day")]
+    #[case("11:00-13:00-14:00", "not a window")]
+    #[case("24:00-01:00", "not a time of day")]
+    #[case("11 bis 13", "not a window")]
+    #[case("2021-04-14T13:00Z/2021-04-14T11:00Z", "reversed")]
+    #[case("2021-04-14T13:00Z/2021-04-14T13:00Z", "empty")]
+    #[case("2021-04-31T11:00Z/2021-05-01T11:00Z", "not an instant")]
+    fn nonsense(#[case] text: &str, #[case] says: &str) {
+        let error = on_the_day(text).expect_err("refused");
+        assert!(error.contains(says), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in ".{0,40}") {
+            let _ = on_the_day(&text);
+        }
+
+        #[test]
+        fn holds_its_start_and_not_its_end(start in -1i64 << 40..1i64 << 41, length in 1i64..1 << 40) {
+            let window = Window::new(Some(start), Some(start + length)).expect("not empty");
+            prop_assert!(window.contains(start) && window.contains(start + length - 1));
+            prop_assert!(!window.contains(start - 1) && !window.contains(start + length));
+        }
+
+        #[test]
+        fn a_window_of_the_day_is_at_most_a_day(a in 0u32..1440, b in 0u32..1440) {
+            prop_assume!(a != b);
+            let text = format!("{:02}:{:02}-{:02}:{:02}", a / 60, a % 60, b / 60, b % 60);
+            let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+            let window = text.parse::<WindowSpec>().expect("parses").on(date).expect("resolves");
+            let minutes = (window.end.expect("end") - window.start.expect("start")) / 60_000;
+            prop_assert_eq!(minutes, i64::from((b + 1440 - a) % 1440));
+        }
+    }
+}
