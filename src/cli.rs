@@ -12,6 +12,7 @@ use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
 use crate::job::{Job, OnConflict, TargetScan, TransactionLimits};
 use crate::json::Pointer;
+use crate::verify::Comparison;
 use crate::window::WindowSpec;
 
 /// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
@@ -198,6 +199,25 @@ pub struct VerifyArgs {
     /// Another order or partition than the source's is a difference too
     #[arg(long)]
     pub strict_order: bool,
+}
+
+impl VerifyArgs {
+    /// # Errors
+    /// [`Error::Usage`] where the options contradict each other.
+    pub fn comparison(&self, common: &Common) -> Result<Comparison> {
+        let selection = &self.selection;
+        Ok(Comparison {
+            properties: common.properties()?,
+            source: selection.source.clone(),
+            target: selection.target.clone(),
+            window: selection.window()?,
+            date: selection.date,
+            event_time: selection.event_time(),
+            identity: selection.identity.clone(),
+            patience: Duration::from_secs(selection.patience),
+            strict_order: self.strict_order,
+        })
+    }
 }
 
 #[derive(Clone, Debug, Args)]

@@ -18,10 +18,11 @@ use crate::offsets::{self, Committed, Fingerprint};
 use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::receipt::{Counts, Edges, Receipt};
+use crate::record::describe;
 use crate::source::{Range, Reader, Reading};
 use crate::sys::{Message, Outgoing};
 use crate::txn::{CommittedOffsets, Producer, Transaction};
-use crate::window::{Window, rfc3339};
+use crate::window::Window;
 use crate::{partition, resolve};
 
 /// Whether a run writes.
@@ -104,8 +105,8 @@ impl<'a> Run<'a> {
 
     fn to_the_end(&mut self) -> Result<()> {
         let cluster = Cluster::connect(&self.job.properties, &self.job.name())?;
-        let (source, target) = preflight::topics(&cluster, self.job)?;
-        let window = resolve::window(&cluster, self.job, &source, self.interrupt)?;
+        let (source, target) = preflight::topics(&cluster, &self.job.source, &self.job.target)?;
+        let window = resolve::window(&cluster, &self.request(), &source, self.interrupt)?;
         self.window = Some(window);
         tracing::info!("window {} of {}", Edges::from(window), source.name);
         let checked = preflight::check(&cluster, self.job, source, target, window)?;
@@ -378,6 +379,16 @@ impl<'a> Run<'a> {
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    fn request(&self) -> resolve::Request<'_> {
+        resolve::Request {
+            properties: &self.job.properties,
+            group: self.job.name(),
+            window: self.job.window,
+            date: self.job.date,
+            event_time: &self.job.event_time,
+        }
     }
 
     fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
@@ -805,19 +816,6 @@ impl Sample {
 
 fn content(fingers: &Fingers, message: &Message) -> Content {
     Content { exact: fingers.content(message, true), loose: fingers.content(message, false) }
-}
-
-/// Where a record stands, its time and its key, for people.
-fn describe(message: &Message) -> String {
-    let key = message.key().map_or("null".to_owned(), |key| {
-        String::from_utf8_lossy(key).chars().take(64).flat_map(char::escape_debug).collect()
-    });
-    format!(
-        "partition {} offset {}, {}, key {key}",
-        message.partition(),
-        message.offset(),
-        rfc3339(message.timestamp().0)
-    )
 }
 
 /// All that decides what a committed offset means. A change in any of it makes the offset void, and the

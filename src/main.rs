@@ -1,1 +1,87 @@
-fn main() {}
+//! Wiring: parse, run, print, exit.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use replicator::cli::{Cli, Command, Common, Output};
+use replicator::error::{Error, Result};
+use replicator::fill::{Mode, fill};
+use replicator::interrupt::Interrupt;
+use replicator::progress::Progress;
+use replicator::verify::verify;
+
+fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(err) => err.exit(),
+    };
+    start_logging(&cli.common);
+    match misplaced_option(&matches).map_or_else(|| run(&cli), Err) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("replicator: {err}");
+            ExitCode::from(err.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let common = &cli.common;
+    let progress = Progress { quiet: common.quiet };
+    let interrupt = Interrupt::install()?;
+    match &cli.command {
+        None => print(common, fill(&cli.fill.job(common)?, Mode::Fill, progress, &interrupt)),
+        Some(Command::Plan(args)) => {
+            print(common, fill(&args.job(common)?, Mode::Plan, progress, &interrupt))
+        }
+        Some(Command::Verify(args)) => print(common, verify(&args.comparison(common)?, progress, &interrupt)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Prints what a command found out, also where it failed.
+fn print<T: Serialize + std::fmt::Display>(common: &Common, (found, result): (T, Result<()>)) -> Result<()> {
+    let text = match common.output {
+        Output::Text => found.to_string(),
+        Output::Json => serde_json::to_string(&found).map_err(|e| Error::io("the receipt", e))?,
+    };
+    // Not println!, which panics where the reader has gone.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes());
+    result
+}
+
+/// An option of the main job before a sub-command would be passed over in silence.
+fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
+    let (command, _) = matches.subcommand()?;
+    let globals = ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose"];
+    let misplaced = matches.ids().map(clap::Id::as_str).find(|id| {
+        !globals.contains(id)
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+            && id.contains(char::is_lowercase)
+    })?;
+    let flag = misplaced.replace('_', "-");
+    Some(Error::Usage(format!("put --{flag} behind `{command}`")))
+}
+
+fn start_logging(common: &Common) {
+    let default = match (common.quiet, common.verbose) {
+        (true, _) => "replicator=error",
+        (_, 0) => "replicator=info",
+        (_, 1) => "replicator=debug",
+        _ => "replicator=trace,librdkafka=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .compact()
+        .init();
+}

@@ -22,11 +22,11 @@ pub struct Preflight {
 ///
 /// # Errors
 /// [`Error::Refused`] for a missing topic; as [`Cluster::topic`].
-pub fn topics(cluster: &Cluster, job: &Job) -> Result<(Topic, Topic)> {
-    if job.source == job.target {
-        return Err(Error::Usage(format!("--source and --target are both {}; name two topics", job.source)));
+pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, Topic)> {
+    if source == target {
+        return Err(Error::Usage(format!("--source and --target are both {source}; name two topics")));
     }
-    let missing: Vec<_> = [(&job.source, "--source"), (&job.target, "--target")]
+    let missing: Vec<_> = [(source, "--source"), (target, "--target")]
         .into_iter()
         .map(|(name, flag)| Ok((name, flag, cluster.topic(name)?)))
         .collect::<Result<_>>()?;

@@ -5,29 +5,43 @@ use std::time::Duration;
 
 use chrono::{Days, NaiveDate, NaiveTime};
 
-use crate::client::Isolation;
+use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::{Error, Result};
+use crate::event_time::EventTime;
 use crate::interrupt::Interrupt;
-use crate::job::Job;
 use crate::source::{Range, Reader, Reading};
-use crate::window::{Window, day_of};
+use crate::window::{Window, WindowSpec, day_of};
 
 /// Records looked at from either end of a partition.
 const PEEK: i64 = 64;
+
+/// A window as typed, and what it takes to find its day.
+pub struct Request<'a> {
+    pub properties: &'a Properties,
+    pub group: String,
+    pub window: WindowSpec,
+    pub date: Option<NaiveDate>,
+    pub event_time: &'a EventTime,
+}
 
 /// The window's instants. The date, where one is needed and not given, is the one that the source's
 /// records are of.
 ///
 /// # Errors
 /// [`Error::Refused`] where the source spans several days, holds nothing of `--date`, or nothing at all.
-pub fn window(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> Result<Window> {
-    if !job.window.needs_date() {
-        return job.window.on(NaiveDate::default()).map_err(Error::Usage);
+pub fn window(
+    cluster: &Cluster,
+    request: &Request<'_>,
+    source: &Topic,
+    interrupt: &Interrupt,
+) -> Result<Window> {
+    if !request.window.needs_date() {
+        return request.window.on(NaiveDate::default()).map_err(Error::Usage);
     }
-    let days = days(cluster, job, source, interrupt)?;
+    let days = days(cluster, request, source, interrupt)?;
     let list = || days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ");
-    let date = match (job.date, days.first(), days.last()) {
+    let date = match (request.date, days.first(), days.last()) {
         (Some(date), Some(first), Some(last)) if *first <= date && date <= *last => date,
         (Some(date), Some(_), _) => {
             return Err(Error::Refused(format!(
@@ -52,11 +66,16 @@ pub fn window(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrup
             )));
         }
     };
-    job.window.on(date).map_err(Error::Usage)
+    request.window.on(date).map_err(Error::Usage)
 }
 
 /// The days of the first and last records of each partition, and those between that hold records.
-fn days(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> Result<BTreeSet<NaiveDate>> {
+fn days(
+    cluster: &Cluster,
+    request: &Request<'_>,
+    source: &Topic,
+    interrupt: &Interrupt,
+) -> Result<BTreeSet<NaiveDate>> {
     let watermarks = cluster.watermarks(source)?;
     let mut days = BTreeSet::new();
     let heads = |w: &Watermarks| (w.low, w.high.min(w.low + PEEK));
@@ -65,8 +84,8 @@ fn days(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> 
         let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
         // Uncommitted records too: an open transaction at the end must not hold up a look at the date.
         let reading = Reading {
-            properties: &job.properties,
-            group: &job.name(),
+            properties: request.properties,
+            group: &request.group,
             topic: &source.name,
             isolation: Isolation::ReadUncommitted,
             patience: Duration::from_secs(10),
@@ -75,12 +94,12 @@ fn days(cluster: &Cluster, job: &Job, source: &Topic, interrupt: &Interrupt) -> 
         while let Some(batch) = reader.next(interrupt)? {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)? {
-                    days.extend(job.event_time.of(message).and_then(day_of));
+                    days.extend(request.event_time.of(message).and_then(day_of));
                 }
             }
         }
     }
-    if job.event_time.is_indexed()
+    if request.event_time.is_indexed()
         && let (Some(first), Some(last)) = (days.first().copied(), days.last().copied())
     {
         let ends: Vec<i64> = watermarks.iter().map(|w| w.high).collect();

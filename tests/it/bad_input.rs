@@ -1,0 +1,102 @@
+//! Wrong things typed, and topics that cannot be filled: a clear error, its exit code, nothing written.
+
+use std::time::Duration;
+
+use rstest::rstest;
+
+use crate::kit::*;
+
+fn run(arguments: &[&str]) -> (i32, String) {
+    let output = replicator(arguments).output().expect("runs");
+    (code(&output), stderr(&output))
+}
+
+#[rstest]
+#[case(&["--window", "13:00-13:00"], "empty")]
+#[case(&["--window", "noon"], "not a window")]
+#[case(&["--window", "2021-04-14T13:00Z/2021-04-14T11:00Z"], "reversed")]
+#[case(&["--window", "11:00-13:00", "--date", "2021-02-30"], "2021-04-14")]
+#[case(&["--window", "2021-04-14T11:00Z/", "--date", "2021-04-14"], "--date")]
+#[case(&["--window", "11:00-13:00", "--identity", "colour"], "identity")]
+#[case(&["--window", "11:00-13:00", "-X", "isolation.level=read_uncommitted"], "isolation.level")]
+#[case(&["--window", "11:00-13:00", "-X", "transactional.id=mine"], "transactional.id")]
+#[case(&["--window", "11:00-13:00", "-X", "nonsense=1"], "nonsense")]
+#[case(&["--window", "11:00-13:00", "-F", "no-such-file.properties"], "no-such-file.properties")]
+#[case(&["--window", "11:00-13:00", "--transaction-records", "0"], "transaction-records")]
+#[case(&["--window", "11:00-13:00", "--source", "same", "--target", "same"], "two topics")]
+#[case(&["--source", "x", "plan", "--window", "11:00-13:00"], "behind `plan`")]
+#[case(&["--window", "11:00-13:00", "plan"], "--window")]
+#[case(&[], "--window")]
+fn usage(#[case] arguments: &[&str], #[case] says: &str) {
+    let (code, text) = run(arguments);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains(says), "{text}");
+}
+
+#[test]
+fn an_unknown_topic_is_refused_both_at_once() {
+    let (code, text) = run(&["--window", "11:00-13:00", "--source", "no-a", "--target", "no-b"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("no-a") && text.contains("no-b"), "{text}");
+}
+
+#[test]
+fn an_unreachable_broker_is_told_soon() {
+    let start = std::time::Instant::now();
+    let (code, text) = run(&["--window", "11:00-13:00", "-b", "127.0.0.1:1"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("127.0.0.1:1"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(60), "not forever");
+}
+
+#[test]
+fn a_date_that_the_topic_does_not_hold() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(60, 1));
+    let arguments = ["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "--date", "2021-04-15"];
+    let (code, text) = run(&arguments);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("2021-04-14"), "{text}");
+}
+
+#[test]
+fn the_date_is_inferred_or_asked_for() {
+    let pair = Pair::new(2, 2);
+    let records = day(60, 2);
+    produce(&pair.a, &records);
+    let arguments = ["plan", "--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b];
+    let (code, text) = run(&arguments);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("2021-04-14T11:00:00Z"), "the resolved instants are echoed: {text}");
+    let later: Vec<Record> = records.iter().map(|r| Record { time: r.time + 72 * HOUR, ..r.clone() }).collect();
+    produce(&pair.a, &later);
+    let (code, text) = run(&arguments);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("2021-04-14, 2021-04-17"), "the days are listed: {text}");
+}
+
+#[test]
+fn an_empty_source() {
+    let pair = Pair::new(1, 1);
+    let (code, text) = run(&["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b]);
+    assert_eq!(code, 3, "{text}");
+}
+
+#[rstest]
+#[case(&[("retention.ms", "604800000")], "retention.ms=-1")]
+#[case(&[("message.timestamp.before.max.ms", "3600000")], "message.timestamp.before.max.ms")]
+#[case(&[("cleanup.policy", "compact")], "--allow-compacted-target")]
+#[case(&[("min.insync.replicas", "2")], "min.insync.replicas")]
+fn a_target_that_would_lose_records(#[case] config: &[(&str, &str)], #[case] says: &str) {
+    let pair = Pair::new(1, 1);
+    let target = format!("{}-wrong", pair.b);
+    create(&target, 1, config);
+    produce(&pair.a, &day(60, 1));
+    let arguments = ["--window", "11:00-13:00", "--source", &pair.a, "--target", &target];
+    let (code, text) = run(&arguments);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains(says), "{text}");
+    assert_eq!(watermarks(&target)[0].1, 0, "nothing was written");
+    let (code, _) = run(&[&["plan"], &arguments[..]].concat());
+    assert_eq!(code, 3, "a plan says so too");
+}

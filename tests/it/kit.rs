@@ -1,0 +1,469 @@
+//! A broker for all tests, records to put on it, and a reading that owes nothing to the code under test.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::NaiveDate;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use replicator::client::Properties;
+use replicator::error::Result;
+use replicator::event_time::EventTime;
+use replicator::fill::{Mode, fill};
+use replicator::identity::Identity;
+use replicator::interrupt::Interrupt;
+use replicator::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use replicator::progress::Progress;
+use replicator::receipt::Receipt;
+
+use replicator::verify::{Comparison, Findings, verify};
+
+/// 2021-04-14T00:00:00Z, in milliseconds.
+pub const DAY: i64 = 1_618_358_400_000;
+pub const MINUTE: i64 = 60_000;
+pub const HOUR: i64 = 60 * MINUTE;
+pub const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+pub fn broker() -> &'static str {
+    static S: OnceLock<String> = OnceLock::new();
+    S.get_or_init(|| std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap())
+}
+
+/// A record as Kafka holds it, but for its offset.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    pub partition: i32,
+    pub time: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &Option<Vec<u8>>| {
+            bytes.as_ref().map(|b| String::from_utf8_lossy(&b[..b.len().min(40)]).into_owned())
+        };
+        write!(f, "{}@{} {:?}={:?} {:?}", self.partition, self.time, text(&self.key), text(&self.value), self.headers)
+    }
+}
+
+pub fn record(partition: i32, time: i64, key: &str, value: &str) -> Record {
+    Record {
+        partition,
+        time,
+        key: Some(key.as_bytes().to_vec()),
+        value: Some(value.as_bytes().to_vec()),
+        headers: Vec::new(),
+    }
+}
+
+/// `count` records with keys of their own, spread evenly over 10:00-16:45 and the partitions.
+pub fn day(count: usize, partitions: i32) -> Vec<Record> {
+    let step = 405 * MINUTE / i64::try_from(count).expect("fits");
+    (0..count)
+        .map(|n| {
+            let number = i64::try_from(n).expect("fits");
+            let partition = i32::try_from(n).expect("fits") % partitions;
+            record(partition, DAY + 10 * HOUR + number * step, &format!("event-{n}"), &format!("{{\"n\":{n}}}"))
+        })
+        .collect()
+}
+
+pub fn in_window(record: &Record) -> bool {
+    (WINDOW.0..WINDOW.1).contains(&record.time)
+}
+
+pub fn window_of(records: &[Record]) -> Vec<Record> {
+    records.iter().filter(|r| in_window(r)).cloned().collect()
+}
+
+pub fn outside_of(records: &[Record]) -> Vec<Record> {
+    records.iter().filter(|r| !in_window(r)).cloned().collect()
+}
+
+fn unique(prefix: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn admin() -> AdminClient<DefaultClientContext> {
+    config().create().expect("an admin client")
+}
+
+fn config() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker());
+    config
+}
+
+/// A source and a target, and the job between them.
+pub struct Pair {
+    pub a: String,
+    pub b: String,
+    pub job: Job,
+}
+
+impl Pair {
+    pub fn new(a_partitions: i32, b_partitions: i32) -> Pair {
+        let (a, b) = (unique("a"), unique("b"));
+        create(&a, a_partitions, &[]);
+        create(&b, b_partitions, &[]);
+        let job = job(&a, &b);
+        Pair { a, b, job }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Job)) -> Pair {
+        change(&mut self.job);
+        self
+    }
+
+    pub fn fill(&self) -> (Receipt, Result<()>) {
+        run(&self.job, Mode::Fill)
+    }
+
+    /// Fills, and expects that it ends well.
+    pub fn filled(&self) -> Receipt {
+        let (receipt, result) = self.fill();
+        result.expect("fills");
+        assert!(receipt.complete);
+        receipt
+    }
+
+    pub fn plan(&self) -> (Receipt, Result<()>) {
+        run(&self.job, Mode::Plan)
+    }
+
+    pub fn verify(&self) -> (Findings, Result<()>) {
+        let job = self.job.clone();
+        let comparison = Comparison {
+            properties: job.properties,
+            source: job.source,
+            target: job.target,
+            window: job.window,
+            date: job.date,
+            event_time: job.event_time,
+            identity: job.identity,
+            patience: job.patience,
+            strict_order: false,
+        };
+        verify(&comparison, Progress { quiet: true }, &Interrupt::default())
+    }
+
+    /// The target holds `before` and then the source's window, each record once, byte for byte, in the
+    /// source's order within its partition; a further run and a third write nothing.
+    pub fn assert_filled(&self, before: &[Record]) {
+        self.assert_holds(before, &window_of(&consume(&self.a)));
+        for _ in 0..2 {
+            let receipt = self.filled();
+            assert_eq!(receipt.counts.written, 0, "a further run writes nothing: {receipt:?}");
+        }
+        self.assert_holds(before, &window_of(&consume(&self.a)));
+        let (findings, result) = self.verify();
+        result.unwrap_or_else(|e| panic!("verify agrees: {e} {findings:?}"));
+    }
+
+    pub fn assert_holds(&self, before: &[Record], window: &[Record]) {
+        let target = consume(&self.b);
+        let added: Vec<Record> = window.iter().filter(|r| !before.contains(r)).cloned().collect();
+        let mut wanted: Vec<Record> = before.iter().chain(&added).cloned().collect();
+        let mut found = target.clone();
+        wanted.sort();
+        found.sort();
+        assert_same(&found, &wanted);
+        for partition in 0..1000 {
+            let of = |records: &[Record]| -> Vec<Record> {
+                records.iter().filter(|r| r.partition == partition).cloned().collect()
+            };
+            let found: Vec<Record> = of(&target).into_iter().filter(|r| !before.contains(r)).collect();
+            assert_same(&found, &of(&added));
+        }
+    }
+}
+
+pub fn assert_same(found: &[Record], wanted: &[Record]) {
+    if found != wanted {
+        let lost: Vec<_> = wanted.iter().filter(|r| !found.contains(r)).take(5).collect();
+        let more: Vec<_> = found.iter().filter(|r| !wanted.contains(r)).take(5).collect();
+        panic!(
+            "{} records where {} were wanted (or in another order or number); missing {lost:?}, not wanted {more:?}",
+            found.len(),
+            wanted.len()
+        );
+    }
+}
+
+pub fn run(job: &Job, mode: Mode) -> (Receipt, Result<()>) {
+    fill(job, mode, Progress { quiet: true }, &Interrupt::default())
+}
+
+pub fn properties() -> Properties {
+    Properties::new(broker(), None, std::iter::empty(), &[]).expect("properties")
+}
+
+pub fn job(a: &str, b: &str) -> Job {
+    Job {
+        properties: properties(),
+        source: a.to_owned(),
+        target: b.to_owned(),
+        window: "11:00-13:00".parse().expect("a window"),
+        date: NaiveDate::from_ymd_opt(2021, 4, 14),
+        event_time: EventTime::Timestamp,
+        identity: Identity::Key,
+        on_conflict: OnConflict::Fail,
+        skip_invalid: false,
+        target_scan: TargetScan::Window,
+        allow_compacted_target: false,
+        limits: TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) },
+        index_memory: 64 << 20,
+        patience: Duration::from_secs(30),
+    }
+}
+
+pub fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+        .set("retention.ms", "-1")
+        .set("max.message.bytes", "2000000");
+    for (key, value) in config {
+        new = new.set(key, value);
+    }
+    let made = futures_executor::block_on(admin().create_topics([&new], &options())).expect("an answer");
+    made[0].as_ref().expect("made");
+    until(|| {
+        let metadata = reader("read_committed").fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
+        let topic = &metadata.topics()[0];
+        i32::try_from(topic.partitions().len()).ok() == Some(partitions)
+            && topic.partitions().iter().all(|p| p.leader() >= 0)
+    });
+}
+
+pub fn delete(topic: &str) {
+    futures_executor::block_on(admin().delete_topics(&[topic], &options())).expect("deleted");
+    until(|| {
+        let metadata = reader("read_committed").fetch_metadata(None, TIMEOUT).expect("metadata");
+        metadata.topics().iter().all(|t| t.name() != topic)
+    });
+}
+
+/// Deletes the records of a partition before `offset`.
+pub fn trim(topic: &str, partition: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+    futures_executor::block_on(admin().delete_records(&list, &options())).expect("trimmed");
+    until(|| reader("read_committed").fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").0 == offset);
+}
+
+pub fn delete_group(group: &str) {
+    let deleted = futures_executor::block_on(admin().delete_groups(&[group], &options())).expect("an answer");
+    deleted[0].as_ref().expect("deleted");
+}
+
+/// Commits offsets by hand, as `kafka-consumer-groups.sh --reset-offsets` does.
+pub fn reset_group(group: &str, topic: &str, offset: Offset) {
+    let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for (partition, (_, high)) in watermarks(topic).into_iter().enumerate() {
+        let partition = i32::try_from(partition).expect("fits");
+        let offset = if offset == Offset::End { Offset::Offset(high) } else { offset };
+        list.add_partition_offset(topic, partition, offset).expect("an offset");
+    }
+    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("committed");
+}
+
+pub fn watermarks(topic: &str) -> Vec<(i64, i64)> {
+    let reader = reader("read_uncommitted");
+    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
+    let partitions = metadata.topics()[0].partitions().len();
+    (0..i32::try_from(partitions).expect("fits"))
+        .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks"))
+        .collect()
+}
+
+pub fn last_stable_offsets(topic: &str) -> Vec<i64> {
+    let reader = reader("read_committed");
+    (0..i32::try_from(watermarks(topic).len()).expect("fits"))
+        .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").1)
+        .collect()
+}
+
+fn reader(isolation: &str) -> BaseConsumer {
+    config()
+        .set("group.id", unique("kit"))
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .expect("a consumer")
+}
+
+/// Waits for what must come; the condition is asked, not a time slept.
+pub fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < TIMEOUT, "it did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All committed records, partition by partition, in order, up to the high watermarks of now. Open
+/// transactions are waited for.
+pub fn consume(topic: &str) -> Vec<Record> {
+    let ends: Vec<i64> = watermarks(topic).into_iter().map(|(_, high)| high).collect();
+    until(|| last_stable_offsets(topic).iter().zip(&ends).all(|(stable, end)| stable >= end));
+    let consumer = reader("read_committed");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..ends.len() {
+        let partition = i32::try_from(partition).expect("fits");
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&list).expect("assigned");
+    let mut records: Vec<Vec<Record>> = vec![Vec::new(); ends.len()];
+    let mut open = ends.len();
+    while open > 0 {
+        match consumer.poll(TIMEOUT) {
+            Some(Ok(message)) => {
+                let record = read(&message);
+                records[usize::try_from(record.partition).expect("fits")].push(record);
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            other => panic!("reading {topic}: {other:?}"),
+        }
+    }
+    records.concat()
+}
+
+fn read(message: &impl Message) -> Record {
+    let headers = message.headers().map_or(Vec::new(), |headers| {
+        headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+    });
+    Record {
+        partition: message.partition(),
+        time: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}
+
+/// Produces without a transaction.
+pub fn produce(topic: &str, records: &[Record]) {
+    let producer: BaseProducer = config()
+        .set("linger.ms", "5")
+        .set("message.max.bytes", "2000000")
+        .set("enable.idempotence", "true")
+        .create()
+        .expect("a producer");
+    send(&producer, topic, records);
+    producer.flush(TIMEOUT).expect("flushed");
+}
+
+pub fn send(producer: &BaseProducer, topic: &str, records: &[Record]) {
+    for record in records {
+        let mut to: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(topic).partition(record.partition).timestamp(record.time);
+        to.key = record.key.as_deref();
+        to.payload = record.value.as_deref();
+        if !record.headers.is_empty() {
+            to = to.headers(record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value: value.as_ref() })
+            }));
+        }
+        while let Err((error, back)) = producer.send(to) {
+            assert!(format!("{error}").contains("Queue full"), "{error}");
+            producer.poll(Duration::from_millis(10));
+            to = back;
+        }
+    }
+}
+
+/// Another producer with an open transaction.
+pub struct Foreign(BaseProducer);
+
+impl Foreign {
+    pub fn begin() -> Foreign {
+        let producer: BaseProducer = config()
+            .set("transactional.id", unique("foreign"))
+            .set("message.max.bytes", "2000000")
+            .create()
+            .expect("a producer");
+        producer.init_transactions(TIMEOUT).expect("initialised");
+        producer.begin_transaction().expect("begun");
+        Foreign(producer)
+    }
+
+    /// Sends, and sees it on the broker.
+    pub fn send(self, topic: &str, records: &[Record]) -> Foreign {
+        send(&self.0, topic, records);
+        self.0.flush(TIMEOUT).expect("flushed");
+        self
+    }
+
+    pub fn commit(self) {
+        self.0.commit_transaction(TIMEOUT).expect("committed");
+    }
+
+    pub fn abort(self) {
+        self.0.flush(TIMEOUT).expect("flushed");
+        self.0.abort_transaction(TIMEOUT).expect("aborted");
+    }
+}
+
+/// The real binary, as a user runs it.
+pub fn replicator(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
+    command.args(arguments).env("KAFKA_BOOTSTRAP_SERVERS", broker()).stdin(Stdio::null());
+    command
+}
+
+impl Pair {
+    /// The main job as a process, in transactions of `records`, printing JSON.
+    pub fn spawn(&self, records: usize) -> Child {
+        self.command(records).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
+    }
+
+    pub fn command(&self, records: usize) -> Command {
+        let mut command = replicator(&["--window", "11:00-13:00", "--source", &self.a, "--target", &self.b]);
+        command.args(["--output", "json", "--transaction-records", &records.to_string()]);
+        command
+    }
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The receipt's numbers.
+pub fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("one JSON object on stdout: {e}; stderr: {}", stderr(output)))
+}
+
+/// Changes one property of a topic.
+pub fn alter(topic: &str, key: &str, value: &str) {
+    use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value).set("retention.ms", "-1");
+    let altered = futures_executor::block_on(admin().alter_configs(&[change], &options())).expect("an answer");
+    altered[0].as_ref().expect("altered");
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
+}

@@ -1,0 +1,9 @@
+//! Tests on a real broker, one for all; each test has topics of its own.
+mod bad_input;
+mod dedup;
+mod fill;
+mod kit;
+mod restarts;
+mod shapes;
+mod time;
+mod verify;

@@ -1,0 +1,110 @@
+//! Kills, rivals, signals: the real binary as a process.
+
+use std::process::Child;
+
+use crate::kit::*;
+
+fn signal(child: &Child, signal: &str) {
+    let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+}
+
+fn in_mid_copy(pair: &Pair, more_than: i64) {
+    until(|| watermarks(&pair.b).iter().map(|w| w.1).sum::<i64>() > more_than);
+}
+
+#[test]
+fn killed_in_mid_copy_again_and_again_then_completed() {
+    let pair = Pair::new(3, 3);
+    let records = day(20_000, 3);
+    produce(&pair.a, &records);
+    let before = outside_of(&records)[..2000].to_vec();
+    produce(&pair.b, &before);
+    for more in [2100, 2900, 3600] {
+        let mut child = pair.spawn(20);
+        in_mid_copy(&pair, more);
+        signal(&child, "-KILL");
+        assert!(!child.wait().expect("ends").success());
+    }
+    let output = pair.command(50_000).output().expect("runs");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let receipt = receipt(&output);
+    assert_eq!(receipt["complete"], true);
+    assert!(receipt["written"].as_u64().expect("a count") < 5925, "it resumed: {receipt:?}");
+    pair.assert_filled(&before);
+}
+
+#[test]
+fn interrupted_leaves_no_open_transaction() {
+    for how in ["-INT", "-TERM"] {
+        let pair = Pair::new(1, 1);
+        produce(&pair.a, &day(20_000, 1));
+        let child = pair.spawn(20);
+        in_mid_copy(&pair, 500);
+        signal(&child, how);
+        let output = child.wait_with_output().expect("ends");
+        assert_eq!(code(&output), 130, "{}", stderr(&output));
+        assert_eq!(receipt(&output)["complete"], false);
+        until(|| last_stable_offsets(&pair.b)[0] == watermarks(&pair.b)[0].1);
+        pair.filled();
+        pair.assert_filled(&[]);
+    }
+}
+
+#[test]
+fn two_runs_at_once_never_double() {
+    let pair = Pair::new(2, 2);
+    produce(&pair.a, &day(20_000, 2));
+    let first = pair.spawn(20);
+    in_mid_copy(&pair, 300);
+    let second = pair.spawn(20);
+    let outputs = [first, second].map(|child| child.wait_with_output().expect("ends"));
+    let codes = outputs.each_ref().map(code);
+    assert_eq!(codes, [5, 0], "{} {}", stderr(&outputs[0]), stderr(&outputs[1]));
+    assert!(stderr(&outputs[0]).contains("another run"), "{}", stderr(&outputs[0]));
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn two_runs_started_together_never_double() {
+    let pair = Pair::new(2, 2);
+    produce(&pair.a, &day(6000, 2));
+    let children = [pair.spawn(50), pair.spawn(50)];
+    let outputs = children.map(|child| child.wait_with_output().expect("ends"));
+    let codes = outputs.each_ref().map(code);
+    assert!(codes.contains(&0) && codes.iter().all(|c| [0, 5].contains(c)), "{codes:?} {}", stderr(&outputs[0]));
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn a_plan_does_not_disturb_a_live_fill() {
+    let pair = Pair::new(2, 2);
+    produce(&pair.a, &day(20_000, 2));
+    let fill = pair.spawn(20);
+    in_mid_copy(&pair, 300);
+    let (plan, result) = pair.plan();
+    result.expect("plans");
+    assert!(plan.to_write.is_some());
+    let output = fill.wait_with_output().expect("ends");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn killed_after_a_commit_that_another_transaction_hides() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(20_000, 1));
+    let mut child = pair.spawn(20);
+    in_mid_copy(&pair, 300);
+    let open = Foreign::begin().send(&pair.b, &[record(0, WINDOW.1 + HOUR, "foreign", "open")]);
+    in_mid_copy(&pair, 900);
+    signal(&child, "-KILL");
+    child.wait().expect("ends");
+    // The records committed behind the open transaction are not readable: no run may pass over them.
+    let impatient = pair.command(50_000).args(["--patience", "1"]).output().expect("runs");
+    assert_eq!(code(&impatient), 1, "{}", stderr(&impatient));
+    assert!(stderr(&impatient).contains("find-hanging"));
+    open.abort();
+    pair.filled();
+    pair.assert_filled(&[]);
+}

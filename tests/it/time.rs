@@ -1,0 +1,128 @@
+//! Event times: at the edges, out of order, in a field; open and aborted transactions around them.
+
+use std::time::Duration;
+
+use replicator::event_time::EventTime;
+
+use crate::kit::*;
+
+#[test]
+fn at_the_edges_and_out_of_order() {
+    let pair = Pair::new(1, 1);
+    let times = [
+        WINDOW.1 + HOUR,
+        WINDOW.0,
+        WINDOW.1,
+        WINDOW.0 - 1,
+        WINDOW.1 - 1,
+        DAY + 10 * HOUR,
+        WINDOW.0 + 1,
+        WINDOW.1 + 1,
+        WINDOW.0,
+    ];
+    let records: Vec<Record> =
+        times.iter().enumerate().map(|(n, time)| record(0, *time, &format!("event-{n}"), "x")).collect();
+    produce(&pair.a, &records);
+    assert_eq!(pair.filled().counts.written, 4);
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn the_time_of_a_field() {
+    let pair = Pair::new(2, 2);
+    let now = chrono::Utc::now().timestamp_millis();
+    let records: Vec<Record> = day(600, 2)
+        .into_iter()
+        .map(|r| Record { value: Some(format!("{{\"e\":{{\"at\":{}}}}}", r.time).into_bytes()), time: now, ..r })
+        .collect();
+    produce(&pair.a, &records);
+    produce(&pair.b, &records[100..120]);
+    let pair = pair.with(|job| job.event_time = EventTime::Field("/e/at".parse().expect("a pointer")));
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.written, receipt.counts.already_in_target), (158, 20));
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    assert_eq!(pair.filled().counts.written, 0);
+}
+
+#[test]
+fn a_record_without_the_field_is_counted_and_refused() {
+    let pair = Pair::new(1, 1).with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
+    let good = record(0, WINDOW.0, "good", &format!("{{\"at\":{}}}", WINDOW.0));
+    produce(&pair.a, &[good.clone(), record(0, WINDOW.0, "bad", "not JSON"), record(0, WINDOW.0, "worse", "{}")]);
+    let (receipt, result) = pair.fill();
+    let error = result.expect_err("refused");
+    assert!(error.to_string().contains("--skip-invalid"), "{error}");
+    assert_eq!(receipt.counts.invalid, 2);
+    let pair = pair.with(|job| job.skip_invalid = true);
+    assert_eq!(pair.filled().counts.written, 1);
+    assert_same(&consume(&pair.b), &[good]);
+}
+
+#[test]
+fn aborted_transactions_anywhere_also_at_the_very_end() {
+    let pair = Pair::new(2, 2);
+    let records = day(600, 2);
+    for (n, chunk) in records.chunks(60).enumerate() {
+        let ghosts: Vec<Record> =
+            chunk.iter().map(|r| Record { key: Some(b"ghost".to_vec()), value: Some(b"aborted".to_vec()), ..r.clone() }).collect();
+        Foreign::begin().send(&pair.a, &ghosts).abort();
+        if n % 2 == 0 {
+            Foreign::begin().send(&pair.a, chunk).commit();
+        } else {
+            produce(&pair.a, chunk);
+        }
+    }
+    Foreign::begin().send(&pair.a, &window_of(&records)).abort();
+    assert_eq!(pair.filled().counts.written, 178);
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn aborted_transactions_in_the_target_are_not_there() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    Foreign::begin().send(&pair.b, &window_of(&records)).abort();
+    produce(&pair.b, &records[100..110]);
+    Foreign::begin().send(&pair.b, &window_of(&records)).abort();
+    assert_eq!(pair.filled().counts.written, 168);
+    pair.assert_filled(&records[100..110]);
+}
+
+#[test]
+fn an_open_transaction_in_the_target_is_waited_for_and_then_named() {
+    let pair = Pair::new(1, 1).with(|job| job.patience = Duration::from_secs(2));
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let open = Foreign::begin().send(&pair.b, &records[100..110]);
+    let error = pair.fill().1.expect_err("does not go on");
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    assert!(text.contains(&format!("{}-0", pair.b)) && text.contains("find-hanging"), "{text}");
+    assert!(text.contains("last stable offset 0, high watermark 10"), "{text}");
+    assert!(text.contains("2021-04-14T11:"), "the time of its first record: {text}");
+    let pair = pair.with(|job| job.patience = TIMEOUT);
+    std::thread::scope(|scope| {
+        let fill = scope.spawn(|| pair.filled());
+        open.commit();
+        assert_eq!(fill.join().expect("ends").counts.written, 168, "what it committed is not written again");
+    });
+    pair.assert_filled(&records[100..110]);
+}
+
+#[test]
+fn an_open_transaction_in_the_source_at_the_windows_start() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records[..80]);
+    let open = Foreign::begin().send(&pair.a, &records[80..100]);
+    produce(&pair.a, &records[100..]);
+    std::thread::scope(|scope| {
+        let fill = scope.spawn(|| pair.filled());
+        std::thread::yield_now();
+        open.commit();
+        fill.join().expect("ends");
+    });
+    pair.assert_filled(&[]);
+}

@@ -1,0 +1,41 @@
+//! `verify` finds each kind of difference.
+
+use crate::kit::*;
+
+#[test]
+fn every_kind_of_difference() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let mut target = window_of(&records);
+    target[1].value = Some(b"changed".to_vec());
+    target[2].time += 1;
+    let doubled = target[3].clone();
+    target.push(doubled);
+    target.push(record(0, WINDOW.0, "extra", "x"));
+    target.swap(10, 11);
+    target.remove(0);
+    produce(&pair.b, &target);
+    let (findings, result) = pair.verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    let found = (findings.missing, findings.changed, findings.duplicated, findings.extra, findings.reordered);
+    assert_eq!(found, (1, 2, 1, 1, 1), "{findings:?}");
+    assert_eq!((findings.in_source, findings.in_target), (178, 179));
+}
+
+#[test]
+fn order_alone_is_a_difference_only_on_request() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    produce(&pair.b, &records[150..160]);
+    pair.filled();
+    let (findings, result) = pair.verify();
+    result.expect("the same");
+    assert_eq!(findings.reordered, 61);
+    let output = replicator(&["verify", "--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b])
+        .arg("--strict-order")
+        .output()
+        .expect("runs");
+    assert_eq!(code(&output), 4);
+}
