@@ -164,8 +164,7 @@ impl FillArgs {
             allow_compacted_target: self.allow_compacted_target,
             limits: TransactionLimits {
                 records: self.transaction_records as usize,
-                bytes: 64 << 20,
-                time: Duration::from_secs(1),
+                ..TransactionLimits::default()
             },
             index_memory: (self.index_memory as usize) << 20,
             patience: Duration::from_secs(selection.patience),
@@ -275,6 +274,9 @@ pub struct DemoArgs {
     pub fields: FieldArgs,
     #[arg(long, default_value = "11:00-13:00", value_name = "WINDOW", allow_hyphen_values = true)]
     pub window: WindowSpec,
+    /// What makes two records the same one: key, key+value, value or field:/pointer
+    #[arg(long, default_value = "key")]
+    pub identity: Identity,
     /// Leave the broker up at the end, and print what to try on it
     #[arg(long)]
     pub keep: bool,

@@ -64,3 +64,10 @@ pub struct TransactionLimits {
     pub bytes: usize,
     pub time: Duration,
 }
+
+impl Default for TransactionLimits {
+    /// Measured: larger transactions gain little, smaller ones cost a commit of a few milliseconds each.
+    fn default() -> TransactionLimits {
+        TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) }
+    }
+}

@@ -91,6 +91,23 @@ impl WindowSpec {
     }
 }
 
+impl fmt::Display for WindowSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WindowSpec::Instants(window) => window.fmt(f),
+            WindowSpec::TimesOfDay { start, end } => {
+                let time = |time: NaiveTime| time.format("%H:%M:%S%.f").to_string();
+                let short = |text: String| text.strip_suffix(":00").map_or(text.clone(), str::to_owned);
+                let end = end.map_or(String::new(), |end| match end {
+                    EndOfDay::NextMidnight => "24:00".to_owned(),
+                    EndOfDay::At(end) => short(time(end)),
+                });
+                write!(f, "{}-{end}", start.map_or(String::new(), |start| short(time(start))))
+            }
+        }
+    }
+}
+
 impl FromStr for WindowSpec {
     type Err = String;
 
@@ -170,6 +187,8 @@ mod tests {
     #[case("2021-04-14T11:00Z/", "2021-04-14T11:00:00Z/")]
     fn windows(#[case] text: &str, #[case] resolved: &str) {
         assert_eq!(on_the_day(text).as_deref(), Ok(resolved));
+        let shown = text.parse::<WindowSpec>().expect("parses").to_string();
+        assert_eq!(on_the_day(&shown).as_deref(), Ok(resolved), "{shown} reads back");
     }
 
     #[rstest]

@@ -1,0 +1,191 @@
+//! The whole story on a broker of its own: load, break, plan, fill, verify, fill again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::chart::{Histogram, timestamps};
+use crate::cli::{Common, DemoArgs, LoadArgs};
+use crate::client::Properties;
+use crate::error::{Error, Result};
+use crate::event_time::EventTime;
+use crate::fill::{Mode, fill};
+use crate::interrupt::Interrupt;
+use crate::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use crate::load::load;
+use crate::progress::Progress;
+use crate::receipt::Receipt;
+use crate::sandbox::{Backend, Sandbox};
+use crate::verify::{Comparison, verify};
+use crate::{generate, window};
+
+const PARTITIONS: u16 = 3;
+const RECORDS: u64 = 30_000;
+const SEED: u64 = 1;
+
+/// Runs the demonstration, telling each step on stdout.
+///
+/// # Errors
+/// [`Error::Failed`] where no broker can be started, or where a step does not do what it must.
+pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &Interrupt) -> Result<()> {
+    let sandbox = Sandbox::start(1).map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
+    println!("Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
+    let stage = Stage::new(args, common, &sandbox, progress, interrupt)?;
+    stage.play(args)?;
+    if args.keep {
+        stage.leave(args, sandbox)?;
+    }
+    Ok(())
+}
+
+struct Stage<'a> {
+    job: Job,
+    data: PathBuf,
+    _generated: Option<tempfile::TempDir>,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Stage<'a> {
+    fn new(
+        args: &DemoArgs,
+        common: &Common,
+        sandbox: &Sandbox,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+    ) -> Result<Stage<'a>> {
+        let bootstrap = sandbox.bootstrap();
+        let properties =
+            Properties::new(bootstrap, common.command_config.as_deref(), std::env::vars(), &common.property)?;
+        // On somebody's own cluster, topics of the usual names may be theirs.
+        let suffix = match sandbox.backend() {
+            Backend::Environment => format!("-demo-{}", std::process::id()),
+            _ => String::new(),
+        };
+        let (data, generated) = match &args.data {
+            Some(file) => (file.clone(), None),
+            None => {
+                let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the events", e))?;
+                let file = dir.path().join("events.json.gz");
+                generate::to_file(&file, RECORDS, SEED)?;
+                println!("generated {RECORDS} events of an interactive music-video service\n");
+                (file, Some(dir))
+            }
+        };
+        let job = Job {
+            properties,
+            source: format!("topicA{suffix}"),
+            target: format!("topicB{suffix}"),
+            window: args.window,
+            date: None,
+            event_time: EventTime::Timestamp,
+            identity: args.identity.clone(),
+            on_conflict: OnConflict::Fail,
+            skip_invalid: false,
+            target_scan: TargetScan::Window,
+            allow_compacted_target: false,
+            limits: TransactionLimits::default(),
+            index_memory: 1 << 30,
+            patience: Duration::from_secs(90),
+        };
+        Ok(Stage { job, data, _generated: generated, progress, interrupt })
+    }
+
+    fn play(&self, args: &DemoArgs) -> Result<()> {
+        let (a, b) = (&self.job.source, &self.job.target);
+        println!("1. load {a}, and {b} with a hole at {}", args.window);
+        for (topic, except) in [(a, None), (b, Some(args.window))] {
+            println!("{}", self.load(args, topic, except)?);
+        }
+        self.charts("before")?;
+
+        println!("2. plan: what would a fill do?");
+        let (plan, result) = fill(&self.job, Mode::Plan, self.progress, self.interrupt);
+        println!("{plan}\n");
+        result?;
+
+        println!("3. fill");
+        let first = self.fill()?;
+        println!("4. verify: compare every record of the window");
+        let (findings, result) = verify(&self.comparison(), self.progress, self.interrupt);
+        println!("{findings}\n");
+        result?;
+
+        println!("5. fill again, as somebody on call would");
+        let again = self.fill()?;
+        self.charts("after")?;
+        if Some(first.counts.written) != plan.to_write || again.counts.written != 0 {
+            return Err(Error::Failed(format!(
+                "planned {:?}, wrote {}, and then {} again",
+                plan.to_write, first.counts.written, again.counts.written
+            )));
+        }
+        println!("filled {} records exactly once; the second run wrote 0", first.counts.written);
+        Ok(())
+    }
+
+    fn load(&self, args: &DemoArgs, topic: &str, except: Option<window::WindowSpec>) -> Result<crate::load::LoadReceipt> {
+        let args = LoadArgs {
+            file: self.data.clone(),
+            topic: topic.to_owned(),
+            fields: args.fields.clone(),
+            partitions: PARTITIONS,
+            except,
+            date: None,
+            skip_invalid: false,
+        };
+        load(&args, &self.job.properties, self.progress, self.interrupt)
+    }
+
+    fn fill(&self) -> Result<Receipt> {
+        let (receipt, result) = fill(&self.job, Mode::Fill, self.progress, self.interrupt);
+        println!("{receipt}\n");
+        result.map(|()| receipt)
+    }
+
+    fn comparison(&self) -> Comparison {
+        let job = self.job.clone();
+        Comparison {
+            properties: job.properties,
+            source: job.source,
+            target: job.target,
+            window: job.window,
+            date: job.date,
+            event_time: job.event_time,
+            identity: job.identity,
+            patience: job.patience,
+            strict_order: false,
+        }
+    }
+
+    /// Both topics over the source's time.
+    fn charts(&self, when: &str) -> Result<()> {
+        println!("\n{when}:");
+        let read = |topic: &str| timestamps(&self.job.properties, topic, self.interrupt);
+        let (a, b) = (read(&self.job.source)?, read(&self.job.target)?);
+        let quarter = 15 * 60_000;
+        let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
+        let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
+        for (topic, times) in [(&self.job.source, a), (&self.job.target, b)] {
+            println!("{}", Histogram::new(topic, &times, (floor, ceiling)));
+        }
+        println!();
+        Ok(())
+    }
+
+    fn leave(&self, args: &DemoArgs, sandbox: Sandbox) -> Result<()> {
+        let bootstrap = sandbox.bootstrap().to_owned();
+        let end = sandbox.keep();
+        println!("\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:");
+        println!("  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
+        let topics = format!("--source {} --target {}", self.job.source, self.job.target);
+        for line in [
+            format!("replicator --window {} {topics}", args.window),
+            format!("replicator plan --window 10:00-11:00 {topics} --output json"),
+            format!("replicator verify --window {} {topics}", args.window),
+        ] {
+            println!("  {line}");
+        }
+        println!("and end it with\n  {end}");
+        Ok(())
+    }
+}
