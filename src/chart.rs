@@ -27,8 +27,10 @@ const ROWS: u64 = 3;
 pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -> Result<Vec<i64>> {
     let group = "replicator/chart";
     let cluster = Cluster::connect(properties, group)?;
-    let found: Topic = cluster.topic(topic)?.ok_or_else(|| Error::Refused(format!("there is no topic {topic}")))?;
-    let (starts, ends): (Vec<_>, Vec<_>) = cluster.watermarks(&found)?.iter().map(|w| (w.low, w.high)).unzip();
+    let found: Topic =
+        cluster.topic(topic)?.ok_or_else(|| Error::Refused(format!("there is no topic {topic}")))?;
+    let (starts, ends): (Vec<_>, Vec<_>) =
+        cluster.watermarks(&found)?.iter().map(|w| (w.low, w.high)).unzip();
     let patience = std::time::Duration::from_secs(30);
     cluster.wait_until_stable(&found, &ends, patience, interrupt)?;
     let reading = Reading { properties, group, topic, isolation: Isolation::ReadCommitted, patience };
@@ -94,7 +96,8 @@ mod tests {
     #[test]
     fn a_hole_shows() {
         let hour = 3_600_000;
-        let times: Vec<i64> = (0..8100).map(|n| n * hour / 1000).filter(|t| !(hour..3 * hour).contains(t)).collect();
+        let times: Vec<i64> =
+            (0..8100).map(|n| n * hour / 1000).filter(|t| !(hour..3 * hour).contains(t)).collect();
         let chart = Histogram::new("t", &times, (0, 8100 * hour / 1000)).to_string();
         let bottom = chart.lines().nth(3).expect("three rows");
         assert!(bottom.contains("          ") && bottom.contains('█'), "{chart}");

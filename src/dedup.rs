@@ -18,10 +18,11 @@ pub enum Verdict {
     Conflict,
 }
 
-/// A record's content, hashed with and without its timestamp.
+/// A record's content, hashed.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
     pub exact: u64,
+    /// Without the timestamp; looked at only where the index ignores the target's.
     pub loose: u64,
 }
 

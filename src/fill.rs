@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
             sample.look_at(identity, timestamp, || fingers.content(message, false));
             let time = job.event_time.of(message);
             if scan_all || time.is_none_or(|time| wide.contains(time)) {
-                let doubles = index.insert_target(identity, content(fingers, message))?;
+                let doubles = index.insert_target(identity, content(fingers, message, job.target_scan))?;
                 run.duplicates_in_target +=
                     u64::from(doubles && time.is_none_or(|time| window.contains(time)));
             }
@@ -683,7 +683,7 @@ impl Copy<'_, '_> {
         let Some(identity) = self.fingers.identity(&job.identity, message) else {
             return Ok(Fate::Invalid("no identity"));
         };
-        Ok(match self.index.judge(identity, content(self.fingers, message))? {
+        Ok(match self.index.judge(identity, content(self.fingers, message, job.target_scan))? {
             Verdict::New => Fate::Write,
             Verdict::Conflict => Fate::Conflict,
             Verdict::AlreadyInTarget => {
@@ -814,8 +814,10 @@ impl Sample {
     }
 }
 
-fn content(fingers: &Fingers, message: &Message) -> Content {
-    Content { exact: fingers.content(message, true), loose: fingers.content(message, false) }
+fn content(fingers: &Fingers, message: &Message, scan: TargetScan) -> Content {
+    let exact = fingers.content(message, true);
+    let loose = if scan == TargetScan::All { fingers.content(message, false) } else { exact };
+    Content { exact, loose }
 }
 
 /// All that decides what a committed offset means. A change in any of it makes the offset void, and the

@@ -1,4 +1,5 @@
 //! Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
+pub mod chart;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -17,6 +18,7 @@ pub mod progress;
 pub mod receipt;
 pub mod record;
 pub mod resolve;
+pub mod sandbox;
 pub mod source;
 pub mod sys;
 pub mod txn;

@@ -53,7 +53,8 @@ fn an_unreachable_broker_is_told_soon() {
 fn a_date_that_the_topic_does_not_hold() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(60, 1));
-    let arguments = ["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "--date", "2021-04-15"];
+    let arguments =
+        ["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "--date", "2021-04-15"];
     let (code, text) = run(&arguments);
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("2021-04-14"), "{text}");
@@ -68,7 +69,8 @@ fn the_date_is_inferred_or_asked_for() {
     let (code, text) = run(&arguments);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("2021-04-14T11:00:00Z"), "the resolved instants are echoed: {text}");
-    let later: Vec<Record> = records.iter().map(|r| Record { time: r.time + 72 * HOUR, ..r.clone() }).collect();
+    let later: Vec<Record> =
+        records.iter().map(|r| Record { time: r.time + 72 * HOUR, ..r.clone() }).collect();
     produce(&pair.a, &later);
     let (code, text) = run(&arguments);
     assert_eq!(code, 3, "{text}");

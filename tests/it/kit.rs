@@ -26,6 +26,7 @@ use replicator::interrupt::Interrupt;
 use replicator::job::{Job, OnConflict, TargetScan, TransactionLimits};
 use replicator::progress::Progress;
 use replicator::receipt::Receipt;
+use replicator::sandbox::Sandbox;
 
 use replicator::verify::{Comparison, Findings, verify};
 
@@ -37,8 +38,8 @@ pub const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn broker() -> &'static str {
-    static S: OnceLock<String> = OnceLock::new();
-    S.get_or_init(|| std::env::var("KAFKA_BOOTSTRAP_SERVERS").unwrap())
+    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| Sandbox::start(1).expect("a broker")).bootstrap()
 }
 
 /// A record as Kafka holds it, but for its offset.
@@ -56,7 +57,15 @@ impl Debug for Record {
         let text = |bytes: &Option<Vec<u8>>| {
             bytes.as_ref().map(|b| String::from_utf8_lossy(&b[..b.len().min(40)]).into_owned())
         };
-        write!(f, "{}@{} {:?}={:?} {:?}", self.partition, self.time, text(&self.key), text(&self.value), self.headers)
+        write!(
+            f,
+            "{}@{} {:?}={:?} {:?}",
+            self.partition,
+            self.time,
+            text(&self.key),
+            text(&self.value),
+            self.headers
+        )
     }
 }
 
@@ -77,7 +86,12 @@ pub fn day(count: usize, partitions: i32) -> Vec<Record> {
         .map(|n| {
             let number = i64::try_from(n).expect("fits");
             let partition = i32::try_from(n).expect("fits") % partitions;
-            record(partition, DAY + 10 * HOUR + number * step, &format!("event-{n}"), &format!("{{\"n\":{n}}}"))
+            record(
+                partition,
+                DAY + 10 * HOUR + number * step,
+                &format!("event-{n}"),
+                &format!("{{\"n\":{n}}}"),
+            )
         })
         .collect()
 }
@@ -262,7 +276,9 @@ pub fn trim(topic: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
     futures_executor::block_on(admin().delete_records(&list, &options())).expect("trimmed");
-    until(|| reader("read_committed").fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").0 == offset);
+    until(|| {
+        reader("read_committed").fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").0 == offset
+    });
 }
 
 pub fn delete_group(group: &str) {
@@ -460,7 +476,8 @@ pub fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
 pub fn alter(topic: &str, key: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value).set("retention.ms", "-1");
-    let altered = futures_executor::block_on(admin().alter_configs(&[change], &options())).expect("an answer");
+    let altered =
+        futures_executor::block_on(admin().alter_configs(&[change], &options())).expect("an answer");
     altered[0].as_ref().expect("altered");
 }
 

@@ -5,7 +5,8 @@ use std::process::Child;
 use crate::kit::*;
 
 fn signal(child: &Child, signal: &str) {
-    let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+    let killed =
+        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
     assert!(killed.success());
 }
 
@@ -72,7 +73,11 @@ fn two_runs_started_together_never_double() {
     let children = [pair.spawn(50), pair.spawn(50)];
     let outputs = children.map(|child| child.wait_with_output().expect("ends"));
     let codes = outputs.each_ref().map(code);
-    assert!(codes.contains(&0) && codes.iter().all(|c| [0, 5].contains(c)), "{codes:?} {}", stderr(&outputs[0]));
+    assert!(
+        codes.contains(&0) && codes.iter().all(|c| [0, 5].contains(c)),
+        "{codes:?} {}",
+        stderr(&outputs[0])
+    );
     pair.assert_filled(&[]);
 }
 

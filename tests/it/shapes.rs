@@ -25,8 +25,14 @@ fn values_and_headers_of_every_kind() {
         record(1, at, "", "an empty key"),
         binary,
         large,
-        with_headers(record(0, at, "repeated", "x"), &[("h", Some(b"1")), ("g", Some(b"2")), ("h", Some(b"3"))]),
-        with_headers(record(1, at, "null and empty", "x"), &[("null", None), ("empty", Some(b"")), ("", Some(b"no key"))]),
+        with_headers(
+            record(0, at, "repeated", "x"),
+            &[("h", Some(b"1")), ("g", Some(b"2")), ("h", Some(b"3"))],
+        ),
+        with_headers(
+            record(1, at, "null and empty", "x"),
+            &[("null", None), ("empty", Some(b"")), ("", Some(b"no key"))],
+        ),
         with_headers(record(1, at, "binary header", "x"), &[("b", Some(&[0, 255, 0]))]),
     ];
     produce(&pair.a, &records);
@@ -120,7 +126,8 @@ fn null_keys_and_unequal_partition_counts_are_refused() {
 #[test]
 fn empty_partitions() {
     let pair = Pair::new(7, 7);
-    let records: Vec<Record> = day(600, 3).into_iter().map(|r| Record { partition: r.partition * 2, ..r }).collect();
+    let records: Vec<Record> =
+        day(600, 3).into_iter().map(|r| Record { partition: r.partition * 2, ..r }).collect();
     produce(&pair.a, &records);
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);

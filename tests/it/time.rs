@@ -33,7 +33,11 @@ fn the_time_of_a_field() {
     let now = chrono::Utc::now().timestamp_millis();
     let records: Vec<Record> = day(600, 2)
         .into_iter()
-        .map(|r| Record { value: Some(format!("{{\"e\":{{\"at\":{}}}}}", r.time).into_bytes()), time: now, ..r })
+        .map(|r| Record {
+            value: Some(format!("{{\"e\":{{\"at\":{}}}}}", r.time).into_bytes()),
+            time: now,
+            ..r
+        })
         .collect();
     produce(&pair.a, &records);
     produce(&pair.b, &records[100..120]);
@@ -47,9 +51,13 @@ fn the_time_of_a_field() {
 
 #[test]
 fn a_record_without_the_field_is_counted_and_refused() {
-    let pair = Pair::new(1, 1).with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
+    let pair =
+        Pair::new(1, 1).with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
     let good = record(0, WINDOW.0, "good", &format!("{{\"at\":{}}}", WINDOW.0));
-    produce(&pair.a, &[good.clone(), record(0, WINDOW.0, "bad", "not JSON"), record(0, WINDOW.0, "worse", "{}")]);
+    produce(
+        &pair.a,
+        &[good.clone(), record(0, WINDOW.0, "bad", "not JSON"), record(0, WINDOW.0, "worse", "{}")],
+    );
     let (receipt, result) = pair.fill();
     let error = result.expect_err("refused");
     assert!(error.to_string().contains("--skip-invalid"), "{error}");
@@ -64,8 +72,10 @@ fn aborted_transactions_anywhere_also_at_the_very_end() {
     let pair = Pair::new(2, 2);
     let records = day(600, 2);
     for (n, chunk) in records.chunks(60).enumerate() {
-        let ghosts: Vec<Record> =
-            chunk.iter().map(|r| Record { key: Some(b"ghost".to_vec()), value: Some(b"aborted".to_vec()), ..r.clone() }).collect();
+        let ghosts: Vec<Record> = chunk
+            .iter()
+            .map(|r| Record { key: Some(b"ghost".to_vec()), value: Some(b"aborted".to_vec()), ..r.clone() })
+            .collect();
         Foreign::begin().send(&pair.a, &ghosts).abort();
         if n % 2 == 0 {
             Foreign::begin().send(&pair.a, chunk).commit();

@@ -1,0 +1,222 @@
+//! What the brokers of both backends have in common: addresses, settings, and how one is started.
+
+use std::net::TcpListener;
+use std::ops::Range;
+
+use anyhow::{Result, anyhow, ensure};
+
+pub(super) const LOCALHOST: &str = "127.0.0.1";
+
+/// Where free ports are looked for: below those that the system gives to outgoing connections, or
+/// one of these could take the port of a broker that is down.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// Starts a broker, formatting its storage the first time; the same in a container and outside. An
+/// image's own start script may refuse storage that is formatted already, that is, a restart.
+pub(super) const LAUNCH: &str = r#"
+printf '%s' "$PROPERTIES" >server.properties || exit
+[ -e data/meta.properties ] || "$JAVA" $JVM ${FORMAT_OPTION:+"$FORMAT_OPTION"} -cp "$LIBS/*" \
+    kafka.tools.StorageTool format --cluster-id="$CLUSTER" --config server.properties \
+    >format.log 2>&1 || { cat format.log; exit 1; }
+exec "$JAVA" $JVM $HEAP ${BROKER_OPTION:+"$BROKER_OPTION"} -cp "$LIBS/*" \
+    -Dlog4j2.level=INFO kafka.Kafka server.properties
+"#;
+
+/// Half the start-up time of the defaults: a broker for a test is too short-lived to be optimised.
+const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData";
+
+/// One or three brokers, before they have a machine to run on.
+pub(super) struct Cluster {
+    /// Unique on this machine: for names of directories and containers.
+    pub name: String,
+    id: String,
+    /// A port on this machine for each broker's clients.
+    pub ports: Vec<u16>,
+}
+
+/// Where a broker listens (`HOST:PORT`) and what it tells others to connect to.
+pub(super) struct Endpoint {
+    pub listen: String,
+    pub advertise: String,
+}
+
+impl Endpoint {
+    /// The same for both.
+    pub fn at(address: String) -> Endpoint {
+        Endpoint { listen: address.clone(), advertise: address }
+    }
+}
+
+/// The three doors of a broker.
+pub(super) struct Node {
+    pub clients: Endpoint,
+    pub brokers: Endpoint,
+    pub controllers: Endpoint,
+}
+
+impl Cluster {
+    pub fn new(brokers: usize) -> Result<Cluster> {
+        Ok(Cluster {
+            name: format!("replicator-sandbox-{}", random_letters(8)?),
+            id: random_letters(22)?,
+            ports: free_ports(brokers)?,
+        })
+    }
+
+    /// Where clients find each broker.
+    pub fn addresses(&self, host: &str) -> Vec<String> {
+        self.ports.iter().map(|p| format!("{host}:{p}")).collect()
+    }
+
+    /// The variables that [`LAUNCH`] reads.
+    pub fn variables(&self, nodes: &[Node], broker: usize) -> [(&'static str, String); 4] {
+        let heap = if nodes.len() == 1 { 512 } else { 384 };
+        let properties: String =
+            properties(nodes, broker).into_iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        [
+            ("CLUSTER", self.id.clone()),
+            ("HEAP", format!("-Xmx{heap}m")),
+            ("JVM", JVM.to_owned()),
+            ("PROPERTIES", properties),
+        ]
+    }
+}
+
+fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
+    let node = &nodes[broker];
+    let replicas = nodes.len().min(3).to_string();
+    let min_isr = if nodes.len() < 3 { "1" } else { "2" };
+    let voters: Vec<String> =
+        nodes.iter().enumerate().map(|(id, node)| format!("{id}@{}", node.controllers.advertise)).collect();
+
+    let mut all = vec![
+        ("node.id", broker.to_string()),
+        ("controller.quorum.voters", voters.join(",")),
+        (
+            "listeners",
+            format!(
+                "CLIENTS://{},BROKERS://{},CONTROLLERS://{}",
+                node.clients.listen, node.brokers.listen, node.controllers.listen
+            ),
+        ),
+        (
+            "advertised.listeners",
+            format!("CLIENTS://{},BROKERS://{}", node.clients.advertise, node.brokers.advertise),
+        ),
+    ];
+    all.extend(
+        [
+            "default.replication.factor",
+            "offsets.topic.replication.factor",
+            "transaction.state.log.replication.factor",
+            "share.coordinator.state.topic.replication.factor",
+        ]
+        .map(|key| (key, replicas.clone())),
+    );
+    all.extend(
+        ["min.insync.replicas", "transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr"]
+            .map(|key| (key, min_isr.to_owned())),
+    );
+    all.extend(FIXED.map(|(key, value)| (key, value.to_owned())));
+    all
+}
+
+/// The settings that are the same for every broker.
+const FIXED: [(&str, &str); 19] = [
+    ("process.roles", "broker,controller"),
+    ("controller.listener.names", "CONTROLLERS"),
+    ("inter.broker.listener.name", "BROKERS"),
+    ("listener.security.protocol.map", "CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT"),
+    ("log.dirs", "data"),
+    ("auto.create.topics.enable", "false"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    // Internal topics are created on first use, which waits for all their partitions.
+    ("offsets.topic.num.partitions", "4"),
+    ("transaction.state.log.num.partitions", "4"),
+    ("share.coordinator.state.topic.num.partitions", "4"),
+    // A transaction that timed out, of a client that was killed, is to end soon after.
+    ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
+    // A killed broker may come back only when its former self has been given up.
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "500"),
+    // A frozen controller keeps its connections: the others are not to wait half a minute for it.
+    ("controller.socket.timeout.ms", "3000"),
+    ("replica.socket.timeout.ms", "3000"),
+    // The default takes 128 MB of the heap at once.
+    ("log.cleaner.dedupe.buffer.size", "4194304"),
+    // The defaults are for machines that do nothing else.
+    ("num.network.threads", "2"),
+    ("num.io.threads", "4"),
+    ("background.threads", "4"),
+];
+
+/// Ports on which nothing listens now.
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let mut held = Vec::new();
+    for _ in 0..1000 {
+        if held.len() == count {
+            break;
+        }
+        let port = PORTS.start + (random_u32()? % PORTS.len() as u32) as u16;
+        // Held until all are found: they are to differ.
+        held.extend(TcpListener::bind((LOCALHOST, port)).map(|listener| (port, listener)));
+    }
+    ensure!(
+        held.len() == count,
+        "no free ports between {} and {} on this machine: end what listens there",
+        PORTS.start,
+        PORTS.end
+    );
+    Ok(held.into_iter().map(|(port, _)| port).collect())
+}
+
+fn random_u32() -> Result<u32> {
+    getrandom::u32().map_err(|err| anyhow!("this system has no source of randomness: {err}"))
+}
+
+/// Lower-case, as names of containers are; a cluster's id is any 16 bytes in base64, so 22 of them
+/// do, with a last one that has no surplus bits.
+fn random_letters(count: usize) -> Result<String> {
+    let mut text = String::with_capacity(count);
+    for _ in 1..count {
+        text.push(char::from(b'a' + (random_u32()? % 26) as u8));
+    }
+    text.push('w');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_differ_and_are_free() {
+        let mut ports = free_ports(20).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 20);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
+
+    #[test]
+    fn three_brokers_survive_the_loss_of_one() {
+        let nodes: Vec<Node> = (0..3)
+            .map(|i| Node {
+                clients: Endpoint::at(format!("c{i}:1")),
+                brokers: Endpoint::at(format!("b{i}:2")),
+                controllers: Endpoint::at(format!("q{i}:3")),
+            })
+            .collect();
+        let properties = properties(&nodes, 1);
+        let get = |key| {
+            let mut found = properties.iter().filter(|(k, _)| *k == key);
+            let value = found.next().map(|(_, v)| v.as_str());
+            assert!(found.next().is_none(), "{key} twice");
+            value
+        };
+        assert_eq!(get("node.id"), Some("1"));
+        assert_eq!(get("controller.quorum.voters"), Some("0@q0:3,1@q1:3,2@q2:3"));
+        assert_eq!(get("transaction.state.log.replication.factor"), Some("3"));
+        assert_eq!(get("min.insync.replicas"), Some("2"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Apache Kafka's jars, fetched by Maven once per user.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::KAFKA_VERSION;
+use super::local::NOTHING_TO_RUN_IT;
+
+/// The directory of Kafka's jars, which is in the user's cache from the second time on.
+pub(super) fn libs() -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let home = cache()?.join(format!("kafka-{KAFKA_VERSION}"));
+    let libs = home.join("libs");
+    if libs.is_dir() {
+        return Ok(libs);
+    }
+    fs::create_dir_all(&home).with_context(|| {
+        format!("cannot create {}: set XDG_CACHE_HOME to a directory that can be written", home.display())
+    })?;
+    // Moved into place when complete; of two processes that do so at once, either one's is right.
+    let part = tempfile::Builder::new()
+        .prefix("part-")
+        .tempdir_in(&home)
+        .with_context(|| format!("cannot write to {}", home.display()))?;
+    fetch(part.path())?;
+    match fs::rename(part.path().join("libs"), &libs) {
+        Err(err) if !libs.is_dir() => Err(err).with_context(|| format!("cannot create {}", libs.display())),
+        _ => Ok(libs),
+    }
+}
+
+fn cache() -> Result<PathBuf> {
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    Ok(cache.context("no place for Kafka's jars: set HOME or XDG_CACHE_HOME")?.join("replicator"))
+}
+
+fn fetch(dir: &Path) -> Result<()> {
+    tracing::info!("Maven fetches Apache Kafka {KAFKA_VERSION}, this once");
+    let pom = dir.join("pom.xml");
+    fs::write(&pom, POM.replace("{version}", KAFKA_VERSION))
+        .with_context(|| format!("cannot write {}", pom.display()))?;
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "-Dstyle.color=never", "dependency:copy-dependencies"])
+        .arg(format!("-DoutputDirectory={}", dir.join("libs").display()))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(_) => bail!(NOTHING_TO_RUN_IT),
+    };
+    // Maven writes its errors to stdout.
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "Maven could not fetch Apache Kafka {KAFKA_VERSION}: let this machine reach Maven Central, \
+         once, or set KAFKA_BOOTSTRAP_SERVERS ({})",
+        said.lines()
+            .filter_map(|line| Some(line.split_once("[ERROR]")?.1.trim()))
+            .find(|line| !line.is_empty())
+            .unwrap_or("it did not say why")
+    );
+    Ok(())
+}
+
+const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>replicator</groupId>
+  <artifactId>sandbox</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{version}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>{version}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>2.25.4</version>
+    </dependency>
+  </dependencies>
+  <build>
+    <pluginManagement>
+      <plugins>
+        <plugin>
+          <artifactId>maven-dependency-plugin</artifactId>
+          <version>3.8.1</version>
+        </plugin>
+      </plugins>
+    </pluginManagement>
+  </build>
+</project>
+"#;

@@ -1,0 +1,231 @@
+//! Brokers that Java runs on this machine.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::archive::Archive;
+use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
+use super::guard::Guard;
+use super::{Machine, last_lines};
+
+pub(super) const NOTHING_TO_RUN_IT: &str = "neither a Docker engine nor Java 17 and Maven: \
+     install Docker, or `apt-get install openjdk-17-jre-headless maven`, \
+     or set KAFKA_BOOTSTRAP_SERVERS";
+
+/// A Java that Kafka runs on.
+pub(super) struct Java {
+    program: PathBuf,
+    /// Such as `17.0.15`.
+    pub version: String,
+}
+
+impl Java {
+    pub fn find() -> Result<Java> {
+        let program = match env::var_os("JAVA_HOME") {
+            Some(home) if !home.is_empty() => Path::new(&home).join("bin/java"),
+            _ => PathBuf::from("java"),
+        };
+        let output = Command::new(&program).arg("-version").stdin(Stdio::null()).output();
+        let Some(version) = output.ok().and_then(|o| version(&String::from_utf8_lossy(&o.stderr))) else {
+            bail!(NOTHING_TO_RUN_IT);
+        };
+        let major = version.split('.').next().and_then(|n| n.parse().ok());
+        ensure!(
+            major.is_some_and(|n: u32| n >= 17),
+            "{NOTHING_TO_RUN_IT} (`{} -version` says {version})",
+            program.display()
+        );
+        Ok(Java { program, version })
+    }
+}
+
+/// What stands in quotes in `openjdk version "17.0.15" 2025-04-15`.
+fn version(said: &str) -> Option<String> {
+    let line = said.lines().find(|line| line.contains(" version \""))?;
+    line.split('"').nth(1).map(str::to_owned)
+}
+
+/// A process writes its own number down before it can do anything else, and goes on only when
+/// `live` is there; the guard removes `live` before it reads the numbers. So none slips through.
+const PREAMBLE: &str = "echo $$ >pid && [ -e ../live ] || exit\n";
+
+/// Kills each broker's process group, and tries until none of them writes to the directory.
+const END: &str = r#"
+cd "$1" || exit
+rm -f live
+for pid in */pid; do kill -s KILL -- "-$(cat "$pid")"; done
+cd /
+for wait in 0 0.1 0.1 0.1 0.2 0.5 1 1 1 1 1; do sleep "$wait"; rm -rf "$1" && exit; done
+"#;
+
+/// How long a clean stop may take.
+const STOP: Duration = Duration::from_secs(60);
+
+pub(super) struct Local {
+    dir: PathBuf,
+    java: PathBuf,
+    libs: PathBuf,
+    archive: Archive,
+    cluster: Cluster,
+    nodes: Vec<Node>,
+    running: Vec<Option<Child>>,
+}
+
+impl Local {
+    pub fn new(cluster: Cluster, java: &Java, libs: &Path, archive: Archive) -> Result<(Local, Guard)> {
+        let dir = env::temp_dir().join(&cluster.name);
+        let cannot = || format!("cannot create {}: set TMPDIR to another directory", dir.display());
+        fs::create_dir(&dir).with_context(cannot)?;
+        let guard = Guard::new(END, &[dir.display().to_string()])?;
+        File::create(dir.join("live")).with_context(cannot)?;
+
+        let endpoint = |port: &u16| Endpoint::at(format!("{LOCALHOST}:{port}"));
+        let inner = config::free_ports(2 * cluster.ports.len())?;
+        let nodes: Vec<Node> = cluster
+            .ports
+            .iter()
+            .zip(inner.chunks_exact(2))
+            .map(|(port, inner)| Node {
+                clients: endpoint(port),
+                brokers: endpoint(&inner[0]),
+                controllers: endpoint(&inner[1]),
+            })
+            .collect();
+        let local = Local {
+            dir,
+            java: java.program.clone(),
+            libs: libs.to_owned(),
+            archive,
+            cluster,
+            running: nodes.iter().map(|_| None).collect(),
+            nodes,
+        };
+        Ok((local, guard))
+    }
+
+    fn home(&self, broker: usize) -> PathBuf {
+        self.dir.join(broker.to_string())
+    }
+
+    fn child(&mut self, broker: usize) -> Result<&mut Child> {
+        self.running[broker]
+            .as_mut()
+            .with_context(|| format!("broker {broker} is not running: restart it first"))
+    }
+
+    fn signal(&mut self, broker: usize, signal: &str) -> Result<()> {
+        // The child leads its process group, and is not reaped yet: the number is still its own.
+        let group = format!("-{}", self.child(broker)?.id());
+        let status = Command::new("sh")
+            .args(["-c", r#"kill -s "$1" -- "$2""#, "signal", signal, &group])
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot run `sh`")?;
+        ensure!(status.success(), "broker {broker} has ended by itself: restart it");
+        Ok(())
+    }
+
+    /// Waits for the end of a broker that was told to.
+    fn reap(&mut self, broker: usize, timeout: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while self.child(broker)?.try_wait()?.is_none() {
+            ensure!(
+                begun.elapsed() < timeout,
+                "broker {broker} does not end in {} s: kill it",
+                timeout.as_secs()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.running[broker] = None;
+        // From now on the number may be another process's: the guard is not to find it.
+        fs::remove_file(self.home(broker).join("pid")).context("a broker's files are gone")
+    }
+}
+
+impl Machine for Local {
+    fn start(&mut self, broker: usize) -> Result<()> {
+        let home = self.home(broker);
+        let log = fs::create_dir_all(&home)
+            .and_then(|()| File::options().create(true).append(true).open(home.join("log")))
+            .with_context(|| format!("cannot write to {}", home.display()))?;
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg([PREAMBLE, config::LAUNCH].concat())
+            .envs(self.cluster.variables(&self.nodes, broker))
+            .envs(self.archive.variables())
+            .env("JAVA", &self.java)
+            .env("LIBS", &self.libs)
+            .current_dir(&home)
+            // Ctrl-C is for us, not for the brokers.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("no file handles left")?)
+            .stderr(log)
+            .spawn()
+            .context("cannot run `sh`")?;
+        self.running[broker] = Some(child);
+        Ok(())
+    }
+
+    fn kill(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, "KILL")?;
+        self.reap(broker, STOP)
+    }
+
+    fn stop(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, "TERM")?;
+        self.reap(broker, STOP)
+    }
+
+    fn pause(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, "STOP")
+    }
+
+    fn resume(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, "CONT")
+    }
+
+    fn check(&mut self, broker: usize) -> Result<()> {
+        if let Some(status) = self.child(broker)?.try_wait()? {
+            self.reap(broker, STOP)?;
+            let log = fs::read(self.home(broker).join("log")).unwrap_or_default();
+            bail!("broker {broker} ended ({status}): {}", last_lines(&log));
+        }
+        Ok(())
+    }
+
+    fn ending(&self) -> String {
+        let groups: Vec<String> =
+            self.running.iter().flatten().map(|child| format!("-{}", child.id())).collect();
+        let dir = self.dir.display();
+        format!("kill -s KILL -- {}; sleep 1; rm -rf '{dir}'", groups.join(" "))
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Ended by the guard; nobody else reaps them while we live.
+        for child in self.running.iter_mut().flatten() {
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_version_among_what_java_says() {
+        let said = "Picked up JAVA_TOOL_OPTIONS: -Da=b\nopenjdk version \"17.0.15\" 2025-04-15\n";
+        assert_eq!(version(said).as_deref(), Some("17.0.15"));
+        assert_eq!(version("java: not found"), None);
+    }
+}

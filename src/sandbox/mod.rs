@@ -1,0 +1,252 @@
+//! A real Apache Kafka to try things on: for the demo, the tests and the crash drills.
+//!
+//! Brokers of our own are started by Docker or by Java, and end with this process however it ends
+//! (see [`guard`]).
+
+mod archive;
+mod config;
+mod docker;
+mod guard;
+mod jars;
+mod local;
+mod probe;
+
+use std::env;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail, ensure};
+
+use archive::Archive;
+use config::Cluster;
+use guard::Guard;
+
+/// The version of Apache Kafka that both backends run.
+pub const KAFKA_VERSION: &str = "4.3.1";
+
+const BOOTSTRAP: &str = "KAFKA_BOOTSTRAP_SERVERS";
+
+/// How long a broker may take to answer. It needs 2 to 4 seconds; a loaded machine needs more.
+const STARTUP: Duration = Duration::from_secs(90);
+
+/// What runs the brokers of a [`Sandbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Somebody else: the cluster that `KAFKA_BOOTSTRAP_SERVERS` names.
+    Environment,
+    /// A Docker engine, with the image `apache/kafka`.
+    Docker,
+    /// Java on this machine, with the jars that Maven fetched.
+    Local,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Environment => BOOTSTRAP,
+            Backend::Docker => "Docker",
+            Backend::Local => "Maven and Java",
+        })
+    }
+}
+
+/// Brokers of our own, numbered from 0, as a backend runs them. None of its methods waits for a
+/// broker to answer; the guard, not the machine, removes what it leaves behind.
+trait Machine: Send + Sync {
+    /// Starts a broker, for the first time or again with the data it had.
+    fn start(&mut self, broker: usize) -> Result<()>;
+    /// Ends it as a power cut would.
+    fn kill(&mut self, broker: usize) -> Result<()>;
+    /// Ends it cleanly.
+    fn stop(&mut self, broker: usize) -> Result<()>;
+    fn pause(&mut self, broker: usize) -> Result<()>;
+    fn resume(&mut self, broker: usize) -> Result<()>;
+    /// Fails, with the last lines of its log, when the broker is not running.
+    fn check(&mut self, broker: usize) -> Result<()>;
+    /// The command line that ends everything and removes its files.
+    fn ending(&self) -> String;
+}
+
+/// A Kafka cluster to try things on: the one named by the environment, or one of our own.
+///
+/// Brokers are numbered from 0, which is also their `node.id`. Dropping the sandbox ends its brokers
+/// and waits for that; so does the end of the process, even by SIGKILL or with the sandbox in a
+/// `static`.
+pub struct Sandbox {
+    backend: Backend,
+    bootstrap: String,
+    brokers: usize,
+    own: Option<Own>,
+}
+
+struct Own {
+    // Dropped first, so that the machine, which waits for its brokers, finds them ended.
+    guard: Guard,
+    machine: Box<dyn Machine>,
+    addresses: Vec<String>,
+}
+
+impl Sandbox {
+    /// The cluster that `KAFKA_BOOTSTRAP_SERVERS` names, when set; else one of our own, see
+    /// [`Sandbox::start_own`]. `brokers`, 1 or 3, is for one of our own.
+    pub fn start(brokers: usize) -> Result<Sandbox> {
+        match env::var(BOOTSTRAP) {
+            Ok(bootstrap) if !bootstrap.trim().is_empty() => Self::of_environment(bootstrap),
+            _ => Self::start_own(brokers),
+        }
+    }
+
+    /// A cluster of our own, on which faults may be caused: by Docker when an engine answers, else
+    /// by Java and Maven on this machine.
+    pub fn start_own(brokers: usize) -> Result<Sandbox> {
+        ensure!(brokers == 1 || brokers == 3, "a sandbox has 1 or 3 brokers, not {brokers}");
+        if !docker::answers() {
+            return Self::local(brokers);
+        }
+        let err = match Self::docker(brokers) {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(err) => err,
+        };
+        // A machine without network, or over its quota of pulls, may still have the jars.
+        if local::Java::find().is_err() {
+            return Err(err);
+        }
+        tracing::warn!("Docker answers but runs no broker, so Java is to: {err:#}");
+        Self::local(brokers)
+    }
+
+    fn of_environment(bootstrap: String) -> Result<Sandbox> {
+        let ids = probe::brokers(&bootstrap, Duration::from_secs(15)).map_err(|err| {
+            anyhow!("{BOOTSTRAP}={bootstrap} does not answer: start that cluster, or unset it ({err})")
+        })?;
+        Ok(Sandbox { backend: Backend::Environment, bootstrap, brokers: ids.len(), own: None })
+    }
+
+    fn docker(brokers: usize) -> Result<Sandbox> {
+        let cluster = Cluster::new(brokers)?;
+        let addresses = cluster.addresses(&docker::host());
+        let (machine, guard) = docker::Docker::new(cluster)?;
+        Self::launch(Backend::Docker, Box::new(machine), guard, addresses)
+    }
+
+    fn local(brokers: usize) -> Result<Sandbox> {
+        let java = local::Java::find()?;
+        let libs = jars::libs()?;
+        let archive = archive::ready(&java, &libs);
+        Self::local_with(brokers, &java, &libs, archive)
+    }
+
+    fn local_with(brokers: usize, java: &local::Java, libs: &Path, archive: Archive) -> Result<Sandbox> {
+        let cluster = Cluster::new(brokers)?;
+        let addresses = cluster.addresses(config::LOCALHOST);
+        let (machine, guard) = local::Local::new(cluster, java, libs, archive)?;
+        Self::launch(Backend::Local, Box::new(machine), guard, addresses)
+    }
+
+    fn launch(
+        backend: Backend,
+        machine: Box<dyn Machine>,
+        guard: Guard,
+        addresses: Vec<String>,
+    ) -> Result<Sandbox> {
+        // From here on, an early return drops `own`, which ends what has been started.
+        let mut own = Own { guard, machine, addresses };
+        let brokers = own.addresses.len();
+        for broker in 0..brokers {
+            own.machine.start(broker)?;
+        }
+        let all: Vec<usize> = (0..brokers).collect();
+        for broker in 0..brokers {
+            own.ready(broker, &all)?;
+        }
+        Ok(Sandbox { backend, bootstrap: own.addresses.join(","), brokers, own: Some(own) })
+    }
+
+    /// The addresses of all brokers, for `bootstrap.servers`. They stay the same over restarts.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// What runs the brokers.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// How many brokers the cluster had when we first saw it.
+    pub fn brokers(&self) -> usize {
+        self.brokers
+    }
+
+    /// Ends a broker with SIGKILL.
+    pub fn kill(&mut self, broker: usize) -> Result<()> {
+        self.own(broker)?.machine.kill(broker)
+    }
+
+    /// Ends a broker with SIGTERM and waits: it hands over its partitions before it goes.
+    pub fn stop(&mut self, broker: usize) -> Result<()> {
+        self.own(broker)?.machine.stop(broker)
+    }
+
+    /// Starts a killed or stopped broker again, with its data and its address, and waits until it
+    /// answers.
+    pub fn restart(&mut self, broker: usize) -> Result<()> {
+        let own = self.own(broker)?;
+        ensure!(
+            own.machine.check(broker).is_err(),
+            "broker {broker} is running: kill or stop it before the restart"
+        );
+        own.machine.start(broker)?;
+        own.ready(broker, &[broker])
+    }
+
+    /// Freezes a broker: its connections stay open and nothing answers.
+    pub fn pause(&mut self, broker: usize) -> Result<()> {
+        self.own(broker)?.machine.pause(broker)
+    }
+
+    /// Lets a paused broker go on.
+    pub fn resume(&mut self, broker: usize) -> Result<()> {
+        self.own(broker)?.machine.resume(broker)
+    }
+
+    /// Leaves the brokers running after this process. The answer is the command line that ends them
+    /// and removes their files; none for the environment's cluster, which is not ours to end.
+    pub fn keep(mut self) -> Option<String> {
+        let Own { guard, machine, .. } = self.own.take()?;
+        let ending = machine.ending();
+        guard.dismiss();
+        // Its drop would wait for brokers that are to stay.
+        std::mem::forget(machine);
+        Some(ending)
+    }
+
+    fn own(&mut self, broker: usize) -> Result<&mut Own> {
+        let brokers = self.brokers;
+        let Some(own) = self.own.as_mut() else {
+            bail!("the cluster of {BOOTSTRAP} is not ours to break: unset it for a cluster of our own");
+        };
+        ensure!(broker < brokers, "no broker {broker}: the {brokers} are numbered from 0");
+        Ok(own)
+    }
+}
+
+impl Own {
+    /// Waits until `broker` itself answers, and knows of all `expected`.
+    fn ready(&mut self, broker: usize, expected: &[usize]) -> Result<()> {
+        let machine = &mut self.machine;
+        probe::ready(&self.addresses[broker], expected, STARTUP, || machine.check(broker))
+    }
+}
+
+/// The end of a broker's log without Java's stack traces: the part that says what is wrong.
+fn last_lines(log: &[u8]) -> String {
+    let log = String::from_utf8_lossy(log);
+    let mut lines: Vec<&str> =
+        log.lines().rev().filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty()).take(8).collect();
+    lines.reverse();
+    match lines[..] {
+        [] => "it left no log".to_owned(),
+        _ => format!("the end of its log is\n{}", lines.join("\n")),
+    }
+}

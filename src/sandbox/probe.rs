@@ -1,0 +1,74 @@
+//! Asks brokers whether they are there.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+
+/// How often to look. A refused connection costs next to nothing.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A client that keeps quiet: refused connections are expected here.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
+
+/// The ids of the brokers that a cluster counts as alive.
+pub(super) fn brokers(bootstrap: &str, timeout: Duration) -> KafkaResult<Vec<i32>> {
+    let client: BaseConsumer<Quiet> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "200")
+        .create_with_context(Quiet)?;
+    let metadata = client.fetch_metadata(Some("__consumer_offsets"), timeout)?;
+    Ok(metadata.brokers().iter().map(|b| b.id()).collect())
+}
+
+/// Waits until the broker at `address` answers and lists all `expected` brokers. `check` says, with
+/// an error, that waiting is in vain.
+pub(super) fn ready(
+    address: &str,
+    expected: &[usize],
+    timeout: Duration,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut checked = begun;
+    loop {
+        // Connecting is the quicker question, and the first of many that is answered with no.
+        if accepts(address)
+            && brokers(address, Duration::from_secs(2))
+                .is_ok_and(|ids| expected.iter().all(|id| ids.contains(&(*id as i32))))
+        {
+            return Ok(());
+        }
+        if begun.elapsed() > timeout {
+            bail!(
+                "the broker at {address} runs but does not answer after {} s: the machine may be overloaded",
+                timeout.as_secs()
+            );
+        }
+        if checked.elapsed() > Duration::from_secs(1) {
+            check()?;
+            checked = Instant::now();
+        }
+        thread::sleep(TICK);
+    }
+}
+
+fn accepts(address: &str) -> bool {
+    let Ok(mut addresses) = address.to_socket_addrs() else {
+        return false;
+    };
+    addresses.any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(1)).is_ok())
+}
