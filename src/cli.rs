@@ -89,7 +89,7 @@ impl Common {
         Properties::new(
             &self.bootstrap_server,
             self.command_config.as_deref(),
-            std::env::vars(),
+            std::env::vars_os(),
             &self.property,
         )
     }

@@ -1,6 +1,7 @@
 //! Client properties, and the clients made of them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use rdkafka::ClientContext;
@@ -48,6 +49,8 @@ const SECRET: &[&str] = &[
     "ssl.keystore.password",
     "sasl.oauthbearer.client.secret",
     "sasl.oauthbearer.config",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
 ];
 
 /// How long one request to the cluster may take before the start-up gives up on it.
@@ -68,7 +71,7 @@ impl Properties {
     pub fn new(
         bootstrap: &str,
         file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
         flags: &[String],
     ) -> Result<Properties> {
         let mut given = BTreeMap::new();
@@ -78,21 +81,27 @@ impl Properties {
             let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
             given.extend(java_properties::read(opened).map_err(|e| from(&e))?);
         }
-        given.extend(environment.filter_map(|(name, value)| {
-            let property = name.strip_prefix("REPLICATOR_")?;
-            Some((property.to_lowercase().replace('_', "."), value))
-        }));
+        for (name, value) in environment {
+            let Some(property) = name.to_str().and_then(|name| name.strip_prefix("REPLICATOR_")) else {
+                continue;
+            };
+            let value = value
+                .into_string()
+                .map_err(|_| Error::Usage(format!("the environment's REPLICATOR_{property} is not UTF-8")))?;
+            given.insert(property.to_lowercase().replace('_', "."), value);
+        }
         for flag in flags {
             let (key, value) = flag
                 .split_once('=')
-                .ok_or_else(|| Error::Usage(format!("-X {flag}: write it as key=value")))?;
+                .ok_or_else(|| Error::Usage("-X takes key=value, and one of them has no `=`".to_owned()))?;
+            let key = key.trim();
             if SECRET.contains(&key) {
                 return Err(Error::Usage(format!(
                     "-X {key}: a flag is seen in the process list; put it in the environment as {} or in a file for -F",
                     environment_name(key)
                 )));
             }
-            given.insert(key.trim().to_owned(), value.to_owned());
+            given.insert(key.to_owned(), value.to_owned());
         }
         // A file for Kafka's own tools names the brokers as well; ours come by flag or environment.
         if file.is_some() {
@@ -248,7 +257,7 @@ mod tests {
     use super::*;
 
     fn properties(environment: &[(&str, &str)], flags: &[&str]) -> Result<Properties> {
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let environment = environment.iter().map(|(k, v)| (OsString::from(*k), OsString::from(*v)));
         let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
         Properties::new("localhost:9092", None, environment, &flags)
     }

@@ -58,6 +58,7 @@ impl Cluster {
     /// [`Error::Failed`] where no broker answers, [`Error::Refused`] where the topic must not be seen or a
     /// partition has no leader.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>> {
+        check_name(name)?;
         let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
             match err.rdkafka_error_code() {
                 Some(code) if crate::error::denied(code).is_none() => Error::Failed(format!(
@@ -192,7 +193,9 @@ impl Cluster {
         let mut pause = Duration::from_millis(2);
         let mut told = false;
         loop {
-            let stable = self.last_stable_offsets(topic)?;
+            let mut stable = self.last_stable_offsets(topic)?;
+            // What lies past the ends moves with live traffic, and is no progress.
+            stable.iter_mut().zip(ends).for_each(|(stable, end)| *stable = (*stable).min(*end));
             let behind = (0..ends.len()).find(|p| stable[*p] < ends[*p]);
             let Some(partition) = behind else { return Ok(()) };
             if stable != last {
@@ -208,13 +211,8 @@ impl Cluster {
                 );
             }
             if since.elapsed() > patience {
-                return Err(self.hanging_transaction(
-                    topic,
-                    partition,
-                    stable[partition],
-                    ends[partition],
-                    patience,
-                ));
+                let open = Range { partition: id(partition), start: stable[partition], end: ends[partition] };
+                return Err(self.hanging_transaction(topic, open, patience, interrupt));
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(100));
@@ -224,25 +222,22 @@ impl Cluster {
     fn hanging_transaction(
         &self,
         topic: &Topic,
-        partition: usize,
-        stable: i64,
-        end: i64,
+        open: Range,
         patience: Duration,
+        interrupt: &Interrupt,
     ) -> Error {
-        let range = Range { partition: id(partition), start: stable, end };
-        let since = crate::source::first_timestamp(&self.properties, &topic.name, range)
+        let since = crate::source::first_timestamp(&self.properties, &topic.name, open, interrupt)
             .ok()
             .flatten()
             .map_or("unknown".to_owned(), rfc3339);
+        let (name, Range { partition, start, end }) = (&topic.name, open);
         Error::Failed(format!(
-            "a transaction of another producer has been open in {}-{partition} for {} s without progress: last stable \
-             offset {stable}, high watermark {end}, its first record's time {since}; wait for that producer, or find \
-             it with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic {} \
-             --partition {partition}\nand abort it; then run again",
-            topic.name,
+            "a transaction of another producer has been open in {name}-{partition} for {} s without progress: last \
+             stable offset {start}, high watermark {end}, its first record's time {since}; wait for that producer, or \
+             find it with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic \
+             {name} --partition {partition}\nand abort it; then run again",
             patience.as_secs(),
             self.properties.bootstrap(),
-            topic.name,
         ))
     }
 }
@@ -256,6 +251,19 @@ fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<W
             Ok(Watermarks { low, high })
         })
         .collect()
+}
+
+/// As `org.apache.kafka.common.internals.Topic` has it. librdkafka takes no longer name, and `rdkafka`
+/// panics where it refuses one.
+fn check_name(name: &str) -> Result<()> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !name.is_empty() && name.len() <= 249 && name.chars().all(is_legal) && name != "." && name != ".." {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "`{}` cannot be a topic's name: it has 1 to 249 letters, digits, dots, underscores and hyphens",
+        name.chars().take(60).flat_map(char::escape_debug).collect::<String>()
+    )))
 }
 
 /// Kafka numbers partitions by `i32`; we keep them in vectors.

@@ -55,7 +55,7 @@ impl<'a> Stage<'a> {
     ) -> Result<Stage<'a>> {
         let bootstrap = sandbox.bootstrap();
         let properties =
-            Properties::new(bootstrap, common.command_config.as_deref(), std::env::vars(), &common.property)?;
+            Properties::new(bootstrap, common.command_config.as_deref(), std::env::vars_os(), &common.property)?;
         // On somebody's own cluster, topics of the usual names may be theirs.
         let suffix = match sandbox.backend() {
             Backend::Environment => format!("-demo-{}", std::process::id()),

@@ -25,8 +25,12 @@ pub enum Error {
     Interrupted,
     /// The outcome of a transaction is unknown, or its producer is no longer to be trusted: drop every
     /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
-    #[error("{0}")]
-    Restart(String),
+    #[error("{why}")]
+    Restart {
+        why: String,
+        /// A call was given up on, so the old producer may still do something later.
+        abandoned: bool,
+    },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -35,13 +39,17 @@ impl Error {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::Restart(_) => 1,
+            Error::Failed(_) | Error::Restart { .. } => 1,
             Error::Usage(_) => 2,
             Error::Refused(_) => 3,
             Error::Different(_) => 4,
             Error::Fenced(_) => 5,
             Error::Interrupted => 130,
         }
+    }
+
+    pub fn restart(why: impl Into<String>) -> Error {
+        Error::Restart { why: why.into(), abandoned: false }
     }
 
     /// For errors of the machine we run on: files, pipes, threads.

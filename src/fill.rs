@@ -1,6 +1,6 @@
 //! The main job, as one loop: the start-up order is the proof that a run is exactly once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +48,13 @@ const EXAMPLES: usize = 5;
 pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
     let started = Instant::now();
     let mut run = Run::new(job, mode, progress, interrupt);
-    let result = run.to_the_end();
+    let result = match run.to_the_end() {
+        // What a later start-up refuses was not before anything was written.
+        Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
+            Err(Error::Failed(why))
+        }
+        result => result,
+    };
     let mut receipt = run.receipt();
     receipt.complete = result.is_ok();
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -71,11 +77,21 @@ struct Run<'a> {
     restarts: u64,
     /// The transaction whose commit was not answered: the next start-up finds out what became of it.
     in_doubt: Option<InDoubt>,
+    /// How the first scan found the target: what is there more in the end must be ours.
+    first: Option<FirstScan>,
+    /// What we added to each partition of the target.
+    written: Vec<Written>,
 }
 
 struct InDoubt {
     positions: Vec<(i32, i64)>,
+    metadata: String,
     counts: Counts,
+}
+
+struct FirstScan {
+    /// Where the scan began, and where the target ended.
+    ranges: Vec<Range>,
 }
 
 /// Where the start-up found both topics.
@@ -100,6 +116,8 @@ impl<'a> Run<'a> {
             aborted_transactions: 0,
             restarts: 0,
             in_doubt: None,
+            first: None,
+            written: Vec::new(),
         }
     }
 
@@ -113,11 +131,17 @@ impl<'a> Run<'a> {
         for warning in &checked.warnings {
             self.warn(warning.clone());
         }
-        let mut in_vain = 0;
+        self.written = vec![Written::default(); checked.target.partitions];
+        let (mut in_vain, mut old_one_may_fence) = (0, false);
         loop {
             let transactions = self.transactions;
             let why = match self.attempt(&cluster, &checked, window) {
-                Err(Error::Restart(why)) => why,
+                Err(Error::Restart { why, abandoned }) => {
+                    old_one_may_fence |= abandoned;
+                    why
+                }
+                // A call that was given up on may have reached the coordinator after our new init.
+                Err(Error::Fenced(why)) if std::mem::take(&mut old_one_may_fence) => why,
                 result => return result,
             };
             in_vain = if self.transactions > transactions { 0 } else { in_vain + 1 };
@@ -163,17 +187,18 @@ impl<'a> Run<'a> {
 
         // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
-        self.settle_doubt(&committed, &fingerprint);
+        self.settle_doubt(&committed);
         let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
         let ranges = Range::all(&starts, &source_ends);
         if ranges.iter().all(Range::is_empty) {
-            return same_topics(cluster, checked);
+            return self.close(cluster, checked, window);
         }
 
         // 6. What the target holds already, then the copy.
         let fingers = Fingers::new()?;
         let mut index = Index::new(job.index_memory, job.target_scan == TargetScan::All);
-        let scanned_from = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
+        let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
+        self.first.get_or_insert(FirstScan { ranges: scanned });
         let group = cluster
             .committed
             .group_metadata()
@@ -190,11 +215,9 @@ impl<'a> Run<'a> {
             fingerprint: &fingerprint,
             group: Arc::new(group),
             pending: Counts::default(),
-            written: vec![Written::default(); target.partitions],
             blocked: false,
         };
         copy.all(&ranges)?;
-        let written = std::mem::take(&mut copy.written);
         if copy.blocked {
             return Err(self.blocked());
         }
@@ -203,16 +226,16 @@ impl<'a> Run<'a> {
         }
 
         // 7. Readable, and by nobody's doing doubled or deleted.
-        self.close(cluster, checked, window, &Closing { snapshot, scanned_from, written, fingers, index })
+        self.close(cluster, checked, window)
     }
 
     /// Whether the transaction that was not answered had been committed: its offsets tell.
-    fn settle_doubt(&mut self, committed: &[Option<Committed>], fingerprint: &Fingerprint) {
+    fn settle_doubt(&mut self, committed: &[Option<Committed>]) {
         let Some(doubt) = self.in_doubt.take() else { return };
         let is_committed = doubt.positions.iter().all(|(partition, position)| {
             committed[index(*partition)]
                 .as_ref()
-                .is_some_and(|c| c.position == *position && c.metadata == fingerprint.as_str())
+                .is_some_and(|c| c.position == *position && c.metadata == doubt.metadata)
         });
         if is_committed {
             self.counts += doubt.counts;
@@ -272,7 +295,7 @@ impl<'a> Run<'a> {
         Ok(starts)
     }
 
-    /// Reads the target from the window's start to the snapshot into the index; where it began.
+    /// Reads the target from the window's start to the snapshot into the index; the ranges that it read.
     fn scan_target(
         &mut self,
         cluster: &Cluster,
@@ -281,7 +304,7 @@ impl<'a> Run<'a> {
         snapshot: &Snapshot,
         fingers: &Fingers,
         index: &mut Index,
-    ) -> Result<Vec<i64>> {
+    ) -> Result<Vec<Range>> {
         let job = self.job;
         let (scan_all, wide) = (job.target_scan == TargetScan::All, window.widened(MARGIN));
         let ends: Vec<i64> = snapshot.target.iter().map(|w| w.high).collect();
@@ -292,7 +315,7 @@ impl<'a> Run<'a> {
         };
         let ranges = Range::all(&starts, &ends);
         if ranges.iter().all(Range::is_empty) {
-            return Ok(starts);
+            return Ok(ranges);
         }
         let mut sample = if scan_all || !job.event_time.is_indexed() {
             Sample::default()
@@ -318,10 +341,10 @@ impl<'a> Run<'a> {
         })?;
         sample.verdict(job)?;
         tracing::debug!("{} identities in the window of {}", index.len(), job.target);
-        Ok(starts)
+        Ok(ranges)
     }
 
-    /// Some records of the source right after the window, or around its start where there is nothing after.
+    /// Some records of the source around the window's start, and its last ones.
     fn sample_source(
         &mut self,
         cluster: &Cluster,
@@ -332,30 +355,30 @@ impl<'a> Run<'a> {
     ) -> Result<Sample> {
         let job = self.job;
         let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
-        let each = (SAMPLE / ends.len().max(1).try_into().unwrap_or(SAMPLE)).max(1);
-        let at = |edge: Option<i64>| match edge {
-            Some(edge) => cluster.positions_at(&checked.source, edge, &ends),
-            None => Ok(ends.clone()),
-        };
-        let after = at(window.end)?;
-        let ranges: Vec<Range> = if after == ends {
-            let around = at(window.start)?;
-            let starts: Vec<i64> =
-                around.iter().zip(&snapshot.source).map(|(p, w)| (p - each).max(w.low)).collect();
-            let stops: Vec<i64> = around.iter().zip(&ends).map(|(p, end)| (p + each).min(*end)).collect();
-            Range::all(&starts, &stops)
-        } else {
-            let starts: Vec<i64> = after.iter().zip(&snapshot.source).map(|(p, w)| *p.max(&w.low)).collect();
-            let stops: Vec<i64> = after.iter().zip(&ends).map(|(p, end)| (p + each).min(*end)).collect();
-            Range::all(&starts, &stops)
+        let each = (SAMPLE / i64::try_from(ends.len()).unwrap_or(SAMPLE)).max(1);
+        let around = match window.start {
+            Some(start) => cluster.positions_at(&checked.source, start, &ends)?,
+            None => snapshot.source.iter().map(|w| w.low).collect(),
         };
         let mut sample = Sample::default();
-        self.read(&job.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
-            if let Some(identity) = fingers.identity(&job.identity, message) {
-                sample.take(identity, message.timestamp().0, fingers.content(message, false));
-            }
-            Ok(())
-        })?;
+        // By position: the time index also finds transaction markers, which bear the time of their writing.
+        for middles in [&around, &ends] {
+            let ranges: Vec<Range> = Range::all(middles, &ends)
+                .into_iter()
+                .zip(&snapshot.source)
+                .map(|(at, w)| Range {
+                    start: (at.start - each).max(w.low),
+                    end: (at.start + each).min(w.high),
+                    ..at
+                })
+                .collect();
+            self.read(&job.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+                if let Some(identity) = fingers.identity(&job.identity, message) {
+                    sample.take(identity, message.timestamp().0, fingers.content(message, false));
+                }
+                Ok(())
+            })?;
+        }
         Ok(sample)
     }
 
@@ -402,72 +425,61 @@ impl<'a> Run<'a> {
     }
 
     /// After the last commit: readable by all, nothing deleted, nothing doubled by somebody else.
-    fn close(
-        &mut self,
-        cluster: &Cluster,
-        checked: &Preflight,
-        window: Window,
-        closing: &Closing,
-    ) -> Result<()> {
-        let (job, target) = (self.job, &checked.target);
-        let now = cluster.watermarks(target)?;
-        let ends: Vec<i64> = now.iter().map(|w| w.high).collect();
-        cluster.wait_until_stable(target, &ends, job.patience, self.interrupt)?;
+    fn close(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
+        let (patience, target) = (self.job.patience, &checked.target);
+        let readable = || -> Result<Vec<Watermarks>> {
+            let now = cluster.watermarks(target)?;
+            let ends: Vec<i64> = now.iter().map(|w| w.high).collect();
+            cluster.wait_until_stable(target, &ends, patience, self.interrupt)?;
+            Ok(now)
+        };
         same_topics(cluster, checked)?;
-        for (partition, (now, from)) in now.iter().zip(&closing.scanned_from).enumerate() {
-            if now.low > *from {
+        let Some(first) = self.first.as_ref().filter(|_| self.transactions > 0) else { return Ok(()) };
+        // A commit is answered before its markers are written: the end is final when all below it is stable.
+        readable()?;
+        let now = readable()?;
+        let mut is_ours_alone = true;
+        let mut since = Vec::new();
+        for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
+            if now.low > scanned.start {
                 return Err(Error::Failed(format!(
-                    "{}-{partition} lost its records below offset {} during the run, of the window perhaps; raise its \
+                    "{}-{} lost its records below offset {} during the run, of the window perhaps; raise its \
                      retention.ms, and run again",
-                    target.name, now.low
+                    target.name, scanned.partition, now.low
                 )));
             }
+            is_ours_alone &= now.high - scanned.end <= written.offsets();
+            since.push(Range { start: scanned.end, end: now.high, ..*scanned });
         }
-        let before: Vec<i64> = closing.snapshot.target.iter().map(|w| w.high).collect();
-        let is_ours_alone = closing
-            .written
-            .iter()
-            .zip(before.iter().zip(&ends))
-            .all(|(written, (before, end))| end - before <= written.offsets());
-        if is_ours_alone { Ok(()) } else { self.look_for_strangers(window, closing, &before, &ends) }
+        if is_ours_alone { Ok(()) } else { self.look_for_strangers(window, &since) }
     }
 
-    /// Reads what was added to the target since the snapshot: each record of ours must be there once.
-    fn look_for_strangers(
-        &mut self,
-        window: Window,
-        closing: &Closing,
-        from: &[i64],
-        to: &[i64],
-    ) -> Result<()> {
-        let job = self.job;
-        let mut seen: HashMap<IdentityHash, u32> = HashMap::new();
-        let mut doubled = Vec::new();
-        self.read(&job.target, &Range::all(from, to), &indicatif::ProgressBar::hidden(), |_, message| {
-            let in_window = job.event_time.of(message).is_none_or(|time| window.contains(time));
-            let Some(identity) = closing.fingers.identity(&job.identity, message).filter(|_| in_window)
-            else {
-                return Ok(());
-            };
-            if closing.index.is_from_source(&identity) {
-                let copies = seen.entry(identity).or_default();
-                *copies += 1;
-                if *copies > 1 {
-                    doubled.push(describe(message));
+    /// Reads what was added to the target since the first scan: no identity of the window may be there twice.
+    fn look_for_strangers(&mut self, window: Window, since: &[Range]) -> Result<()> {
+        let (job, fingers) = (self.job, Fingers::new()?);
+        let mut seen = HashSet::new();
+        let mut doubled = 0;
+        let mut examples = Vec::new();
+        self.read(&job.target, since, &indicatif::ProgressBar::hidden(), |_, message| {
+            let in_window = job.target_scan == TargetScan::All
+                || job.event_time.of(message).is_none_or(|time| window.contains(time));
+            let identity = fingers.identity(&job.identity, message).filter(|_| in_window);
+            if identity.is_some_and(|identity| !seen.insert(identity)) {
+                doubled += 1;
+                if examples.len() < EXAMPLES {
+                    examples.push(describe(message));
                 }
             }
             Ok(())
         })?;
-        if doubled.is_empty() {
+        if doubled == 0 {
             return Ok(());
         }
-        let count = doubled.len();
-        doubled.truncate(EXAMPLES);
         Err(Error::Failed(format!(
-            "somebody else added {count} of the window's records to {} during the run, so they stand there twice: {}; \
-             stop the other writer, and look with `replicator verify`",
+            "somebody else added {doubled} of the window's records to {} during the run, so they stand there twice: \
+             {}; stop the other writer, and look with `replicator verify`",
             job.target,
-            doubled.join("; ")
+            examples.join("; ")
         )))
     }
 
@@ -539,24 +551,17 @@ impl<'a> Run<'a> {
 /// [`Error::Failed`] where a topic was deleted or made anew since the preflight.
 fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
     for topic in [&checked.source, &checked.target] {
-        let is_same = cluster.topic(&topic.name)?.is_some_and(|found| found.id == topic.id);
+        let is_same = cluster
+            .topic(&topic.name)?
+            .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
         if !is_same {
             return Err(Error::Failed(format!(
-                "{} was deleted or made anew during the run; run again",
+                "{} was deleted, made anew or given partitions during the run; run again",
                 topic.name
             )));
         }
     }
     Ok(())
-}
-
-/// What [`Run::close`] compares the target's end with.
-struct Closing {
-    snapshot: Snapshot,
-    scanned_from: Vec<i64>,
-    written: Vec<Written>,
-    fingers: Fingers,
-    index: Index,
 }
 
 /// What we added to a partition of the target.
@@ -589,7 +594,6 @@ struct Copy<'r, 'a> {
     group: Arc<ConsumerGroupMetadata>,
     /// Of the open transaction.
     pending: Counts,
-    written: Vec<Written>,
     /// A record was found that must not be passed over: the rest is counted, and not written.
     blocked: bool,
 }
@@ -607,8 +611,10 @@ impl Copy<'_, '_> {
         if let (Err(err), Some(transaction)) = (&result, self.transaction.take()) {
             self.run.aborted_transactions += 1;
             // Of an unknown state, it is the next init's to abort.
-            if !matches!(err, Error::Restart(_) | Error::Fenced(_)) {
-                transaction.abort()?;
+            if !matches!(err, Error::Restart { .. } | Error::Fenced(_))
+                && let Err(err) = transaction.abort()
+            {
+                tracing::warn!("the open transaction was not aborted, and will be by the next run: {err}");
             }
         }
         result
@@ -715,7 +721,7 @@ impl Copy<'_, '_> {
             timestamp: message.timestamp().0,
             headers_of: Some(message),
         })?;
-        let written = &mut self.written[index(partition)];
+        let written = &mut self.run.written[index(partition)];
         written.records += 1;
         written.in_transaction = true;
         Ok(())
@@ -756,14 +762,15 @@ impl Copy<'_, '_> {
             Ok(()) => {
                 self.run.counts += counts;
                 self.run.transactions += 1;
-                for written in &mut self.written {
+                for written in &mut self.run.written {
                     written.markers += i64::from(std::mem::take(&mut written.in_transaction));
                 }
                 Ok(())
             }
             Err(err) => {
-                if matches!(err, Error::Restart(_)) {
-                    self.run.in_doubt = Some(InDoubt { positions, counts });
+                if matches!(err, Error::Restart { .. }) {
+                    let metadata = self.fingerprint.as_str().to_owned();
+                    self.run.in_doubt = Some(InDoubt { positions, metadata, counts });
                 } else {
                     self.run.aborted_transactions += 1;
                 }

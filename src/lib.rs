@@ -1,4 +1,33 @@
 //! Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
+//!
+//! The way of a record:
+//!
+//! ```text
+//! source ── poll thread ──► window ──► index ──► transaction ──► target
+//!              │                         ▲            │
+//!         end snapshot            scan of the     offsets, in the
+//!                                    target       same transaction
+//! ```
+//!
+//! [`fill`] is the one loop and owns all branching; its `attempt` is the start-up order, which is the
+//! proof. What it stands on, each told in one place:
+//!
+//! 1. One writer: `init_transactions` with an id made of the two topics alone ([`job::Job::name`]) ends a
+//!    dead run's transaction and fences a live run ([`txn`]).
+//! 2. Records and the source's offsets are committed in one transaction, or neither is ([`txn`]).
+//! 3. A committed offset counts only with the metadata of this very job ([`offsets`]); else the run begins
+//!    by time, and the scan of the target finds what is there.
+//! 4. Ends are high watermarks, taken before anything is read, and all below them is decided before it is
+//!    read ([`cluster`]).
+//! 5. A partition is at its end when a position says so, never by a count or by silence ([`source`]).
+//! 6. Identity and content are compared, so that one identity with two contents is an error, not a choice
+//!    ([`dedup`], [`identity`]).
+//! 7. After any failure of unknown outcome all clients and the index are dropped, and the start-up is done
+//!    again: there is no second way to recover.
+//!
+//! Deliberately absent: consumer groups that rebalance, an idle timeout as the end of a topic, state on
+//! disk, and retries inside a transaction. The only unsafe code is in [`sys`].
+
 pub mod chart;
 pub mod cli;
 pub mod client;

@@ -8,6 +8,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::client::REQUEST_TIMEOUT;
 use crate::cluster::{Cluster, Topic, id, index};
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// The metadata of a committed offset: the program, a format version, and a hash of all that decides
 /// what "everything before this offset is done" means.
@@ -55,11 +56,12 @@ pub fn committed(cluster: &Cluster, topic: &Topic) -> Result<Vec<Option<Committe
         .committed_offsets(asked, REQUEST_TIMEOUT * 3)
         .map_err(|e| Error::kafka(what(), e))?;
     let mut found = vec![None; topic.partitions];
-    for element in answer.elements() {
+    for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
         element.error().map_err(|e| Error::kafka(what(), e))?;
         if let Offset::Offset(position) = element.offset() {
-            found[index(element.partition())] =
-                Some(Committed { position, metadata: element.metadata().to_owned() });
+            // Bytes that are not UTF-8 are not ours.
+            let metadata = String::from_utf8(metadata).unwrap_or_default();
+            found[index(element.partition())] = Some(Committed { position, metadata });
         }
     }
     Ok(found)

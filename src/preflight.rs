@@ -99,13 +99,14 @@ fn check_target(
     let name = &target.name;
     let now = Utc::now().timestamp_millis();
     let policy = config.text("cleanup.policy");
-    let oldest = window.start.filter(|start| *start < now);
+    // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
+    let oldest = window.start.or(window.end).filter(|oldest| *oldest < now && job.event_time.is_indexed());
     if let (Some(retention), true, Some(oldest)) =
         (config.number("retention.ms").filter(|r| *r >= 0), policy.contains("delete"), oldest)
         && now - oldest > retention
     {
         findings.refuse(format!(
-            "{name} deletes records older than retention.ms={retention} ({} days), and the window begins at {}: the \
+            "{name} deletes records older than retention.ms={retention} ({} days), and the window is of {}: the \
              broker would delete what the run writes; set it with kafka-configs.sh --alter --topic {name} \
              --add-config retention.ms=-1",
             retention / 86_400_000,
@@ -116,7 +117,7 @@ fn check_target(
         && now - oldest > before
     {
         findings.refuse(format!(
-            "{name} takes no record older than message.timestamp.before.max.ms={before}, and the window begins at {}; \
+            "{name} takes no record older than message.timestamp.before.max.ms={before}, and the window is of {}; \
              raise it for the run",
             rfc3339(oldest)
         ));

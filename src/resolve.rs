@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate, NaiveTime};
+use chrono::NaiveDate;
 
 use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic, Watermarks};
@@ -69,7 +69,8 @@ pub fn window(
     request.window.on(date).map_err(Error::Usage)
 }
 
-/// The days of the first and last records of each partition, and those between that hold records.
+/// The days of the first and last records of each partition. The time index is no help here: it also
+/// finds transaction markers, which bear the time at which they were written.
 fn days(
     cluster: &Cluster,
     request: &Request<'_>,
@@ -97,26 +98,6 @@ fn days(
                     days.extend(request.event_time.of(message).and_then(day_of));
                 }
             }
-        }
-    }
-    if request.event_time.is_indexed()
-        && let (Some(first), Some(last)) = (days.first().copied(), days.last().copied())
-    {
-        let ends: Vec<i64> = watermarks.iter().map(|w| w.high).collect();
-        let start_of = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
-        let position_of = |day: NaiveDate| cluster.positions_at(source, start_of(day), &ends);
-        let mut from = position_of(first)?;
-        // A month of days is enough to name; a longer topic shows its ends.
-        for day in first.iter_days().take_while(|day| *day <= last).take(31) {
-            let Some(next) = day.checked_add_days(Days::new(1)) else { break };
-            let to = position_of(next)?;
-            if from != to {
-                days.insert(day);
-            }
-            from = to;
-        }
-        if from != ends {
-            days.extend(last.checked_add_days(Days::new(1)).filter(|_| days.len() < 31));
         }
     }
     Ok(days)

@@ -4,8 +4,9 @@
 //! what the reading loop has accepted, so they can be committed as they are.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -64,7 +65,9 @@ pub struct Reader {
     partitions: Vec<Option<Progress>>,
     open: usize,
     patience: Duration,
-    last_progress: Instant,
+    /// Time that the poll waited in vain; time in which the loop was busy elsewhere does not count.
+    idle: Duration,
+    poll: Option<JoinHandle<()>>,
 }
 
 struct Progress {
@@ -73,6 +76,7 @@ struct Progress {
 }
 
 /// Batches in flight between poll and loop; with the consumer's own queue they bound the memory.
+const POLL: Duration = Duration::from_millis(10);
 const BATCHES: usize = 4;
 const BATCH_RECORDS: usize = 2048;
 const BATCH_BYTES: usize = 4 << 20;
@@ -88,7 +92,8 @@ impl Reader {
             partitions: (0..slots).map(|_| None).collect(),
             open: 0,
             patience: reading.patience,
-            last_progress: Instant::now(),
+            idle: Duration::ZERO,
+            poll: None,
         };
         let what = || format!("the assignment of {}", reading.topic);
         let mut assignment = TopicPartitionList::new();
@@ -105,7 +110,8 @@ impl Reader {
         if reader.open > 0 {
             let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
             consumer.assign(&assignment).map_err(|e| Error::kafka(what(), e))?;
-            reader.batches = Some(poll_in_background(consumer)?);
+            let (batches, poll) = poll_in_background(consumer)?;
+            (reader.batches, reader.poll) = (Some(batches), Some(poll));
         }
         Ok(reader)
     }
@@ -115,15 +121,13 @@ impl Reader {
     /// # Errors
     /// [`Error::Failed`] names the partition that makes no progress; [`Error::Interrupted`].
     pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Batch>> {
-        loop {
-            interrupt.check()?;
-            let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
-            match batches.recv_timeout(Duration::from_millis(100)) {
-                Ok(batch) => return Ok(Some(batch)),
-                Err(RecvTimeoutError::Timeout) if self.last_progress.elapsed() < self.patience => {}
-                Err(_) => return Err(self.stuck()),
-            }
+        interrupt.check()?;
+        let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
+        if self.idle >= self.patience {
+            return Err(self.stuck());
         }
+        self.idle += POLL; // until the batch turns out to hold progress
+        batches.recv().map(Some).map_err(|_| self.stuck())
     }
 
     /// Advances the position over `event`; the record in it, if it is one of the range.
@@ -143,7 +147,7 @@ impl Reader {
         if progress.position >= progress.end || position <= progress.position {
             return Ok(None);
         }
-        self.last_progress = Instant::now();
+        self.idle = Duration::ZERO;
         let within = position <= progress.end;
         progress.position = position.min(progress.end);
         if progress.position == progress.end {
@@ -166,9 +170,7 @@ impl Reader {
                 self.topic
             )));
         }
-        if denied(code).is_some()
-            || matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
-        {
+        if denied(code).is_some() || code == RDKafkaErrorCode::BadMessage {
             return Err(Error::code(format!("reading {}", self.topic), code));
         }
         // The client itself tries again after all others; the deadline on progress bounds that.
@@ -190,21 +192,31 @@ impl Reader {
     }
 }
 
-fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<Receiver<Batch>> {
+impl Drop for Reader {
+    /// Ends the poll, and the consumer with it: none of its threads may outlive the process's end.
+    fn drop(&mut self) {
+        drop(self.batches.take());
+        if let Some(poll) = self.poll.take() {
+            let _ = poll.join();
+        }
+    }
+}
+
+fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<(Receiver<Batch>, JoinHandle<()>)> {
     let queue = ConsumerQueue::new(Arc::new(consumer))
         .ok_or_else(|| Error::Failed("the consumer has no queue".to_owned()))?;
     let (sender, receiver) = sync_channel(BATCHES);
-    std::thread::Builder::new()
+    let poll = std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || poll_until_dropped(&queue, &sender))
         .map_err(|e| Error::io("the polling thread", e))?;
-    Ok(receiver)
+    Ok((receiver, poll))
 }
 
 fn poll_until_dropped(queue: &ConsumerQueue<Quiet>, sender: &SyncSender<Batch>) {
     let mut max = 64; // until the size of a record is known
     loop {
-        let batch = queue.poll(Duration::from_millis(50), max);
+        let batch = queue.poll(POLL, max);
         if !batch.is_empty() {
             max = (BATCH_BYTES * batch.len() / batch.bytes().max(1)).clamp(1, BATCH_RECORDS);
         }
@@ -219,7 +231,12 @@ fn poll_until_dropped(queue: &ConsumerQueue<Quiet>, sender: &SyncSender<Batch>) 
 ///
 /// # Errors
 /// As [`Reader::open`].
-pub fn first_timestamp(properties: &Properties, topic: &str, range: Range) -> Result<Option<i64>> {
+pub fn first_timestamp(
+    properties: &Properties,
+    topic: &str,
+    range: Range,
+    interrupt: &Interrupt,
+) -> Result<Option<i64>> {
     let reading = Reading {
         properties,
         group: "replicator",
@@ -228,8 +245,7 @@ pub fn first_timestamp(properties: &Properties, topic: &str, range: Range) -> Re
         patience: Duration::from_secs(2),
     };
     let mut reader = Reader::open(&reading, &[range])?;
-    let interrupt = Interrupt::default();
-    while let Some(batch) = reader.next(&interrupt)? {
+    while let Some(batch) = reader.next(interrupt)? {
         for event in batch.events() {
             if let Some(message) = reader.accept(event)? {
                 return Ok(Some(message.timestamp().0));

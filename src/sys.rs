@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
@@ -80,7 +81,7 @@ impl Message {
     /// Calls `each` with every header, in order, repeated ones too: key bytes, and value or null. A key
     /// with a NUL byte is seen up to it (librdkafka tells no length); it is copied whole all the same.
     pub fn for_each_header(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
-        let Some(headers) = self.headers() else { return };
+        let Ok(Some(headers)) = self.headers() else { return };
         for index in 0.. {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: valid headers; the answers point into them.
@@ -94,17 +95,29 @@ impl Message {
         }
     }
 
-    fn headers(&self) -> Option<*mut ffi::rd_kafka_headers_t> {
+    /// `None` where there are none; an error where they cannot be parsed (librdkafka takes 100,000 at most).
+    fn headers(&self) -> Result<Option<*mut ffi::rd_kafka_headers_t>, RDKafkaErrorCode> {
         let mut headers = ptr::null_mut();
         // SAFETY: the headers stay the message's.
         let code = unsafe { ffi::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) };
-        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers)
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(headers)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => Ok(None),
+            code => Err(code.into()),
+        }
     }
 
     fn event(&self) -> Event<'_> {
         let raw = self.raw();
         match raw.err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Event::Record(self),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => match self.headers() {
+                Ok(_) => Event::Record(self),
+                // To pass it on without them would lose them in silence.
+                Err(code) => Event::Error(
+                    RDKafkaErrorCode::BadMessage,
+                    format!("the headers of partition {} offset {}: {code}", raw.partition, raw.offset),
+                ),
+            },
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
                 Event::EndOfPartition { partition: raw.partition, position: raw.offset }
             }
@@ -219,7 +232,7 @@ pub fn produce<C: ProducerContext>(
 ) -> Result<(), RDKafkaErrorCode> {
     let (key, key_len) = raw_bytes(record.key);
     let (value, value_len) = raw_bytes(record.value);
-    let headers = record.headers_of.and_then(Message::headers);
+    let headers = record.headers_of.map(Message::headers).transpose()?.flatten();
     // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
     // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
     unsafe {
@@ -251,6 +264,21 @@ pub fn produce<C: ProducerContext>(
             ffi::rd_kafka_headers_destroy(headers);
         }
         Err(code.into())
+    }
+}
+
+/// The metadata of each element of a list of committed offsets, in its order. `rdkafka`'s own accessor
+/// panics where somebody committed bytes that are not UTF-8.
+pub fn offset_metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
+    // SAFETY: a live list of `cnt` elements, each of whose metadata is null or `metadata_size` bytes.
+    unsafe {
+        let list = &*list.ptr();
+        (0..usize::try_from(list.cnt).unwrap_or(0))
+            .map(|index| {
+                let element = &*list.elems.add(index);
+                bytes(element.metadata, element.metadata_size).unwrap_or(&[]).to_vec()
+            })
+            .collect()
     }
 }
 

@@ -107,18 +107,26 @@ impl Producer {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(e)) => return Err(self.classify(name, &e, begun)),
                 Err(TryRecvError::Empty) if Instant::now() < deadline => {}
-                Err(_) => return Err(Error::Restart(format!("{name} did not answer in time"))),
+                Err(_) => {
+                    return Err(Error::Restart {
+                        why: format!("{name} did not answer in time"),
+                        abandoned: true,
+                    });
+                }
             }
         }
     }
 
     fn classify(&self, step: &str, err: &KafkaError, begun: Option<boot_time::Instant>) -> Error {
         let code = err.rdkafka_error_code();
-        if code.is_some_and(|code| is_fenced(code)) {
+        let delivery = self.inner.context().first_error();
+        // Once fenced, librdkafka answers each call with a bare "fatal"; the reason is kept elsewhere.
+        let fatal = self.inner.client().fatal_error().map(|(code, _)| code);
+        if [code, fatal, delivery.as_ref().map(|d| d.code)].into_iter().flatten().any(is_fenced) {
             // The coordinator fences us for our own timeout as well, but not before that has passed.
             let timed_out = begun.is_some_and(|begun| begun.elapsed() >= TRANSACTION_TIMEOUT);
             return if timed_out {
-                Error::Restart(format!("{step}: the transaction outlived its timeout"))
+                Error::restart(format!("{step}: the transaction outlived its timeout"))
             } else {
                 Error::Fenced(format!(
                     "another run took over the transactional id `{}`, and goes on with the work; this one wrote \
@@ -127,13 +135,16 @@ impl Producer {
                 ))
             };
         }
-        let delivery = self.inner.context().first_error();
         match delivery.as_ref().map(|d| d.code).or(code) {
             Some(code) if denied(code).is_some() => Error::code(step, code),
+            Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::Refused(format!(
+                "{step}: {code}; set the brokers' transaction.max.timeout.ms to {} or more",
+                TRANSACTION_TIMEOUT.as_millis()
+            )),
             Some(code) if is_permanent(code) => {
                 Error::Failed(format!("{step}: {}", delivery.map_or(code.to_string(), |d| d.to_string())))
             }
-            _ => Error::Restart(format!("{step}: {}", delivery.map_or(err.to_string(), |d| d.to_string()))),
+            _ => Error::restart(format!("{step}: {}", delivery.map_or(err.to_string(), |d| d.to_string()))),
         }
     }
 }
@@ -255,12 +266,9 @@ fn is_permanent(code: RDKafkaErrorCode) -> bool {
             | InvalidMessageSize
             | InvalidRecord
             | InvalidTimestamp
-            | InvalidTransactionTimeout
             | PolicyViolation
             | UnsupportedForMessageFormat
             | UnsupportedVersion
-            | UnknownPartition
-            | UnknownTopic
             | InvalidRequiredAcks
     )
 }

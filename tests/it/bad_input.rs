@@ -26,6 +26,7 @@ fn run(arguments: &[&str]) -> (i32, String) {
 #[case(&["--window", "11:00-13:00", "--source", "same", "--target", "same"], "two topics")]
 #[case(&["--source", "x", "plan", "--window", "11:00-13:00"], "behind `plan`")]
 #[case(&["--window", "11:00-13:00", "plan"], "--window")]
+#[case(&["--window", "11:00-13:00", "--source", "a/b"], "cannot be a topic's name")]
 #[case(&[], "--window")]
 fn usage(#[case] arguments: &[&str], #[case] says: &str) {
     let (code, text) = run(arguments);
@@ -101,4 +102,16 @@ fn a_target_that_would_lose_records(#[case] config: &[(&str, &str)], #[case] say
     assert_eq!(watermarks(&target)[0].1, 0, "nothing was written");
     let (code, _) = run(&[&["plan"], &arguments[..]].concat());
     assert_eq!(code, 3, "a plan says so too");
+}
+
+#[test]
+fn a_topic_name_of_any_length_and_an_environment_of_any_bytes() {
+    let (code, text) = run(&["--window", "11:00-13:00", "--source", &"x".repeat(600)]);
+    assert_eq!(code, 2, "{text}");
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(&[b'h', 0xff]);
+    let output =
+        replicator(&["--window", "noon"]).env("ODD", odd).env("REPLICATOR_SASL_PASSWORD", odd).output();
+    let output = output.expect("runs");
+    assert_eq!(super::kit::code(&output), 2, "{}", stderr(&output));
 }

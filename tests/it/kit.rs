@@ -484,3 +484,14 @@ pub fn alter(topic: &str, key: &str, value: &str) {
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
+
+/// Commits offset 0 of partition 0 with bytes for metadata, which the safe API cannot write.
+pub fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
+    use rdkafka_sys as ffi;
+    let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(0)).expect("an offset");
+    list.elements()[0].set_metadata(unsafe { std::str::from_utf8_unchecked(metadata) });
+    let code = unsafe { ffi::rd_kafka_commit(consumer.client().native_ptr(), list.ptr(), 0) };
+    assert_eq!(code, ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+}

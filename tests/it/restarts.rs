@@ -113,3 +113,27 @@ fn killed_after_a_commit_that_another_transaction_hides() {
     pair.filled();
     pair.assert_filled(&[]);
 }
+
+#[test]
+fn a_run_that_is_fenced_while_it_sends_leaves_the_other_alone() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(100_000, 1));
+    // One transaction for all: the rival's init meets the first run while it produces.
+    let mut first = pair.spawn(1_000_000);
+    in_mid_copy(&pair, 0);
+    let second = pair.command(1_000_000).output().expect("runs");
+    let first_ended = first.wait().expect("ends");
+    assert_eq!(code(&second), 0, "{}", stderr(&second));
+    assert!([Some(0), Some(5)].contains(&first_ended.code()), "{first_ended:?}");
+    assert_eq!(receipt(&second)["restarts"], 0);
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn offsets_with_metadata_that_is_no_text_are_not_ours() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(600, 1));
+    commit_bytes(&pair.job.name(), &pair.a, &[0xff, 0xfe, 0]);
+    assert_eq!(pair.filled().counts.written, 178);
+    pair.assert_filled(&[]);
+}

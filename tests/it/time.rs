@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use replicator::client::Isolation;
 use replicator::event_time::EventTime;
+use replicator::interrupt::Interrupt;
+use replicator::source::{Range, Reader, Reading};
 
 use crate::kit::*;
 
@@ -134,5 +137,60 @@ fn an_open_transaction_in_the_source_at_the_windows_start() {
         open.commit();
         fill.join().expect("ends");
     });
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn live_traffic_elsewhere_is_no_progress_on_an_open_transaction() {
+    let pair = Pair::new(2, 2).with(|job| job.patience = Duration::from_secs(2));
+    let records = day(600, 2);
+    produce(&pair.a, &records);
+    let open = Foreign::begin().send(&pair.b, &[record(0, WINDOW.0, "open", "x")]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                produce(&pair.b, &[record(1, WINDOW.1 + HOUR, "live", "x")]);
+            }
+        });
+        let error = pair.fill().1.expect_err("does not wait forever");
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(error.to_string().contains("find-hanging"), "{error}");
+    });
+    open.abort();
+}
+
+#[test]
+fn a_reader_gives_up_on_a_partition_that_makes_no_progress() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(60, 1));
+    let reading = Reading {
+        properties: &pair.job.properties,
+        group: "replicator/kit",
+        topic: &pair.a,
+        isolation: Isolation::ReadCommitted,
+        patience: Duration::from_secs(1),
+    };
+    let interrupt = Interrupt::default();
+    let mut reader = Reader::open(&reading, &[Range { partition: 0, start: 0, end: 61 }]).expect("opens");
+    let error = loop {
+        match reader.next(&interrupt) {
+            Ok(Some(batch)) => {
+                for event in batch.events() {
+                    reader.accept(event).expect("accepted");
+                }
+            }
+            Ok(None) => panic!("an end that never came was passed over"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("position 60 of 61"), "{error}");
+}
+
+#[test]
+fn the_date_of_a_topic_that_was_written_in_transactions() {
+    let pair = Pair::new(2, 2).with(|job| job.date = None);
+    Foreign::begin().send(&pair.a, &day(600, 2)).commit();
+    assert_eq!(pair.filled().counts.written, 178, "a marker's time is no record's day");
     pair.assert_filled(&[]);
 }

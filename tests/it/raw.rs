@@ -1,0 +1,168 @@
+//! Records that no client library writes: a timestamp of 0, header keys that are not UTF-8.
+
+use std::ffi::{CString, c_char, c_void};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::ptr;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
+    RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka_sys as ffi;
+
+use replicator::client::Isolation;
+use replicator::event_time::EventTime;
+use replicator::interrupt::Interrupt;
+use replicator::source::{Range, Reader, Reading};
+
+use crate::kit::*;
+
+const PRODUCE_VERSION: i16 = 9;
+
+/// Writes one record to partition 0 by a produce request of our own making.
+fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
+    let record = Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+        producer_id: NO_PRODUCER_ID,
+        producer_epoch: NO_PRODUCER_EPOCH,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: NO_SEQUENCE,
+        timestamp,
+        key: Some(Bytes::copy_from_slice(key.as_bytes())),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        headers: Default::default(),
+    };
+    let mut batch = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut batch, [&record], &options).expect("a batch");
+    let data = PartitionProduceData::default().with_index(0).with_records(Some(batch.freeze()));
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let header = RequestHeader::default()
+        .with_request_api_key(ApiKey::Produce as i16)
+        .with_request_api_version(PRODUCE_VERSION)
+        .with_client_id(Some(StrBytes::from_static_str("raw")));
+    let mut bytes = BytesMut::new();
+    header.encode(&mut bytes, ProduceRequest::header_version(PRODUCE_VERSION)).expect("a header");
+    request.encode(&mut bytes, PRODUCE_VERSION).expect("a request");
+
+    let mut stream = TcpStream::connect(broker()).expect("a connection");
+    stream.write_all(&u32::try_from(bytes.len()).expect("small").to_be_bytes()).expect("sent");
+    stream.write_all(&bytes).expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).expect("an answer");
+    let mut answer = Bytes::from(answer);
+    ResponseHeader::decode(&mut answer, ProduceResponse::header_version(PRODUCE_VERSION)).expect("a header");
+    let response = ProduceResponse::decode(&mut answer, PRODUCE_VERSION).expect("a response");
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
+}
+
+#[test]
+fn a_timestamp_of_0_is_refused_and_one_of_minus_1_kept() {
+    let pair = Pair::new(1, 1);
+    let pair = pair.with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
+    let value = format!("{{\"at\":{}}}", WINDOW.0);
+    produce_at(&pair.a, -1, "minus one", &value);
+    assert_eq!(pair.filled().counts.written, 1);
+    assert_same(&consume(&pair.b), &[record(0, -1, "minus one", &value)]);
+    produce_at(&pair.a, 0, "zero", &value);
+    let (receipt, result) = pair.fill();
+    assert_eq!(result.expect_err("refused").exit_code(), 1);
+    assert_eq!(receipt.counts.invalid, 1);
+    assert!(receipt.examples[0].starts_with("timestamp 0"), "{receipt:?}");
+    assert_eq!(consume(&pair.b).len(), 1);
+}
+
+#[test]
+fn a_record_without_a_timestamp_has_no_event_time() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(60, 1));
+    produce_at(&pair.a, -1, "minus one", "x");
+    let (receipt, result) = pair.fill();
+    assert_eq!(result.expect_err("refused").exit_code(), 1);
+    assert_eq!(receipt.counts.invalid, 1);
+}
+
+const KEYS: [&[u8]; 4] = [b"plain", &[0xff, 0xfe], b"plain", &[0xc3, 0x28]];
+
+/// Writes one record with header keys that are not UTF-8; the safe API takes only text.
+fn produce_with_keys(topic: &str) {
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", broker()).create().expect("a producer");
+    let topic = CString::new(topic).expect("a name");
+    let keys = KEYS.map(|key| CString::new(key).expect("no NUL"));
+    let code = unsafe {
+        let headers = ffi::rd_kafka_headers_new(4);
+        for (n, key) in keys.iter().enumerate() {
+            let value = [u8::try_from(n).expect("small"); 2];
+            ffi::rd_kafka_header_add(headers, key.as_ptr(), -1, value.as_ptr().cast(), 2);
+        }
+        ffi::rd_kafka_producev(
+            producer.client().native_ptr(),
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TOPIC,
+            topic.as_ptr() as *const c_char,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
+            0i32,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY,
+            c"key".as_ptr().cast::<c_void>(),
+            3usize,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
+            ptr::null::<c_void>(),
+            0usize,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP,
+            WINDOW.0,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
+            headers,
+            ffi::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
+        )
+    };
+    assert_eq!(code, ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+    producer.flush(TIMEOUT).expect("flushed");
+}
+
+fn header_keys(topic: &str) -> Vec<Vec<u8>> {
+    let properties = properties();
+    let reading = Reading {
+        properties: &properties,
+        group: "replicator/kit",
+        topic,
+        isolation: Isolation::ReadCommitted,
+        patience: TIMEOUT,
+    };
+    until(|| last_stable_offsets(topic)[0] == watermarks(topic)[0].1);
+    let mut reader = Reader::open(&reading, &[Range { partition: 0, start: 0, end: 1 }]).expect("opens");
+    let mut keys = Vec::new();
+    while let Some(batch) = reader.next(&Interrupt::default()).expect("reads") {
+        for event in batch.events() {
+            if let Some(message) = reader.accept(event).expect("accepted") {
+                message.for_each_header(|key, _| keys.push(key.to_vec()));
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn header_keys_that_are_not_utf_8() {
+    let pair = Pair::new(1, 1);
+    produce_with_keys(&pair.a);
+    assert_eq!(pair.filled().counts.written, 1);
+    assert_eq!(header_keys(&pair.b), KEYS.map(<[u8]>::to_vec));
+    let (receipt, result) = pair.fill();
+    result.expect("fills");
+    assert_eq!(receipt.counts.written, 0);
+    pair.verify().1.expect("the same");
+}
