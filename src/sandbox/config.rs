@@ -122,13 +122,16 @@ fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
 }
 
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 19] = [
+const FIXED: [(&str, &str); 21] = [
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLERS"),
     ("inter.broker.listener.name", "BROKERS"),
     ("listener.security.protocol.map", "CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT"),
     ("log.dirs", "data"),
     ("auto.create.topics.enable", "false"),
+    // All is allowed until a test denies something.
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "true"),
     ("group.initial.rebalance.delay.ms", "0"),
     // Internal topics are created on first use, which waits for all their partitions.
     ("offsets.topic.num.partitions", "4"),

@@ -115,3 +115,37 @@ fn a_topic_name_of_any_length_and_an_environment_of_any_bytes() {
     let output = output.expect("runs");
     assert_eq!(super::kit::code(&output), 2, "{}", stderr(&output));
 }
+
+const TOPIC: i8 = 2;
+const GROUP: i8 = 3;
+const TRANSACTIONAL_ID: i8 = 5;
+const READ: i8 = 3;
+const WRITE: i8 = 4;
+const DESCRIBE: i8 = 8;
+
+#[rstest]
+#[case::source_unseen(TOPIC, "a", DESCRIBE, "the source")]
+#[case::source_unread(TOPIC, "a", READ, "the source")]
+#[case::target_unread(TOPIC, "b", READ, "the target")]
+#[case::target_unwritten(TOPIC, "b", WRITE, "the target")]
+#[case::group(GROUP, "name", READ, "on the group")]
+#[case::transactional_id(TRANSACTIONAL_ID, "name", WRITE, "on the transactional id")]
+fn no_permission(#[case] resource: i8, #[case] on: &str, #[case] operation: i8, #[case] says: &str) {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    produce(&pair.b, &records[..150]);
+    let name = pair.job.name();
+    super::raw::deny(
+        resource,
+        [("a", &pair.a), ("b", &pair.b), ("name", &name)].iter().find(|(k, _)| *k == on).expect("one").1,
+        operation,
+    );
+    let output = pair.command(50_000).output().expect("runs");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(says) && stderr(&output).contains("no permission"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -6,8 +6,12 @@ use std::net::TcpStream;
 use std::ptr;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::{
+    ApiKey, CreateAclsRequest, CreateAclsResponse, ProduceRequest, ProduceResponse, RequestHeader,
+    ResponseHeader, TopicName,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
@@ -48,15 +52,25 @@ fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     let data = PartitionProduceData::default().with_index(0).with_records(Some(batch.freeze()));
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let request =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let response: ProduceResponse = ask(ApiKey::Produce, PRODUCE_VERSION, &request);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
+}
+
+/// One request and its answer, on a connection of its own.
+fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
+    key: ApiKey,
+    version: i16,
+    request: &Q,
+) -> A {
     let header = RequestHeader::default()
-        .with_request_api_key(ApiKey::Produce as i16)
-        .with_request_api_version(PRODUCE_VERSION)
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
         .with_client_id(Some(StrBytes::from_static_str("raw")));
     let mut bytes = BytesMut::new();
-    header.encode(&mut bytes, ProduceRequest::header_version(PRODUCE_VERSION)).expect("a header");
-    request.encode(&mut bytes, PRODUCE_VERSION).expect("a request");
-
+    header.encode(&mut bytes, Q::header_version(version)).expect("a header");
+    request.encode(&mut bytes, version).expect("a request");
     let mut stream = TcpStream::connect(broker()).expect("a connection");
     stream.write_all(&u32::try_from(bytes.len()).expect("small").to_be_bytes()).expect("sent");
     stream.write_all(&bytes).expect("sent");
@@ -65,9 +79,26 @@ fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     let mut answer = vec![0; u32::from_be_bytes(length) as usize];
     stream.read_exact(&mut answer).expect("an answer");
     let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, ProduceResponse::header_version(PRODUCE_VERSION)).expect("a header");
-    let response = ProduceResponse::decode(&mut answer, PRODUCE_VERSION).expect("a response");
-    assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
+    ResponseHeader::decode(&mut answer, A::header_version(version)).expect("a header");
+    A::decode(&mut answer, version).expect("a response")
+}
+
+/// Denies everybody one operation on one resource, by their numbers in the protocol.
+pub fn deny(resource: i8, name: &str, operation: i8) {
+    const VERSION: i16 = 3;
+    const LITERAL: i8 = 3;
+    const DENY: i8 = 2;
+    let creation = AclCreation::default()
+        .with_resource_type(resource)
+        .with_resource_name(StrBytes::from_string(name.to_owned()))
+        .with_resource_pattern_type(LITERAL)
+        .with_principal(StrBytes::from_static_str("User:ANONYMOUS"))
+        .with_host(StrBytes::from_static_str("*"))
+        .with_operation(operation)
+        .with_permission_type(DENY);
+    let request = CreateAclsRequest::default().with_creations(vec![creation]);
+    let response: CreateAclsResponse = ask(ApiKey::CreateAcls, VERSION, &request);
+    assert_eq!(response.results[0].error_code, 0, "{response:?}");
 }
 
 #[test]
