@@ -127,7 +127,7 @@ impl Index {
                     "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
                      raise it to {} MiB or fill a smaller window at a time",
                     self.memory >> 20,
-                    (slots * 3 * ENTRY_BYTES >> 20) + 1,
+                    ((slots * 3 * ENTRY_BYTES) >> 20) + 1,
                 )));
             }
         }

@@ -48,7 +48,7 @@ const EXAMPLES: usize = 5;
 pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
     let started = Instant::now();
     let mut run = Run::new(job, mode, progress, interrupt);
-    let result = match run.to_the_end() {
+    let result = match run.until_done() {
         // What a later start-up refuses was not before anything was written.
         Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
             Err(Error::Failed(why))
@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn to_the_end(&mut self) -> Result<()> {
+    fn until_done(&mut self) -> Result<()> {
         let cluster = Cluster::connect(&self.job.properties, &self.job.name())?;
         let (source, target) = preflight::topics(&cluster, &self.job.source, &self.job.target)?;
         let window = resolve::window(&cluster, &self.request(), &source, self.interrupt)?;

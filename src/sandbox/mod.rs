@@ -1,7 +1,7 @@
 //! A real Apache Kafka to try things on: for the demo, the tests and the crash drills.
 //!
 //! Brokers of our own are started by Docker or by Java, and end with this process however it ends
-//! (see [`guard`]).
+//! (see `guard`).
 
 mod archive;
 mod config;
