@@ -18,7 +18,7 @@ fn values_and_headers_of_every_kind() {
     let mut binary = record(1, at + 1, "binary", "");
     binary.value = Some((0..=255).collect());
     let mut large = record(0, at + 2, "large", "");
-    large.value = Some((0..900_000u64).map(|n| (n * 7919 >> 3) as u8).collect());
+    large.value = Some((0..900_000u64).map(|n| ((n * 7919) >> 3) as u8).collect());
     let records = vec![
         null,
         record(0, at, "empty", ""),
