@@ -15,6 +15,8 @@ pub struct Histogram {
     /// Milliseconds since the epoch: the first bucket's start and the end of the last one.
     span: (i64, i64),
     buckets: Vec<u64>,
+    /// The count that fills a column.
+    full: u64,
 }
 
 const COLUMNS: usize = 81;
@@ -45,7 +47,7 @@ pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -
 }
 
 impl Histogram {
-    /// Counts `timestamps` over `span`; two charts of one span can be laid side by side.
+    /// Counts `timestamps` over `span`.
     pub fn new(topic: &str, timestamps: &[i64], span: (i64, i64)) -> Histogram {
         let mut buckets = vec![0; COLUMNS];
         let length = i128::from(span.1 - span.0).max(1);
@@ -53,13 +55,18 @@ impl Histogram {
             let bucket = i128::from(timestamp - span.0) * COLUMNS as i128 / length;
             buckets[usize::try_from(bucket).unwrap_or(0).min(COLUMNS - 1)] += 1;
         }
-        Histogram { topic: topic.to_owned(), span, buckets }
+        let full = buckets.iter().max().copied().unwrap_or(0).max(1);
+        Histogram { topic: topic.to_owned(), span, buckets, full }
+    }
+
+    /// The same, drawn to the scale of another.
+    pub fn scaled_as(self, other: &Histogram) -> Histogram {
+        Histogram { full: other.full, ..self }
     }
 }
 
 impl fmt::Display for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = self.buckets.iter().max().copied().unwrap_or(0).max(1);
         writeln!(f, "{} ({} records)", self.topic, self.buckets.iter().sum::<u64>())?;
         for row in (0..ROWS).rev() {
             let line: String = self
@@ -67,7 +74,7 @@ impl fmt::Display for Histogram {
                 .iter()
                 .map(|count| {
                     // A bucket that is not empty shows at least an eighth.
-                    let eighths = (count * ROWS * 8).div_ceil(most);
+                    let eighths = (count * ROWS * 8).div_ceil(self.full);
                     let level = eighths.saturating_sub(row * 8).min(8);
                     [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][usize::try_from(level).unwrap_or(0)]
                 })

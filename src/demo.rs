@@ -1,10 +1,11 @@
 //! The whole story on a broker of its own: load, break, plan, fill, verify, fill again.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chart::{Histogram, timestamps};
-use crate::cli::{Common, DemoArgs, LoadArgs};
+use crate::cli::{Common, DemoArgs, GenerateArgs, LoadArgs};
 use crate::client::Properties;
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
@@ -18,6 +19,13 @@ use crate::sandbox::{Backend, Sandbox};
 use crate::verify::{Comparison, verify};
 use crate::{generate, window};
 
+/// `println!`, but for its panic where the reader has gone: the story is told to its end all the same.
+macro_rules! say {
+    ($($told:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($told)*);
+    }};
+}
+
 const PARTITIONS: u16 = 3;
 const RECORDS: u64 = 30_000;
 const SEED: u64 = 1;
@@ -28,7 +36,7 @@ const SEED: u64 = 1;
 /// [`Error::Failed`] where no broker can be started, or where a step does not do what it must.
 pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &Interrupt) -> Result<()> {
     let sandbox = Sandbox::start(1).map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
-    println!("Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
+    say!("Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
     let stage = Stage::new(args, common, &sandbox, progress, interrupt)?;
     stage.play(args)?;
     if args.keep {
@@ -54,8 +62,12 @@ impl<'a> Stage<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<Stage<'a>> {
         let bootstrap = sandbox.bootstrap();
-        let properties =
-            Properties::new(bootstrap, common.command_config.as_deref(), std::env::vars_os(), &common.property)?;
+        let properties = Properties::new(
+            bootstrap,
+            common.command_config.as_deref(),
+            std::env::vars_os(),
+            &common.property,
+        )?;
         // On somebody's own cluster, topics of the usual names may be theirs.
         let suffix = match sandbox.backend() {
             Backend::Environment => format!("-demo-{}", std::process::id()),
@@ -66,8 +78,9 @@ impl<'a> Stage<'a> {
             None => {
                 let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the events", e))?;
                 let file = dir.path().join("events.json.gz");
-                generate::to_file(&file, RECORDS, SEED)?;
-                println!("generated {RECORDS} events of an interactive music-video service\n");
+                let args = GenerateArgs { records: RECORDS, seed: SEED, out: file.clone() };
+                generate::generate(&args, progress, interrupt)?;
+                say!("generated {RECORDS} events of an interactive music-video service\n");
                 (file, Some(dir))
             }
         };
@@ -92,25 +105,25 @@ impl<'a> Stage<'a> {
 
     fn play(&self, args: &DemoArgs) -> Result<()> {
         let (a, b) = (&self.job.source, &self.job.target);
-        println!("1. load {a}, and {b} with a hole at {}", args.window);
+        say!("1. load {a}, and {b} with a hole at {}", args.window);
         for (topic, except) in [(a, None), (b, Some(args.window))] {
-            println!("{}", self.load(args, topic, except)?);
+            say!("{}", self.load(args, topic, except)?);
         }
         self.charts("before")?;
 
-        println!("2. plan: what would a fill do?");
+        say!("2. plan: what would a fill do?");
         let (plan, result) = fill(&self.job, Mode::Plan, self.progress, self.interrupt);
-        println!("{plan}\n");
+        say!("{plan}\n");
         result?;
 
-        println!("3. fill");
+        say!("3. fill");
         let first = self.fill()?;
-        println!("4. verify: compare every record of the window");
+        say!("4. verify: compare every record of the window");
         let (findings, result) = verify(&self.comparison(), self.progress, self.interrupt);
-        println!("{findings}\n");
+        say!("{findings}\n");
         result?;
 
-        println!("5. fill again, as somebody on call would");
+        say!("5. fill again, as somebody on call would");
         let again = self.fill()?;
         self.charts("after")?;
         if Some(first.counts.written) != plan.to_write || again.counts.written != 0 {
@@ -119,11 +132,16 @@ impl<'a> Stage<'a> {
                 plan.to_write, first.counts.written, again.counts.written
             )));
         }
-        println!("filled {} records exactly once; the second run wrote 0", first.counts.written);
+        say!("filled {} records exactly once; the second run wrote 0", first.counts.written);
         Ok(())
     }
 
-    fn load(&self, args: &DemoArgs, topic: &str, except: Option<window::WindowSpec>) -> Result<crate::load::LoadReceipt> {
+    fn load(
+        &self,
+        args: &DemoArgs,
+        topic: &str,
+        except: Option<window::WindowSpec>,
+    ) -> Result<crate::load::LoadReceipt> {
         let args = LoadArgs {
             file: self.data.clone(),
             topic: topic.to_owned(),
@@ -138,7 +156,7 @@ impl<'a> Stage<'a> {
 
     fn fill(&self) -> Result<Receipt> {
         let (receipt, result) = fill(&self.job, Mode::Fill, self.progress, self.interrupt);
-        println!("{receipt}\n");
+        say!("{receipt}\n");
         result.map(|()| receipt)
     }
 
@@ -159,33 +177,34 @@ impl<'a> Stage<'a> {
 
     /// Both topics over the source's time.
     fn charts(&self, when: &str) -> Result<()> {
-        println!("\n{when}:");
+        say!("\n{when}:");
         let read = |topic: &str| timestamps(&self.job.properties, topic, self.interrupt);
         let (a, b) = (read(&self.job.source)?, read(&self.job.target)?);
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
         let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
-        for (topic, times) in [(&self.job.source, a), (&self.job.target, b)] {
-            println!("{}", Histogram::new(topic, &times, (floor, ceiling)));
-        }
-        println!();
+        let a = Histogram::new(&self.job.source, &a, (floor, ceiling));
+        let b = Histogram::new(&self.job.target, &b, (floor, ceiling)).scaled_as(&a);
+        say!("{a}\n{b}\n");
         Ok(())
     }
 
     fn leave(&self, args: &DemoArgs, sandbox: Sandbox) -> Result<()> {
         let bootstrap = sandbox.bootstrap().to_owned();
         let end = sandbox.keep();
-        println!("\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:");
-        println!("  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
+        say!("\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:");
+        say!("  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
         let topics = format!("--source {} --target {}", self.job.source, self.job.target);
         for line in [
             format!("replicator --window {} {topics}", args.window),
             format!("replicator plan --window 10:00-11:00 {topics} --output json"),
             format!("replicator verify --window {} {topics}", args.window),
         ] {
-            println!("  {line}");
+            say!("  {line}");
         }
-        println!("and end it with\n  {end}");
+        if let Some(end) = end {
+            say!("and end it with\n  {end}");
+        }
         Ok(())
     }
 }

@@ -9,9 +9,12 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use replicator::cli::{Cli, Command, Common, Output};
+use replicator::demo::demo;
 use replicator::error::{Error, Result};
 use replicator::fill::{Mode, fill};
+use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
+use replicator::load::load;
 use replicator::progress::Progress;
 use replicator::verify::verify;
 
@@ -41,7 +44,11 @@ fn run(cli: &Cli) -> Result<()> {
             print(common, fill(&args.job(common)?, Mode::Plan, progress, &interrupt))
         }
         Some(Command::Verify(args)) => print(common, verify(&args.comparison(common)?, progress, &interrupt)),
-        Some(_) => Ok(()),
+        Some(Command::Load(args)) => {
+            print_done(common, load(args, &common.properties()?, progress, &interrupt))
+        }
+        Some(Command::Generate(args)) => print_done(common, generate(args, progress, &interrupt)),
+        Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
     }
 }
 
@@ -56,14 +63,19 @@ fn print<T: Serialize + std::fmt::Display>(common: &Common, (found, result): (T,
     result
 }
 
+/// [`print`], for what is told only where it ended well.
+fn print_done<T: Serialize + std::fmt::Display>(common: &Common, result: Result<T>) -> Result<()> {
+    print(common, (result?, Ok(())))
+}
+
 /// An option of the main job before a sub-command would be passed over in silence.
 fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let (command, _) = matches.subcommand()?;
     let globals = ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose"];
     let misplaced = matches.ids().map(clap::Id::as_str).find(|id| {
-        !globals.contains(id)
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
-            && id.contains(char::is_lowercase)
+        // The ids of groups, which clap names after types, are no flags.
+        let is_flag = !id.starts_with(char::is_uppercase);
+        is_flag && !globals.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine)
     })?;
     let flag = misplaced.replace('_', "-");
     Some(Error::Usage(format!("put --{flag} behind `{command}`")))

@@ -66,7 +66,7 @@ fn the_date_is_inferred_or_asked_for() {
     let pair = Pair::new(2, 2);
     let records = day(60, 2);
     produce(&pair.a, &records);
-    let arguments = ["plan", "--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b];
+    let arguments = ["-v", "plan", "--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b];
     let (code, text) = run(&arguments);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("2021-04-14T11:00:00Z"), "the resolved instants are echoed: {text}");
