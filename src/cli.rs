@@ -10,7 +10,7 @@ use crate::client::Properties;
 use crate::error::{Error, Result};
 use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
-use crate::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use crate::job::{Job, OnConflict, Selection, TargetScan, TransactionLimits};
 use crate::json::Pointer;
 use crate::verify::Comparison;
 use crate::window::WindowSpec;
@@ -97,7 +97,7 @@ impl Common {
 
 /// Which records of which topics.
 #[derive(Clone, Debug, Args)]
-pub struct Selection {
+pub struct SelectionArgs {
     /// The topic that has the records
     #[arg(long, default_value = "topicA", value_name = "TOPIC")]
     pub source: String,
@@ -124,7 +124,7 @@ pub struct Selection {
 #[derive(Clone, Debug, Args)]
 pub struct FillArgs {
     #[command(flatten)]
-    pub selection: Selection,
+    pub selection: SelectionArgs,
     /// What to do where one identity has two contents
     #[arg(long, value_enum, default_value = "fail")]
     pub on_conflict: OnConflict,
@@ -149,15 +149,8 @@ impl FillArgs {
     /// # Errors
     /// [`Error::Usage`] where the options contradict each other.
     pub fn job(&self, common: &Common) -> Result<Job> {
-        let selection = &self.selection;
         Ok(Job {
-            properties: common.properties()?,
-            source: selection.source.clone(),
-            target: selection.target.clone(),
-            window: selection.window()?,
-            date: selection.date,
-            event_time: selection.event_time(),
-            identity: selection.identity.clone(),
+            selection: self.selection.selection(common)?,
             on_conflict: self.on_conflict,
             skip_invalid: self.skip_invalid,
             target_scan: self.target_scan,
@@ -167,12 +160,11 @@ impl FillArgs {
                 ..TransactionLimits::default()
             },
             index_memory: (self.index_memory as usize) << 20,
-            patience: Duration::from_secs(selection.patience),
         })
     }
 }
 
-impl Selection {
+impl SelectionArgs {
     fn window(&self) -> Result<WindowSpec> {
         let window = self
             .window
@@ -186,15 +178,24 @@ impl Selection {
         }
     }
 
-    fn event_time(&self) -> EventTime {
-        self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field)
+    fn selection(&self, common: &Common) -> Result<Selection> {
+        Ok(Selection {
+            properties: common.properties()?,
+            source: self.source.clone(),
+            target: self.target.clone(),
+            window: self.window()?,
+            date: self.date,
+            event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
+            identity: self.identity.clone(),
+            patience: Duration::from_secs(self.patience),
+        })
     }
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
-    pub selection: Selection,
+    pub selection: SelectionArgs,
     /// Another order or partition than the source's is a difference too
     #[arg(long)]
     pub strict_order: bool,
@@ -204,18 +205,7 @@ impl VerifyArgs {
     /// # Errors
     /// [`Error::Usage`] where the options contradict each other.
     pub fn comparison(&self, common: &Common) -> Result<Comparison> {
-        let selection = &self.selection;
-        Ok(Comparison {
-            properties: common.properties()?,
-            source: selection.source.clone(),
-            target: selection.target.clone(),
-            window: selection.window()?,
-            date: selection.date,
-            event_time: selection.event_time(),
-            identity: selection.identity.clone(),
-            patience: Duration::from_secs(selection.patience),
-            strict_order: self.strict_order,
-        })
+        Ok(Comparison { selection: self.selection.selection(common)?, strict_order: self.strict_order })
     }
 }
 

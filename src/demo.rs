@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::event_time::EventTime;
 use crate::fill::{Mode, fill};
 use crate::interrupt::Interrupt;
-use crate::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use crate::job::{Job, Selection};
 use crate::load::load;
 use crate::progress::Progress;
 use crate::receipt::Receipt;
@@ -84,7 +84,7 @@ impl<'a> Stage<'a> {
                 (file, Some(dir))
             }
         };
-        let job = Job {
+        let job = Job::new(Selection {
             properties,
             source: format!("topicA{suffix}"),
             target: format!("topicB{suffix}"),
@@ -92,19 +92,13 @@ impl<'a> Stage<'a> {
             date: None,
             event_time: EventTime::Timestamp,
             identity: args.identity.clone(),
-            on_conflict: OnConflict::Fail,
-            skip_invalid: false,
-            target_scan: TargetScan::Window,
-            allow_compacted_target: false,
-            limits: TransactionLimits::default(),
-            index_memory: 1 << 30,
             patience: Duration::from_secs(90),
-        };
+        });
         Ok(Stage { job, data, _generated: generated, progress, interrupt })
     }
 
     fn play(&self, args: &DemoArgs) -> Result<()> {
-        let (a, b) = (&self.job.source, &self.job.target);
+        let (a, b) = (&self.job.selection.source, &self.job.selection.target);
         say!("1. load {a}, and {b} with a hole at {}", args.window);
         for (topic, except) in [(a, None), (b, Some(args.window))] {
             say!("{}", self.load(args, topic, except)?);
@@ -119,7 +113,8 @@ impl<'a> Stage<'a> {
         say!("3. fill");
         let first = self.fill()?;
         say!("4. verify: compare every record of the window");
-        let (findings, result) = verify(&self.comparison(), self.progress, self.interrupt);
+        let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
+        let (findings, result) = verify(&comparison, self.progress, self.interrupt);
         say!("{findings}\n");
         result?;
 
@@ -151,7 +146,7 @@ impl<'a> Stage<'a> {
             date: None,
             skip_invalid: false,
         };
-        load(&args, &self.job.properties, self.progress, self.interrupt)
+        load(&args, &self.job.selection.properties, self.progress, self.interrupt)
     }
 
     fn fill(&self) -> Result<Receipt> {
@@ -160,31 +155,16 @@ impl<'a> Stage<'a> {
         result.map(|()| receipt)
     }
 
-    fn comparison(&self) -> Comparison {
-        let job = self.job.clone();
-        Comparison {
-            properties: job.properties,
-            source: job.source,
-            target: job.target,
-            window: job.window,
-            date: job.date,
-            event_time: job.event_time,
-            identity: job.identity,
-            patience: job.patience,
-            strict_order: false,
-        }
-    }
-
     /// Both topics over the source's time.
     fn charts(&self, when: &str) -> Result<()> {
         say!("\n{when}:");
-        let read = |topic: &str| timestamps(&self.job.properties, topic, self.interrupt);
-        let (a, b) = (read(&self.job.source)?, read(&self.job.target)?);
+        let read = |topic: &str| timestamps(&self.job.selection.properties, topic, self.interrupt);
+        let (a, b) = (read(&self.job.selection.source)?, read(&self.job.selection.target)?);
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
         let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
-        let a = Histogram::new(&self.job.source, &a, (floor, ceiling));
-        let b = Histogram::new(&self.job.target, &b, (floor, ceiling)).scaled_as(&a);
+        let a = Histogram::new(&self.job.selection.source, &a, (floor, ceiling));
+        let b = Histogram::new(&self.job.selection.target, &b, (floor, ceiling)).scaled_as(&a);
         say!("{a}\n{b}\n");
         Ok(())
     }
@@ -194,7 +174,7 @@ impl<'a> Stage<'a> {
         let end = sandbox.keep();
         say!("\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:");
         say!("  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
-        let topics = format!("--source {} --target {}", self.job.source, self.job.target);
+        let topics = format!("--source {} --target {}", self.job.selection.source, self.job.selection.target);
         for line in [
             format!("replicator --window {} {topics}", args.window),
             format!("replicator plan --window 10:00-11:00 {topics} --output json"),

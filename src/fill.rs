@@ -19,6 +19,7 @@ use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::receipt::{Counts, Edges, Receipt};
 use crate::record::describe;
+use crate::restart::Restarts;
 use crate::source::{Range, Reader, Reading};
 use crate::sys::{Message, Outgoing};
 use crate::txn::{CommittedOffsets, Producer, Transaction};
@@ -33,8 +34,6 @@ pub enum Mode {
     Plan,
 }
 
-/// Start-ups without a committed transaction between them, before a run gives up.
-const RESTARTS: u32 = 5;
 /// The index holds records this far outside of the window as well, in milliseconds.
 const MARGIN: i64 = 60_000;
 /// Records of the source looked for in the target under other timestamps.
@@ -74,7 +73,7 @@ struct Run<'a> {
     duplicates_in_target: u64,
     transactions: u64,
     aborted_transactions: u64,
-    restarts: u64,
+    restarts: Restarts,
     /// The transaction whose commit was not answered: the next start-up finds out what became of it.
     in_doubt: Option<InDoubt>,
     /// How the first scan found the target: what is there more in the end must be ours.
@@ -114,7 +113,7 @@ impl<'a> Run<'a> {
             duplicates_in_target: 0,
             transactions: 0,
             aborted_transactions: 0,
-            restarts: 0,
+            restarts: Restarts::default(),
             in_doubt: None,
             first: None,
             written: Vec::new(),
@@ -122,9 +121,10 @@ impl<'a> Run<'a> {
     }
 
     fn until_done(&mut self) -> Result<()> {
-        let cluster = Cluster::connect(&self.job.properties, &self.job.name())?;
-        let (source, target) = preflight::topics(&cluster, &self.job.source, &self.job.target)?;
-        let window = resolve::window(&cluster, &self.request(), &source, self.interrupt)?;
+        let cluster = Cluster::connect(&self.job.selection.properties, &self.job.selection.name())?;
+        let (source, target) =
+            preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
+        let window = resolve::window(&cluster, &self.job.selection, &source, self.interrupt)?;
         self.window = Some(window);
         tracing::info!("window {} of {}", Edges::from(window), source.name);
         let checked = preflight::check(&cluster, self.job, source, target, window)?;
@@ -132,41 +132,25 @@ impl<'a> Run<'a> {
             self.warn(warning.clone());
         }
         self.written = vec![Written::default(); checked.target.partitions];
-        let (mut in_vain, mut old_one_may_fence) = (0, false);
         loop {
-            let transactions = self.transactions;
-            let why = match self.attempt(&cluster, &checked, window) {
-                Err(Error::Restart { why, abandoned }) => {
-                    old_one_may_fence |= abandoned;
-                    why
-                }
-                // A call that was given up on may have reached the coordinator after our new init.
-                Err(Error::Fenced(why)) if std::mem::take(&mut old_one_may_fence) => why,
-                result => return result,
-            };
-            in_vain = if self.transactions > transactions { 0 } else { in_vain + 1 };
-            if in_vain >= RESTARTS {
-                return Err(Error::Failed(format!(
-                    "{RESTARTS} start-ups in a row ended without a committed transaction, the last one with: {why}; \
-                     see whether the brokers are up, and run again"
-                )));
+            let result = self.attempt(&cluster, &checked, window);
+            if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
+                return result;
             }
-            self.restarts += 1;
-            tracing::warn!("starting up again, since the outcome is unknown: {why}");
-            std::thread::sleep(std::time::Duration::from_millis(200 << in_vain));
-            self.interrupt.check()?;
         }
     }
 
     /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
     fn attempt(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
-        let (job, name) = (self.job, self.job.name());
+        let (job, name) = (self.job, self.job.selection.name());
         let (source, target) = (&checked.source, &checked.target);
 
         // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
         //    run is left open: what follows sees all that any earlier run did.
         let producer = match self.mode {
-            Mode::Fill => Some(Producer::init(&job.properties, &name, &target.name, checked.batch_bytes)?),
+            Mode::Fill => {
+                Some(Producer::init(&job.selection.properties, &name, &target.name, checked.batch_bytes)?)
+            }
             Mode::Plan => None,
         };
 
@@ -182,8 +166,8 @@ impl<'a> Run<'a> {
         let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
 
         // 4. Below them all is decided: no record can still appear behind our back.
-        cluster.wait_until_stable(target, &target_ends, job.patience, self.interrupt)?;
-        cluster.wait_until_stable(source, &source_ends, job.patience, self.interrupt)?;
+        cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
+        cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
 
         // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
@@ -257,7 +241,7 @@ impl<'a> Run<'a> {
     ) -> Result<Vec<i64>> {
         let source = &checked.source;
         let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
-        let by_time = match window.start.filter(|_| self.job.event_time.is_indexed()) {
+        let by_time = match window.start.filter(|_| self.job.selection.event_time.is_indexed()) {
             Some(start) => cluster.positions_at(source, start, &ends)?,
             None => snapshot.source.iter().map(|w| w.low).collect(),
         };
@@ -277,7 +261,7 @@ impl<'a> Run<'a> {
                      the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
                     source.name,
                     watermarks.high,
-                    self.job.name()
+                    self.job.selection.name()
                 )));
             }
             if watermarks.low > 0 && start <= watermarks.low {
@@ -308,7 +292,7 @@ impl<'a> Run<'a> {
         let job = self.job;
         let (scan_all, wide) = (job.target_scan == TargetScan::All, window.widened(MARGIN));
         let ends: Vec<i64> = snapshot.target.iter().map(|w| w.high).collect();
-        let by_time = wide.start.filter(|_| job.event_time.is_indexed() && !scan_all);
+        let by_time = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
         let starts = match by_time {
             Some(start) => cluster.positions_at(&checked.target, start, &ends)?,
             None => snapshot.target.iter().map(|w| w.low).collect(),
@@ -317,21 +301,23 @@ impl<'a> Run<'a> {
         if ranges.iter().all(Range::is_empty) {
             return Ok(ranges);
         }
-        let mut sample = if scan_all || !job.event_time.is_indexed() {
+        let mut sample = if scan_all || !job.selection.event_time.is_indexed() {
             Sample::default()
         } else {
             self.sample_source(cluster, checked, window, snapshot, fingers)?
         };
-        let bar = self.progress.bar(&format!("scanning {}", job.target), ranges.iter().map(Range::len).sum());
+        let bar = self
+            .progress
+            .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
         self.duplicates_in_target = 0;
-        self.read(&job.target, &ranges, &bar, |run, message| {
+        self.read(&job.selection.target, &ranges, &bar, |run, message| {
             let (timestamp, stamped) = message.timestamp();
             if stamped && !scan_all {
-                return Err(Error::Refused(preflight::log_append_time(&job.target)));
+                return Err(Error::Refused(preflight::log_append_time(&job.selection.target)));
             }
-            let Some(identity) = fingers.identity(&job.identity, message) else { return Ok(()) };
+            let Some(identity) = fingers.identity(&job.selection.identity, message) else { return Ok(()) };
             sample.look_at(identity, timestamp, || fingers.content(message, false));
-            let time = job.event_time.of(message);
+            let time = job.selection.event_time.of(message);
             if scan_all || time.is_none_or(|time| wide.contains(time)) {
                 let doubles = index.insert_target(identity, content(fingers, message, job.target_scan))?;
                 run.duplicates_in_target +=
@@ -340,7 +326,7 @@ impl<'a> Run<'a> {
             Ok(())
         })?;
         sample.verdict(job)?;
-        tracing::debug!("{} identities in the window of {}", index.len(), job.target);
+        tracing::debug!("{} identities in the window of {}", index.len(), job.selection.target);
         Ok(ranges)
     }
 
@@ -372,8 +358,8 @@ impl<'a> Run<'a> {
                     ..at
                 })
                 .collect();
-            self.read(&job.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
-                if let Some(identity) = fingers.identity(&job.identity, message) {
+            self.read(&job.selection.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+                if let Some(identity) = fingers.identity(&job.selection.identity, message) {
                     sample.take(identity, message.timestamp().0, fingers.content(message, false));
                 }
                 Ok(())
@@ -390,7 +376,7 @@ impl<'a> Run<'a> {
         bar: &indicatif::ProgressBar,
         mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
     ) -> Result<()> {
-        let name = self.job.name();
+        let name = self.job.selection.name();
         let mut reader = Reader::open(&self.reading(topic, &name), ranges)?;
         while let Some(batch) = reader.next(self.interrupt)? {
             for event in batch.events() {
@@ -404,29 +390,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn request(&self) -> resolve::Request<'_> {
-        resolve::Request {
-            properties: &self.job.properties,
-            group: self.job.name(),
-            window: self.job.window,
-            date: self.job.date,
-            event_time: &self.job.event_time,
-        }
-    }
-
     fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
         Reading {
-            properties: &self.job.properties,
+            properties: &self.job.selection.properties,
             group,
             topic,
             isolation: Isolation::ReadCommitted,
-            patience: self.job.patience,
+            patience: self.job.selection.patience,
         }
     }
 
     /// After the last commit: readable by all, nothing deleted, nothing doubled by somebody else.
     fn close(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
-        let (patience, target) = (self.job.patience, &checked.target);
+        let (patience, target) = (self.job.selection.patience, &checked.target);
         let readable = || -> Result<Vec<Watermarks>> {
             let now = cluster.watermarks(target)?;
             let ends: Vec<i64> = now.iter().map(|w| w.high).collect();
@@ -460,10 +436,10 @@ impl<'a> Run<'a> {
         let mut seen = HashSet::new();
         let mut doubled = 0;
         let mut examples = Vec::new();
-        self.read(&job.target, since, &indicatif::ProgressBar::hidden(), |_, message| {
+        self.read(&job.selection.target, since, &indicatif::ProgressBar::hidden(), |_, message| {
             let in_window = job.target_scan == TargetScan::All
-                || job.event_time.of(message).is_none_or(|time| window.contains(time));
-            let identity = fingers.identity(&job.identity, message).filter(|_| in_window);
+                || job.selection.event_time.of(message).is_none_or(|time| window.contains(time));
+            let identity = fingers.identity(&job.selection.identity, message).filter(|_| in_window);
             if identity.is_some_and(|identity| !seen.insert(identity)) {
                 doubled += 1;
                 if examples.len() < EXAMPLES {
@@ -478,7 +454,7 @@ impl<'a> Run<'a> {
         Err(Error::Failed(format!(
             "somebody else added {doubled} of the window's records to {} during the run, so they stand there twice: \
              {}; stop the other writer, and look with `replicator verify`",
-            job.target,
+            job.selection.target,
             examples.join("; ")
         )))
     }
@@ -505,7 +481,7 @@ impl<'a> Run<'a> {
                 "{} records share their identity ({}) with a record of another content: the identity does not tell \
                  records apart. Name one that does (--identity key+value, or --identity field:/event_id), or keep the \
                  first of each with --on-conflict skip",
-                self.counts.conflicts, job.identity
+                self.counts.conflicts, job.selection.identity
             ));
         }
         if self.counts.invalid > 0 && !job.skip_invalid {
@@ -513,7 +489,7 @@ impl<'a> Run<'a> {
                 "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
                  partition to go to. Name another identity (--identity value) or time (--time-field), or leave them \
                  out with --skip-invalid",
-                self.counts.invalid, job.identity
+                self.counts.invalid, job.selection.identity
             ));
         }
         let kept = match self.transactions {
@@ -531,14 +507,14 @@ impl<'a> Run<'a> {
         }
         Receipt {
             window: self.window.map(Edges::from).unwrap_or_default(),
-            source: self.job.source.clone(),
-            target: self.job.target.clone(),
+            source: self.job.selection.source.clone(),
+            target: self.job.selection.target.clone(),
             counts,
             to_write,
             duplicates_in_target: self.duplicates_in_target,
             transactions: self.transactions,
             aborted_transactions: self.aborted_transactions,
-            restarts: self.restarts,
+            restarts: self.restarts.count,
             elapsed_ms: 0,
             complete: false,
             warnings: self.warnings.clone(),
@@ -622,10 +598,12 @@ impl Copy<'_, '_> {
 
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
         let (job, interrupt) = (self.run.job, self.run.interrupt);
-        let name = job.name();
-        let mut reader = Reader::open(&self.run.reading(&job.source, &name), ranges)?;
-        let bar =
-            self.run.progress.bar(&format!("copying {}", job.source), ranges.iter().map(Range::len).sum());
+        let name = job.selection.name();
+        let mut reader = Reader::open(&self.run.reading(&job.selection.source, &name), ranges)?;
+        let bar = self
+            .run
+            .progress
+            .bar(&format!("copying {}", job.selection.source), ranges.iter().map(Range::len).sum());
         while let Some(batch) = reader.next(interrupt)? {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)? {
@@ -674,7 +652,9 @@ impl Copy<'_, '_> {
 
     fn judge(&mut self, message: &Message) -> Result<Fate> {
         let job = self.run.job;
-        let Some(time) = job.event_time.of(message) else { return Ok(Fate::Invalid("no event time")) };
+        let Some(time) = job.selection.event_time.of(message) else {
+            return Ok(Fate::Invalid("no event time"));
+        };
         if !self.window.contains(time) {
             return Ok(Fate::Passed);
         }
@@ -686,7 +666,7 @@ impl Copy<'_, '_> {
         if !self.keep_partition && message.key().is_none() {
             return Ok(Fate::Invalid("null key, and the partition counts differ"));
         }
-        let Some(identity) = self.fingers.identity(&job.identity, message) else {
+        let Some(identity) = self.fingers.identity(&job.selection.identity, message) else {
             return Ok(Fate::Invalid("no identity"));
         };
         Ok(match self.index.judge(identity, content(self.fingers, message, job.target_scan))? {
@@ -754,7 +734,7 @@ impl Copy<'_, '_> {
         };
         let positions: Vec<(i32, i64)> = reader.positions().collect();
         let offsets = CommittedOffsets {
-            topic: &self.run.job.source,
+            topic: &self.run.job.selection.source,
             positions: &positions,
             metadata: self.fingerprint.as_str(),
         };
@@ -815,8 +795,8 @@ impl Sample {
              stamped anew, so the window alone does not show which are there; compare the whole topic with \
              --target-scan all",
             self.0.len(),
-            job.source,
-            job.target
+            job.selection.source,
+            job.selection.target
         )))
     }
 }
@@ -830,14 +810,14 @@ fn content(fingers: &Fingers, message: &Message, scan: TargetScan) -> Content {
 /// All that decides what a committed offset means. A change in any of it makes the offset void, and the
 /// run begins by time again; the scan then finds what is already there.
 fn fingerprint(job: &Job, checked: &Preflight, window: Window, target: &[Watermarks]) -> Fingerprint {
-    let event_time = match &job.event_time {
+    let event_time = match &job.selection.event_time {
         EventTime::Timestamp => "timestamp".to_owned(),
         EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
     };
     let mut parts = vec![
         window.to_string(),
         event_time,
-        job.identity.to_string(),
+        job.selection.identity.to_string(),
         format!("{:?} {:?} {}", job.on_conflict, job.target_scan, job.skip_invalid),
         checked.source.id.clone(),
         checked.target.id.clone(),

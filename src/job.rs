@@ -9,9 +9,9 @@ use crate::event_time::EventTime;
 use crate::identity::Identity;
 use crate::window::WindowSpec;
 
-/// A fill of a window of `target` from `source`.
+/// Which records of which topics, and how to tell them apart.
 #[derive(Clone)]
-pub struct Job {
+pub struct Selection {
     pub properties: Properties,
     pub source: String,
     pub target: String,
@@ -19,6 +19,22 @@ pub struct Job {
     pub date: Option<NaiveDate>,
     pub event_time: EventTime,
     pub identity: Identity,
+    /// How long to wait without progress before giving up.
+    pub patience: Duration,
+}
+
+impl Selection {
+    /// The name of the transactional id and of the group. It depends on the topics alone, so that a second
+    /// run of the job fences the first; `/` is in no topic's name.
+    pub fn name(&self) -> String {
+        format!("replicator/{}/{}", self.source, self.target)
+    }
+}
+
+/// A fill of a window of the target from the source.
+#[derive(Clone)]
+pub struct Job {
+    pub selection: Selection,
     pub on_conflict: OnConflict,
     /// Leave out records without identity or event time, and count them.
     pub skip_invalid: bool,
@@ -27,15 +43,20 @@ pub struct Job {
     pub limits: TransactionLimits,
     /// Bytes that the index of identities may take.
     pub index_memory: usize,
-    /// How long to wait without progress before giving up.
-    pub patience: Duration,
 }
 
 impl Job {
-    /// The name of the transactional id and of the group. It depends on the topics alone, so that a second
-    /// run of the job fences the first; `/` is in no topic's name.
-    pub fn name(&self) -> String {
-        format!("replicator/{}/{}", self.source, self.target)
+    /// The job with the defaults of the command line.
+    pub fn new(selection: Selection) -> Job {
+        Job {
+            selection,
+            on_conflict: OnConflict::Fail,
+            skip_invalid: false,
+            target_scan: TargetScan::Window,
+            allow_compacted_target: false,
+            limits: TransactionLimits::default(),
+            index_memory: 1 << 30,
+        }
     }
 }
 

@@ -50,6 +50,7 @@ pub mod progress;
 pub mod receipt;
 pub mod record;
 pub mod resolve;
+pub mod restart;
 pub mod sandbox;
 pub mod source;
 pub mod sys;

@@ -100,7 +100,8 @@ fn check_target(
     let now = Utc::now().timestamp_millis();
     let policy = config.text("cleanup.policy");
     // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
-    let oldest = window.start.or(window.end).filter(|oldest| *oldest < now && job.event_time.is_indexed());
+    let oldest =
+        window.start.or(window.end).filter(|oldest| *oldest < now && job.selection.event_time.is_indexed());
     if let (Some(retention), true, Some(oldest)) =
         (config.number("retention.ms").filter(|r| *r >= 0), policy.contains("delete"), oldest)
         && now - oldest > retention
@@ -156,13 +157,14 @@ fn check_target(
 
 fn check_pair(findings: &mut Findings, job: &Job, source: &Configuration<'_>, target: &Configuration<'_>) {
     if source.text("cleanup.policy").contains("compact") {
-        findings.warn(format!("{} is compacted: what it no longer holds cannot be copied", job.source));
+        findings
+            .warn(format!("{} is compacted: what it no longer holds cannot be copied", job.selection.source));
     }
-    if source.text("message.timestamp.type") == "LogAppendTime" && job.event_time.is_indexed() {
+    if source.text("message.timestamp.type") == "LogAppendTime" && job.selection.event_time.is_indexed() {
         findings.warn(format!(
             "{} has message.timestamp.type=LogAppendTime: the window is of the time at which the broker took the \
              records; --time-field makes it the event's",
-            job.source
+            job.selection.source
         ));
     }
     let limits = (source.number("max.message.bytes"), target.number("max.message.bytes"));
@@ -172,7 +174,7 @@ fn check_pair(findings: &mut Findings, job: &Job, source: &Configuration<'_>, ta
         findings.warn(format!(
             "{} takes records up to {to} bytes and {} up to {from}: a larger one would end the run; raise \
              max.message.bytes of {}",
-            job.target, job.source, job.target
+            job.selection.target, job.selection.source, job.selection.target
         ));
     }
 }

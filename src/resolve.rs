@@ -5,25 +5,16 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use crate::client::{Isolation, Properties};
+use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::{Error, Result};
-use crate::event_time::EventTime;
 use crate::interrupt::Interrupt;
+use crate::job::Selection;
 use crate::source::{Range, Reader, Reading};
-use crate::window::{Window, WindowSpec, day_of};
+use crate::window::{Window, day_of};
 
 /// Records looked at from either end of a partition.
 const PEEK: i64 = 64;
-
-/// A window as typed, and what it takes to find its day.
-pub struct Request<'a> {
-    pub properties: &'a Properties,
-    pub group: String,
-    pub window: WindowSpec,
-    pub date: Option<NaiveDate>,
-    pub event_time: &'a EventTime,
-}
 
 /// The window's instants. The date, where one is needed and not given, is the one that the source's
 /// records are of.
@@ -32,16 +23,16 @@ pub struct Request<'a> {
 /// [`Error::Refused`] where the source spans several days, holds nothing of `--date`, or nothing at all.
 pub fn window(
     cluster: &Cluster,
-    request: &Request<'_>,
+    selection: &Selection,
     source: &Topic,
     interrupt: &Interrupt,
 ) -> Result<Window> {
-    if !request.window.needs_date() {
-        return request.window.on(NaiveDate::default()).map_err(Error::Usage);
+    if !selection.window.needs_date() {
+        return selection.window.on(NaiveDate::default()).map_err(Error::Usage);
     }
-    let days = days(cluster, request, source, interrupt)?;
+    let days = days(cluster, selection, source, interrupt)?;
     let list = || days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ");
-    let date = match (request.date, days.first(), days.last()) {
+    let date = match (selection.date, days.first(), days.last()) {
         (Some(date), Some(first), Some(last)) if *first <= date && date <= *last => date,
         (Some(date), Some(_), _) => {
             return Err(Error::Refused(format!(
@@ -66,14 +57,14 @@ pub fn window(
             )));
         }
     };
-    request.window.on(date).map_err(Error::Usage)
+    selection.window.on(date).map_err(Error::Usage)
 }
 
 /// The days of the first and last records of each partition. The time index is no help here: it also
 /// finds transaction markers, which bear the time at which they were written.
 fn days(
     cluster: &Cluster,
-    request: &Request<'_>,
+    selection: &Selection,
     source: &Topic,
     interrupt: &Interrupt,
 ) -> Result<BTreeSet<NaiveDate>> {
@@ -85,8 +76,8 @@ fn days(
         let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
         // Uncommitted records too: an open transaction at the end must not hold up a look at the date.
         let reading = Reading {
-            properties: request.properties,
-            group: &request.group,
+            properties: &selection.properties,
+            group: &selection.name(),
             topic: &source.name,
             isolation: Isolation::ReadUncommitted,
             patience: Duration::from_secs(10),
@@ -95,7 +86,7 @@ fn days(
         while let Some(batch) = reader.next(interrupt)? {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)? {
-                    days.extend(request.event_time.of(message).and_then(day_of));
+                    days.extend(selection.event_time.of(message).and_then(day_of));
                 }
             }
         }

@@ -2,36 +2,28 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chrono::NaiveDate;
 use serde::Serialize;
 
-use crate::client::{Isolation, Properties};
+use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
-use crate::event_time::EventTime;
-use crate::identity::{Fingers, Identity, IdentityHash};
+use crate::identity::{Fingers, IdentityHash};
 use crate::interrupt::Interrupt;
+use crate::job::Selection;
 use crate::progress::Progress;
 use crate::receipt::Edges;
 use crate::record::describe;
 use crate::source::{Range, Reader, Reading};
 use crate::sys::Message;
-use crate::window::{Window, WindowSpec};
+use crate::window::Window;
 use crate::{preflight, resolve};
 
 /// Two topics and the window in which they are to hold the same.
 #[derive(Clone)]
 pub struct Comparison {
-    pub properties: Properties,
-    pub source: String,
-    pub target: String,
-    pub window: WindowSpec,
-    pub date: Option<NaiveDate>,
-    pub event_time: EventTime,
-    pub identity: Identity,
-    pub patience: Duration,
+    pub selection: Selection,
     /// Another order, or another partition, fails the comparison too.
     pub strict_order: bool,
 }
@@ -71,8 +63,8 @@ const EXAMPLES: usize = 10;
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
     let mut findings = Findings {
-        source: comparison.source.clone(),
-        target: comparison.target.clone(),
+        source: comparison.selection.source.clone(),
+        target: comparison.selection.target.clone(),
         ..Findings::default()
     };
     let result = compare(comparison, progress, interrupt, &mut findings);
@@ -87,9 +79,9 @@ fn compare(
     findings: &mut Findings,
 ) -> Result<()> {
     let c = comparison;
-    let cluster = Cluster::connect(&c.properties, &c.group())?;
-    let (source, target) = preflight::topics(&cluster, &c.source, &c.target)?;
-    let window = resolve::window(&cluster, &c.request(), &source, interrupt)?;
+    let cluster = Cluster::connect(&c.selection.properties, &c.selection.name())?;
+    let (source, target) = preflight::topics(&cluster, &c.selection.source, &c.selection.target)?;
+    let window = resolve::window(&cluster, &c.selection, &source, interrupt)?;
     findings.window = window.into();
     let same_partitions = source.partitions == target.partitions;
     let mut ledger = Ledger::default();
@@ -133,23 +125,11 @@ fn compare(
 }
 
 impl Comparison {
-    fn group(&self) -> String {
-        format!("replicator/{}/{}", self.source, self.target)
-    }
-
-    fn request(&self) -> resolve::Request<'_> {
-        resolve::Request {
-            properties: &self.properties,
-            group: self.group(),
-            window: self.window,
-            date: self.date,
-            event_time: &self.event_time,
-        }
-    }
-
     /// A record without identity is known by its content.
     fn identity_of(&self, fingers: &Fingers, message: &Message) -> IdentityHash {
-        fingers.identity(&self.identity, message).unwrap_or_else(|| [fingers.content(message, true), 0])
+        fingers
+            .identity(&self.selection.identity, message)
+            .unwrap_or_else(|| [fingers.content(message, true), 0])
     }
 }
 
@@ -168,26 +148,26 @@ impl Side<'_> {
         let c = self.comparison;
         let watermarks = self.cluster.watermarks(topic)?;
         let ends: Vec<i64> = watermarks.iter().map(|w| w.high).collect();
-        self.cluster.wait_until_stable(topic, &ends, c.patience, self.interrupt)?;
-        let starts = match self.window.start.filter(|_| c.event_time.is_indexed()) {
+        self.cluster.wait_until_stable(topic, &ends, c.selection.patience, self.interrupt)?;
+        let starts = match self.window.start.filter(|_| c.selection.event_time.is_indexed()) {
             Some(start) => self.cluster.positions_at(topic, start, &ends)?,
             None => watermarks.iter().map(|w| w.low).collect(),
         };
         let ranges = Range::all(&starts, &ends);
-        let group = c.group();
+        let group = c.selection.name();
         let reading = Reading {
-            properties: &c.properties,
+            properties: &c.selection.properties,
             group: &group,
             topic: &topic.name,
             isolation: Isolation::ReadCommitted,
-            patience: c.patience,
+            patience: c.selection.patience,
         };
         let bar = self.progress.bar(&format!("reading {}", topic.name), ranges.iter().map(Range::len).sum());
         let mut reader = Reader::open(&reading, &ranges)?;
         while let Some(batch) = reader.next(self.interrupt)? {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)?
-                    && c.event_time.of(message).is_none_or(|time| self.window.contains(time))
+                    && c.selection.event_time.of(message).is_none_or(|time| self.window.contains(time))
                 {
                     each(message);
                 }

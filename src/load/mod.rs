@@ -33,15 +33,12 @@ use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
 use crate::offsets;
 use crate::progress::Progress;
+use crate::restart::Restarts;
 use crate::txn::Producer;
 use crate::window::{Window, rfc3339};
 
-/// Start-ups without a committed transaction between them, before a load gives up.
-const RESTARTS: u32 = 5;
 /// How long to wait for another producer's open transaction without progress.
 const PATIENCE: Duration = Duration::from_secs(90);
-const LIMITS: TransactionLimits =
-    TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) };
 
 /// Loads the file. A load that was killed goes on where its last transaction ended; one that is complete
 /// writes nothing.
@@ -57,7 +54,7 @@ pub fn load(
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<LoadReceipt> {
-    load_within(LIMITS, args, properties, progress, interrupt)
+    load_within(TransactionLimits::default(), args, properties, progress, interrupt)
 }
 
 /// [`load`], in transactions of these bounds.
@@ -107,7 +104,7 @@ pub fn load_within(
         progress,
         reached: Reached::default(),
         before: None,
-        restarts: 0,
+        restarts: Restarts::default(),
     };
     run.finish()?;
     Ok(LoadReceipt { elapsed_ms: millis(started.elapsed()), ..run.receipt() })
@@ -159,29 +156,17 @@ struct Run<'a> {
     reached: Reached,
     /// Where earlier runs left off; known after the first start-up.
     before: Option<Mark>,
-    restarts: u64,
+    restarts: Restarts,
 }
 
 impl Run<'_> {
     fn finish(&mut self) -> Result<()> {
-        let mut in_vain = 0;
         loop {
-            let position = self.reached.mark.position;
-            let why = match self.attempt() {
-                Err(Error::Restart { why, .. }) => why,
-                result => return result,
-            };
-            in_vain = if self.reached.mark.position > position { 0 } else { in_vain + 1 };
-            if in_vain >= RESTARTS {
-                return Err(Error::Failed(format!(
-                    "{RESTARTS} start-ups in a row ended without a committed transaction, the last one with: {why}; \
-                     see whether the brokers are up, and run again"
-                )));
+            let result = self.attempt();
+            let committed = self.reached.transactions;
+            if let Some(result) = self.restarts.take(result, committed, self.plan.interrupt) {
+                return result;
             }
-            self.restarts += 1;
-            tracing::warn!("starting up again, since the outcome is unknown: {why}");
-            std::thread::sleep(Duration::from_millis(200 << in_vain));
-            self.plan.interrupt.check()?;
         }
     }
 
@@ -278,7 +263,7 @@ impl Run<'_> {
             key_field: self.plan.fields.key().to_owned(),
             time_field: self.plan.fields.time().to_owned(),
             transactions: self.reached.transactions,
-            restarts: self.restarts,
+            restarts: self.restarts.count,
             elapsed_ms: 0,
             first_event: survey.span.map(|(first, _)| rfc3339(first)),
             last_event: survey.span.map(|(_, last)| rfc3339(last)),

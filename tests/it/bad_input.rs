@@ -135,7 +135,7 @@ fn no_permission(#[case] resource: i8, #[case] on: &str, #[case] operation: i8, 
     let records = day(600, 1);
     produce(&pair.a, &records);
     produce(&pair.b, &records[..150]);
-    let name = pair.job.name();
+    let name = pair.job.selection.name();
     super::raw::deny(
         resource,
         [("a", &pair.a), ("b", &pair.b), ("name", &name)].iter().find(|(k, _)| *k == on).expect("one").1,

@@ -27,7 +27,7 @@ fn a_user_id_as_key_is_refused_with_the_counts_and_the_way_out() {
     assert_eq!(receipt.examples.len(), 5);
     assert!(error.to_string().contains("--identity key+value"), "{error}");
     assert_same(&consume(&pair.b), &[]);
-    let pair = pair.with(|job| job.identity = "key+value".parse().expect("an identity"));
+    let pair = pair.with(|job| job.selection.identity = "key+value".parse().expect("an identity"));
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
 }

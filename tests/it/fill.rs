@@ -84,7 +84,7 @@ fn committed_offsets_that_expired_or_were_deleted() {
     let pair = Pair::new(2, 2);
     produce(&pair.a, &day(600, 2));
     pair.filled();
-    delete_group(&pair.job.name());
+    delete_group(&pair.job.selection.name());
     let receipt = pair.filled();
     assert_eq!(receipt.counts.written, 0, "dedup alone holds");
     assert_eq!(receipt.counts.already_in_target, 178);
@@ -95,7 +95,7 @@ fn committed_offsets_that_expired_or_were_deleted() {
 fn the_group_reset_by_hand_to_the_end() {
     let pair = Pair::new(2, 2);
     produce(&pair.a, &day(600, 2));
-    reset_group(&pair.job.name(), &pair.a, rdkafka::Offset::End);
+    reset_group(&pair.job.selection.name(), &pair.a, rdkafka::Offset::End);
     assert_eq!(pair.filled().counts.written, 178, "offsets that are not ours are no proof");
     pair.assert_filled(&[]);
 }
@@ -107,7 +107,7 @@ fn another_window_after_the_first_and_back() {
     produce(&pair.a, &records);
     pair.filled();
     let later = Pair { a: pair.a.clone(), b: pair.b.clone(), job: pair.job.clone() }
-        .with(|job| job.window = "12:00-14:00".parse().expect("a window"));
+        .with(|job| job.selection.window = "12:00-14:00".parse().expect("a window"));
     let receipt = later.filled();
     assert_eq!(receipt.counts.in_window, 178);
     assert_eq!(receipt.counts.already_in_target, 89);
@@ -129,7 +129,7 @@ fn another_identity_in_between() {
     pair.filled();
     for identity in ["key+value", "field:/n", "value", "key"] {
         let other = Pair { a: pair.a.clone(), b: pair.b.clone(), job: pair.job.clone() }
-            .with(|job| job.identity = identity.parse().expect("an identity"));
+            .with(|job| job.selection.identity = identity.parse().expect("an identity"));
         let receipt = other.filled();
         assert_eq!(receipt.counts.written, 0);
         assert_eq!(receipt.counts.already_in_target, 178, "by {identity}");

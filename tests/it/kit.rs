@@ -23,7 +23,7 @@ use replicator::event_time::EventTime;
 use replicator::fill::{Mode, fill};
 use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
-use replicator::job::{Job, OnConflict, TargetScan, TransactionLimits};
+use replicator::job::{Job, Selection};
 use replicator::progress::Progress;
 use replicator::receipt::Receipt;
 use replicator::sandbox::Sandbox;
@@ -161,18 +161,7 @@ impl Pair {
     }
 
     pub fn verify(&self) -> (Findings, Result<()>) {
-        let job = self.job.clone();
-        let comparison = Comparison {
-            properties: job.properties,
-            source: job.source,
-            target: job.target,
-            window: job.window,
-            date: job.date,
-            event_time: job.event_time,
-            identity: job.identity,
-            patience: job.patience,
-            strict_order: false,
-        };
+        let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
         verify(&comparison, Progress { quiet: true }, &Interrupt::default())
     }
 
@@ -228,7 +217,7 @@ pub fn properties() -> Properties {
 }
 
 pub fn job(a: &str, b: &str) -> Job {
-    Job {
+    Job::new(Selection {
         properties: properties(),
         source: a.to_owned(),
         target: b.to_owned(),
@@ -236,14 +225,8 @@ pub fn job(a: &str, b: &str) -> Job {
         date: NaiveDate::from_ymd_opt(2021, 4, 14),
         event_time: EventTime::Timestamp,
         identity: Identity::Key,
-        on_conflict: OnConflict::Fail,
-        skip_invalid: false,
-        target_scan: TargetScan::Window,
-        allow_compacted_target: false,
-        limits: TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) },
-        index_memory: 64 << 20,
         patience: Duration::from_secs(30),
-    }
+    })
 }
 
 pub fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {

@@ -104,7 +104,8 @@ pub fn deny(resource: i8, name: &str, operation: i8) {
 #[test]
 fn a_timestamp_of_0_is_refused_and_one_of_minus_1_kept() {
     let pair = Pair::new(1, 1);
-    let pair = pair.with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
+    let pair =
+        pair.with(|job| job.selection.event_time = EventTime::Field("/at".parse().expect("a pointer")));
     let value = format!("{{\"at\":{}}}", WINDOW.0);
     produce_at(&pair.a, -1, "minus one", &value);
     assert_eq!(pair.filled().counts.written, 1);

@@ -133,7 +133,7 @@ fn a_run_that_is_fenced_while_it_sends_leaves_the_other_alone() {
 fn offsets_with_metadata_that_is_no_text_are_not_ours() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(600, 1));
-    commit_bytes(&pair.job.name(), &pair.a, &[0xff, 0xfe, 0]);
+    commit_bytes(&pair.job.selection.name(), &pair.a, &[0xff, 0xfe, 0]);
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
 }

@@ -113,7 +113,7 @@ fn unequal_partition_counts(#[case] a: i32, #[case] b: i32) {
 
 #[test]
 fn null_keys_and_unequal_partition_counts_are_refused() {
-    let pair = Pair::new(1, 2).with(|job| job.identity = "value".parse().expect("an identity"));
+    let pair = Pair::new(1, 2).with(|job| job.selection.identity = "value".parse().expect("an identity"));
     let mut records = day(60, 1);
     records[20].key = None;
     produce(&pair.a, &records);
@@ -148,7 +148,7 @@ fn null_keys_need_another_identity() {
     assert!(error.to_string().contains("--identity"), "{error}");
     assert_eq!(receipt.counts.invalid, nulls, "all are counted");
     assert_same(&consume(&pair.b), &[]);
-    let pair = pair.with(|job| job.identity = "value".parse().expect("an identity"));
+    let pair = pair.with(|job| job.selection.identity = "value".parse().expect("an identity"));
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
 }

@@ -44,7 +44,8 @@ fn the_time_of_a_field() {
         .collect();
     produce(&pair.a, &records);
     produce(&pair.b, &records[100..120]);
-    let pair = pair.with(|job| job.event_time = EventTime::Field("/e/at".parse().expect("a pointer")));
+    let pair =
+        pair.with(|job| job.selection.event_time = EventTime::Field("/e/at".parse().expect("a pointer")));
     let receipt = pair.filled();
     assert_eq!((receipt.counts.written, receipt.counts.already_in_target), (158, 20));
     let (findings, result) = pair.verify();
@@ -54,8 +55,8 @@ fn the_time_of_a_field() {
 
 #[test]
 fn a_record_without_the_field_is_counted_and_refused() {
-    let pair =
-        Pair::new(1, 1).with(|job| job.event_time = EventTime::Field("/at".parse().expect("a pointer")));
+    let pair = Pair::new(1, 1)
+        .with(|job| job.selection.event_time = EventTime::Field("/at".parse().expect("a pointer")));
     let good = record(0, WINDOW.0, "good", &format!("{{\"at\":{}}}", WINDOW.0));
     produce(
         &pair.a,
@@ -105,7 +106,7 @@ fn aborted_transactions_in_the_target_are_not_there() {
 
 #[test]
 fn an_open_transaction_in_the_target_is_waited_for_and_then_named() {
-    let pair = Pair::new(1, 1).with(|job| job.patience = Duration::from_secs(2));
+    let pair = Pair::new(1, 1).with(|job| job.selection.patience = Duration::from_secs(2));
     let records = day(600, 1);
     produce(&pair.a, &records);
     let open = Foreign::begin().send(&pair.b, &records[100..110]);
@@ -115,7 +116,7 @@ fn an_open_transaction_in_the_target_is_waited_for_and_then_named() {
     assert!(text.contains(&format!("{}-0", pair.b)) && text.contains("find-hanging"), "{text}");
     assert!(text.contains("last stable offset 0, high watermark 10"), "{text}");
     assert!(text.contains("2021-04-14T11:"), "the time of its first record: {text}");
-    let pair = pair.with(|job| job.patience = TIMEOUT);
+    let pair = pair.with(|job| job.selection.patience = TIMEOUT);
     std::thread::scope(|scope| {
         let fill = scope.spawn(|| pair.filled());
         open.commit();
@@ -142,7 +143,7 @@ fn an_open_transaction_in_the_source_at_the_windows_start() {
 
 #[test]
 fn live_traffic_elsewhere_is_no_progress_on_an_open_transaction() {
-    let pair = Pair::new(2, 2).with(|job| job.patience = Duration::from_secs(2));
+    let pair = Pair::new(2, 2).with(|job| job.selection.patience = Duration::from_secs(2));
     let records = day(600, 2);
     produce(&pair.a, &records);
     let open = Foreign::begin().send(&pair.b, &[record(0, WINDOW.0, "open", "x")]);
@@ -165,7 +166,7 @@ fn a_reader_gives_up_on_a_partition_that_makes_no_progress() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(60, 1));
     let reading = Reading {
-        properties: &pair.job.properties,
+        properties: &pair.job.selection.properties,
         group: "replicator/kit",
         topic: &pair.a,
         isolation: Isolation::ReadCommitted,
@@ -189,7 +190,7 @@ fn a_reader_gives_up_on_a_partition_that_makes_no_progress() {
 
 #[test]
 fn the_date_of_a_topic_that_was_written_in_transactions() {
-    let pair = Pair::new(2, 2).with(|job| job.date = None);
+    let pair = Pair::new(2, 2).with(|job| job.selection.date = None);
     Foreign::begin().send(&pair.a, &day(600, 2)).commit();
     assert_eq!(pair.filled().counts.written, 178, "a marker's time is no record's day");
     pair.assert_filled(&[]);

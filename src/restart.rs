@@ -1,0 +1,87 @@
+//! Starting up again, the one way out of an unknown outcome: bounded, and ever slower.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+
+/// Start-ups without a committed transaction between them, before a run gives up.
+const IN_VAIN: u32 = 5;
+
+/// Counts the start-ups of one run.
+#[derive(Debug, Default)]
+pub struct Restarts {
+    pub count: u64,
+    in_vain: u32,
+    /// Transactions that were committed when the last start-up ended.
+    committed: u64,
+    /// A call was given up on: it may reach the coordinator after a new init, and fence its producer.
+    old_one_may_fence: bool,
+}
+
+impl Restarts {
+    /// Takes how a start-up and all after it ended, with the run's `committed` transactions so far: the
+    /// run's result, or `None` where it is to start up again, after a pause.
+    pub fn take(&mut self, result: Result<()>, committed: u64, interrupt: &Interrupt) -> Option<Result<()>> {
+        let why = match result {
+            Err(Error::Restart { why, abandoned }) => {
+                self.old_one_may_fence |= abandoned;
+                why
+            }
+            Err(Error::Fenced(why)) if std::mem::take(&mut self.old_one_may_fence) => why,
+            result => return Some(result),
+        };
+        self.in_vain = if committed > self.committed { 0 } else { self.in_vain + 1 };
+        self.committed = committed;
+        if self.in_vain >= IN_VAIN {
+            return Some(Err(Error::Failed(format!(
+                "{IN_VAIN} start-ups in a row ended without a committed transaction, the last one with: {why}; see \
+                 whether the brokers are up, and run again"
+            ))));
+        }
+        if let Err(interrupted) = interrupt.check() {
+            return Some(Err(interrupted));
+        }
+        self.count += 1;
+        tracing::warn!("starting up again, since the outcome is unknown: {why}");
+        std::thread::sleep(Duration::from_millis(200 << self.in_vain));
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(abandoned: bool) -> Result<()> {
+        Err(Error::Restart { why: "a test".into(), abandoned })
+    }
+
+    #[test]
+    fn gives_up_after_start_ups_in_vain_only() {
+        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        for committed in 1..10 {
+            assert!(restarts.take(unknown(false), committed, &interrupt).is_none());
+        }
+        let ended = (0..IN_VAIN).find_map(|_| restarts.take(unknown(false), 9, &interrupt));
+        assert!(matches!(ended, Some(Err(Error::Failed(_)))));
+        assert_eq!(restarts.count, 9 + u64::from(IN_VAIN) - 1);
+    }
+
+    #[test]
+    fn one_fence_after_an_abandoned_call_is_our_own() {
+        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        let fenced = || Err(Error::Fenced("a test".into()));
+        assert!(matches!(restarts.take(fenced(), 0, &interrupt), Some(Err(Error::Fenced(_)))));
+        assert!(restarts.take(unknown(true), 0, &interrupt).is_none());
+        assert!(restarts.take(fenced(), 1, &interrupt).is_none());
+        assert!(matches!(restarts.take(fenced(), 1, &interrupt), Some(Err(Error::Fenced(_)))));
+    }
+
+    #[test]
+    fn an_interrupt_ends_it() {
+        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        interrupt.set();
+        assert!(matches!(restarts.take(unknown(false), 0, &interrupt), Some(Err(Error::Interrupted))));
+    }
+}
