@@ -1,0 +1,298 @@
+//! Which field is the key and which the time, where that is plain; else what there is to choose from. Pure.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::event_time;
+use crate::json::Pointer;
+
+/// Events in which a time field must be a time.
+const TIME_SAMPLE: u64 = 1000;
+/// Events in which a key field must be unique.
+pub const KEY_SAMPLE: u64 = 10_000;
+/// Fields that a refusal lists.
+const LISTED: usize = 12;
+/// A bare number is taken for a time between 2000 and 2100 only.
+const NUMBERS: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
+
+const TIME_NAMES: &[&str] = &[
+    "timestamp",
+    "@timestamp",
+    "time",
+    "ts",
+    "eventtime",
+    "eventtimestamp",
+    "eventts",
+    "datetime",
+    "occurredat",
+    "createdat",
+    "created",
+    "date",
+];
+const KEY_NAMES: &[&str] = &["id", "eventid", "uuid", "eventuuid", "guid", "messageid", "recordid"];
+
+/// Looks at the first events of a file.
+#[derive(Default)]
+pub struct Guess {
+    fields: Vec<Field>,
+    events: u64,
+}
+
+/// A field of the first event, top-level or one level below.
+struct Field {
+    pointer: Pointer,
+    name: String,
+    is_nested: bool,
+    /// In every event so far, a time; looked at in the first [`TIME_SAMPLE`].
+    is_time: bool,
+    /// In every event so far, text or a whole number.
+    is_scalar: bool,
+    values: HashSet<u64>,
+}
+
+impl Guess {
+    pub fn look_at(&mut self, event: &Map<String, Value>) {
+        if self.events == 0 {
+            self.fields = Field::all(event);
+        }
+        let is_time_sampled = self.events < TIME_SAMPLE;
+        self.events += 1;
+        for field in &mut self.fields {
+            field.look_at(event_value(event, &field.pointer), is_time_sampled);
+        }
+        self.fields.retain(|field| field.is_time || field.is_scalar);
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] where no field, or more than one, can be the time; it lists them.
+    pub fn time(&self) -> Result<Pointer> {
+        let times: Vec<&Field> = self.fields.iter().filter(|f| f.is_time && !f.is_named_as_key()).collect();
+        if times.is_empty() {
+            return Err(Error::Usage(format!(
+                "no field holds a time in each of the first {} events; name the one that does with --time-field",
+                self.events.min(TIME_SAMPLE)
+            )));
+        }
+        plainest(&times, Field::time_rank).ok_or_else(|| {
+            let names: Vec<_> = times.iter().take(LISTED).map(|field| field.pointer.as_str()).collect();
+            Error::Usage(format!(
+                "more than one field holds times ({}); name the event's with --time-field",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] where no field, or more than one, tells the events apart; it lists the fields with
+    /// the count of their values.
+    pub fn key(&self) -> Result<Pointer> {
+        let keys: Vec<&Field> = self.fields.iter().filter(|field| field.can_be_key()).collect();
+        let unique: Vec<&Field> =
+            keys.iter().filter(|field| field.values.len() as u64 == self.events).copied().collect();
+        if unique.is_empty() {
+            return Err(Error::Usage(format!(
+                "no field is unique in the first {} events{}; give --key-field: any of them can be the records' key, but \
+                 does not tell them apart, so a fill then wants --identity key+value",
+                self.events,
+                listed(keys)
+            )));
+        }
+        plainest(&unique, Field::key_rank).ok_or_else(|| {
+            Error::Usage(format!(
+                "more than one field is unique in the first {} events{}; give --key-field",
+                self.events,
+                listed(unique)
+            ))
+        })
+    }
+}
+
+/// The one field of the best rank, if it is one.
+fn plainest(fields: &[&Field], rank: impl Fn(&Field) -> usize) -> Option<Pointer> {
+    let best = fields.iter().map(|field| rank(field)).min()?;
+    let mut of_best = fields.iter().filter(|field| rank(field) == best);
+    match (of_best.next(), of_best.next()) {
+        (Some(field), None) => Some(field.pointer.clone()),
+        _ => None,
+    }
+}
+
+fn listed(mut fields: Vec<&Field>) -> String {
+    if fields.is_empty() {
+        return String::new();
+    }
+    fields.sort_by_key(|field| std::cmp::Reverse(field.values.len()));
+    let more = if fields.len() > LISTED { ", …" } else { "" };
+    let names: Vec<_> = fields
+        .iter()
+        .take(LISTED)
+        .map(|field| format!("{} ({} values)", field.pointer.as_str(), field.values.len()))
+        .collect();
+    format!(": {}{more}", names.join(", "))
+}
+
+fn event_value<'e>(event: &'e Map<String, Value>, pointer: &Pointer) -> Option<&'e Value> {
+    let mut tokens = pointer.as_str().split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~"));
+    let first = event.get(&tokens.next()?)?;
+    match tokens.next() {
+        Some(second) => first.get(&second),
+        None => Some(first),
+    }
+}
+
+impl Field {
+    fn all(event: &Map<String, Value>) -> Vec<Field> {
+        let mut fields = Vec::new();
+        for (name, value) in event {
+            let pointer = Pointer::member(name);
+            match value {
+                Value::Object(inner) => {
+                    let nested = inner.keys().filter_map(|inner| {
+                        let path = format!("{}{}", pointer.as_str(), Pointer::member(inner).as_str());
+                        Some(Field::new(path.parse().ok()?, inner, true))
+                    });
+                    fields.extend(nested);
+                }
+                _ => fields.push(Field::new(pointer, name, false)),
+            }
+        }
+        fields
+    }
+
+    fn new(pointer: Pointer, name: &str, is_nested: bool) -> Field {
+        let values = HashSet::new();
+        Field { pointer, name: name.to_owned(), is_nested, is_time: true, is_scalar: true, values }
+    }
+
+    fn look_at(&mut self, value: Option<&Value>, is_time_sampled: bool) {
+        self.is_time &= !is_time_sampled || value.is_some_and(is_time);
+        let mut hasher = DefaultHasher::new();
+        match value {
+            Some(Value::String(text)) => text.hash(&mut hasher),
+            Some(Value::Number(number)) if !number.is_f64() => number.hash(&mut hasher),
+            _ => self.is_scalar = false,
+        }
+        if self.is_scalar {
+            self.values.insert(hasher.finish());
+        } else {
+            self.values = HashSet::new();
+        }
+    }
+
+    /// The name without case and underscores, so that `eventTime` is `event_time`.
+    fn plain_name(&self) -> String {
+        self.name.chars().filter(|c| c.is_alphanumeric() || *c == '@').flat_map(char::to_lowercase).collect()
+    }
+
+    fn is_named_as_key(&self) -> bool {
+        KEY_NAMES.contains(&self.plain_name().as_str()) || self.is_some_id()
+    }
+
+    fn is_some_id(&self) -> bool {
+        let name = &self.name;
+        name.to_lowercase().ends_with("_id") || name.ends_with("Id") || name.ends_with("ID")
+    }
+
+    fn can_be_key(&self) -> bool {
+        self.is_scalar && (!self.is_time || self.is_named_as_key())
+    }
+
+    /// By name first; of one name, the one that is not nested. Other names are as good as each other.
+    fn time_rank(&self) -> usize {
+        let name = self.plain_name();
+        let by_name = TIME_NAMES.iter().position(|known| *known == name);
+        by_name.map_or(usize::MAX, |at| at * 2 + usize::from(self.is_nested))
+    }
+
+    /// A nested one last: in few events `/user/id` is unique too.
+    fn key_rank(&self) -> usize {
+        let name = self.plain_name();
+        let any_name = KEY_NAMES.len() + usize::from(!self.is_some_id());
+        let by_name = KEY_NAMES.iter().position(|known| *known == name).unwrap_or(any_name);
+        by_name + if self.is_nested { KEY_NAMES.len() + 2 } else { 0 }
+    }
+}
+
+fn is_time(value: &Value) -> bool {
+    match value {
+        Value::String(text) if event_time::parse_instant(text).is_some() => true,
+        value => event_time::from_json(value).is_some_and(|millis| NUMBERS.contains(&millis)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const DAY: &str = "2021-04-14T11:00:00Z";
+
+    fn guess(events: &[Value]) -> Guess {
+        let mut guess = Guess::default();
+        for event in events {
+            guess.look_at(event.as_object().expect("an object"));
+        }
+        guess
+    }
+
+    #[rstest]
+    #[case(json!({"timestamp": DAY, "received": DAY}), "/timestamp")]
+    #[case(json!({"@timestamp": DAY, "received": DAY}), "/@timestamp")]
+    #[case(json!({"eventTime": DAY, "created_at": DAY}), "/eventTime")]
+    #[case(json!({"id": 1_618_398_000, "at": 1_618_398_000}), "/at")]
+    #[case(json!({"position": 83_250, "when": 1_618_398_000_123i64}), "/when")]
+    #[case(json!({"when": "1618398000.5", "x": "5"}), "/when")]
+    #[case(json!({"meta": {"ts": DAY}, "received": DAY}), "/meta/ts")]
+    #[case(json!({"meta": {"ts": DAY}, "ts": DAY}), "/ts")]
+    #[case(json!({"a/b": {"t~": DAY}}), "/a~1b/t~0")]
+    fn times(#[case] event: Value, #[case] pointer: &str) {
+        assert_eq!(guess(&[event.clone(), event]).time().expect("plain").as_str(), pointer);
+    }
+
+    #[rstest]
+    #[case(json!({"received": DAY, "sent": DAY}), "/received, /sent")]
+    #[case(json!({"a": {"time": DAY}, "b": {"time": DAY}}), "/a/time, /b/time")]
+    #[case(json!({"a": 5, "b": "x", "c": null}), "--time-field")]
+    fn no_plain_time(#[case] event: Value, #[case] says: &str) {
+        let error = guess(&[event]).time().expect_err("refused");
+        assert!(matches!(error, Error::Usage(_)));
+        assert!(error.to_string().contains(says), "{error}");
+    }
+
+    #[test]
+    fn a_time_that_is_missing_once_is_none() {
+        let events = [json!({"ts": DAY, "at": DAY}), json!({"at": DAY})];
+        assert_eq!(guess(&events).time().expect("plain").as_str(), "/at");
+    }
+
+    #[rstest]
+    #[case(json!({"id": "a", "uuid": "a", "n": 1}), json!({"id": "b", "uuid": "b", "n": 2}), "/id")]
+    #[case(json!({"eventId": "a", "user_id": "a"}), json!({"eventId": "b", "user_id": "b"}), "/eventId")]
+    #[case(json!({"play_id": 1, "n": 1}), json!({"play_id": 2, "n": 2}), "/play_id")]
+    #[case(json!({"n": 1, "f": 1.5, "b": true}), json!({"n": 2, "f": 2.5, "b": false}), "/n")]
+    #[case(json!({"user": {"id": 1}, "n": 1}), json!({"user": {"id": 2}, "n": 2}), "/n")]
+    #[case(json!({"meta": {"id": 1}}), json!({"meta": {"id": 2}}), "/meta/id")]
+    #[case(json!({"id": 1_618_398_000, "n": 0}), json!({"id": 1_618_398_001, "n": 0}), "/id")]
+    #[case(json!({"user_id": 1, "x": "y"}), json!({"user_id": 1, "x": "z"}), "/x")]
+    #[case(json!({"n": 1, "at": DAY}), json!({"n": 2, "at": "2021-04-14T11:00:01Z"}), "/n")]
+    fn keys(#[case] first: Value, #[case] second: Value, #[case] pointer: &str) {
+        assert_eq!(guess(&[first, second]).key().expect("plain").as_str(), pointer);
+    }
+
+    #[rstest]
+    #[case(json!({"a_id": 1, "b_id": 1}), json!({"a_id": 2, "b_id": 2}), "/a_id (2 values), /b_id (2 values)")]
+    #[case(json!({"x": "a", "y": "a"}), json!({"x": "b", "y": "b"}), "/x (2 values), /y (2 values); give --key-field")]
+    #[case(json!({"user_id": 1}), json!({"user_id": 1}), "/user_id (1 values); give --key-field")]
+    #[case(json!({"user_id": 1}), json!({"user_id": 1}), "--identity key+value")]
+    #[case(json!({"id": 1}), json!({"x": 1}), "no field is unique")]
+    fn no_plain_key(#[case] first: Value, #[case] second: Value, #[case] says: &str) {
+        let error = guess(&[first, second]).key().expect_err("refused");
+        assert!(matches!(error, Error::Usage(_)));
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

@@ -1,0 +1,360 @@
+//! A file as a stream of JSON documents: plain or gzipped, JSON Lines or one JSON array, told by content.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use flate2::bufread::MultiGzDecoder;
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use super::split::{Layout, Next, Splitter};
+use crate::error::{Error, Result};
+
+const BUFFER: usize = 256 << 10;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// An open file that can be read several times, each time from its beginning.
+pub struct Input {
+    path: PathBuf,
+    file: File,
+    state: State,
+}
+
+/// Tells a file that was changed from one that was not.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> State {
+        State { bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl Input {
+    /// # Errors
+    /// [`Error::Usage`] where the path is no readable regular file, [`Error::Refused`] where it is empty.
+    pub fn open(path: &Path) -> Result<Input> {
+        let shown = path.display();
+        let unreadable = |err: io::Error| Error::Usage(format!("{shown}: {err}"));
+        // Asked before it is opened: opening a pipe would wait for its writer.
+        let metadata = path.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(Error::Usage(format!("{shown} is a directory; name one file in it")));
+        }
+        if !metadata.is_file() {
+            return Err(Error::Usage(format!(
+                "{shown} is no regular file: the input is read twice, which a pipe or a terminal cannot give; write it \
+                 to a file first"
+            )));
+        }
+        let file = File::open(path).map_err(unreadable)?;
+        let state = State::of(&file.metadata().map_err(unreadable)?);
+        if state.bytes == 0 {
+            return Err(Error::Refused(format!("{shown} is empty")));
+        }
+        Ok(Input { path: path.to_owned(), file, state })
+    }
+
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Bytes on disk, compressed or not.
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes
+    }
+
+    /// The file's documents from its beginning. The bar advances over the file's own bytes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it cannot be read or is a broken gzip file.
+    pub fn documents(&self, bar: &ProgressBar) -> Result<Documents> {
+        self.documents_of(bar, None)
+    }
+
+    /// As [`Input::documents`], with the digest of all that is read, for [`Documents::digest`].
+    ///
+    /// # Errors
+    /// As [`Input::documents`].
+    pub fn digested_documents(&self, bar: &ProgressBar) -> Result<Documents> {
+        self.documents_of(bar, Some(Sha256::new()))
+    }
+
+    fn documents_of(&self, bar: &ProgressBar, digest: Option<Sha256>) -> Result<Documents> {
+        let open = || -> io::Result<Documents> {
+            let mut file = self.file.try_clone()?;
+            file.rewind()?;
+            let mut raw = BufReader::with_capacity(BUFFER, bar.wrap_read(file));
+            let is_gzip = raw.fill_buf()?.starts_with(&GZIP);
+            let content: Box<dyn Read> =
+                if is_gzip { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+            Documents::new(self.path.clone(), Tap { content, digest })
+        };
+        open().map_err(|err| unreadable(&self.path, &err))
+    }
+
+    /// # Errors
+    /// [`Error::Failed`] where the file is not what it was when it was opened.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let now = self.file.metadata().map_err(|err| Error::io(self.name(), err))?;
+        if State::of(&now) == self.state {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{} was changed while it was read: what was loaded of it, if anything, is its old content; load a copy that \
+             nobody writes to, into a new topic",
+            self.name()
+        )))
+    }
+}
+
+/// One line of JSON Lines, or one element of an array. Not yet known to be JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Document<'a> {
+    pub bytes: &'a [u8],
+    pub place: Place,
+}
+
+/// Where a document stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Documents before it; blank lines are none.
+    pub index: u64,
+    /// The line that it begins on; the first is 1.
+    pub line: u64,
+    pub in_array: bool,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.in_array {
+            true => write!(f, "element {} (line {})", self.index + 1, self.line),
+            false => write!(f, "line {}", self.line),
+        }
+    }
+}
+
+/// The documents of an [`Input`], one at a time in memory.
+pub struct Documents {
+    path: PathBuf,
+    splitter: Splitter<BufReader<Tap>>,
+    passed: u64,
+}
+
+impl Documents {
+    fn new(path: PathBuf, content: Tap) -> io::Result<Documents> {
+        let splitter = Splitter::new(BufReader::with_capacity(BUFFER, content))?;
+        Ok(Documents { path, splitter, passed: 0 })
+    }
+
+    /// # Errors
+    /// [`Error::Refused`] where the file cannot be read on: a broken gzip file, an array without its end, a
+    /// document that no broker would take.
+    pub fn next(&mut self) -> Result<Option<Document<'_>>> {
+        let in_array = self.splitter.layout() == Layout::Array;
+        match self.splitter.next() {
+            Ok(Next::Document { bytes, line }) => {
+                let place = Place { index: self.passed, line, in_array };
+                self.passed += 1;
+                Ok(Some(Document { bytes, place }))
+            }
+            Ok(Next::End) => Ok(None),
+            Ok(Next::Broken { line, why }) => {
+                Err(Error::Refused(format!("{}, line {line}: {why}", self.path.display())))
+            }
+            Err(err) => Err(unreadable(&self.path, &err)),
+        }
+    }
+
+    /// Documents read so far.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// SHA-256 in hex of the decompressed content, once all is read; else of what was read of it.
+    pub fn digest(self) -> Option<String> {
+        let digest = self.splitter.into_inner().into_inner().digest?;
+        Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+fn unreadable(path: &Path, err: &io::Error) -> Error {
+    let shown = path.display();
+    Error::Refused(match err.kind() {
+        io::ErrorKind::UnexpectedEof => format!("{shown} is a truncated gzip file; fetch it again, whole"),
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            format!("{shown} is a broken gzip file ({err}); fetch it again")
+        }
+        _ => format!("{shown} cannot be read: {err}"),
+    })
+}
+
+/// Digests what is read through it.
+struct Tap {
+    content: Box<dyn Read>,
+    digest: Option<Sha256>,
+}
+
+impl Read for Tap {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        if let Some(digest) = &mut self.digest {
+            digest.update(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).expect("in memory");
+        encoder.finish().expect("in memory")
+    }
+
+    fn file(content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(content).expect("written");
+        file
+    }
+
+    fn read(content: &[u8]) -> Result<Vec<(String, String)>> {
+        let file = file(content);
+        let input = Input::open(file.path())?;
+        let mut documents = input.documents(&ProgressBar::hidden())?;
+        let mut all = Vec::new();
+        while let Some(document) = documents.next()? {
+            all.push((String::from_utf8_lossy(document.bytes).into_owned(), document.place.to_string()));
+        }
+        Ok(all)
+    }
+
+    fn texts(content: &[u8]) -> Vec<String> {
+        read(content).expect("readable").into_iter().map(|(text, _)| text).collect()
+    }
+
+    #[rstest]
+    #[case::lines(b"{\"a\":1}\n{\"a\":2}\n")]
+    #[case::no_last_newline(b"{\"a\":1}\n{\"a\":2}")]
+    #[case::crlf(b"{\"a\":1}\r\n{\"a\":2}\r\n")]
+    #[case::blank_lines(b"\n{\"a\":1}\n \t\n\r\n{\"a\":2}\n\n")]
+    #[case::bom(b"\xef\xbb\xbf{\"a\":1}\n{\"a\":2}\n")]
+    #[case::array(b"[{\"a\":1},{\"a\":2}]")]
+    #[case::array_over_lines(b"\xef\xbb\xbf \n[\n  {\"a\":1} ,\r\n  {\"a\":2}\n]\n\n")]
+    fn documents_plain_and_gzipped(#[case] content: &[u8]) {
+        let expected = ["{\"a\":1}", "{\"a\":2}"];
+        assert_eq!(texts(content), expected);
+        assert_eq!(texts(&gzip(content)), expected);
+        let (head, tail) = content.split_at(9);
+        assert_eq!(texts(&[gzip(head), gzip(tail)].concat()), expected, "two gzip members");
+    }
+
+    #[rstest]
+    #[case::lines(b"{}\n\n{}\n", &["line 1", "line 3"])]
+    #[case::array(b"[\n{},\n\n{}]", &["element 1 (line 2)", "element 2 (line 4)"])]
+    #[case::no_json_lines(b"a\nb", &["line 1", "line 2"])]
+    fn places(#[case] content: &[u8], #[case] expected: &[&str]) {
+        let places: Vec<_> = read(content).expect("readable").into_iter().map(|(_, place)| place).collect();
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn what_is_in_strings_does_not_split() {
+        let array = br#"[{"a":"],[\"}{\\"},[1,[2,3]],"x,y", 4 ,{"b":{}}]"#;
+        assert_eq!(texts(array), [r#"{"a":"],[\"}{\\"}"#, "[1,[2,3]]", r#""x,y""#, "4", r#"{"b":{}}"#]);
+    }
+
+    #[rstest]
+    #[case::open_array(b"[{\"a\":1},", "line 1: the array has no end")]
+    #[case::open_element(b"[{\"a\":1", "line 1: the array has no end")]
+    #[case::open_string(b"[{\"a\":\"1}]\n", "the array has no end")]
+    #[case::text_after_array(b"[1]\n[2]", "line 2: there is more after the array")]
+    fn broken_arrays(#[case] content: &[u8], #[case] says: &str) {
+        let error = read(content).expect_err("refused");
+        assert!(matches!(error, Error::Refused(_)), "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+
+    #[test]
+    fn an_empty_element_is_a_document_that_is_no_json() {
+        assert_eq!(texts(b"[1,,2]"), ["1", "", "2"]);
+        assert_eq!(texts(b"[1,]"), ["1", ""]);
+        assert!(texts(b"[ ]").is_empty());
+    }
+
+    #[test]
+    fn a_truncated_gzip_file_is_refused() {
+        let content: Vec<u8> = (0..9000u32).flat_map(|n| format!("{{\"a\":{n}}}\n").into_bytes()).collect();
+        let whole = gzip(&content);
+        for length in [5, 100, whole.len() / 2, whole.len() - 1] {
+            let error = read(&whole[..length]).expect_err("refused");
+            assert!(error.to_string().contains("truncated gzip"), "{error}");
+        }
+        let mut broken = whole.clone();
+        let middle = broken.len() / 2;
+        broken[middle] ^= 0x55;
+        assert!(matches!(read(&broken), Err(Error::Refused(_))));
+    }
+
+    #[test]
+    fn no_file_to_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in [folder.path().to_owned(), folder.path().join("absent"), "/dev/null".into()] {
+            assert!(matches!(Input::open(&path), Err(Error::Usage(_))));
+        }
+        assert!(matches!(Input::open(file(b"").path()), Err(Error::Refused(_))));
+    }
+
+    #[test]
+    fn the_digest_is_of_the_content() {
+        let content = b"{\"a\":1}\n";
+        let digest = |stored: &[u8]| {
+            let file = file(stored);
+            let input = Input::open(file.path()).expect("opens");
+            let mut documents = input.digested_documents(&ProgressBar::hidden()).expect("reads");
+            while documents.next().expect("reads").is_some() {}
+            documents.digest().expect("digested")
+        };
+        assert_eq!(digest(content), digest(&gzip(content)));
+        assert_eq!(digest(content), format!("{:x}", Sha256::digest(content)));
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed() {
+        let mut file = file(b"{}\n");
+        let input = Input::open(file.path()).expect("opens");
+        assert!(input.check_unchanged().is_ok());
+        file.write_all(b"{}\n").expect("written");
+        assert!(matches!(input.check_unchanged(), Err(Error::Failed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(content in proptest::collection::vec(any::<u8>(), 1..200)) {
+            let _ = read(&content);
+        }
+
+        #[test]
+        fn an_array_splits_into_its_elements(elements in proptest::collection::vec(".{0,12}", 0..8)) {
+            let values: Vec<String> =
+                elements.iter().map(|text| serde_json::json!({ text: [text, 1] }).to_string()).collect();
+            let array = format!("[ {} ]", values.join(" , "));
+            prop_assert_eq!(texts(array.as_bytes()), values);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How far a file is loaded: a committed offset that counts documents, and its metadata. Pure.
+
+use crate::error::{Error, Result};
+use crate::offsets::{Committed, Fingerprint};
+
+/// All that decides which records a file becomes.
+#[derive(Clone, Debug)]
+pub struct Way {
+    pub topic_id: String,
+    pub partitions: usize,
+    pub key_field: String,
+    pub time_field: String,
+    /// The events that are left out, as [`crate::window::Window`] shows itself.
+    pub except: String,
+}
+
+/// Everything before `position` is in the topic, or was left out of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Documents passed.
+    pub position: u64,
+    /// Records among them that were written.
+    pub loaded: u64,
+}
+
+impl Way {
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&[
+            "load".to_owned(),
+            self.topic_id.clone(),
+            self.partitions.to_string(),
+            self.key_field.clone(),
+            self.time_field.clone(),
+            self.except.clone(),
+        ])
+    }
+
+    /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic
+    /// that is gone is void, and other options on the same topic are refused.
+    pub fn metadata(&self, mark: Mark) -> String {
+        format!("{} {} {}", self.fingerprint().as_str(), self.topic_id, mark.loaded)
+    }
+
+    /// Where an earlier load of this file into this topic left off; `None` where there was none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the file was loaded into this topic with other options.
+    pub fn mark(&self, committed: Option<&Committed>) -> Result<Option<Mark>> {
+        let Some(committed) = committed else { return Ok(None) };
+        let Some((fingerprint, topic_id, loaded)) = parts(&committed.metadata) else {
+            return Err(Error::Refused(
+                "the load's committed offset was not written by this version of the program; load into a new topic"
+                    .to_owned(),
+            ));
+        };
+        if topic_id != self.topic_id {
+            return Ok(None);
+        }
+        if fingerprint != self.fingerprint().as_str() {
+            return Err(Error::Refused(
+                "the file was loaded into this topic in another way (other fields, another --except, or the topic had \
+                 another count of partitions); loading it again would double its lines; use a new topic"
+                    .to_owned(),
+            ));
+        }
+        let position = u64::try_from(committed.position).unwrap_or_default();
+        Ok(Some(Mark { position, loaded }))
+    }
+}
+
+fn parts(metadata: &str) -> Option<(&str, &str, u64)> {
+    let (rest, loaded) = metadata.rsplit_once(' ')?;
+    let (fingerprint, topic_id) = rest.rsplit_once(' ')?;
+    Some((fingerprint, topic_id, loaded.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn way() -> Way {
+        Way {
+            topic_id: "Xy_1-A".into(),
+            partitions: 3,
+            key_field: "/id".into(),
+            time_field: "/ts".into(),
+            except: "none".into(),
+        }
+    }
+
+    fn committed(way: &Way) -> Committed {
+        let mark = Mark { position: 12, loaded: 7 };
+        Committed { position: 12, metadata: way.metadata(mark) }
+    }
+
+    #[test]
+    fn reads_back() {
+        assert_eq!(way().mark(None).expect("none"), None);
+        let mark = way().mark(Some(&committed(&way()))).expect("the same way");
+        assert_eq!(mark, Some(Mark { position: 12, loaded: 7 }));
+        let anew = Way { topic_id: "other".into(), ..way() };
+        assert_eq!(anew.mark(Some(&committed(&way()))).expect("another topic"), None);
+    }
+
+    #[rstest]
+    #[case(Way { partitions: 4, ..way() })]
+    #[case(Way { key_field: "/user".into(), ..way() })]
+    #[case(Way { time_field: "/at".into(), ..way() })]
+    #[case(Way { except: "a window".into(), ..way() })]
+    fn other_options_are_refused(#[case] other: Way) {
+        assert!(matches!(other.mark(Some(&committed(&way()))), Err(Error::Refused(_))));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("replicator/1 0123 id")]
+    fn foreign_metadata_is_refused(#[case] metadata: &str) {
+        let committed = Committed { position: 1, metadata: metadata.to_owned() };
+        assert!(matches!(way().mark(Some(&committed)), Err(Error::Refused(_))));
+    }
+}

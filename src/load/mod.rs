@@ -1,0 +1,287 @@
+//! A file of JSON events into a topic, each line exactly once.
+//!
+//! The file is read twice: first to check all of it ([`survey`]), then to write ([`write`]). How far the
+//! writing came travels in the same transactions as the records, so that it is the position in the file,
+//! and not the key, that makes a line one that is loaded already: two equal lines are two records.
+
+mod fields;
+mod guess;
+mod input;
+mod mark;
+mod receipt;
+mod split;
+mod survey;
+mod topic;
+mod write;
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+
+pub use self::receipt::LoadReceipt;
+
+use self::fields::Fields;
+use self::input::Input;
+use self::mark::{Mark, Way};
+use self::topic::Destination;
+use self::write::{Plan, Reached, Writer};
+use crate::cli::LoadArgs;
+use crate::client::Properties;
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::job::TransactionLimits;
+use crate::offsets;
+use crate::progress::Progress;
+use crate::txn::Producer;
+use crate::window::{Window, rfc3339};
+
+/// Start-ups without a committed transaction between them, before a load gives up.
+const RESTARTS: u32 = 5;
+/// How long to wait for another producer's open transaction without progress.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LIMITS: TransactionLimits =
+    TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) };
+
+/// Loads the file. A load that was killed goes on where its last transaction ended; one that is complete
+/// writes nothing.
+///
+/// # Errors
+/// [`Error::Usage`] for a file that cannot be read twice, and where the key or time field is not plain;
+/// [`Error::Refused`] for malformed lines, named by number before anything is written, and where the file was
+/// loaded into this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the
+/// way, with each line before the last commit loaded.
+pub fn load(
+    args: &LoadArgs,
+    properties: &Properties,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<LoadReceipt> {
+    load_within(LIMITS, args, properties, progress, interrupt)
+}
+
+/// [`load`], in transactions of these bounds.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_within(
+    limits: TransactionLimits,
+    args: &LoadArgs,
+    properties: &Properties,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<LoadReceipt> {
+    let started = Instant::now();
+    check_date(args)?;
+    let input = Input::open(&args.file)?;
+    // No long look at the file where there is no cluster to load it into.
+    Cluster::connect(properties, "replicator/load")?.topic(&args.topic)?;
+
+    let fields = survey::fields(&input, args, interrupt)?;
+    echo(args, &fields);
+    let survey = survey::survey(&input, &fields, args.skip_invalid, progress, interrupt)?;
+    let except = survey.except(args)?;
+
+    let name = format!("replicator/load/{}/{}", args.topic, &survey.digest[..16]);
+    let cluster = Cluster::connect(properties, &name)?;
+    let destination = topic::prepare(&cluster, properties, &args.topic, args.partitions, &survey, interrupt)?;
+    let way = way(&destination, &fields, except);
+    let plan = Plan {
+        input: &input,
+        fields: &fields,
+        survey: &survey,
+        except,
+        skip_invalid: args.skip_invalid,
+        topic: &destination.topic,
+        way: &way,
+        limits,
+        interrupt,
+    };
+    let batch_bytes = destination.batch_bytes;
+    let mut run = Run {
+        plan: &plan,
+        cluster: &cluster,
+        properties,
+        name: &name,
+        batch_bytes,
+        progress,
+        reached: Reached::default(),
+        before: None,
+        restarts: 0,
+    };
+    run.finish()?;
+    Ok(LoadReceipt { elapsed_ms: millis(started.elapsed()), ..run.receipt() })
+}
+
+fn check_date(args: &LoadArgs) -> Result<()> {
+    match (args.date, args.except) {
+        (Some(_), None) => Err(Error::Usage("--date is the day of --except, which is missing".into())),
+        (Some(_), Some(window)) if !window.needs_date() => {
+            Err(Error::Usage("--date goes with a window in times of day; this one has its dates".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn echo(args: &LoadArgs, fields: &Fields) {
+    let how = |given: bool| if given { "given" } else { "guessed" };
+    tracing::info!(
+        "key from {} ({}), time from {} ({})",
+        fields.key(),
+        how(args.fields.key_field.is_some()),
+        fields.time(),
+        how(args.fields.time_field.is_some())
+    );
+}
+
+fn way(destination: &Destination, fields: &Fields, except: Option<Window>) -> Way {
+    Way {
+        topic_id: destination.topic.id.clone(),
+        partitions: destination.topic.partitions,
+        key_field: fields.key().to_owned(),
+        time_field: fields.time().to_owned(),
+        except: except.map_or("none".to_owned(), |window| window.to_string()),
+    }
+}
+
+fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Run<'a> {
+    plan: &'a Plan<'a>,
+    cluster: &'a Cluster,
+    properties: &'a Properties,
+    /// Of the group and the transactional id.
+    name: &'a str,
+    batch_bytes: usize,
+    progress: Progress,
+    reached: Reached,
+    /// Where earlier runs left off; known after the first start-up.
+    before: Option<Mark>,
+    restarts: u64,
+}
+
+impl Run<'_> {
+    fn finish(&mut self) -> Result<()> {
+        let mut in_vain = 0;
+        loop {
+            let position = self.reached.mark.position;
+            let why = match self.attempt() {
+                Err(Error::Restart(why)) => why,
+                result => return result,
+            };
+            in_vain = if self.reached.mark.position > position { 0 } else { in_vain + 1 };
+            if in_vain >= RESTARTS {
+                return Err(Error::Failed(format!(
+                    "{RESTARTS} start-ups in a row ended without a committed transaction, the last one with: {why}; \
+                     see whether the brokers are up, and run again"
+                )));
+            }
+            self.restarts += 1;
+            tracing::warn!("starting up again, since the outcome is unknown: {why}");
+            std::thread::sleep(Duration::from_millis(200 << in_vain));
+            self.plan.interrupt.check()?;
+        }
+    }
+
+    /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
+    fn attempt(&mut self) -> Result<()> {
+        let topic = self.plan.topic;
+
+        // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
+        let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes)?;
+
+        // 2. So this is where the last committed transaction left off, for good.
+        let committed = offsets::committed(self.cluster, topic)?;
+        let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
+        self.check_same_topic()?;
+        self.resume(found)?;
+
+        // 3. The rest of the lines, each in one transaction with the position after it.
+        if self.reached.mark.position < self.plan.survey.documents {
+            let group = self.cluster.committed.group_metadata();
+            let group = group.ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
+            let bar = self.progress.bar(&format!("loading {}", topic.name), self.plan.survey.documents);
+            Writer::new(self.plan, &producer, group, &mut self.reached).finish(&bar)?;
+            bar.finish_and_clear();
+        }
+
+        // 4. A commit is answered before its records can be read; the load ends when they can.
+        let ends: Vec<i64> = self.cluster.watermarks(topic)?.iter().map(|w| w.high).collect();
+        self.cluster.wait_until_stable(topic, &ends, PATIENCE, self.plan.interrupt)?;
+        self.check_same_topic()
+    }
+
+    fn resume(&mut self, found: Option<Mark>) -> Result<()> {
+        let mark = found.unwrap_or_default();
+        if mark.position > self.plan.survey.documents {
+            return Err(Error::Refused(format!(
+                "the load's committed offset {} is past the file's {} lines; load into a new topic",
+                mark.position, self.plan.survey.documents
+            )));
+        }
+        if self.before.is_none() {
+            self.before = Some(mark);
+            match found {
+                Some(mark) if mark.position < self.plan.survey.documents => {
+                    tracing::info!("going on after {} lines that are loaded", mark.position);
+                }
+                Some(_) => {}
+                None => self.warn_if_in_use()?,
+            }
+        }
+        if self.reached.in_doubt.take() == Some(mark.position) {
+            self.reached.transactions += 1;
+        }
+        self.reached.mark = mark;
+        Ok(())
+    }
+
+    fn warn_if_in_use(&self) -> Result<()> {
+        let topic = self.plan.topic;
+        if self.cluster.watermarks(topic)?.iter().any(|w| w.high > w.low) {
+            tracing::warn!(
+                "{} holds records already, and nothing is known of an earlier load of this file; where there was one \
+                 longer ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), its lines are \
+                 written again",
+                topic.name
+            );
+        }
+        Ok(())
+    }
+
+    fn check_same_topic(&self) -> Result<()> {
+        let topic = self.plan.topic;
+        let is_same = self.cluster.topic(&topic.name)?.is_some_and(|found| found.id == topic.id);
+        if is_same {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{} was deleted or made anew during the load, and may hold some of the lines; delete it, and run again",
+            topic.name
+        )))
+    }
+
+    fn receipt(&self) -> LoadReceipt {
+        let (survey, done) = (self.plan.survey, self.reached.mark);
+        let before = self.before.unwrap_or_default();
+        LoadReceipt {
+            topic: self.plan.topic.name.clone(),
+            file: self.plan.input.name(),
+            lines: survey.documents,
+            loaded: done.loaded.saturating_sub(before.loaded),
+            already_loaded: before.loaded,
+            skipped_by_window: survey.documents - survey.invalid - done.loaded,
+            invalid: survey.invalid,
+            without_key: survey.without_key,
+            key_field: self.plan.fields.key().to_owned(),
+            time_field: self.plan.fields.time().to_owned(),
+            transactions: self.reached.transactions,
+            restarts: self.restarts,
+            elapsed_ms: 0,
+            first_event: survey.span.map(|(first, _)| rfc3339(first)),
+            last_event: survey.span.map(|(_, last)| rfc3339(last)),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a load did, for people and for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The receipt of a load. Counts are of lines or elements; times are RFC 3339 in UTC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LoadReceipt {
+    pub topic: String,
+    pub file: String,
+    /// Lines that are not blank, or elements of the array.
+    pub lines: u64,
+    /// By this run.
+    pub loaded: u64,
+    /// By earlier runs.
+    pub already_loaded: u64,
+    pub skipped_by_window: u64,
+    /// No events, and left out.
+    pub invalid: u64,
+    /// Events without the key field: their records' keys are null.
+    pub without_key: u64,
+    pub key_field: String,
+    pub time_field: String,
+    pub transactions: u64,
+    /// How often the start-up was done again after a failure.
+    pub restarts: u64,
+    pub elapsed_ms: u64,
+    pub first_event: Option<String>,
+    pub last_event: Option<String>,
+}
+
+impl fmt::Display for LoadReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} -> {}", self.file, self.topic)?;
+        if let (Some(first), Some(last)) = (&self.first_event, &self.last_event) {
+            writeln!(f, "  events from {first} to {last}")?;
+        }
+        writeln!(f, "  key {}, time {}", self.key_field, self.time_field)?;
+        let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
+        line("lines", self.lines)?;
+        line("loaded", self.loaded)?;
+        for (name, count) in [
+            ("already loaded", self.already_loaded),
+            ("skipped by window", self.skipped_by_window),
+            ("invalid", self.invalid),
+            ("without key", self.without_key),
+            ("transactions", self.transactions),
+            ("restarts", self.restarts),
+        ] {
+            if count > 0 {
+                line(name, count)?;
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "for reading")]
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let state = if self.transactions == 0 { "was complete before" } else { "complete" };
+        write!(f, "  {state} after {seconds:.1} s")
+    }
+}

@@ -1,0 +1,242 @@
+//! Splits text into JSON documents without parsing them, so that one malformed document does not hide the
+//! next: at line ends, or at the commas of the outermost array.
+
+use std::io::{self, BufRead};
+
+/// Nothing larger is held in memory; a broker takes 1 MB by default.
+const LARGEST: usize = 64 << 20;
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    Lines,
+    Array,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// A line without its ending, or an element without the blanks around it. `line` is where it begins,
+    /// from 1.
+    Document {
+        bytes: &'a [u8],
+        line: u64,
+    },
+    End,
+    /// Nothing after this can be told apart.
+    Broken {
+        line: u64,
+        why: &'static str,
+    },
+}
+
+/// The documents of a text.
+pub struct Splitter<R> {
+    text: R,
+    layout: Layout,
+    /// The line that the next byte is on, from 1.
+    line: u64,
+    document: Vec<u8>,
+    /// Of an array: whether an element was read, and whether its end was.
+    began: bool,
+    ended: bool,
+}
+
+/// Why an array's element ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Comma,
+    Bracket,
+    EndOfText,
+    TooLarge,
+}
+
+/// Where in an element the next byte stands.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl<R: BufRead> Splitter<R> {
+    /// Passes over a byte order mark and blanks, and looks at what comes first.
+    ///
+    /// # Errors
+    /// As the text's reader.
+    pub fn new(mut text: R) -> io::Result<Splitter<R>> {
+        if text.fill_buf()?.starts_with(&BOM) {
+            text.consume(BOM.len());
+        }
+        let mut splitter = Splitter {
+            text,
+            layout: Layout::Lines,
+            line: 1,
+            document: Vec::new(),
+            began: false,
+            ended: false,
+        };
+        if splitter.begins_with_bracket()? {
+            splitter.skip_blanks()?;
+            splitter.text.consume(1);
+            splitter.layout = Layout::Array;
+        }
+        Ok(splitter)
+    }
+
+    /// Consumes nothing but whole buffers of blanks: a line keeps its own.
+    fn begins_with_bracket(&mut self) -> io::Result<bool> {
+        loop {
+            let chunk = self.text.fill_buf()?;
+            if let Some(first) = chunk.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                return Ok(*first == b'[');
+            }
+            let (length, lines) = (chunk.len(), newlines(chunk));
+            if length == 0 {
+                return Ok(false);
+            }
+            self.line += lines;
+            self.text.consume(length);
+        }
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub fn into_inner(self) -> R {
+        self.text
+    }
+
+    /// # Errors
+    /// As the text's reader.
+    pub fn next(&mut self) -> io::Result<Next<'_>> {
+        match self.layout {
+            Layout::Lines => self.next_line(),
+            Layout::Array => self.next_element(),
+        }
+    }
+
+    fn next_line(&mut self) -> io::Result<Next<'_>> {
+        loop {
+            let line = self.line;
+            self.document.clear();
+            let mut limited = io::Read::take(&mut self.text, LARGEST as u64 + 1);
+            if limited.read_until(b'\n', &mut self.document)? == 0 {
+                return Ok(Next::End);
+            }
+            if self.document.len() > LARGEST {
+                return Ok(too_large(line));
+            }
+            self.line += 1;
+            if !self.document.trim_ascii().is_empty() {
+                return Ok(Next::Document { bytes: without_ending(&self.document), line });
+            }
+        }
+    }
+
+    fn next_element(&mut self) -> io::Result<Next<'_>> {
+        let first = self.skip_blanks()?;
+        let line = self.line;
+        if self.ended {
+            return Ok(match first {
+                None => Next::End,
+                Some(_) => Next::Broken { line, why: "there is more after the array" },
+            });
+        }
+        if first == Some(b']') && !self.began {
+            self.text.consume(1);
+            self.ended = true;
+            return self.next_element();
+        }
+        self.began = true;
+        match self.read_element()? {
+            Stop::Comma => {}
+            Stop::Bracket => self.ended = true,
+            Stop::EndOfText => {
+                return Ok(Next::Broken { line, why: "the array has no end; the file was cut off" });
+            }
+            Stop::TooLarge => return Ok(too_large(line)),
+        }
+        Ok(Next::Document { bytes: self.document.trim_ascii(), line })
+    }
+
+    /// Takes the bytes up to the element's end, and passes over the byte that ends it.
+    fn read_element(&mut self) -> io::Result<Stop> {
+        self.document.clear();
+        let mut nesting = Nesting::default();
+        loop {
+            let chunk = self.text.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(Stop::EndOfText);
+            }
+            let stop = chunk.iter().position(|byte| nesting.ends_at(*byte));
+            let taken = &chunk[..stop.unwrap_or(chunk.len())];
+            self.line += newlines(taken);
+            self.document.extend_from_slice(taken);
+            if self.document.len() > LARGEST {
+                return Ok(Stop::TooLarge);
+            }
+            let ending = stop.map(|at| chunk[at]);
+            let consumed = taken.len() + usize::from(ending.is_some());
+            self.text.consume(consumed);
+            match ending {
+                Some(b',') => return Ok(Stop::Comma),
+                Some(_) => return Ok(Stop::Bracket),
+                None => {}
+            }
+        }
+    }
+
+    /// The byte after blanks, not consumed.
+    fn skip_blanks(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            let chunk = self.text.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let blanks = chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let next = chunk.get(blanks).copied();
+            self.line += newlines(&chunk[..blanks]);
+            self.text.consume(blanks);
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+    }
+}
+
+impl Nesting {
+    /// Whether `byte` is the comma or bracket after the element; else it belongs to it.
+    fn ends_at(&mut self, byte: u8) -> bool {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b',' | b']' if self.depth == 0 => return true,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        false
+    }
+}
+
+fn without_ending(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn too_large(line: u64) -> Next<'static> {
+    Next::Broken { line, why: "a document of more than 64 MiB begins here; no broker would take it" }
+}

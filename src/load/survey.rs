@@ -1,0 +1,302 @@
+//! The first reading of a file: what is in it, and whether all of it can be loaded. Writes nothing.
+
+use std::collections::BTreeSet;
+
+use chrono::NaiveDate;
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use super::guess::{Guess, KEY_SAMPLE};
+use super::input::{Documents, Input, Place};
+use crate::cli::LoadArgs;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::window::{Window, day_of};
+
+/// Malformed documents that a refusal names.
+const NAMED: usize = 5;
+/// More days than anyone lists.
+const DAYS: usize = 31;
+/// Documents between two looks at the interrupt.
+const ROUND: u64 = 1024;
+
+/// What a file holds.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// SHA-256 of the decompressed content, in hex.
+    pub digest: String,
+    /// Lines that are not blank, or elements.
+    pub documents: u64,
+    pub invalid: u64,
+    pub without_key: u64,
+    /// Milliseconds since the epoch; `None` where there is no event.
+    pub span: Option<(i64, i64)>,
+    /// The first few UTC days that events are of.
+    pub days: BTreeSet<NaiveDate>,
+}
+
+/// The fields given, and the guessed ones where not.
+///
+/// # Errors
+/// [`Error::Usage`] where a field is neither given nor plain; as [`survey`].
+pub fn fields(input: &Input, args: &LoadArgs, interrupt: &Interrupt) -> Result<Fields> {
+    if let (Some(key), Some(time)) = (&args.fields.key_field, &args.fields.time_field) {
+        return Ok(Fields::new(key.clone(), time.clone()));
+    }
+    let mut guess = Guess::default();
+    let mut faults = Faults::new(input, args.skip_invalid);
+    let mut documents = input.documents(&indicatif::ProgressBar::hidden())?;
+    while documents.passed() < KEY_SAMPLE {
+        pause(&documents, interrupt)?;
+        let Some(document) = documents.next()? else { break };
+        match serde_json::from_slice::<Map<String, Value>>(document.bytes) {
+            Ok(event) => guess.look_at(&event),
+            Err(err) => faults.add(document.place, &super::fields::reason(&err)),
+        }
+    }
+    if documents.passed() == 0 {
+        return Err(nothing(input));
+    }
+    faults.verdict(documents.passed())?;
+    let time = args.fields.time_field.clone().map_or_else(|| guess.time(), Ok)?;
+    let key = args.fields.key_field.clone().map_or_else(|| guess.key(), Ok)?;
+    Ok(Fields::new(key, time))
+}
+
+/// Reads all of the file.
+///
+/// # Errors
+/// [`Error::Refused`] names the first documents that are no events, unless `skip_invalid`, and a file that
+/// has none or cannot be read to its end; [`Error::Interrupted`].
+pub fn survey(
+    input: &Input,
+    fields: &Fields,
+    skip_invalid: bool,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<Survey> {
+    let mut survey = Survey::default();
+    let mut faults = Faults::new(input, skip_invalid);
+    let bar = progress.bar("checking the file", input.bytes());
+    let mut documents = input.digested_documents(&bar)?;
+    loop {
+        pause(&documents, interrupt)?;
+        let Some(document) = documents.next()? else { break };
+        match fields.read(document.bytes) {
+            Ok(event) => {
+                survey.without_key += u64::from(event.key.is_none());
+                survey.note_time(event.millis);
+            }
+            Err(why) => faults.add(document.place, &why),
+        }
+    }
+    bar.finish_and_clear();
+    survey.documents = documents.passed();
+    survey.invalid = faults.count;
+    if survey.documents == 0 {
+        return Err(nothing(input));
+    }
+    faults.verdict(survey.documents)?;
+    input.check_unchanged()?;
+    survey.digest = documents.digest().unwrap_or_default();
+    Ok(survey)
+}
+
+impl Survey {
+    fn note_time(&mut self, millis: i64) {
+        let (first, last) = self.span.unwrap_or((millis, millis));
+        self.span = Some((first.min(millis), last.max(millis)));
+        if self.days.len() <= DAYS {
+            self.days.extend(day_of(millis));
+        }
+    }
+
+    /// The instants of `--except`. Its date, where it needs one, is the one day of the file's events.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a date without use; [`Error::Refused`] where the events are of several days, or of
+    /// another one than `--date`.
+    pub fn except(&self, args: &LoadArgs) -> Result<Option<Window>> {
+        let Some(window) = args.except else { return Ok(None) };
+        if !window.needs_date() {
+            return window.on(NaiveDate::default()).map(Some).map_err(Error::Usage);
+        }
+        let span = self.span.and_then(|(first, last)| Some((day_of(first)?, day_of(last)?)));
+        let date = match (args.date, span) {
+            (Some(date), Some((first, last))) if first <= date && date <= last => date,
+            (None, Some((first, last))) if first == last => first,
+            (Some(date), _) => {
+                return Err(Error::Refused(format!(
+                    "the file has no event of --date {date}; it has events of {}",
+                    self.listed_days()
+                )));
+            }
+            (None, _) => {
+                return Err(Error::Refused(format!(
+                    "the file has events of several days ({}), so --except needs a --date",
+                    self.listed_days()
+                )));
+            }
+        };
+        window.on(date).map(Some).map_err(Error::Usage)
+    }
+
+    fn listed_days(&self) -> String {
+        let days: Vec<_> = self.days.iter().take(DAYS).map(NaiveDate::to_string).collect();
+        format!("{}{}", days.join(", "), if self.days.len() > DAYS { ", …" } else { "" })
+    }
+}
+
+fn pause(documents: &Documents, interrupt: &Interrupt) -> Result<()> {
+    if documents.passed().is_multiple_of(ROUND) { interrupt.check() } else { Ok(()) }
+}
+
+fn nothing(input: &Input) -> Error {
+    Error::Refused(format!("{} holds no events", input.name()))
+}
+
+/// Documents that are no events.
+struct Faults {
+    file: String,
+    skip: bool,
+    count: u64,
+    unit: &'static str,
+    named: Vec<String>,
+}
+
+impl Faults {
+    fn new(input: &Input, skip: bool) -> Faults {
+        Faults { file: input.name(), skip, count: 0, unit: "lines", named: Vec::new() }
+    }
+
+    fn add(&mut self, place: Place, why: &str) {
+        self.count += 1;
+        self.unit = if place.in_array { "elements" } else { "lines" };
+        if self.named.len() < NAMED {
+            self.named.push(format!("{place}: {why}"));
+        }
+    }
+
+    fn verdict(&self, documents: u64) -> Result<()> {
+        if self.count == 0 || (self.skip && self.count < documents) {
+            return Ok(());
+        }
+        let more = if self.count > self.named.len() as u64 { "\n  …" } else { "" };
+        let way_out = if self.count < documents { "; leave them out with --skip-invalid" } else { "" };
+        Err(Error::Refused(format!(
+            "{}: {} of {documents} {} are no events{way_out}; nothing was written\n  {}{more}",
+            self.file,
+            self.count,
+            self.unit,
+            self.named.join("\n  ")
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::cli::FieldArgs;
+
+    fn args(file: PathBuf) -> LoadArgs {
+        let fields = FieldArgs { key_field: None, time_field: None };
+        let topic = "t".to_owned();
+        LoadArgs { file, topic, fields, partitions: 1, except: None, date: None, skip_invalid: false }
+    }
+
+    fn surveyed(content: &str, options: impl Fn(&mut LoadArgs)) -> Result<(Survey, LoadArgs, Fields)> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(content.as_bytes()).expect("written");
+        let mut args = args(file.path().to_owned());
+        options(&mut args);
+        let input = Input::open(&args.file)?;
+        let interrupt = Interrupt::default();
+        let fields = fields(&input, &args, &interrupt)?;
+        let survey = survey(&input, &fields, args.skip_invalid, Progress { quiet: true }, &interrupt)?;
+        Ok((survey, args, fields))
+    }
+
+    const TWO_DAYS: &str =
+        "{\"id\":1,\"ts\":\"2021-04-14T11:00:00Z\"}\n{\"id\":2,\"ts\":\"2021-04-15T11:00:00Z\"}\n";
+    const FAULTY: &str = "{\"id\":1,\"ts\":\"2021-04-14T11:00:00Z\"}\n\n{\"id\":2,\n{\"id\":3}\n";
+
+    #[test]
+    fn counts_and_guesses() {
+        let (survey, _, fields) = surveyed(TWO_DAYS, |_| {}).expect("a good file");
+        assert_eq!((survey.documents, survey.invalid, survey.without_key), (2, 0, 0));
+        assert_eq!(survey.span, Some((1_618_398_000_000, 1_618_484_400_000)));
+        assert_eq!(survey.digest.len(), 64);
+        assert_eq!((fields.key(), fields.time()), ("/id", "/ts"));
+    }
+
+    #[test]
+    fn malformed_lines_are_named_by_number() {
+        let with_fields = |args: &mut LoadArgs| {
+            args.fields.key_field = "id".parse().ok();
+            args.fields.time_field = "ts".parse().ok();
+        };
+        let error = surveyed(FAULTY, with_fields).expect_err("refused");
+        assert!(matches!(error, Error::Refused(_)));
+        for says in ["2 of 3 lines", "line 3: EOF", "line 4: no time at /ts", "--skip-invalid"] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let error = surveyed(FAULTY, |_| {}).expect_err("refused before a guess");
+        assert!(error.to_string().contains("line 3: EOF"), "{error}");
+        let (survey, ..) = surveyed(FAULTY, |args| {
+            with_fields(args);
+            args.skip_invalid = true;
+        })
+        .expect("skipped");
+        assert_eq!((survey.documents, survey.invalid), (3, 2));
+    }
+
+    #[rstest]
+    #[case("\n \n")]
+    #[case("[]")]
+    #[case("nonsense\nand more\n")]
+    fn nothing_to_load(#[case] content: &str) {
+        for skip in [false, true] {
+            let result = surveyed(content, |args| args.skip_invalid = skip);
+            assert!(matches!(result, Err(Error::Refused(_))));
+        }
+    }
+
+    #[test]
+    fn the_day_of_except() {
+        let except = |content: &str, window: &str, date: Option<&str>| {
+            let (survey, args, _) = surveyed(content, |args| {
+                args.except = window.parse().ok();
+                args.date = date.and_then(|date| date.parse().ok());
+            })?;
+            Ok::<_, Error>(survey.except(&args)?.map(|window| window.to_string()))
+        };
+        let one_day = TWO_DAYS.lines().next().expect("a line");
+        let resolved = "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z";
+        assert_eq!(except(one_day, "11:00-13:00", None).expect("one day").as_deref(), Some(resolved));
+        let second = except(TWO_DAYS, "11:00-13:00", Some("2021-04-14")).expect("a date");
+        assert_eq!(second.as_deref(), Some(resolved));
+        assert_eq!(except(TWO_DAYS, resolved, None).expect("instants").as_deref(), Some(resolved));
+        let error = except(TWO_DAYS, "11:00-13:00", None).expect_err("two days");
+        assert!(error.to_string().contains("2021-04-14, 2021-04-15"), "{error}");
+        let error = except(TWO_DAYS, "11:00-13:00", Some("2021-04-16")).expect_err("no such day");
+        assert!(error.to_string().contains("2021-04-14, 2021-04-15"), "{error}");
+    }
+
+    #[test]
+    fn ends_when_interrupted() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), TWO_DAYS).expect("written");
+        let input = Input::open(file.path()).expect("opens");
+        let fields = Fields::new("/id".parse().expect("a pointer"), "/ts".parse().expect("a pointer"));
+        let interrupt = Interrupt::default();
+        interrupt.set();
+        let result = survey(&input, &fields, false, Progress { quiet: true }, &interrupt);
+        assert!(matches!(result, Err(Error::Interrupted)));
+    }
+}

@@ -1,0 +1,218 @@
+//! The topic that a file is loaded into: found as it is, or made so that it keeps what is loaded.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::survey::Survey;
+use crate::client::{Properties, REQUEST_TIMEOUT};
+use crate::cluster::{Cluster, Topic};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::window::rfc3339;
+
+/// How long a new topic may take until each partition has a leader.
+const LEADERS: Duration = Duration::from_secs(30);
+/// librdkafka's own bound of a batch, in bytes.
+const BATCH: usize = 1_000_000;
+
+/// A topic that takes the file's records.
+pub struct Destination {
+    pub topic: Topic,
+    /// The largest batch that it takes, in bytes.
+    pub batch_bytes: usize,
+}
+
+/// # Errors
+/// [`Error::Refused`] where the topic would not take the records, or must not be made; as [`Cluster::topic`].
+pub fn prepare(
+    cluster: &Cluster,
+    properties: &Properties,
+    name: &str,
+    partitions: u16,
+    survey: &Survey,
+    interrupt: &Interrupt,
+) -> Result<Destination> {
+    if let Some(topic) = cluster.topic(name)? {
+        let batch_bytes = check(cluster, &topic, survey)?;
+        return Ok(Destination { topic, batch_bytes });
+    }
+    make(properties, name, partitions)?;
+    let topic = wait_for_leaders(cluster, name, interrupt)?;
+    tracing::info!("made topic {name} with {} partitions and retention.ms=-1", topic.partitions);
+    let batch_bytes = check(cluster, &topic, survey)?;
+    Ok(Destination { topic, batch_bytes })
+}
+
+/// Old events would be deleted at the first retention check of a topic with the default retention.
+fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
+    let broker_default = TopicReplication::Fixed(-1);
+    let topic = NewTopic::new(name, i32::from(partitions), broker_default)
+        .set("retention.ms", "-1")
+        .set("message.timestamp.type", "CreateTime");
+    let options =
+        AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+    let what = || format!("making topic {name}");
+    let made = futures_executor::block_on(properties.admin()?.create_topics([&topic], &options))
+        .map_err(|err| Error::kafka(what(), err))?;
+    for result in made {
+        match result {
+            // Somebody else was first, or an earlier request got through after all.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                return Err(Error::Refused(format!(
+                    "there is no topic {name}, and this principal may not make it: grant it Create, or make the topic \
+                     with retention.ms=-1"
+                )));
+            }
+            Err((_, code)) => return Err(Error::code(what(), code)),
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Result<Topic> {
+    let deadline = Instant::now() + LEADERS;
+    loop {
+        interrupt.check()?;
+        match cluster.topic(name) {
+            Ok(Some(topic)) => return Ok(topic),
+            Ok(None) | Err(Error::Failed(_)) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(None) => return Err(Error::Failed(format!("topic {name} was made, and does not show up"))),
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// Compares the topic's configuration with the file's events; the largest batch that the topic takes.
+fn check(cluster: &Cluster, topic: &Topic, survey: &Survey) -> Result<usize> {
+    let Some(configurations) = cluster.configuration(&[&topic.name])? else {
+        tracing::warn!(
+            "the configuration of {} is not visible to this principal, so retention and timestamp type were not \
+             checked; grant it DescribeConfigs",
+            topic.name
+        );
+        return Ok(BATCH);
+    };
+    let configuration = configurations.into_iter().next().unwrap_or_default();
+    let now = Utc::now().timestamp_millis();
+    for warning in warnings(&topic.name, &configuration, survey, now) {
+        tracing::warn!("{warning}");
+    }
+    match refusals(topic, &configuration, survey, now) {
+        refusals if refusals.is_empty() => {}
+        refusals => return Err(Error::Refused(refusals.join("\n"))),
+    }
+    let largest = number(&configuration, "max.message.bytes").and_then(|max| usize::try_from(max).ok());
+    // A batch has a header of 61 bytes; leave it some room more.
+    Ok(largest.map_or(BATCH, |max| BATCH.min(max.saturating_sub(512).max(1))))
+}
+
+type Configuration = HashMap<String, String>;
+
+fn number(configuration: &Configuration, key: &str) -> Option<i64> {
+    configuration.get(key)?.parse().ok()
+}
+
+fn is(configuration: &Configuration, key: &str, value: &str) -> bool {
+    configuration.get(key).is_some_and(|text| text.contains(value))
+}
+
+fn warnings(name: &str, configuration: &Configuration, survey: &Survey, now: i64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let oldest = survey.span.map_or(now, |(first, _)| first);
+    if let Some(retention) = number(configuration, "retention.ms").filter(|retention| *retention >= 0)
+        && is(configuration, "cleanup.policy", "delete")
+        && now - oldest > retention
+    {
+        warnings.push(format!(
+            "{name} deletes records older than retention.ms={retention} ({} days), and the file's first event is of {}: \
+             the broker will delete what is loaded; set it with kafka-configs.sh --alter --topic {name} --add-config \
+             retention.ms=-1",
+            retention / 86_400_000,
+            rfc3339(oldest)
+        ));
+    }
+    if is(configuration, "message.timestamp.type", "LogAppendTime") {
+        warnings.push(format!(
+            "{name} has message.timestamp.type=LogAppendTime: the broker stamps the records with the time of the load"
+        ));
+    }
+    if is(configuration, "cleanup.policy", "compact") {
+        warnings.push(format!("{name} is compacted: of the lines with one key only the last one will stay"));
+    }
+    warnings
+}
+
+fn refusals(topic: &Topic, configuration: &Configuration, survey: &Survey, now: i64) -> Vec<String> {
+    let mut refusals = Vec::new();
+    let name = &topic.name;
+    let (oldest, newest) = survey.span.unwrap_or((now, now));
+    let is_stamped = is(configuration, "message.timestamp.type", "LogAppendTime");
+    for (key, distance, event) in [
+        ("message.timestamp.before.max.ms", now.saturating_sub(oldest), oldest),
+        ("message.timestamp.after.max.ms", newest.saturating_sub(now), newest),
+    ] {
+        if let Some(limit) = number(configuration, key)
+            && distance > limit
+            && !is_stamped
+        {
+            refusals.push(format!(
+                "{name} has {key}={limit} and takes no event of {}; raise it for the load",
+                rfc3339(event)
+            ));
+        }
+    }
+    if let Some(min) = number(configuration, "min.insync.replicas").and_then(|min| usize::try_from(min).ok())
+        && topic.min_in_sync < min
+    {
+        refusals.push(format!(
+            "a partition of {name} has {} replicas in sync and min.insync.replicas={min}: it takes no writes; bring its \
+             brokers up",
+            topic.min_in_sync
+        ));
+    }
+    refusals
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+    const WEEK: i64 = 604_800_000;
+
+    fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, Vec<String>) {
+        let configuration = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let topic = Topic { name: "t".into(), id: "i".into(), partitions: 1, min_in_sync: 1 };
+        let survey = Survey { span: Some(span), ..Survey::default() };
+        (warnings("t", &configuration, &survey, NOW), refusals(&topic, &configuration, &survey, NOW))
+    }
+
+    #[rstest]
+    #[case(&[("cleanup.policy", "delete"), ("retention.ms", "604800000")], (NOW - WEEK - 1, NOW), 1, 0)]
+    #[case(&[("cleanup.policy", "delete"), ("retention.ms", "604800000")], (NOW - WEEK, NOW), 0, 0)]
+    #[case(&[("cleanup.policy", "delete"), ("retention.ms", "-1")], (1, NOW), 0, 0)]
+    #[case(&[("cleanup.policy", "compact"), ("retention.ms", "604800000")], (1, NOW), 1, 0)]
+    #[case(&[("message.timestamp.type", "LogAppendTime")], (1, NOW), 1, 0)]
+    #[case(&[("message.timestamp.before.max.ms", "1000")], (NOW - 1001, NOW), 0, 1)]
+    #[case(&[("message.timestamp.after.max.ms", "1000")], (NOW, NOW + 1001), 0, 1)]
+    #[case(&[("min.insync.replicas", "2")], (NOW, NOW), 0, 1)]
+    #[case(&[], (1, i64::MAX), 0, 0)]
+    fn configurations(
+        #[case] entries: &[(&str, &str)],
+        #[case] span: (i64, i64),
+        #[case] warned: usize,
+        #[case] refused: usize,
+    ) {
+        let (warnings, refusals) = found(entries, span);
+        assert_eq!((warnings.len(), refusals.len()), (warned, refused), "{warnings:?} {refusals:?}");
+    }
+}

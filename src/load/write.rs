@@ -1,0 +1,193 @@
+//! The second reading of a file: its events become records, in transactions that carry how far it came.
+
+use std::sync::Arc;
+
+use indicatif::ProgressBar;
+use rdkafka::consumer::ConsumerGroupMetadata;
+
+use super::fields::{Event, Fields};
+use super::input::{Document, Documents, Input};
+use super::mark::{Mark, Way};
+use super::survey::Survey;
+use crate::cluster::{Topic, id};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::job::TransactionLimits;
+use crate::partition;
+use crate::sys::Outgoing;
+use crate::txn::{CommittedOffsets, Producer, Transaction};
+use crate::window::Window;
+
+/// Documents between two looks at the clock, the interrupt and the delivery reports.
+const ROUND: u64 = 256;
+
+/// What is loaded, and how.
+pub struct Plan<'a> {
+    pub input: &'a Input,
+    pub fields: &'a Fields,
+    pub survey: &'a Survey,
+    pub except: Option<Window>,
+    pub skip_invalid: bool,
+    pub topic: &'a Topic,
+    pub way: &'a Way,
+    pub limits: TransactionLimits,
+    pub interrupt: &'a Interrupt,
+}
+
+/// How far the writing came, kept by the caller also where it failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reached {
+    pub mark: Mark,
+    pub transactions: u64,
+    /// The position of a transaction whose commit was not answered.
+    pub in_doubt: Option<u64>,
+}
+
+pub struct Writer<'a> {
+    plan: &'a Plan<'a>,
+    producer: &'a Producer,
+    group: Arc<ConsumerGroupMetadata>,
+    transaction: Option<Transaction<'a>>,
+    /// Where the open transaction will leave the file.
+    next: Mark,
+    reached: &'a mut Reached,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins at `reached.mark`, and moves it on with each committed transaction.
+    pub fn new(
+        plan: &'a Plan<'a>,
+        producer: &'a Producer,
+        group: ConsumerGroupMetadata,
+        reached: &'a mut Reached,
+    ) -> Writer<'a> {
+        Writer { plan, producer, group: Arc::new(group), transaction: None, next: reached.mark, reached }
+    }
+
+    /// # Errors
+    /// As [`Transaction::commit`]; [`Error::Failed`] where the file is not what the survey read;
+    /// [`Error::Interrupted`].
+    pub fn finish(mut self, bar: &ProgressBar) -> Result<()> {
+        let result = self.write(bar);
+        if let (Err(err), Some(transaction)) = (&result, self.transaction.take())
+            // Of an unknown state, it is the next init's to abort.
+            && !matches!(err, Error::Restart(_) | Error::Fenced(_))
+        {
+            transaction.abort()?;
+        }
+        result
+    }
+
+    fn write(&mut self, bar: &ProgressBar) -> Result<()> {
+        let mut documents = self.plan.input.documents(&ProgressBar::hidden()).map_err(midway)?;
+        self.skip_loaded(&mut documents)?;
+        loop {
+            if documents.passed().is_multiple_of(ROUND) {
+                bar.set_position(documents.passed());
+                self.look_around()?;
+            }
+            let Some(document) = documents.next().map_err(midway)? else { break };
+            self.take(document)?;
+            if self.is_full() {
+                self.commit()?;
+            }
+        }
+        if self.next.position != self.plan.survey.documents {
+            return Err(self.changed("it ends elsewhere"));
+        }
+        if self.next != self.reached.mark { self.commit() } else { Ok(()) }
+    }
+
+    fn skip_loaded(&self, documents: &mut Documents) -> Result<()> {
+        while documents.passed() < self.next.position {
+            if documents.passed().is_multiple_of(ROUND) {
+                self.plan.interrupt.check()?;
+            }
+            if documents.next().map_err(midway)?.is_none() {
+                return Err(self.changed("it ends before what was loaded of it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn look_around(&mut self) -> Result<()> {
+        self.plan.interrupt.check()?;
+        let Some(transaction) = &self.transaction else { return Ok(()) };
+        transaction.poll();
+        if transaction.age() >= self.plan.limits.time { self.commit() } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        let limits = self.plan.limits;
+        self.transaction.as_ref().is_some_and(|t| t.records >= limits.records || t.bytes >= limits.bytes)
+    }
+
+    fn take(&mut self, document: Document<'_>) -> Result<()> {
+        self.next.position += 1;
+        match self.plan.fields.read(document.bytes) {
+            Ok(event) if self.plan.except.is_some_and(|window| window.contains(event.millis)) => Ok(()),
+            Ok(event) => self.send(document, &event),
+            Err(_) if self.plan.skip_invalid => Ok(()),
+            Err(why) => Err(self.changed(&format!("{}: {why}", document.place))),
+        }
+    }
+
+    fn send(&mut self, document: Document<'_>, event: &Event) -> Result<()> {
+        let partitions = self.plan.topic.partitions;
+        let partition = match &event.key {
+            Some(key) => partition::of_key(key, partitions),
+            None => usize::try_from(document.place.index % partitions.max(1) as u64).map_or(0, id),
+        };
+        let transaction = match &mut self.transaction {
+            Some(transaction) => transaction,
+            none => none.insert(self.producer.begin()?),
+        };
+        transaction.send(Outgoing {
+            partition,
+            key: event.key.as_deref(),
+            value: Some(document.bytes),
+            timestamp: event.millis,
+            headers_of: None,
+        })?;
+        self.next.loaded += 1;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.plan.input.check_unchanged()?;
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.producer.begin()?,
+        };
+        let position = i64::try_from(self.next.position).unwrap_or(i64::MAX);
+        let offsets = CommittedOffsets {
+            topic: &self.plan.topic.name,
+            positions: &[(0, position)],
+            metadata: &self.plan.way.metadata(self.next),
+        };
+        transaction.commit(&offsets, &self.group).inspect_err(|err| {
+            self.reached.in_doubt = matches!(err, Error::Restart(_)).then_some(self.next.position);
+        })?;
+        self.reached.mark = self.next;
+        self.reached.transactions += 1;
+        Ok(())
+    }
+
+    fn changed(&self, how: &str) -> Error {
+        match self.plan.input.check_unchanged() {
+            Err(err) => err,
+            Ok(()) => Error::Failed(format!(
+                "{} reads otherwise than at the first reading ({how}); load a copy that nobody writes to, into a new topic",
+                self.plan.input.name()
+            )),
+        }
+    }
+}
+
+/// At the second reading, something may have been written.
+fn midway(err: Error) -> Error {
+    match err {
+        Error::Refused(why) => Error::Failed(why),
+        err => err,
+    }
+}
