@@ -3,6 +3,7 @@ mod bad_input;
 mod dedup;
 mod fill;
 mod kit;
+mod load;
 mod raw;
 mod restarts;
 mod shapes;
