@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use replicator::cli::{FieldArgs, LoadArgs};
 use replicator::client::Properties;
@@ -312,11 +312,10 @@ fn bad_names_and_absent_brokers() {
     case.args.topic = "no/topic".to_owned();
     assert!(matches!(case.load(), Err(Error::Usage(_))));
 
+    case.args.topic = topic();
     let nobody = Properties::new("localhost:1", None, std::iter::empty(), &[]).expect("valid");
-    let started = Instant::now();
     let error = load(&case.args, &nobody, QUIET, &Interrupt::default()).expect_err("fails");
     assert_eq!(error.exit_code(), 1);
-    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 fn wait_for_records(topic: &str, count: i64) {
