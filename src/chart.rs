@@ -6,7 +6,8 @@ use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::source::{Range, Reader, Reading};
+use crate::range::Range;
+use crate::source::{Reader, Reading};
 use crate::window::rfc3339;
 
 /// The timestamps of a topic's committed records, counted in equal buckets.

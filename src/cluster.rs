@@ -11,7 +11,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::source::Range;
+use crate::range::{Range, id, index};
+use crate::source::first_timestamp;
 use crate::sys;
 use crate::window::rfc3339;
 
@@ -226,7 +227,7 @@ impl Cluster {
         patience: Duration,
         interrupt: &Interrupt,
     ) -> Error {
-        let since = crate::source::first_timestamp(&self.properties, &topic.name, open, interrupt)
+        let since = first_timestamp(&self.properties, &topic.name, open, interrupt)
             .ok()
             .flatten()
             .map_or("unknown".to_owned(), rfc3339);
@@ -264,14 +265,4 @@ fn check_name(name: &str) -> Result<()> {
         "`{}` cannot be a topic's name: it has 1 to 249 letters, digits, dots, underscores and hyphens",
         name.chars().take(60).flat_map(char::escape_debug).collect::<String>()
     )))
-}
-
-/// Kafka numbers partitions by `i32`; we keep them in vectors.
-pub fn id(partition: usize) -> i32 {
-    i32::try_from(partition).unwrap_or(i32::MAX)
-}
-
-/// The inverse of [`id`].
-pub fn index(partition: i32) -> usize {
-    usize::try_from(partition).unwrap_or(usize::MAX)
 }

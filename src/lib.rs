@@ -47,6 +47,7 @@ pub mod offsets;
 pub mod partition;
 pub mod preflight;
 pub mod progress;
+pub mod range;
 pub mod receipt;
 pub mod record;
 pub mod resolve;

@@ -6,8 +6,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::REQUEST_TIMEOUT;
-use crate::cluster::{Cluster, Topic, id, index};
+use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
+use crate::range::{id, index};
 use crate::sys;
 
 /// The metadata of a committed offset: the program, a format version, and a hash of all that decides

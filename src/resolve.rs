@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::job::Selection;
-use crate::source::{Range, Reader, Reading};
+use crate::range::Range;
+use crate::source::{Reader, Reading};
 use crate::window::{Window, day_of};
 
 /// Records looked at from either end of a partition.

@@ -13,40 +13,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Isolation, Properties, Quiet};
-use crate::cluster::index;
 use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
+use crate::range::{Range, id, index};
 use crate::sys::{Batch, ConsumerQueue, Event, Message};
-
-/// Offsets `[start, end)` of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    pub partition: i32,
-    pub start: i64,
-    pub end: i64,
-}
-
-impl Range {
-    /// The ranges from `starts` to `ends`, by partition.
-    pub fn all(starts: &[i64], ends: &[i64]) -> Vec<Range> {
-        let ranges = starts.iter().zip(ends).enumerate();
-        ranges
-            .map(|(partition, (start, end))| Range {
-                partition: crate::cluster::id(partition),
-                start: *start,
-                end: *end,
-            })
-            .collect()
-    }
-
-    pub fn len(&self) -> u64 {
-        u64::try_from(self.end - self.start).unwrap_or(0)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// What and how a [`Reader`] reads.
 pub struct Reading<'a> {
@@ -159,7 +129,7 @@ impl Reader {
     /// The position in each partition that has a range: where the next run would go on.
     pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
         let positions = self.partitions.iter().enumerate();
-        positions.filter_map(|(partition, p)| Some((crate::cluster::id(partition), p.as_ref()?.position)))
+        positions.filter_map(|(partition, p)| Some((id(partition), p.as_ref()?.position)))
     }
 
     fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {

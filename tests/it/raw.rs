@@ -23,7 +23,8 @@ use rdkafka_sys as ffi;
 use replicator::client::Isolation;
 use replicator::event_time::EventTime;
 use replicator::interrupt::Interrupt;
-use replicator::source::{Range, Reader, Reading};
+use replicator::range::Range;
+use replicator::source::{Reader, Reading};
 
 use crate::kit::*;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use replicator::client::Isolation;
 use replicator::event_time::EventTime;
 use replicator::interrupt::Interrupt;
-use replicator::source::{Range, Reader, Reading};
+use replicator::range::Range;
+use replicator::source::{Reader, Reading};
 
 use crate::kit::*;
 

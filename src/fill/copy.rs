@@ -1,0 +1,253 @@
+//! The copy of the source's ranges: every branch that a record can take.
+
+use std::sync::Arc;
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+
+use super::{InDoubt, Mode, Run, content};
+use crate::dedup::{Index, Verdict};
+use crate::error::{Error, Result};
+use crate::identity::Fingers;
+use crate::job::OnConflict;
+use crate::offsets::Fingerprint;
+use crate::partition;
+use crate::range::{Range, index};
+use crate::receipt::Counts;
+use crate::source::Reader;
+use crate::sys::{Message, Outgoing};
+use crate::txn::{CommittedOffsets, Producer, Transaction};
+use crate::window::Window;
+
+/// The copy of the source's ranges: every branch that a record can take.
+pub(super) struct Copying<'r, 'a> {
+    pub(super) run: &'r mut Run<'a>,
+    pub(super) window: Window,
+    pub(super) target_partitions: usize,
+    pub(super) keep_partition: bool,
+    pub(super) fingers: &'r Fingers,
+    pub(super) index: &'r mut Index,
+    /// `None` in a plan.
+    pub(super) producer: Option<&'r Producer>,
+    pub(super) transaction: Option<Transaction<'r>>,
+    pub(super) fingerprint: &'r Fingerprint,
+    pub(super) group: Arc<ConsumerGroupMetadata>,
+    /// Of the open transaction.
+    pub(super) pending: Counts,
+    /// A record was found that must not be passed over: the rest is counted, and not written.
+    pub(super) blocked: bool,
+}
+
+enum Fate {
+    Passed,
+    Write,
+    Conflict,
+    Invalid(&'static str),
+}
+
+impl Copying<'_, '_> {
+    pub(super) fn all(&mut self, ranges: &[Range]) -> Result<()> {
+        let result = self.copy(ranges);
+        if let (Err(err), Some(transaction)) = (&result, self.transaction.take()) {
+            self.run.aborted_transactions += 1;
+            // Of an unknown state, it is the next init's to abort.
+            if !matches!(err, Error::Restart { .. } | Error::Fenced(_))
+                && let Err(err) = transaction.abort()
+            {
+                tracing::warn!("the open transaction was not aborted, and will be by the next run: {err}");
+            }
+        }
+        result
+    }
+
+    fn copy(&mut self, ranges: &[Range]) -> Result<()> {
+        let (job, interrupt) = (self.run.job, self.run.interrupt);
+        let name = job.selection.name();
+        let mut reader = Reader::open(&self.run.reading(&job.selection.source, &name), ranges)?;
+        let bar = self
+            .run
+            .progress
+            .bar(&format!("copying {}", job.selection.source), ranges.iter().map(Range::len).sum());
+        while let Some(batch) = reader.next(interrupt)? {
+            for event in batch.events() {
+                if let Some(message) = reader.accept(event)? {
+                    self.take(message)?;
+                    if self.is_full() {
+                        self.commit(&reader)?;
+                    }
+                }
+            }
+            bar.inc(batch.len() as u64);
+            if let Some(transaction) = &self.transaction {
+                transaction.poll();
+                if transaction.age() >= job.limits.time {
+                    self.commit(&reader)?;
+                }
+            }
+        }
+        self.commit(&reader)?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        let limits = self.run.job.limits;
+        self.transaction.as_ref().is_some_and(|t| t.records >= limits.records || t.bytes >= limits.bytes)
+    }
+
+    fn take(&mut self, message: &Message) -> Result<()> {
+        let job = self.run.job;
+        self.pending.read += 1;
+        match self.judge(message)? {
+            Fate::Passed => Ok(()),
+            Fate::Write => self.write(message),
+            Fate::Conflict => {
+                self.pending.conflicts += 1;
+                self.run.example("conflict", message);
+                self.block_if(job.on_conflict == OnConflict::Fail)
+            }
+            Fate::Invalid(why) => {
+                self.pending.invalid += 1;
+                self.run.example(why, message);
+                self.block_if(!job.skip_invalid)
+            }
+        }
+    }
+
+    fn judge(&mut self, message: &Message) -> Result<Fate> {
+        let job = self.run.job;
+        let Some(time) = job.selection.event_time.of(message) else {
+            return Ok(Fate::Invalid("no event time"));
+        };
+        if !self.window.contains(time) {
+            return Ok(Fate::Passed);
+        }
+        self.pending.in_window += 1;
+        if message.timestamp().0 == 0 {
+            // librdkafka would write the time of the copy in its place.
+            return Ok(Fate::Invalid("timestamp 0"));
+        }
+        if !self.keep_partition && message.key().is_none() {
+            return Ok(Fate::Invalid("null key, and the partition counts differ"));
+        }
+        let Some(identity) = self.fingers.identity(&job.selection.identity, message) else {
+            return Ok(Fate::Invalid("no identity"));
+        };
+        Ok(match self.index.judge(identity, content(self.fingers, message, job.target_scan))? {
+            Verdict::New => Fate::Write,
+            Verdict::Conflict => Fate::Conflict,
+            Verdict::AlreadyInTarget => {
+                self.pending.already_in_target += 1;
+                Fate::Passed
+            }
+            Verdict::DuplicateInSource => {
+                self.pending.duplicates_in_source += 1;
+                Fate::Passed
+            }
+        })
+    }
+
+    fn write(&mut self, message: &Message) -> Result<()> {
+        self.pending.written += 1;
+        let Some(producer) = self.producer.filter(|_| !self.blocked) else { return Ok(()) };
+        let partition = match message.key().filter(|_| !self.keep_partition) {
+            Some(key) => partition::of_key(key, self.target_partitions),
+            None => message.partition(),
+        };
+        let transaction = match &mut self.transaction {
+            Some(transaction) => transaction,
+            none => none.insert(producer.begin()?),
+        };
+        transaction.send(Outgoing {
+            partition,
+            key: message.key(),
+            value: message.value(),
+            timestamp: message.timestamp().0,
+            headers_of: Some(message),
+        })?;
+        let written = &mut self.run.written[index(partition)];
+        written.records += 1;
+        written.in_transaction = true;
+        Ok(())
+    }
+
+    /// Ends writing for good: the open transaction is aborted, what was committed before stays.
+    fn block_if(&mut self, blocks: bool) -> Result<()> {
+        if !blocks || self.blocked {
+            return Ok(());
+        }
+        self.blocked = true;
+        if let Some(transaction) = self.transaction.take() {
+            transaction.abort()?;
+            self.run.aborted_transactions += 1;
+        }
+        Ok(())
+    }
+
+    /// Commits the position with what was written below it; a position alone where nothing was.
+    fn commit(&mut self, reader: &Reader) -> Result<()> {
+        let counts = std::mem::take(&mut self.pending);
+        let Some(producer) = self.producer.filter(|_| !self.blocked) else {
+            let written = if self.run.mode == Mode::Plan { counts.written } else { 0 };
+            self.run.counts += Counts { written, ..counts };
+            return Ok(());
+        };
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => producer.begin()?,
+        };
+        let positions: Vec<(i32, i64)> = reader.positions().collect();
+        let offsets = CommittedOffsets {
+            topic: &self.run.job.selection.source,
+            positions: &positions,
+            metadata: self.fingerprint.as_str(),
+        };
+        match transaction.commit(&offsets, &self.group) {
+            Ok(()) => {
+                self.run.counts += counts;
+                self.run.transactions += 1;
+                for written in &mut self.run.written {
+                    written.markers += i64::from(std::mem::take(&mut written.in_transaction));
+                }
+                Ok(())
+            }
+            Err(err) => {
+                if matches!(err, Error::Restart { .. }) {
+                    let metadata = self.fingerprint.as_str().to_owned();
+                    self.run.in_doubt = Some(InDoubt { positions, metadata, counts });
+                } else {
+                    self.run.aborted_transactions += 1;
+                }
+                Err(err)
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Why nothing more was written, and the ways out.
+    pub(super) fn blocked(&self) -> Error {
+        let job = self.job;
+        let mut sentences = Vec::new();
+        if self.counts.conflicts > 0 && job.on_conflict == OnConflict::Fail {
+            sentences.push(format!(
+                "{} records share their identity ({}) with a record of another content: the identity does not tell \
+                 records apart. Name one that does (--identity key+value, or --identity field:/event_id), or keep the \
+                 first of each with --on-conflict skip",
+                self.counts.conflicts, job.selection.identity
+            ));
+        }
+        if self.counts.invalid > 0 && !job.skip_invalid {
+            sentences.push(format!(
+                "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
+                 partition to go to. Name another identity (--identity value) or time (--time-field), or leave them \
+                 out with --skip-invalid",
+                self.counts.invalid, job.selection.identity
+            ));
+        }
+        let kept = match self.transactions {
+            0 => "nothing was written".to_owned(),
+            n => format!("what was committed before the first of them ({n} transactions) is right"),
+        };
+        Error::Failed(format!("{}; {kept}", sentences.join("\n")))
+    }
+}

@@ -1,0 +1,391 @@
+//! The main job, as one loop: the start-up order is the proof that a run is exactly once.
+
+mod close;
+mod copy;
+mod scan;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::consumer::Consumer;
+
+use self::copy::Copying;
+use crate::client::Isolation;
+use crate::cluster::{Cluster, Watermarks};
+use crate::dedup::{Content, Index};
+use crate::error::{Error, Result};
+use crate::event_time::EventTime;
+use crate::identity::Fingers;
+use crate::interrupt::Interrupt;
+use crate::job::{Job, TargetScan};
+use crate::offsets::{self, Committed, Fingerprint};
+use crate::preflight::{self, Preflight};
+use crate::progress::Progress;
+use crate::range::{Range, index};
+use crate::receipt::{Counts, Edges, Receipt};
+use crate::record::describe;
+use crate::resolve;
+use crate::restart::Restarts;
+use crate::source::{Reader, Reading};
+use crate::sys::Message;
+use crate::txn::Producer;
+use crate::window::Window;
+
+/// Whether a run writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Fill,
+    /// The same way up to the producer, which it never makes: a plan must not fence a live fill.
+    Plan,
+}
+
+const EXAMPLES: usize = 5;
+
+/// Fills the window. The receipt tells what was done also where the run failed.
+///
+/// # Errors
+/// As the exit codes of the README; never [`Error::Restart`].
+pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
+    let started = Instant::now();
+    let mut run = Run::new(job, mode, progress, interrupt);
+    let result = match run.until_done() {
+        // What a later start-up refuses was not before anything was written.
+        Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
+            Err(Error::Failed(why))
+        }
+        result => result,
+    };
+    let mut receipt = run.receipt();
+    receipt.complete = result.is_ok();
+    receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    (receipt, result)
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    mode: Mode,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+    window: Option<Window>,
+    warnings: Vec<String>,
+    examples: Vec<String>,
+    /// Settled with a committed transaction.
+    counts: Counts,
+    duplicates_in_target: u64,
+    transactions: u64,
+    aborted_transactions: u64,
+    restarts: Restarts,
+    /// The transaction whose commit was not answered: the next start-up finds out what became of it.
+    in_doubt: Option<InDoubt>,
+    /// How the first scan found the target: what is there more in the end must be ours.
+    first: Option<FirstScan>,
+    /// What we added to each partition of the target.
+    written: Vec<Written>,
+}
+
+struct InDoubt {
+    positions: Vec<(i32, i64)>,
+    metadata: String,
+    counts: Counts,
+}
+
+struct FirstScan {
+    /// Where the scan began, and where the target ended.
+    ranges: Vec<Range>,
+}
+
+/// Where the start-up found both topics.
+struct Snapshot {
+    source: Vec<Watermarks>,
+    target: Vec<Watermarks>,
+}
+
+impl<'a> Run<'a> {
+    fn new(job: &'a Job, mode: Mode, progress: Progress, interrupt: &'a Interrupt) -> Run<'a> {
+        Run {
+            job,
+            mode,
+            progress,
+            interrupt,
+            window: None,
+            warnings: Vec::new(),
+            examples: Vec::new(),
+            counts: Counts::default(),
+            duplicates_in_target: 0,
+            transactions: 0,
+            aborted_transactions: 0,
+            restarts: Restarts::default(),
+            in_doubt: None,
+            first: None,
+            written: Vec::new(),
+        }
+    }
+
+    fn until_done(&mut self) -> Result<()> {
+        let cluster = Cluster::connect(&self.job.selection.properties, &self.job.selection.name())?;
+        let (source, target) =
+            preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
+        let window = resolve::window(&cluster, &self.job.selection, &source, self.interrupt)?;
+        self.window = Some(window);
+        tracing::info!("window {} of {}", Edges::from(window), source.name);
+        let checked = preflight::check(&cluster, self.job, source, target, window)?;
+        for warning in &checked.warnings {
+            self.warn(warning.clone());
+        }
+        self.written = vec![Written::default(); checked.target.partitions];
+        loop {
+            let result = self.attempt(&cluster, &checked, window);
+            if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
+                return result;
+            }
+        }
+    }
+
+    /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
+    fn attempt(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
+        let (job, name) = (self.job, self.job.selection.name());
+        let (source, target) = (&checked.source, &checked.target);
+
+        // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
+        //    run is left open: what follows sees all that any earlier run did.
+        let producer = match self.mode {
+            Mode::Fill => {
+                Some(Producer::init(&job.selection.properties, &name, &target.name, checked.batch_bytes)?)
+            }
+            Mode::Plan => None,
+        };
+
+        // 2. Where the last committed transaction of this job left off.
+        let committed = match self.mode {
+            Mode::Fill => offsets::committed(cluster, source)?,
+            Mode::Plan => vec![None; source.partitions],
+        };
+
+        // 3. The ends, before anything is read: what the promise covers.
+        let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
+        let ends = |watermarks: &[Watermarks]| watermarks.iter().map(|w| w.high).collect::<Vec<_>>();
+        let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
+
+        // 4. Below them all is decided: no record can still appear behind our back.
+        cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
+        cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
+
+        // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
+        let fingerprint = fingerprint(job, checked, window, &snapshot.target);
+        self.settle_doubt(&committed);
+        let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
+        let ranges = Range::all(&starts, &source_ends);
+        if ranges.iter().all(Range::is_empty) {
+            return self.close(cluster, checked, window);
+        }
+
+        // 6. What the target holds already, then the copy.
+        let fingers = Fingers::new()?;
+        let mut index = Index::new(job.index_memory, job.target_scan == TargetScan::All);
+        let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
+        self.first.get_or_insert(FirstScan { ranges: scanned });
+        let group = cluster
+            .committed
+            .group_metadata()
+            .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
+        let mut copy = Copying {
+            run: self,
+            window,
+            target_partitions: target.partitions,
+            keep_partition: source.partitions == target.partitions,
+            fingers: &fingers,
+            index: &mut index,
+            producer: producer.as_ref(),
+            transaction: None,
+            fingerprint: &fingerprint,
+            group: Arc::new(group),
+            pending: Counts::default(),
+            blocked: false,
+        };
+        copy.all(&ranges)?;
+        if copy.blocked {
+            return Err(self.blocked());
+        }
+        if self.mode == Mode::Plan {
+            return Ok(());
+        }
+
+        // 7. Readable, and by nobody's doing doubled or deleted.
+        self.close(cluster, checked, window)
+    }
+
+    /// Whether the transaction that was not answered had been committed: its offsets tell.
+    fn settle_doubt(&mut self, committed: &[Option<Committed>]) {
+        let Some(doubt) = self.in_doubt.take() else { return };
+        let is_committed = doubt.positions.iter().all(|(partition, position)| {
+            committed[index(*partition)]
+                .as_ref()
+                .is_some_and(|c| c.position == *position && c.metadata == doubt.metadata)
+        });
+        if is_committed {
+            self.counts += doubt.counts;
+            self.transactions += 1;
+        } else {
+            self.aborted_transactions += 1;
+        }
+    }
+
+    /// Where to begin in each partition: the committed offset if it is this very job's, else by time.
+    fn starts(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        committed: &[Option<Committed>],
+        fingerprint: &Fingerprint,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<i64>> {
+        let source = &checked.source;
+        let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
+        let by_time = match window.start.filter(|_| self.job.selection.event_time.is_indexed()) {
+            Some(start) => cluster.positions_at(source, start, &ends)?,
+            None => snapshot.source.iter().map(|w| w.low).collect(),
+        };
+        let mut starts = Vec::with_capacity(ends.len());
+        let mut is_resumed = true;
+        for (partition, watermarks) in snapshot.source.iter().enumerate() {
+            // Where the target's timestamps are not compared, a record's counterpart there can stand for
+            // only one record of the source, which a run that begins in the middle could not know.
+            let resumed = committed[partition]
+                .as_ref()
+                .filter(|c| c.metadata == fingerprint.as_str() && self.job.target_scan == TargetScan::Window);
+            is_resumed &= resumed.is_some();
+            let start = resumed.map_or(by_time[partition], |c| c.position);
+            if start > watermarks.high {
+                return Err(Error::Refused(format!(
+                    "the committed offset {start} of {}-{partition} is past its end {}: the topic lost records; delete \
+                     the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
+                    source.name,
+                    watermarks.high,
+                    self.job.selection.name()
+                )));
+            }
+            if watermarks.low > 0 && start <= watermarks.low {
+                self.warn(format!(
+                    "{}-{partition} begins at offset {}: if records before it were of the window, they are gone",
+                    source.name, watermarks.low
+                ));
+            }
+            starts.push(start.max(watermarks.low));
+        }
+        if !is_resumed {
+            // All is read anew, so what an earlier start-up of this run counted would be counted twice.
+            self.counts = Counts { written: self.counts.written, ..Counts::default() };
+        }
+        Ok(starts)
+    }
+
+    /// Reads `ranges` of a topic, committed records only, to their end.
+    fn read(
+        &mut self,
+        topic: &str,
+        ranges: &[Range],
+        bar: &indicatif::ProgressBar,
+        mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
+    ) -> Result<()> {
+        let name = self.job.selection.name();
+        let mut reader = Reader::open(&self.reading(topic, &name), ranges)?;
+        while let Some(batch) = reader.next(self.interrupt)? {
+            for event in batch.events() {
+                if let Some(message) = reader.accept(event)? {
+                    each(self, message)?;
+                }
+            }
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
+        Reading {
+            properties: &self.job.selection.properties,
+            group,
+            topic,
+            isolation: Isolation::ReadCommitted,
+            patience: self.job.selection.patience,
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            tracing::warn!("{warning}");
+            self.warnings.push(warning);
+        }
+    }
+
+    fn example(&mut self, what: &str, message: &Message) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(format!("{what}: {}", describe(message)));
+        }
+    }
+
+    fn receipt(&self) -> Receipt {
+        let mut counts = self.counts;
+        let to_write = (self.mode == Mode::Plan).then_some(counts.written);
+        if to_write.is_some() {
+            counts.written = 0;
+        }
+        Receipt {
+            window: self.window.map(Edges::from).unwrap_or_default(),
+            source: self.job.selection.source.clone(),
+            target: self.job.selection.target.clone(),
+            counts,
+            to_write,
+            duplicates_in_target: self.duplicates_in_target,
+            transactions: self.transactions,
+            aborted_transactions: self.aborted_transactions,
+            restarts: self.restarts.count,
+            elapsed_ms: 0,
+            complete: false,
+            warnings: self.warnings.clone(),
+            examples: self.examples.clone(),
+        }
+    }
+}
+
+/// What we added to a partition of the target.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    records: i64,
+    /// Each committed transaction leaves one marker where it wrote.
+    markers: i64,
+    in_transaction: bool,
+}
+
+impl Written {
+    fn offsets(self) -> i64 {
+        self.records + self.markers
+    }
+}
+
+fn content(fingers: &Fingers, message: &Message, scan: TargetScan) -> Content {
+    let exact = fingers.content(message, true);
+    let loose = if scan == TargetScan::All { fingers.content(message, false) } else { exact };
+    Content { exact, loose }
+}
+
+/// All that decides what a committed offset means. A change in any of it makes the offset void, and the
+/// run begins by time again; the scan then finds what is already there.
+fn fingerprint(job: &Job, checked: &Preflight, window: Window, target: &[Watermarks]) -> Fingerprint {
+    let event_time = match &job.selection.event_time {
+        EventTime::Timestamp => "timestamp".to_owned(),
+        EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
+    };
+    let mut parts = vec![
+        window.to_string(),
+        event_time,
+        job.selection.identity.to_string(),
+        format!("{:?} {:?} {}", job.on_conflict, job.target_scan, job.skip_invalid),
+        checked.source.id.clone(),
+        checked.target.id.clone(),
+        format!("{} {}", checked.source.partitions, checked.target.partitions),
+    ];
+    parts.extend(target.iter().map(|watermarks| watermarks.low.to_string()));
+    Fingerprint::of(&parts)
+}

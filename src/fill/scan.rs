@@ -1,0 +1,150 @@
+//! What the target holds already, and whether it can be told from its timestamps.
+
+use std::collections::HashMap;
+
+use super::{Run, Snapshot, content};
+use crate::cluster::Cluster;
+use crate::dedup::Index;
+use crate::error::{Error, Result};
+use crate::identity::{Fingers, IdentityHash};
+use crate::job::{Job, TargetScan};
+use crate::preflight::{self, Preflight};
+use crate::range::Range;
+use crate::window::Window;
+
+/// The index holds records this far outside of the window as well, in milliseconds.
+const MARGIN: i64 = 60_000;
+/// Records of the source looked for in the target under other timestamps.
+const SAMPLE: i64 = 1000;
+
+impl Run<'_> {
+    /// Reads the target from the window's start to the snapshot into the index; the ranges that it read.
+    pub(super) fn scan_target(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        snapshot: &Snapshot,
+        fingers: &Fingers,
+        index: &mut Index,
+    ) -> Result<Vec<Range>> {
+        let job = self.job;
+        let (scan_all, wide) = (job.target_scan == TargetScan::All, window.widened(MARGIN));
+        let ends: Vec<i64> = snapshot.target.iter().map(|w| w.high).collect();
+        let by_time = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
+        let starts = match by_time {
+            Some(start) => cluster.positions_at(&checked.target, start, &ends)?,
+            None => snapshot.target.iter().map(|w| w.low).collect(),
+        };
+        let ranges = Range::all(&starts, &ends);
+        if ranges.iter().all(Range::is_empty) {
+            return Ok(ranges);
+        }
+        let mut sample = if scan_all || !job.selection.event_time.is_indexed() {
+            Sample::default()
+        } else {
+            self.sample_source(cluster, checked, window, snapshot, fingers)?
+        };
+        let bar = self
+            .progress
+            .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
+        self.duplicates_in_target = 0;
+        self.read(&job.selection.target, &ranges, &bar, |run, message| {
+            let (timestamp, stamped) = message.timestamp();
+            if stamped && !scan_all {
+                return Err(Error::Refused(preflight::log_append_time(&job.selection.target)));
+            }
+            let Some(identity) = fingers.identity(&job.selection.identity, message) else { return Ok(()) };
+            sample.look_at(identity, timestamp, || fingers.content(message, false));
+            let time = job.selection.event_time.of(message);
+            if scan_all || time.is_none_or(|time| wide.contains(time)) {
+                let doubles = index.insert_target(identity, content(fingers, message, job.target_scan))?;
+                run.duplicates_in_target +=
+                    u64::from(doubles && time.is_none_or(|time| window.contains(time)));
+            }
+            Ok(())
+        })?;
+        sample.verdict(job)?;
+        tracing::debug!("{} identities in the window of {}", index.len(), job.selection.target);
+        Ok(ranges)
+    }
+
+    /// Some records of the source around the window's start, and its last ones.
+    fn sample_source(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        snapshot: &Snapshot,
+        fingers: &Fingers,
+    ) -> Result<Sample> {
+        let job = self.job;
+        let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
+        let each = (SAMPLE / i64::try_from(ends.len()).unwrap_or(SAMPLE)).max(1);
+        let around = match window.start {
+            Some(start) => cluster.positions_at(&checked.source, start, &ends)?,
+            None => snapshot.source.iter().map(|w| w.low).collect(),
+        };
+        let mut sample = Sample::default();
+        // By position: the time index also finds transaction markers, which bear the time of their writing.
+        for middles in [&around, &ends] {
+            let ranges: Vec<Range> = Range::all(middles, &ends)
+                .into_iter()
+                .zip(&snapshot.source)
+                .map(|(at, w)| Range {
+                    start: (at.start - each).max(w.low),
+                    end: (at.start + each).min(w.high),
+                    ..at
+                })
+                .collect();
+            self.read(&job.selection.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+                if let Some(identity) = fingers.identity(&job.selection.identity, message) {
+                    sample.take(identity, message.timestamp().0, fingers.content(message, false));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(sample)
+    }
+}
+
+/// Records of the source, looked for in the target under another timestamp: a copier that stamps its own
+/// time leaves nothing of the window where the index looks for it.
+#[derive(Default)]
+struct Sample(HashMap<IdentityHash, Sampled>);
+
+struct Sampled {
+    timestamp: i64,
+    content: u64,
+    found: bool,
+    found_elsewhen: bool,
+}
+
+impl Sample {
+    fn take(&mut self, identity: IdentityHash, timestamp: i64, content: u64) {
+        self.0.entry(identity).or_insert(Sampled { timestamp, content, found: false, found_elsewhen: false });
+    }
+
+    fn look_at(&mut self, identity: IdentityHash, timestamp: i64, content: impl Fn() -> u64) {
+        if let Some(sampled) = self.0.get_mut(&identity) {
+            let is_same = timestamp == sampled.timestamp;
+            sampled.found |= is_same;
+            sampled.found_elsewhen |= !is_same && content() == sampled.content;
+        }
+    }
+
+    fn verdict(&self, job: &Job) -> Result<()> {
+        let moved = self.0.values().filter(|s| s.found_elsewhen && !s.found).count();
+        if moved == 0 {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "{moved} of {} records of {} that were looked for stand in {} with another timestamp: its copies were \
+             stamped anew, so the window alone does not show which are there; compare the whole topic with \
+             --target-scan all",
+            self.0.len(),
+            job.selection.source,
+            job.selection.target
+        )))
+    }
+}
