@@ -43,7 +43,8 @@ const COUNTRIES: [(&str, u64); 12] = [
     ("ZA", 3),
 ];
 const APPS: [(&str, u64); 5] = [("5.2.1", 55), ("5.2.0", 20), ("5.1.4", 14), ("5.0.9", 7), ("4.18.2", 4)];
-const NETWORKS: [(&str, u64); 3] = [("wifi", 62), ("cellular", 28), ("ethernet", 10)];
+const MOBILE: [(&str, u64); 2] = [("wifi", 58), ("cellular", 42)];
+const AT_HOME: [(&str, u64); 2] = [("wifi", 70), ("ethernet", 30)];
 const BITRATES: [u32; 5] = [800, 1600, 2800, 4500, 8000];
 const CHOICES: [&str; 8] = ["stage", "backstage", "rooftop", "rain", "crowd", "solo", "duet", "credits"];
 
@@ -205,7 +206,7 @@ impl Session {
         let earliest = service.start(number, service.sessions);
         let latest = service.start((number * 16 + JITTER).min(service.sessions * 16), service.sessions * 16);
         let due = earliest + draw.below((latest - earliest).unsigned_abs() + 1).cast_signed();
-        let viewer = Viewer::new(service, draw.popular(service.viewers));
+        let viewer = Viewer::new(service, draw.popular(service.viewers, 4));
         Session {
             number,
             earliest,
@@ -214,7 +215,7 @@ impl Session {
             length: u32::try_from(length).unwrap_or(u32::MAX),
             id: format!("{:016x}", draw.0.next_u64()),
             viewer,
-            video: draw.popular(service.videos),
+            video: draw.popular(service.videos, 1),
             position: 0,
             bitrate: draw.index(BITRATES.len()),
             action: Action::SessionStart,
@@ -265,7 +266,7 @@ impl Session {
             Action::SessionStart => Action::Play,
             Action::Pause => Action::Resume,
             Action::VideoEnd | Action::Skip => {
-                self.video = self.draw.popular(service.videos);
+                self.video = self.draw.popular(service.videos, 1);
                 self.position = 0;
                 Action::Play
             }
@@ -306,8 +307,8 @@ impl Viewer {
         let (kind, os) = draw.weighted(&DEVICES.map(|(kind, os, weight)| ((kind, os), weight)));
         let app = draw.weighted(&APPS);
         let network = match kind {
-            "tv" => "ethernet",
-            _ => draw.weighted(&NETWORKS),
+            "phone" | "tablet" => draw.weighted(&MOBILE),
+            _ => draw.weighted(&AT_HOME),
         };
         Viewer { id, device: Device { kind, os, app }, country: draw.weighted(&COUNTRIES), network }
     }
@@ -344,12 +345,14 @@ impl Draw {
         choices[0].0
     }
 
-    /// One of `count`, from 1; the first are drawn most, about as Zipf has it: each doubling of the rank
-    /// is as likely as the one before.
-    fn popular(&mut self, count: u64) -> u64 {
-        let octave = self.below(u64::from(count.ilog2()) + 1);
-        let (from, to) = (1 << octave, (2 << octave).min(count + 1));
-        from + self.below(to - from)
+    /// One of `count`, from 1; the first are drawn most, about as Zipf has it: the first `2^head` are as
+    /// likely together as the next twice as many, and so on.
+    fn popular(&mut self, count: u64, head: u32) -> u64 {
+        let skipped = (1 << head) - 1;
+        let last = count + skipped;
+        let octave = u64::from(head) + self.below(u64::from(last.ilog2() - head) + 1);
+        let (from, to) = (1 << octave, (2 << octave).min(last + 1));
+        from + self.below(to - from) - skipped
     }
 
     /// The first draw of a session: its count of events.
