@@ -85,6 +85,10 @@ impl Properties {
             let Some(property) = name.to_str().and_then(|name| name.strip_prefix("REPLICATOR_")) else {
                 continue;
             };
+            // Kubernetes gives these to every pod beside a service named `replicator`.
+            if property.starts_with("SERVICE_") || property.starts_with("PORT") {
+                continue;
+            }
             let value = value
                 .into_string()
                 .map_err(|_| Error::Usage(format!("the environment's REPLICATOR_{property} is not UTF-8")))?;
@@ -280,7 +284,12 @@ mod tests {
     #[test]
     fn flags_beat_the_environment() {
         let given = properties(
-            &[("REPLICATOR_LINGER_MS", "7"), ("REPLICATOR_SASL_PASSWORD", "hunter2"), ("HOME", "/")],
+            &[
+                ("REPLICATOR_LINGER_MS", "7"),
+                ("REPLICATOR_SERVICE_HOST", "x"),
+                ("REPLICATOR_SASL_PASSWORD", "hunter2"),
+                ("HOME", "/"),
+            ],
             &["linger.ms=9"],
         );
         let given = given.expect("accepted").given;

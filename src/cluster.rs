@@ -62,7 +62,7 @@ impl Cluster {
         check_name(name)?;
         let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
             match err.rdkafka_error_code() {
-                Some(code) if crate::error::denied(code).is_none() => Error::Failed(format!(
+                Some(code) if crate::error::denied(code).is_none() => Error::restart(format!(
                     "no broker answered at {} within {} s ({code}); check --bootstrap-server, the network and the \
                      security properties",
                     self.properties.bootstrap(),
@@ -87,7 +87,7 @@ impl Cluster {
             return Ok(None);
         }
         if let Some(partition) = topic.partitions().iter().find(|p| p.leader() < 0) {
-            return Err(Error::Failed(format!(
+            return Err(Error::restart(format!(
                 "partition {} of {name} has no leader now; bring its brokers up and run again",
                 partition.id()
             )));

@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
         )?;
         // On somebody's own cluster, topics of the usual names may be theirs.
         let suffix = match sandbox.backend() {
-            Backend::Environment => format!("-demo-{}", std::process::id()),
+            Backend::Environment => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
             _ => String::new(),
         };
         let (data, generated) = match &args.data {

@@ -57,8 +57,8 @@ impl Error {
         Error::Failed(format!("{what}: {err}"))
     }
 
-    /// For a call to Kafka outside of a transaction: a missing permission is refused by name, anything
-    /// else fails. `what` is a noun phrase: "the end offsets of topic a".
+    /// For a call to Kafka outside of a transaction: a missing permission is refused by name, what may pass
+    /// is for another start-up, anything else fails. `what` is a noun phrase: "the end offsets of topic a".
     pub fn kafka(what: impl std::fmt::Display, err: KafkaError) -> Error {
         match err.rdkafka_error_code() {
             Some(code) => Error::code(what, code),
@@ -70,9 +70,31 @@ impl Error {
     pub fn code(what: impl std::fmt::Display, code: RDKafkaErrorCode) -> Error {
         match denied(code) {
             Some(acl) => Error::Refused(format!("{what}: no permission; grant this principal {acl}")),
+            None if is_transient(code) => Error::restart(format!("{what}: {code}")),
             None => Error::Failed(format!("{what}: {code}")),
         }
     }
+}
+
+/// Whether it may be gone once the cluster has found itself again, as after a broker's death.
+fn is_transient(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(
+        code,
+        AllBrokersDown
+            | BrokerNotAvailable
+            | BrokerTransportFailure
+            | CoordinatorLoadInProgress
+            | CoordinatorNotAvailable
+            | LeaderNotAvailable
+            | NetworkException
+            | NotCoordinator
+            | NotLeaderForPartition
+            | OffsetNotAvailable
+            | OperationTimedOut
+            | RequestTimedOut
+            | WaitingForCoordinator
+    )
 }
 
 /// The access control entry that is missing where `code` says that one is.

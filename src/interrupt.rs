@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches SIGINT, SIGTERM and SIGHUP from here on. A second signal ends the process at once; the next
-    /// run then aborts what is open.
+    /// Catches SIGINT, SIGTERM and SIGHUP from here on. A second signal ends the process at once, as a
+    /// failure: the broker, or the next run, then aborts what is open.
     ///
     /// # Errors
     /// [`Error::Failed`] where the handler cannot be set, as when it is set twice.
@@ -20,7 +20,7 @@ impl Interrupt {
         let flag = interrupt.clone();
         let on_signal = move || {
             if flag.0.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(Error::Interrupted.exit_code()));
+                std::process::exit(1);
             }
         };
         ctrlc::set_handler(on_signal).map_err(|e| Error::io("the signal handler", e))?;

@@ -63,7 +63,7 @@ impl Job {
 /// What to do where one identity has two contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {
-    /// Write none of them, count all, and fail
+    /// Write nothing from the first one on, count all, and fail
     Fail,
     /// Keep what stands in the target, else what is read first
     Skip,

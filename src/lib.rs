@@ -22,8 +22,8 @@
 //! 5. A partition is at its end when a position says so, never by a count or by silence ([`source`]).
 //! 6. Identity and content are compared, so that one identity with two contents is an error, not a choice
 //!    ([`dedup`], [`identity`]).
-//! 7. After any failure of unknown outcome all clients and the index are dropped, and the start-up is done
-//!    again: there is no second way to recover.
+//! 7. After any failure of unknown outcome the producer, the readers and the index are dropped, and the
+//!    start-up is done again: there is no second way to recover ([`restart`]).
 //!
 //! Deliberately absent: consumer groups that rebalance, an idle timeout as the end of a topic, state on
 //! disk, and retries inside a transaction. The only unsafe code is in [`sys`].

@@ -1,6 +1,6 @@
 //! Wiring: parse, run, print, exit.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -58,9 +58,11 @@ fn print<T: Serialize + std::fmt::Display>(common: &Common, (found, result): (T,
         Output::Text => found.to_string(),
         Output::Json => serde_json::to_string(&found).map_err(|e| Error::io("the receipt", e))?,
     };
-    // Not println!, which panics where the reader has gone.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes());
-    result
+    // Not println!, which panics where the reader has gone; that is the reader's business.
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => result.and(Err(Error::io("stdout", err))),
+        _ => result,
+    }
 }
 
 /// [`print`], for what is told only where it ended well.

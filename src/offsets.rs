@@ -14,7 +14,10 @@ use crate::sys;
 /// The metadata of a committed offset: the program, a format version, and a hash of all that decides
 /// what "everything before this offset is done" means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint(String);
+pub struct Fingerprint {
+    open: String,
+    closed: String,
+}
 
 impl Fingerprint {
     /// A fingerprint of `parts`, each told apart from its neighbours.
@@ -26,11 +29,22 @@ impl Fingerprint {
         }
         let digest = hasher.finalize();
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Fingerprint(format!("replicator/1 {hex}"))
+        let closed = format!("replicator/1 {hex}");
+        Fingerprint { open: format!("{closed} open"), closed }
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Of a position that was reached.
+    pub fn open(&self) -> &str {
+        &self.open
+    }
+
+    /// Of the end, once all that was written up to it was looked at.
+    pub fn closed(&self) -> &str {
+        &self.closed
+    }
+
+    pub fn is_of(&self, metadata: &str) -> bool {
+        metadata == self.open || metadata == self.closed
     }
 }
 

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
 /// Start-ups without a committed transaction between them, before a run gives up.
-const IN_VAIN: u32 = 5;
+const IN_VAIN: u32 = 8;
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Counts the start-ups of one run.
 #[derive(Debug, Default)]
@@ -15,8 +16,8 @@ pub struct Restarts {
     in_vain: u32,
     /// Transactions that were committed when the last start-up ended.
     committed: u64,
-    /// A call was given up on: it may reach the coordinator after a new init, and fence its producer.
-    old_one_may_fence: bool,
+    /// Calls that were given up on: each may reach the coordinator after a new init, and fence its producer.
+    abandoned: u32,
 }
 
 impl Restarts {
@@ -25,10 +26,13 @@ impl Restarts {
     pub fn take(&mut self, result: Result<()>, committed: u64, interrupt: &Interrupt) -> Option<Result<()>> {
         let why = match result {
             Err(Error::Restart { why, abandoned }) => {
-                self.old_one_may_fence |= abandoned;
+                self.abandoned += u32::from(abandoned);
                 why
             }
-            Err(Error::Fenced(why)) if std::mem::take(&mut self.old_one_may_fence) => why,
+            Err(Error::Fenced(why)) if self.abandoned > 0 => {
+                self.abandoned -= 1;
+                why
+            }
             result => return Some(result),
         };
         self.in_vain = if committed > self.committed { 0 } else { self.in_vain + 1 };
@@ -39,12 +43,15 @@ impl Restarts {
                  whether the brokers are up, and run again"
             ))));
         }
-        if let Err(interrupted) = interrupt.check() {
-            return Some(Err(interrupted));
+        if interrupt.is_set() {
+            return Some(Err(Error::Failed(format!(
+                "interrupted while a transaction's outcome was unknown ({why}): if it is open, the broker aborts it \
+                 soon, or the next run at once"
+            ))));
         }
         self.count += 1;
         tracing::warn!("starting up again, since the outcome is unknown: {why}");
-        std::thread::sleep(Duration::from_millis(200 << self.in_vain));
+        std::thread::sleep(Duration::from_millis(200 << self.in_vain).min(LONGEST_PAUSE));
         None
     }
 }
@@ -82,6 +89,6 @@ mod tests {
     fn an_interrupt_ends_it() {
         let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
         interrupt.set();
-        assert!(matches!(restarts.take(unknown(false), 0, &interrupt), Some(Err(Error::Interrupted))));
+        assert!(matches!(restarts.take(unknown(false), 0, &interrupt), Some(Err(Error::Failed(_)))));
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -35,7 +35,7 @@ pub struct Reader {
     partitions: Vec<Option<Progress>>,
     open: usize,
     patience: Duration,
-    /// Time that the poll waited in vain; time in which the loop was busy elsewhere does not count.
+    /// Time waited in vain; time in which the loop was busy elsewhere does not count.
     idle: Duration,
     poll: Option<JoinHandle<()>>,
 }
@@ -96,8 +96,11 @@ impl Reader {
         if self.idle >= self.patience {
             return Err(self.stuck());
         }
-        self.idle += POLL; // until the batch turns out to hold progress
-        batches.recv().map(Some).map_err(|_| self.stuck())
+        let waiting = Instant::now();
+        let batch = batches.recv();
+        // Until the batch turns out to hold progress.
+        self.idle += waiting.elapsed();
+        batch.map(Some).map_err(|_| self.stuck())
     }
 
     /// Advances the position over `event`; the record in it, if it is one of the range.
@@ -155,7 +158,7 @@ impl Reader {
         let (partition, position, end) = waiting.unwrap_or_default();
         Error::Failed(format!(
             "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
-             up, and run again",
+             up, and run again, with a longer --patience if it is",
             self.patience.as_secs(),
             self.topic
         ))

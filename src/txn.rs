@@ -61,8 +61,12 @@ impl Producer {
             topic: CString::new(topic)
                 .map_err(|_| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
         };
-        producer.call("init_transactions", None, |inner| inner.init_transactions(CALL_TIMEOUT))?;
-        Ok(producer)
+        match producer.call("init_transactions", None, |inner| inner.init_transactions(CALL_TIMEOUT)) {
+            Ok(()) => Ok(producer),
+            // librdkafka goes on with it in the background, and may get an epoch after the next producer.
+            Err(Error::Restart { why, .. }) => Err(Error::Restart { why, abandoned: true }),
+            Err(err) => Err(err),
+        }
     }
 
     /// # Errors
@@ -216,6 +220,25 @@ impl Transaction<'_> {
     pub fn abort(self) -> Result<()> {
         self.producer
             .call("abort_transaction", Some(self.begun), |inner| inner.abort_transaction(CALL_TIMEOUT))
+    }
+
+    /// Aborts on the way out with `result`, an error, which stays the reason unless it promised the abort.
+    ///
+    /// # Errors
+    /// `result`; [`Error::Failed`] where it was [`Error::Interrupted`] and the abort failed.
+    pub fn abort_after(self, result: Result<()>) -> Result<()> {
+        match (self.abort(), result) {
+            (Ok(()), result) => result,
+            (Err(err), Err(Error::Interrupted)) => Err(Error::Failed(format!(
+                "interrupted, and the open transaction was not aborted ({err}): the broker does that within {} s, or \
+                 the next run at once",
+                TRANSACTION_TIMEOUT.as_secs()
+            ))),
+            (Err(err), result) => {
+                tracing::warn!("the open transaction was not aborted, and will be by the next run: {err}");
+                result
+            }
+        }
     }
 
     /// `rdkafka`'s flush polls in steps of 100 ms; short polls make a commit take a millisecond.

@@ -27,7 +27,8 @@ impl Run<'_> {
         // A commit is answered before its markers are written: the end is final when all below it is stable.
         readable()?;
         let now = readable()?;
-        let mut is_ours_alone = true;
+        // Of a transaction that died, nobody knows how much of it reached the log.
+        let mut is_ours_alone = self.restarts.count == 0;
         let mut since = Vec::new();
         for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
             if now.low > scanned.start {

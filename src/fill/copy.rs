@@ -8,7 +8,7 @@ use super::{InDoubt, Mode, Run, content};
 use crate::dedup::{Index, Verdict};
 use crate::error::{Error, Result};
 use crate::identity::Fingers;
-use crate::job::OnConflict;
+use crate::job::{Job, OnConflict};
 use crate::offsets::Fingerprint;
 use crate::partition;
 use crate::range::{Range, index};
@@ -47,16 +47,13 @@ enum Fate {
 impl Copying<'_, '_> {
     pub(super) fn all(&mut self, ranges: &[Range]) -> Result<()> {
         let result = self.copy(ranges);
-        if let (Err(err), Some(transaction)) = (&result, self.transaction.take()) {
-            self.run.aborted_transactions += 1;
-            // Of an unknown state, it is the next init's to abort.
-            if !matches!(err, Error::Restart { .. } | Error::Fenced(_))
-                && let Err(err) = transaction.abort()
-            {
-                tracing::warn!("the open transaction was not aborted, and will be by the next run: {err}");
-            }
+        let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
+        self.run.aborted_transactions += 1;
+        // Of an unknown state, it is the next init's to abort.
+        if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
+            return result;
         }
-        result
+        transaction.abort_after(result)
     }
 
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
@@ -199,7 +196,7 @@ impl Copying<'_, '_> {
         let offsets = CommittedOffsets {
             topic: &self.run.job.selection.source,
             positions: &positions,
-            metadata: self.fingerprint.as_str(),
+            metadata: self.fingerprint.open(),
         };
         match transaction.commit(&offsets, &self.group) {
             Ok(()) => {
@@ -212,7 +209,7 @@ impl Copying<'_, '_> {
             }
             Err(err) => {
                 if matches!(err, Error::Restart { .. }) {
-                    let metadata = self.fingerprint.as_str().to_owned();
+                    let metadata = self.fingerprint.open().to_owned();
                     self.run.in_doubt = Some(InDoubt { positions, metadata, counts });
                 } else {
                     self.run.aborted_transactions += 1;
@@ -250,4 +247,19 @@ impl Run<'_> {
         };
         Error::Failed(format!("{}; {kept}", sentences.join("\n")))
     }
+}
+
+/// Commits positions alone, in a transaction of their own.
+///
+/// # Errors
+/// As [`Transaction::commit`].
+pub(super) fn commit_positions(
+    producer: &Producer,
+    job: &Job,
+    positions: &[(i32, i64)],
+    metadata: &str,
+    group: &Arc<ConsumerGroupMetadata>,
+) -> Result<()> {
+    let offsets = CommittedOffsets { topic: &job.selection.source, positions, metadata };
+    producer.begin()?.commit(&offsets, group)
 }

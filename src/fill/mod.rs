@@ -53,6 +53,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
         Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
             Err(Error::Failed(why))
         }
+        Err(Error::Restart { why, .. }) => Err(Error::Failed(why)),
         result => result,
     };
     let mut receipt = run.receipt();
@@ -75,6 +76,8 @@ struct Run<'a> {
     transactions: u64,
     aborted_transactions: u64,
     restarts: Restarts,
+    /// Of `written`, what a later start-up found in the target and counted as being there.
+    recounted: u64,
     /// The transaction whose commit was not answered: the next start-up finds out what became of it.
     in_doubt: Option<InDoubt>,
     /// How the first scan found the target: what is there more in the end must be ours.
@@ -115,6 +118,7 @@ impl<'a> Run<'a> {
             transactions: 0,
             aborted_transactions: 0,
             restarts: Restarts::default(),
+            recounted: 0,
             in_doubt: None,
             first: None,
             written: Vec::new(),
@@ -175,7 +179,8 @@ impl<'a> Run<'a> {
         self.settle_doubt(&committed);
         let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
         let ranges = Range::all(&starts, &source_ends);
-        if ranges.iter().all(Range::is_empty) {
+        let is_closed = |c: &Option<Committed>| c.as_ref().is_none_or(|c| c.metadata != fingerprint.open());
+        if ranges.iter().all(Range::is_empty) && committed.iter().all(is_closed) {
             return self.close(cluster, checked, window);
         }
 
@@ -187,6 +192,7 @@ impl<'a> Run<'a> {
         let group = cluster
             .committed
             .group_metadata()
+            .map(Arc::new)
             .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
         let mut copy = Copying {
             run: self,
@@ -198,7 +204,7 @@ impl<'a> Run<'a> {
             producer: producer.as_ref(),
             transaction: None,
             fingerprint: &fingerprint,
-            group: Arc::new(group),
+            group: group.clone(),
             pending: Counts::default(),
             blocked: false,
         };
@@ -211,7 +217,14 @@ impl<'a> Run<'a> {
         }
 
         // 7. Readable, and by nobody's doing doubled or deleted.
-        self.close(cluster, checked, window)
+        self.close(cluster, checked, window)?;
+
+        // 8. What was looked at need not be looked at again; a run that died before this does it first.
+        let closed: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.end)).collect();
+        match &producer {
+            Some(producer) => copy::commit_positions(producer, job, &closed, fingerprint.closed(), &group),
+            None => Ok(()),
+        }
     }
 
     /// Whether the transaction that was not answered had been committed: its offsets tell.
@@ -253,7 +266,7 @@ impl<'a> Run<'a> {
             // only one record of the source, which a run that begins in the middle could not know.
             let resumed = committed[partition]
                 .as_ref()
-                .filter(|c| c.metadata == fingerprint.as_str() && self.job.target_scan == TargetScan::Window);
+                .filter(|c| fingerprint.is_of(&c.metadata) && self.job.target_scan == TargetScan::Window);
             is_resumed &= resumed.is_some();
             let start = resumed.map_or(by_time[partition], |c| c.position);
             if start > watermarks.high {
@@ -275,6 +288,7 @@ impl<'a> Run<'a> {
         }
         if !is_resumed {
             // All is read anew, so what an earlier start-up of this run counted would be counted twice.
+            self.recounted = self.counts.written;
             self.counts = Counts { written: self.counts.written, ..Counts::default() };
         }
         Ok(starts)
@@ -327,6 +341,7 @@ impl<'a> Run<'a> {
 
     fn receipt(&self) -> Receipt {
         let mut counts = self.counts;
+        counts.already_in_target = counts.already_in_target.saturating_sub(self.recounted);
         let to_write = (self.mode == Mode::Plan).then_some(counts.written);
         if to_write.is_some() {
             counts.written = 0;

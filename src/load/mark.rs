@@ -38,7 +38,7 @@ impl Way {
     /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic
     /// that is gone is void, and other options on the same topic are refused.
     pub fn metadata(&self, mark: Mark) -> String {
-        format!("{} {} {}", self.fingerprint().as_str(), self.topic_id, mark.loaded)
+        format!("{} {} {}", self.fingerprint().closed(), self.topic_id, mark.loaded)
     }
 
     /// Where an earlier load of this file into this topic left off; `None` where there was none.
@@ -56,7 +56,7 @@ impl Way {
         if topic_id != self.topic_id {
             return Ok(None);
         }
-        if fingerprint != self.fingerprint().as_str() {
+        if fingerprint != self.fingerprint().closed() {
             return Err(Error::Refused(
                 "the file was loaded into this topic in another way (other fields, another --except, or the topic had \
                  another count of partitions); loading it again would double its lines; use a new topic"

@@ -164,8 +164,13 @@ impl Run<'_> {
         loop {
             let result = self.attempt();
             let committed = self.reached.transactions;
-            if let Some(result) = self.restarts.take(result, committed, self.plan.interrupt) {
-                return result;
+            match self.restarts.take(result, committed, self.plan.interrupt) {
+                // What a later start-up refuses was not before anything was written.
+                Some(Err(Error::Refused(why))) if committed > 0 || self.reached.in_doubt.is_some() => {
+                    return Err(Error::Failed(why));
+                }
+                Some(result) => return result,
+                None => {}
             }
         }
     }

@@ -80,7 +80,7 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
         interrupt.check()?;
         match cluster.topic(name) {
             Ok(Some(topic)) => return Ok(topic),
-            Ok(None) | Err(Error::Failed(_)) if Instant::now() < deadline => {
+            Ok(None) | Err(Error::Failed(_) | Error::Restart { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             Ok(None) => return Err(Error::Failed(format!("topic {name} was made, and does not show up"))),

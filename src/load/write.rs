@@ -70,13 +70,12 @@ impl<'a> Writer<'a> {
     /// [`Error::Interrupted`].
     pub fn finish(mut self, bar: &ProgressBar) -> Result<()> {
         let result = self.write(bar);
-        if let (Err(err), Some(transaction)) = (&result, self.transaction.take())
-            // Of an unknown state, it is the next init's to abort.
-            && !matches!(err, Error::Restart { .. } | Error::Fenced(_))
-        {
-            transaction.abort()?;
+        let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
+        // Of an unknown state, it is the next init's to abort.
+        if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
+            return result;
         }
-        result
+        transaction.abort_after(result)
     }
 
     fn write(&mut self, bar: &ProgressBar) -> Result<()> {

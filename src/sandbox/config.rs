@@ -117,21 +117,28 @@ fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
         ["min.insync.replicas", "transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr"]
             .map(|key| (key, min_isr.to_owned())),
     );
+    if nodes.len() == 1 {
+        all.extend(AUTHORIZER.map(|(key, value)| (key, value.to_owned())));
+    }
     all.extend(FIXED.map(|(key, value)| (key, value.to_owned())));
     all
 }
 
+/// All is allowed until a test denies something. Not with three: a quorum whose controllers are no super
+/// users waits for its authorizer, which waits for the quorum.
+const AUTHORIZER: [(&str, &str); 2] = [
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "true"),
+];
+
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 21] = [
+const FIXED: [(&str, &str); 19] = [
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLERS"),
     ("inter.broker.listener.name", "BROKERS"),
     ("listener.security.protocol.map", "CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT"),
     ("log.dirs", "data"),
     ("auto.create.topics.enable", "false"),
-    // All is allowed until a test denies something.
-    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-    ("allow.everyone.if.no.acl.found", "true"),
     ("group.initial.rebalance.delay.ms", "0"),
     // Internal topics are created on first use, which waits for all their partitions.
     ("offsets.topic.num.partitions", "4"),
