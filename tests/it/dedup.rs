@@ -166,6 +166,9 @@ fn somebody_else_adding_the_same_records_during_the_fill_is_found() {
     let error = result.expect_err("found");
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("somebody else"), "{error}");
+    let again = pair.filled();
+    assert_eq!(again.counts.written, 0);
+    assert_eq!(again.duplicates_in_target, 10, "what was found is not forgotten");
 }
 
 #[test]
