@@ -10,7 +10,7 @@ const IN_VAIN: u32 = 8;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Counts the start-ups of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restarts {
     pub count: u64,
     in_vain: u32,
@@ -18,6 +18,14 @@ pub struct Restarts {
     committed: u64,
     /// Calls that were given up on: each may reach the coordinator after a new init, and fence its producer.
     abandoned: u32,
+    /// Doubled with each start-up in vain.
+    pause: Duration,
+}
+
+impl Default for Restarts {
+    fn default() -> Restarts {
+        Restarts { count: 0, in_vain: 0, committed: 0, abandoned: 0, pause: Duration::from_millis(200) }
+    }
 }
 
 impl Restarts {
@@ -51,7 +59,7 @@ impl Restarts {
         }
         self.count += 1;
         tracing::warn!("starting up again, since the outcome is unknown: {why}");
-        std::thread::sleep(Duration::from_millis(200 << self.in_vain).min(LONGEST_PAUSE));
+        std::thread::sleep((self.pause * (1 << self.in_vain)).min(LONGEST_PAUSE));
         None
     }
 }
@@ -64,9 +72,13 @@ mod tests {
         Err(Error::Restart { why: "a test".into(), abandoned })
     }
 
+    fn at_once() -> Restarts {
+        Restarts { pause: Duration::ZERO, ..Restarts::default() }
+    }
+
     #[test]
     fn gives_up_after_start_ups_in_vain_only() {
-        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        let (mut restarts, interrupt) = (at_once(), Interrupt::default());
         for committed in 1..10 {
             assert!(restarts.take(unknown(false), committed, &interrupt).is_none());
         }
@@ -77,7 +89,7 @@ mod tests {
 
     #[test]
     fn one_fence_after_an_abandoned_call_is_our_own() {
-        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        let (mut restarts, interrupt) = (at_once(), Interrupt::default());
         let fenced = || Err(Error::Fenced("a test".into()));
         assert!(matches!(restarts.take(fenced(), 0, &interrupt), Some(Err(Error::Fenced(_)))));
         assert!(restarts.take(unknown(true), 0, &interrupt).is_none());
@@ -87,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_ends_it() {
-        let (mut restarts, interrupt) = (Restarts::default(), Interrupt::default());
+        let (mut restarts, interrupt) = (at_once(), Interrupt::default());
         interrupt.set();
         assert!(matches!(restarts.take(unknown(false), 0, &interrupt), Some(Err(Error::Failed(_)))));
     }

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, CreateAclsRequest, CreateAclsResponse, ProduceRequest, ProduceResponse, RequestHeader,
-    ResponseHeader, TopicName,
+    ApiKey, CreateAclsRequest, CreateAclsResponse, DescribeAclsRequest, DescribeAclsResponse, ProduceRequest,
+    ProduceResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
@@ -100,6 +100,17 @@ pub fn deny(resource: i8, name: &str, operation: i8) {
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
     let response: CreateAclsResponse = ask(ApiKey::CreateAcls, VERSION, &request);
     assert_eq!(response.results[0].error_code, 0, "{response:?}");
+    // The controller answers before the broker's own authorizer knows of it.
+    let filter = DescribeAclsRequest::default()
+        .with_resource_type_filter(resource)
+        .with_resource_name_filter(Some(StrBytes::from_string(name.to_owned())))
+        .with_pattern_type_filter(LITERAL)
+        .with_operation(operation)
+        .with_permission_type(DENY);
+    until(|| {
+        let known: DescribeAclsResponse = ask(ApiKey::DescribeAcls, VERSION, &filter);
+        !known.resources.is_empty()
+    });
 }
 
 #[test]
