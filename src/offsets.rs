@@ -1,13 +1,17 @@
 //! Committed offsets that say which job they belong to.
 
+use std::time::{Duration, Instant};
+
 use sha2::{Digest, Sha256};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::REQUEST_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, denied};
+use crate::interrupt::Interrupt;
 use crate::range::{id, index};
 use crate::sys;
 
@@ -60,16 +64,34 @@ pub struct Committed {
 ///
 /// # Errors
 /// [`Error::Failed`] where the group's coordinator does not answer, [`Error::Refused`] without permission.
-pub fn committed(cluster: &Cluster, topic: &Topic) -> Result<Vec<Option<Committed>>> {
+pub fn committed(cluster: &Cluster, topic: &Topic, interrupt: &Interrupt) -> Result<Vec<Option<Committed>>> {
+    let started = Instant::now();
     let what = || format!("the committed offsets of {}", topic.name);
     let mut asked = TopicPartitionList::with_capacity(topic.partitions);
     for partition in 0..topic.partitions {
         asked.add_partition(&topic.name, id(partition));
     }
-    let answer = cluster
-        .committed
-        .committed_offsets(asked, REQUEST_TIMEOUT * 3)
-        .map_err(|e| Error::kafka(what(), e))?;
+    let answer = loop {
+        match cluster.committed.committed_offsets(asked.clone(), Duration::from_secs(1)) {
+            Ok(answer) => break answer,
+            Err(err) if err.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) => {
+                return Err(Error::kafka(what(), err));
+            }
+            Err(err) => {
+                // Why the group's coordinator is not found is told on the consumer's queue alone.
+                while let Some(told) = cluster.committed.poll(Duration::ZERO) {
+                    told.map(drop).or_else(|told| match told.rdkafka_error_code().and_then(denied) {
+                        Some(_) => Err(Error::kafka(what(), told)),
+                        None => Ok(()),
+                    })?;
+                }
+                interrupt.check()?;
+                if started.elapsed() > REQUEST_TIMEOUT * 3 {
+                    return Err(Error::kafka(what(), err));
+                }
+            }
+        }
+    };
     let mut found = vec![None; topic.partitions];
     for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
         element.error().map_err(|e| Error::kafka(what(), e))?;

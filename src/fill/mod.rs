@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
 
         // 2. Where the last committed transaction of this job left off.
         let committed = match self.mode {
-            Mode::Fill => offsets::committed(cluster, source)?,
+            Mode::Fill => offsets::committed(cluster, source, self.interrupt)?,
             Mode::Plan => vec![None; source.partitions],
         };
 

@@ -183,7 +183,7 @@ impl Run<'_> {
         let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes)?;
 
         // 2. So this is where the last committed transaction left off, for good.
-        let committed = offsets::committed(self.cluster, topic)?;
+        let committed = offsets::committed(self.cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic()?;
         self.resume(found)?;

@@ -105,6 +105,8 @@ pub fn deny(resource: i8, name: &str, operation: i8) {
         .with_resource_type_filter(resource)
         .with_resource_name_filter(Some(StrBytes::from_string(name.to_owned())))
         .with_pattern_type_filter(LITERAL)
+        .with_principal_filter(None)
+        .with_host_filter(None)
         .with_operation(operation)
         .with_permission_type(DENY);
     until(|| {
