@@ -12,7 +12,7 @@
 //! [`fill`] is the one loop and owns all branching; its `attempt` is the start-up order, which is the
 //! proof. What it stands on, each told in one place:
 //!
-//! 1. One writer: `init_transactions` with an id made of the two topics alone ([`job::Job::name`]) ends a
+//! 1. One writer: `init_transactions` with an id made of the two topics alone ([`job::Selection::name`]) ends a
 //!    dead run's transaction and fences a live run ([`txn`]).
 //! 2. Records and the source's offsets are committed in one transaction, or neither is ([`txn`]).
 //! 3. A committed offset counts only with the metadata of this very job ([`offsets`]); else the run begins

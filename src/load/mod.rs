@@ -1,6 +1,6 @@
 //! A file of JSON events into a topic, each line exactly once.
 //!
-//! The file is read twice: first to check all of it ([`survey`]), then to write ([`write`]). How far the
+//! The file is read twice: first to check all of it (`survey`), then to write (`write`). How far the
 //! writing came travels in the same transactions as the records, so that it is the position in the file,
 //! and not the key, that makes a line one that is loaded already: two equal lines are two records.
 

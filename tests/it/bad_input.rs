@@ -127,6 +127,10 @@ const DESCRIBE: i8 = 8;
 #[case::group(GROUP, "name", READ, "on the group")]
 #[case::transactional_id(TRANSACTIONAL_ID, "name", WRITE, "on the transactional id")]
 fn no_permission(#[case] resource: i8, #[case] on: &str, #[case] operation: i8, #[case] says: &str) {
+    if std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_some() {
+        eprintln!("skipped: only a broker of our own is sure to have an authorizer that allows all the rest");
+        return;
+    }
     let pair = Pair::new(1, 1);
     let records = day(600, 1);
     produce(&pair.a, &records);
