@@ -37,13 +37,12 @@ pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -
     let patience = std::time::Duration::from_secs(30);
     cluster.wait_until_stable(&found, &ends, patience, interrupt)?;
     let reading = Reading { properties, group, topic, isolation: Isolation::ReadCommitted, patience };
-    let mut reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
     let mut timestamps = Vec::new();
-    while let Some(batch) = reader.next(interrupt)? {
-        for event in batch.events() {
-            timestamps.extend(reader.accept(event)?.map(|message| message.timestamp().0));
-        }
-    }
+    let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
+    reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message| {
+        timestamps.push(message.timestamp().0);
+        Ok(())
+    })?;
     Ok(timestamps)
 }
 

@@ -139,7 +139,24 @@ impl Cluster {
     /// # Errors
     /// [`Error::Failed`] where a leader does not answer.
     pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
-        Ok(fetch_watermarks(&self.committed, topic)?.into_iter().map(|w| w.high).collect())
+        Ok(ends(&fetch_watermarks(&self.committed, topic)?))
+    }
+
+    /// Where a reading begins: at the first record of `millis` or later, by the time index, or at the low
+    /// watermarks where no time is given.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn positions_from(
+        &self,
+        topic: &Topic,
+        millis: Option<i64>,
+        watermarks: &[Watermarks],
+    ) -> Result<Vec<i64>> {
+        match millis {
+            Some(millis) => self.positions_at(topic, millis, &ends(watermarks)),
+            None => Ok(watermarks.iter().map(|w| w.low).collect()),
+        }
     }
 
     /// Each partition's first offset whose record's timestamp is at or after `millis`, or its end where
@@ -147,7 +164,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Failed`] where a leader does not answer.
-    pub fn positions_at(&self, topic: &Topic, millis: i64, ends: &[i64]) -> Result<Vec<i64>> {
+    fn positions_at(&self, topic: &Topic, millis: i64, ends: &[i64]) -> Result<Vec<i64>> {
         let what = || format!("the offsets of {} at {}", topic.name, rfc3339(millis));
         let mut asked = TopicPartitionList::with_capacity(topic.partitions);
         for partition in 0..ends.len() {
@@ -241,6 +258,11 @@ impl Cluster {
             self.properties.bootstrap(),
         ))
     }
+}
+
+/// The high watermarks.
+pub fn ends(watermarks: &[Watermarks]) -> Vec<i64> {
+    watermarks.iter().map(|w| w.high).collect()
 }
 
 fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {

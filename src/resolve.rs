@@ -83,14 +83,11 @@ fn days(
             isolation: Isolation::ReadUncommitted,
             patience: Duration::from_secs(10),
         };
-        let mut reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
-        while let Some(batch) = reader.next(interrupt)? {
-            for event in batch.events() {
-                if let Some(message) = reader.accept(event)? {
-                    days.extend(selection.event_time.of(message).and_then(day_of));
-                }
-            }
-        }
+        let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
+        reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message| {
+            days.extend(selection.event_time.of(message).and_then(day_of));
+            Ok(())
+        })?;
     }
     Ok(days)
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -84,6 +85,28 @@ impl Reader {
             (reader.batches, reader.poll) = (Some(batches), Some(poll));
         }
         Ok(reader)
+    }
+
+    /// Calls `each` with every record of the ranges, to their end, and moves `bar` by offsets.
+    ///
+    /// # Errors
+    /// As [`Reader::next`], [`Reader::accept`] and `each`.
+    pub fn for_each(
+        mut self,
+        interrupt: &Interrupt,
+        bar: &ProgressBar,
+        mut each: impl FnMut(&Message) -> Result<()>,
+    ) -> Result<()> {
+        while let Some(batch) = self.next(interrupt)? {
+            for event in batch.events() {
+                if let Some(message) = self.accept(event)? {
+                    each(message)?;
+                }
+            }
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(())
     }
 
     /// Waits for the next batch; `None` once each range was read to its end.

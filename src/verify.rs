@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::client::Isolation;
-use crate::cluster::{Cluster, Topic};
+use crate::cluster::{Cluster, Topic, ends};
 use crate::error::{Error, Result};
 use crate::identity::{Fingers, IdentityHash};
 use crate::interrupt::Interrupt;
@@ -148,12 +148,10 @@ impl Side<'_> {
     fn read(&self, topic: &Topic, mut each: impl FnMut(&Message)) -> Result<()> {
         let c = self.comparison;
         let watermarks = self.cluster.watermarks(topic)?;
-        let ends: Vec<i64> = watermarks.iter().map(|w| w.high).collect();
+        let ends = ends(&watermarks);
         self.cluster.wait_until_stable(topic, &ends, c.selection.patience, self.interrupt)?;
-        let starts = match self.window.start.filter(|_| c.selection.event_time.is_indexed()) {
-            Some(start) => self.cluster.positions_at(topic, start, &ends)?,
-            None => watermarks.iter().map(|w| w.low).collect(),
-        };
+        let start = self.window.start.filter(|_| c.selection.event_time.is_indexed());
+        let starts = self.cluster.positions_from(topic, start, &watermarks)?;
         let ranges = Range::all(&starts, &ends);
         let group = c.selection.name();
         let reading = Reading {
@@ -164,19 +162,12 @@ impl Side<'_> {
             patience: c.selection.patience,
         };
         let bar = self.progress.bar(&format!("reading {}", topic.name), ranges.iter().map(Range::len).sum());
-        let mut reader = Reader::open(&reading, &ranges)?;
-        while let Some(batch) = reader.next(self.interrupt)? {
-            for event in batch.events() {
-                if let Some(message) = reader.accept(event)?
-                    && c.selection.event_time.of(message).is_none_or(|time| self.window.contains(time))
-                {
-                    each(message);
-                }
+        Reader::open(&reading, &ranges)?.for_each(self.interrupt, &bar, |message| {
+            if c.selection.event_time.of(message).is_none_or(|time| self.window.contains(time)) {
+                each(message);
             }
-            bar.inc(batch.len() as u64);
-        }
-        bar.finish_and_clear();
-        Ok(())
+            Ok(())
+        })
     }
 }
 

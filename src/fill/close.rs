@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{EXAMPLES, Run};
-use crate::cluster::{Cluster, Watermarks};
+use crate::cluster::{Cluster, Watermarks, ends};
 use crate::error::{Error, Result};
 use crate::identity::Fingers;
 use crate::job::TargetScan;
@@ -18,8 +18,7 @@ impl Run<'_> {
         let (patience, target) = (self.job.selection.patience, &checked.target);
         let readable = || -> Result<Vec<Watermarks>> {
             let now = cluster.watermarks(target)?;
-            let ends: Vec<i64> = now.iter().map(|w| w.high).collect();
-            cluster.wait_until_stable(target, &ends, patience, self.interrupt)?;
+            cluster.wait_until_stable(target, &ends(&now), patience, self.interrupt)?;
             Ok(now)
         };
         same_topics(cluster, checked)?;

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 
 use self::copy::Copying;
 use crate::client::Isolation;
-use crate::cluster::{Cluster, Watermarks};
+use crate::cluster::{Cluster, Watermarks, ends};
 use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
@@ -167,7 +167,6 @@ impl<'a> Run<'a> {
 
         // 3. The ends, before anything is read: what the promise covers.
         let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
-        let ends = |watermarks: &[Watermarks]| watermarks.iter().map(|w| w.high).collect::<Vec<_>>();
         let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
 
         // 4. Below them all is decided: no record can still appear behind our back.
@@ -254,12 +253,9 @@ impl<'a> Run<'a> {
         snapshot: &Snapshot,
     ) -> Result<Vec<i64>> {
         let source = &checked.source;
-        let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
-        let by_time = match window.start.filter(|_| self.job.selection.event_time.is_indexed()) {
-            Some(start) => cluster.positions_at(source, start, &ends)?,
-            None => snapshot.source.iter().map(|w| w.low).collect(),
-        };
-        let mut starts = Vec::with_capacity(ends.len());
+        let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
+        let by_time = cluster.positions_from(source, start, &snapshot.source)?;
+        let mut starts = Vec::with_capacity(by_time.len());
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
             // Where the target's timestamps are not compared, a record's counterpart there can stand for
@@ -303,17 +299,8 @@ impl<'a> Run<'a> {
         mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
     ) -> Result<()> {
         let name = self.job.selection.name();
-        let mut reader = Reader::open(&self.reading(topic, &name), ranges)?;
-        while let Some(batch) = reader.next(self.interrupt)? {
-            for event in batch.events() {
-                if let Some(message) = reader.accept(event)? {
-                    each(self, message)?;
-                }
-            }
-            bar.inc(batch.len() as u64);
-        }
-        bar.finish_and_clear();
-        Ok(())
+        let reader = Reader::open(&self.reading(topic, &name), ranges)?;
+        reader.for_each(self.interrupt, bar, |message| each(self, message))
     }
 
     fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {

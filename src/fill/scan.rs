@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Run, Snapshot, content};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ends};
 use crate::dedup::Index;
 use crate::error::{Error, Result};
 use crate::identity::{Fingers, IdentityHash};
@@ -30,13 +30,9 @@ impl Run<'_> {
     ) -> Result<Vec<Range>> {
         let job = self.job;
         let (scan_all, wide) = (job.target_scan == TargetScan::All, window.widened(MARGIN));
-        let ends: Vec<i64> = snapshot.target.iter().map(|w| w.high).collect();
-        let by_time = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
-        let starts = match by_time {
-            Some(start) => cluster.positions_at(&checked.target, start, &ends)?,
-            None => snapshot.target.iter().map(|w| w.low).collect(),
-        };
-        let ranges = Range::all(&starts, &ends);
+        let start = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
+        let starts = cluster.positions_from(&checked.target, start, &snapshot.target)?;
+        let ranges = Range::all(&starts, &ends(&snapshot.target));
         if ranges.iter().all(Range::is_empty) {
             return Ok(ranges);
         }
@@ -79,12 +75,9 @@ impl Run<'_> {
         fingers: &Fingers,
     ) -> Result<Sample> {
         let job = self.job;
-        let ends: Vec<i64> = snapshot.source.iter().map(|w| w.high).collect();
+        let ends = ends(&snapshot.source);
         let each = (SAMPLE / i64::try_from(ends.len()).unwrap_or(SAMPLE)).max(1);
-        let around = match window.start {
-            Some(start) => cluster.positions_at(&checked.source, start, &ends)?,
-            None => snapshot.source.iter().map(|w| w.low).collect(),
-        };
+        let around = cluster.positions_from(&checked.source, window.start, &snapshot.source)?;
         let mut sample = Sample::default();
         // By position: the time index also finds transaction markers, which bear the time of their writing.
         for middles in [&around, &ends] {

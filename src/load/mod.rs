@@ -27,7 +27,7 @@ use self::topic::Destination;
 use self::write::{Plan, Reached, Writer};
 use crate::cli::LoadArgs;
 use crate::client::Properties;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ends};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
@@ -198,7 +198,7 @@ impl Run<'_> {
         }
 
         // 4. A commit is answered before its records can be read; the load ends when they can.
-        let ends: Vec<i64> = self.cluster.watermarks(topic)?.iter().map(|w| w.high).collect();
+        let ends = ends(&self.cluster.watermarks(topic)?);
         self.cluster.wait_until_stable(topic, &ends, PATIENCE, self.plan.interrupt)?;
         self.check_same_topic()
     }
