@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Properties;
+use crate::drill::schedule::Fault;
 use crate::error::{Error, Result};
 use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
@@ -43,22 +45,23 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Show it all on a broker started for it: load, break, plan, fill, verify, fill again
     Demo(DemoArgs),
+    /// Kill runs and brokers on a cluster started for it, and compare every record afterwards
+    Drill(DrillArgs),
 }
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The brokers to ask first, as host:port, separated by commas
+    /// The brokers to ask first, as host:port, separated by commas [default: localhost:9092]
     #[arg(
         short,
         long,
         global = true,
         visible_aliases = ["bootstrap-servers", "brokers"],
         env = "KAFKA_BOOTSTRAP_SERVERS",
-        default_value = "localhost:9092",
         value_name = "HOSTS"
     )]
-    pub bootstrap_server: String,
+    pub bootstrap_server: Option<String>,
     /// A client property of librdkafka, as key=value; may be repeated
     #[arg(short = 'X', value_name = "KEY=VALUE", global = true)]
     pub property: Vec<String>,
@@ -83,11 +86,16 @@ pub enum Output {
 }
 
 impl Common {
+    /// The cluster that is named, if one is.
+    pub fn cluster(&self) -> Option<&str> {
+        self.bootstrap_server.as_deref().filter(|bootstrap| !bootstrap.trim().is_empty())
+    }
+
     /// # Errors
     /// [`Error::Usage`] names the property that is refused.
     pub fn properties(&self) -> Result<Properties> {
         Properties::new(
-            &self.bootstrap_server,
+            self.cluster().unwrap_or("localhost:9092"),
             self.command_config.as_deref(),
             std::env::vars_os(),
             &self.property,
@@ -270,4 +278,31 @@ pub struct DemoArgs {
     /// Leave the broker up at the end, and print what to try on it
     #[arg(long)]
     pub keep: bool,
+}
+
+fn brokers() -> impl TypedValueParser<Value = usize> {
+    PossibleValuesParser::new(["1", "3"]).map(|number| if number == "1" { 1 } else { 3 })
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DrillArgs {
+    // Stands for the global option of the same name, whose alias `--brokers` means something else here.
+    /// A cluster to drill on, without faults of brokers; by default one is started
+    #[arg(short, long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOSTS")]
+    bootstrap_server: Option<String>,
+    /// Brokers of the cluster that is started: 1 or 3
+    #[arg(long, default_value = "3", value_parser = brokers())]
+    pub brokers: usize,
+    /// Records of the source
+    #[arg(long, default_value = "10000", value_name = "N")]
+    pub records: usize,
+    /// The faults to cause; by default all, in scenarios that take turns
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS")]
+    pub faults: Vec<Fault>,
+    /// Of the first round; the next round's is one more. The same seed gives the same schedule
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    /// How long to begin new rounds, as in 90s, 2m or 1h; one round is always played
+    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
 }

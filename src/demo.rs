@@ -35,7 +35,10 @@ const SEED: u64 = 1;
 /// # Errors
 /// [`Error::Failed`] where no broker can be started, or where a step does not do what it must.
 pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &Interrupt) -> Result<()> {
-    let sandbox = Sandbox::start(1).map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
+    let sandbox = common
+        .cluster()
+        .map_or_else(|| Sandbox::start_own(1), Sandbox::connect)
+        .map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
     say!("Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
     let stage = Stage::new(args, common, &sandbox, progress, interrupt)?;
     stage.play(args)?;

@@ -86,6 +86,8 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
             | BrokerTransportFailure
             | CoordinatorLoadInProgress
             | CoordinatorNotAvailable
+            // The client has just learnt of other brokers, or of a partition without a leader.
+            | DestroyBroker
             | LeaderNotAvailable
             | NetworkException
             | NotCoordinator
@@ -93,6 +95,8 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
             | OffsetNotAvailable
             | OperationTimedOut
             | RequestTimedOut
+            | UnknownPartition
+            | UnknownTopicOrPartition
             | WaitingForCoordinator
     )
 }

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use replicator::cli::{Cli, Command, Common, Output};
 use replicator::demo::demo;
+use replicator::drill::drill;
 use replicator::error::{Error, Result};
 use replicator::fill::{Mode, fill};
 use replicator::generate::generate;
@@ -19,6 +20,7 @@ use replicator::progress::Progress;
 use replicator::verify::verify;
 
 fn main() -> ExitCode {
+    let _failpoints = fail::FailScenario::setup();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -49,6 +51,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Some(Command::Generate(args)) => print_done(common, generate(args, progress, &interrupt)),
         Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
+        Some(Command::Drill(args)) => print(common, drill(args, common, &interrupt)),
     }
 }
 

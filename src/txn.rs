@@ -3,14 +3,17 @@
 //! There is one way out of every failure whose outcome is not plainly known: drop the producer and do the
 //! whole start-up again ([`Error::Restart`]). It costs a scan, and it needs no belief about what the
 //! broken producer may still do: librdkafka has no client side of KIP-890, so an EndTxn that was delayed
-//! can end a later transaction of the same producer (librdkafka#5423), but not one of the next epoch.
+//! can end a later transaction of the same producer (librdkafka#5423), but not one of the next epoch. Nor is
+//! an answer enough: librdkafka sends a request again by itself when its connection is lost, and the first
+//! one may still be on its way. So a producer that lost a connection ends its transaction and is replaced.
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
@@ -19,13 +22,18 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
 use crate::error::{Error, Result, denied};
+use crate::failpoint::{self, Rule};
 use crate::sys::{self, Outgoing};
 
 /// A producer that holds the transactional id's newest epoch, until another one takes it.
 pub struct Producer {
-    inner: Arc<BaseProducer<Deliveries>>,
+    inner: Arc<BaseProducer<Told>>,
     transactional_id: String,
     topic: CString,
+    /// How long one call may take.
+    timeout: Duration,
+    /// Why no further transaction may begin.
+    spent: RefCell<Option<String>>,
 }
 
 /// One open transaction. Commit and abort consume it; a drop leaves it to the next `init` to abort.
@@ -37,12 +45,14 @@ pub struct Transaction<'p> {
     pub bytes: usize,
 }
 
-/// How long one transactional call may take. Shorter than the transaction's own timeout.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The bounds of how long one transactional call may take: below the transaction's own timeout, and enough
+/// for a coordinator that is just being found.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
+const SHORTEST_CALL: Duration = Duration::from_secs(5);
 
 impl Producer {
     /// Makes the producer and initialises its transactions: a dead run's open transaction is aborted, a
-    /// live run of the same id is fenced.
+    /// live run of the same id is fenced. No call waits longer than `patience`, nor than half a minute.
     ///
     /// # Errors
     /// [`Error::Refused`] without permission; [`Error::Restart`] where the coordinator does not answer.
@@ -51,17 +61,21 @@ impl Producer {
         transactional_id: &str,
         topic: &str,
         batch_bytes: usize,
+        patience: Duration,
     ) -> Result<Producer> {
         let config = properties.producer(transactional_id, batch_bytes);
-        let inner = BaseProducer::from_config_and_context(&config, Deliveries::default())
-            .map_err(Properties::invalid)?;
+        let inner =
+            BaseProducer::from_config_and_context(&config, Told::default()).map_err(Properties::invalid)?;
+        let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
         let producer = Producer {
             inner: Arc::new(inner),
             transactional_id: transactional_id.to_owned(),
             topic: CString::new(topic)
                 .map_err(|_| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
+            timeout,
+            spent: RefCell::default(),
         };
-        match producer.call("init_transactions", None, |inner| inner.init_transactions(CALL_TIMEOUT)) {
+        match producer.call("init_transactions", None, move |inner| inner.init_transactions(timeout)) {
             Ok(()) => Ok(producer),
             // librdkafka goes on with it in the background, and may get an epoch after the next producer.
             Err(Error::Restart { why, .. }) => Err(Error::Restart { why, abandoned: true }),
@@ -70,10 +84,27 @@ impl Producer {
     }
 
     /// # Errors
-    /// As [`Transaction::commit`].
+    /// As [`Transaction::commit`]; [`Error::Restart`] too where the last transaction saw a connection lost.
     pub fn begin(&self) -> Result<Transaction<'_>> {
+        failpoint::instant("before-begin");
+        if let Some(why) = self.spent.take() {
+            return Err(Error::restart(format!(
+                "the producer is replaced, since it lost a connection ({why})"
+            )));
+        }
+        self.inner.context().take_lost();
         self.call("begin_transaction", None, |inner| inner.begin_transaction())?;
+        failpoint::instant("after-begin");
         Ok(Transaction { producer: self, begun: boot_time::Instant::now(), records: 0, bytes: 0 })
+    }
+
+    fn abort(&self, begun: Option<boot_time::Instant>) -> Result<()> {
+        let timeout = self.timeout;
+        self.call("abort_transaction", begun, move |inner| match inner.abort_transaction(timeout) {
+            // The coordinator knows of no transaction: it was ended before its first partition was added.
+            Err(err) if is_not_open(inner, &err) => Ok(()),
+            result => result,
+        })
     }
 
     /// Makes one blocking call on a thread of its own, polls meanwhile, and gives up on it after a deadline
@@ -83,15 +114,17 @@ impl Producer {
         &self,
         name: &'static str,
         begun: Option<boot_time::Instant>,
-        call: impl Fn(&BaseProducer<Deliveries>) -> std::result::Result<(), KafkaError> + Send + 'static,
+        call: impl Fn(&BaseProducer<Told>) -> std::result::Result<(), KafkaError> + Send + 'static,
     ) -> Result<()> {
-        let deadline = Instant::now() + CALL_TIMEOUT + Duration::from_secs(5);
+        let timeout = self.timeout;
+        let deadline = Instant::now() + timeout + timeout / 6;
         let (answer, answered) = channel();
         let inner = self.inner.clone();
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
-                let give_up = Instant::now() + CALL_TIMEOUT;
+                let give_up = Instant::now() + timeout;
+                failpoint::instant("in-call");
                 let result = loop {
                     match call(&inner) {
                         Err(KafkaError::Transaction(e)) if e.is_retriable() && Instant::now() < give_up => {
@@ -159,7 +192,8 @@ impl Transaction<'_> {
     /// # Errors
     /// As [`Transaction::commit`].
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<()> {
-        let deadline = Instant::now() + CALL_TIMEOUT;
+        failpoint::instant("before-send");
+        let deadline = Instant::now() + self.producer.timeout;
         loop {
             match sys::produce(&self.producer.inner, &self.producer.topic, record) {
                 Ok(()) => break,
@@ -177,6 +211,7 @@ impl Transaction<'_> {
         }
         self.records += 1;
         self.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        failpoint::instant("after-send");
         Ok(())
     }
 
@@ -196,30 +231,36 @@ impl Transaction<'_> {
     /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say).
     pub fn commit(self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
         self.drain();
+        failpoint::outcome()?;
+        failpoint::instant("before-send-offsets");
         let list = offsets.to_list()?;
-        let (producer, begun) = (self.producer, Some(self.begun));
+        let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
         let group = group.clone();
         producer
             .call("send_offsets_to_transaction", begun, move |inner| {
-                inner.send_offsets_to_transaction(&list, &group, CALL_TIMEOUT)
+                inner.send_offsets_to_transaction(&list, &group, timeout)
             })
             .and_then(|()| {
-                producer.call("commit_transaction", begun, |inner| inner.commit_transaction(CALL_TIMEOUT))
+                failpoint::instant("after-send-offsets");
+                producer.call("commit_transaction", begun, move |inner| inner.commit_transaction(timeout))
             })
             .inspect_err(|err| {
                 // What will not be tried again should not block readers until it times out.
                 if matches!(err, Error::Failed(_) | Error::Refused(_)) {
-                    let _ = producer
-                        .call("abort_transaction", begun, |inner| inner.abort_transaction(CALL_TIMEOUT));
+                    let _ = producer.abort(begun);
                 }
-            })
+            })?;
+        failpoint::instant("after-commit");
+        if !failpoint::breaks(Rule::ReplaceProducer) {
+            producer.spent.replace(producer.inner.context().take_lost());
+        }
+        Ok(())
     }
 
     /// # Errors
     /// As [`Transaction::commit`].
     pub fn abort(self) -> Result<()> {
-        self.producer
-            .call("abort_transaction", Some(self.begun), |inner| inner.abort_transaction(CALL_TIMEOUT))
+        self.producer.abort(Some(self.begun))
     }
 
     /// Aborts on the way out with `result`, an error, which stays the reason unless it promised the abort.
@@ -243,7 +284,7 @@ impl Transaction<'_> {
 
     /// `rdkafka`'s flush polls in steps of 100 ms; short polls make a commit take a millisecond.
     fn drain(&self) {
-        let deadline = Instant::now() + CALL_TIMEOUT;
+        let deadline = Instant::now() + self.producer.timeout;
         while self.producer.inner.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.inner.poll(Duration::from_millis(1));
         }
@@ -258,7 +299,9 @@ pub struct CommittedOffsets<'a> {
 }
 
 impl CommittedOffsets<'_> {
-    fn to_list(&self) -> Result<TopicPartitionList> {
+    /// # Errors
+    /// [`Error::Failed`] where librdkafka refuses an offset, which none is known to be.
+    pub fn to_list(&self) -> Result<TopicPartitionList> {
         let what = |e| Error::kafka("the offsets to commit", e);
         let mut list = TopicPartitionList::with_capacity(self.positions.len());
         for (partition, position) in self.positions {
@@ -271,6 +314,13 @@ impl CommittedOffsets<'_> {
         assert!(list.count() > 0, "no offsets to commit for {}", self.topic);
         Ok(list)
     }
+}
+
+/// Whether the error of an abort says that there is nothing to abort. It is fatal to librdkafka, which keeps
+/// the reason of a fatal error elsewhere.
+fn is_not_open(producer: &BaseProducer<Told>, err: &KafkaError) -> bool {
+    let fatal = producer.client().fatal_error().map(|(code, _)| code);
+    [err.rdkafka_error_code(), fatal].contains(&Some(RDKafkaErrorCode::InvalidTransactionalState))
 }
 
 fn is_fenced(code: RDKafkaErrorCode) -> bool {
@@ -296,9 +346,14 @@ fn is_permanent(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Keeps the first delivery that failed: the transaction's own error does not tell the reason.
+/// What librdkafka tells beside the results of calls.
 #[derive(Default)]
-struct Deliveries(Mutex<Option<FailedDelivery>>);
+struct Told {
+    /// The first delivery that failed: the transaction's own error does not tell the reason.
+    failed: Mutex<Option<FailedDelivery>>,
+    /// The first connection that was lost since the transaction began.
+    lost: Mutex<Option<String>>,
+}
 
 #[derive(Clone)]
 struct FailedDelivery {
@@ -322,15 +377,24 @@ impl std::fmt::Display for FailedDelivery {
     }
 }
 
-impl Deliveries {
+impl Told {
     fn first_error(&self) -> Option<FailedDelivery> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take_lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, _level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
+impl ClientContext for Told {
+    /// Called by the thread that lost the connection, before it sends again what was in flight there.
+    fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
+        // One that was never up had nothing in flight.
+        if fac == "FAIL" && message.contains("in state UP") {
+            self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message.to_owned());
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -338,7 +402,7 @@ impl ClientContext for Deliveries {
     }
 }
 
-impl ProducerContext for Deliveries {
+impl ProducerContext for Told {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
@@ -351,7 +415,7 @@ impl ProducerContext for Deliveries {
             };
             let bytes = message.key_len() + message.payload_len();
             let failed = FailedDelivery { code, partition: message.partition(), bytes };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
         }
     }
 }

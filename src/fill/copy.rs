@@ -7,6 +7,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use super::{InDoubt, Mode, Run, content};
 use crate::dedup::{Index, Verdict};
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::job::{Job, OnConflict};
 use crate::offsets::Fingerprint;
@@ -129,6 +130,9 @@ impl Copying<'_, '_> {
         let Some(identity) = self.fingers.identity(&job.selection.identity, message) else {
             return Ok(Fate::Invalid("no identity"));
         };
+        if failpoint::breaks(Rule::Dedup) {
+            return Ok(Fate::Write);
+        }
         Ok(match self.index.judge(identity, content(self.fingers, message, job.target_scan))? {
             Verdict::New => Fate::Write,
             Verdict::Conflict => Fate::Conflict,
@@ -198,6 +202,9 @@ impl Copying<'_, '_> {
             positions: &positions,
             metadata: self.fingerprint.open(),
         };
+        if failpoint::breaks(Rule::OffsetsInTransaction) {
+            failpoint::commit_outside(&self.run.job.selection, &offsets.to_list()?);
+        }
         match transaction.commit(&offsets, &self.group) {
             Ok(()) => {
                 self.run.counts += counts;

@@ -15,6 +15,7 @@ use crate::cluster::{Cluster, Watermarks, ends};
 use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
+use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::interrupt::Interrupt;
 use crate::job::{Job, TargetScan};
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
             duplicates_in_target: 0,
             transactions: 0,
             aborted_transactions: 0,
-            restarts: Restarts::default(),
+            restarts: Restarts::new(job.selection.patience),
             recounted: 0,
             in_doubt: None,
             first: None,
@@ -150,32 +151,40 @@ impl<'a> Run<'a> {
         let (job, name) = (self.job, self.job.selection.name());
         let (source, target) = (&checked.source, &checked.target);
 
+        failpoint::instant("before-init");
         // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
         //    run is left open: what follows sees all that any earlier run did.
         let producer = match self.mode {
             Mode::Fill => {
-                Some(Producer::init(&job.selection.properties, &name, &target.name, checked.batch_bytes)?)
+                let properties = &job.selection.properties;
+                let patience = job.selection.patience;
+                Some(Producer::init(properties, &name, &target.name, checked.batch_bytes, patience)?)
             }
             Mode::Plan => None,
         };
+        failpoint::instant("after-init");
 
         // 2. Where the last committed transaction of this job left off.
-        let committed = match self.mode {
+        let mut committed = match self.mode {
             Mode::Fill => offsets::committed(cluster, source, self.interrupt)?,
             Mode::Plan => vec![None; source.partitions],
         };
+        failpoint::instant("after-committed");
 
         // 3. The ends, before anything is read: what the promise covers.
         let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
         let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
+        failpoint::instant("after-snapshot");
 
         // 4. Below them all is decided: no record can still appear behind our back.
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
 
+        failpoint::instant("after-wait");
+
         // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
-        self.settle_doubt(&committed);
+        self.settle_doubt(&mut committed);
         let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
         let ranges = Range::all(&starts, &source_ends);
         let is_closed = |c: &Option<Committed>| c.as_ref().is_none_or(|c| c.metadata != fingerprint.open());
@@ -188,6 +197,7 @@ impl<'a> Run<'a> {
         let mut index = Index::new(job.index_memory, job.target_scan == TargetScan::All);
         let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
         self.first.get_or_insert(FirstScan { ranges: scanned });
+        failpoint::instant("after-scan");
         let group = cluster
             .committed
             .group_metadata()
@@ -216,7 +226,9 @@ impl<'a> Run<'a> {
         }
 
         // 7. Readable, and by nobody's doing doubled or deleted.
+        failpoint::instant("after-copy");
         self.close(cluster, checked, window)?;
+        failpoint::instant("after-close");
 
         // 8. What was looked at need not be looked at again; a run that died before this does it first.
         let closed: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.end)).collect();
@@ -227,8 +239,14 @@ impl<'a> Run<'a> {
     }
 
     /// Whether the transaction that was not answered had been committed: its offsets tell.
-    fn settle_doubt(&mut self, committed: &[Option<Committed>]) {
+    fn settle_doubt(&mut self, committed: &mut [Option<Committed>]) {
         let Some(doubt) = self.in_doubt.take() else { return };
+        if failpoint::breaks(Rule::ResumeFromCommitted) {
+            for (partition, position) in &doubt.positions {
+                let metadata = doubt.metadata.clone();
+                committed[index(*partition)] = Some(Committed { position: *position, metadata });
+            }
+        }
         let is_committed = doubt.positions.iter().all(|(partition, position)| {
             committed[index(*partition)]
                 .as_ref()
@@ -308,7 +326,11 @@ impl<'a> Run<'a> {
             properties: &self.job.selection.properties,
             group,
             topic,
-            isolation: Isolation::ReadCommitted,
+            isolation: if failpoint::breaks(Rule::ReadCommitted) {
+                Isolation::ReadUncommitted
+            } else {
+                Isolation::ReadCommitted
+            },
             patience: self.job.selection.patience,
         }
     }

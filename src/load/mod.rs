@@ -104,7 +104,7 @@ pub fn load_within(
         progress,
         reached: Reached::default(),
         before: None,
-        restarts: Restarts::default(),
+        restarts: Restarts::new(PATIENCE),
     };
     run.finish()?;
     Ok(LoadReceipt { elapsed_ms: millis(started.elapsed()), ..run.receipt() })
@@ -180,7 +180,7 @@ impl Run<'_> {
         let topic = self.plan.topic;
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
-        let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes)?;
+        let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE)?;
 
         // 2. So this is where the last committed transaction left off, for good.
         let committed = offsets::committed(self.cluster, topic, self.plan.interrupt)?;

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow, ensure};
 
+use super::BackDoor;
+
 pub(super) const LOCALHOST: &str = "127.0.0.1";
 
 /// Where free ports are looked for: below those that the system gives to outgoing connections, or
@@ -30,8 +32,15 @@ pub(super) struct Cluster {
     /// Unique on this machine: for names of directories and containers.
     pub name: String,
     id: String,
-    /// A port on this machine for each broker's clients.
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
+}
+
+/// A broker's ports on this machine.
+pub(super) struct Ports {
+    pub clients: u16,
+    /// Where it listens for clients that come through a proxy, and what it tells them to connect to.
+    pub proxied: u16,
+    pub proxy: u16,
 }
 
 /// Where a broker listens (`HOST:PORT`) and what it tells others to connect to.
@@ -47,25 +56,32 @@ impl Endpoint {
     }
 }
 
-/// The three doors of a broker.
+/// The doors of a broker.
 pub(super) struct Node {
     pub clients: Endpoint,
+    pub proxied: Endpoint,
     pub brokers: Endpoint,
     pub controllers: Endpoint,
 }
 
 impl Cluster {
     pub fn new(brokers: usize) -> Result<Cluster> {
+        let ports = free_ports(3 * brokers)?;
         Ok(Cluster {
             name: format!("replicator-sandbox-{}", random_letters(8)?),
             id: random_letters(22)?,
-            ports: free_ports(brokers)?,
+            ports: ports
+                .chunks_exact(3)
+                .map(|p| Ports { clients: p[0], proxied: p[1], proxy: p[2] })
+                .collect(),
         })
     }
 
-    /// Where clients find each broker.
-    pub fn addresses(&self, host: &str) -> Vec<String> {
-        self.ports.iter().map(|p| format!("{host}:{p}")).collect()
+    /// Where clients find each broker, and where a proxy does.
+    pub fn doors(&self, host: &str) -> (Vec<String>, Vec<BackDoor>) {
+        let address = |port: u16| format!("{host}:{port}");
+        let back_door = |p: &Ports| BackDoor { address: address(p.proxied), advertised: p.proxy };
+        (self.ports.iter().map(|p| address(p.clients)).collect(), self.ports.iter().map(back_door).collect())
     }
 
     /// The variables that [`LAUNCH`] reads.
@@ -95,13 +111,16 @@ fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
         (
             "listeners",
             format!(
-                "CLIENTS://{},BROKERS://{},CONTROLLERS://{}",
-                node.clients.listen, node.brokers.listen, node.controllers.listen
+                "CLIENTS://{},PROXIED://{},BROKERS://{},CONTROLLERS://{}",
+                node.clients.listen, node.proxied.listen, node.brokers.listen, node.controllers.listen
             ),
         ),
         (
             "advertised.listeners",
-            format!("CLIENTS://{},BROKERS://{}", node.clients.advertise, node.brokers.advertise),
+            format!(
+                "CLIENTS://{},PROXIED://{},BROKERS://{}",
+                node.clients.advertise, node.proxied.advertise, node.brokers.advertise
+            ),
         ),
     ];
     all.extend(
@@ -132,11 +151,14 @@ const AUTHORIZER: [(&str, &str); 2] = [
 ];
 
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 19] = [
+const FIXED: [(&str, &str); 21] = [
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLERS"),
     ("inter.broker.listener.name", "BROKERS"),
-    ("listener.security.protocol.map", "CLIENTS:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT"),
+    (
+        "listener.security.protocol.map",
+        "CLIENTS:PLAINTEXT,PROXIED:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT",
+    ),
     ("log.dirs", "data"),
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
@@ -152,6 +174,9 @@ const FIXED: [(&str, &str); 19] = [
     // A frozen controller keeps its connections: the others are not to wait half a minute for it.
     ("controller.socket.timeout.ms", "3000"),
     ("replica.socket.timeout.ms", "3000"),
+    // A broker that came back gets its partitions again soon: their leaders move once more.
+    ("leader.imbalance.check.interval.seconds", "2"),
+    ("leader.imbalance.per.broker.percentage", "0"),
     // The default takes 128 MB of the heap at once.
     ("log.cleaner.dedupe.buffer.size", "4194304"),
     // The defaults are for machines that do nothing else.
@@ -213,6 +238,7 @@ mod tests {
         let nodes: Vec<Node> = (0..3)
             .map(|i| Node {
                 clients: Endpoint::at(format!("c{i}:1")),
+                proxied: Endpoint::at(format!("p{i}:4")),
                 brokers: Endpoint::at(format!("b{i}:2")),
                 controllers: Endpoint::at(format!("q{i}:3")),
             })

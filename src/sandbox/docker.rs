@@ -28,6 +28,7 @@ const PREAMBLE: &str = "exec 2>&1; mkdir -p /tmp/broker && cd /tmp/broker || exi
 const CLIENTS: u16 = 9092;
 const CONTROLLERS: u16 = 9093;
 const BROKERS: u16 = 9094;
+const PROXIED: u16 = 9095;
 
 /// Removes the containers, with the volumes that the image declares, and then their network. Then
 /// again, for which nobody waits: the engine may still be creating what a killed owner asked for.
@@ -87,13 +88,20 @@ impl Docker {
             .ports
             .iter()
             .enumerate()
-            .map(|(broker, port)| {
+            .map(|(broker, ports)| {
                 let inside = |port| Endpoint {
                     listen: format!(":{port}"),
                     advertise: format!("{}:{port}", container(&cluster, broker)),
                 };
                 Node {
-                    clients: Endpoint { listen: format!(":{CLIENTS}"), advertise: format!("{host}:{port}") },
+                    clients: Endpoint {
+                        listen: format!(":{CLIENTS}"),
+                        advertise: format!("{host}:{}", ports.clients),
+                    },
+                    proxied: Endpoint {
+                        listen: format!(":{PROXIED}"),
+                        advertise: format!("{LOCALHOST}:{}", ports.proxy),
+                    },
                     brokers: inside(BROKERS),
                     controllers: inside(CONTROLLERS),
                 }
@@ -117,7 +125,8 @@ impl Docker {
             .with_container_name(&name)
             .with_hostname(&name)
             .with_network(&self.cluster.name)
-            .with_mapped_port(self.cluster.ports[broker], CLIENTS.tcp())
+            .with_mapped_port(self.cluster.ports[broker].clients, CLIENTS.tcp())
+            .with_mapped_port(self.cluster.ports[broker].proxied, PROXIED.tcp())
             .with_host_config_modifier(move |host| {
                 let ports = host.port_bindings.iter_mut().flat_map(|p| p.values_mut());
                 for binding in ports.flatten().flatten().filter(|_| only_here) {

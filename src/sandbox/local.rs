@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use super::archive::Archive;
 use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
@@ -92,8 +94,12 @@ impl Local {
             .ports
             .iter()
             .zip(inner.chunks_exact(2))
-            .map(|(port, inner)| Node {
-                clients: endpoint(port),
+            .map(|(ports, inner)| Node {
+                clients: endpoint(&ports.clients),
+                proxied: Endpoint {
+                    listen: format!("{LOCALHOST}:{}", ports.proxied),
+                    advertise: format!("{LOCALHOST}:{}", ports.proxy),
+                },
                 brokers: endpoint(&inner[0]),
                 controllers: endpoint(&inner[1]),
             })
@@ -120,16 +126,10 @@ impl Local {
             .with_context(|| format!("broker {broker} is not running: restart it first"))
     }
 
-    fn signal(&mut self, broker: usize, signal: &str) -> Result<()> {
+    fn signal(&mut self, broker: usize, signal: Signal) -> Result<()> {
         // The child leads its process group, and is not reaped yet: the number is still its own.
-        let group = format!("-{}", self.child(broker)?.id());
-        let status = Command::new("sh")
-            .args(["-c", r#"kill -s "$1" -- "$2""#, "signal", signal, &group])
-            .stderr(Stdio::null())
-            .status()
-            .context("cannot run `sh`")?;
-        ensure!(status.success(), "broker {broker} has ended by itself: restart it");
-        Ok(())
+        let group = Pid::from_raw(self.child(broker)?.id().try_into()?);
+        killpg(group, signal).with_context(|| format!("broker {broker} has ended by itself: restart it"))
     }
 
     /// Waits for the end of a broker that was told to.
@@ -175,21 +175,21 @@ impl Machine for Local {
     }
 
     fn kill(&mut self, broker: usize) -> Result<()> {
-        self.signal(broker, "KILL")?;
+        self.signal(broker, Signal::SIGKILL)?;
         self.reap(broker, STOP)
     }
 
     fn stop(&mut self, broker: usize) -> Result<()> {
-        self.signal(broker, "TERM")?;
+        self.signal(broker, Signal::SIGTERM)?;
         self.reap(broker, STOP)
     }
 
     fn pause(&mut self, broker: usize) -> Result<()> {
-        self.signal(broker, "STOP")
+        self.signal(broker, Signal::SIGSTOP)
     }
 
     fn resume(&mut self, broker: usize) -> Result<()> {
-        self.signal(broker, "CONT")
+        self.signal(broker, Signal::SIGCONT)
     }
 
     fn check(&mut self, broker: usize) -> Result<()> {

@@ -33,7 +33,7 @@ const STARTUP: Duration = Duration::from_secs(90);
 /// What runs the brokers of a [`Sandbox`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// Somebody else: the cluster that `KAFKA_BOOTSTRAP_SERVERS` names.
+    /// Somebody else, as where `KAFKA_BOOTSTRAP_SERVERS` names a cluster.
     Environment,
     /// A Docker engine, with the image `apache/kafka`.
     Docker,
@@ -44,7 +44,7 @@ pub enum Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Backend::Environment => BOOTSTRAP,
+            Backend::Environment => "a cluster that was there",
             Backend::Docker => "Docker",
             Backend::Local => "Maven and Java",
         })
@@ -85,6 +85,17 @@ struct Own {
     guard: Guard,
     machine: Box<dyn Machine>,
     addresses: Vec<String>,
+    back_doors: Vec<BackDoor>,
+}
+
+/// A second listener of a broker of ours, for a proxy that stands between it and its clients.
+#[derive(Clone, Debug)]
+pub struct BackDoor {
+    /// Where the broker listens.
+    pub address: String,
+    /// The port of this machine that the broker tells clients of this listener to connect to; nothing
+    /// listens there until somebody does.
+    pub advertised: u16,
 }
 
 impl Sandbox {
@@ -92,7 +103,7 @@ impl Sandbox {
     /// [`Sandbox::start_own`]. `brokers`, 1 or 3, is for one of our own.
     pub fn start(brokers: usize) -> Result<Sandbox> {
         match env::var(BOOTSTRAP) {
-            Ok(bootstrap) if !bootstrap.trim().is_empty() => Self::of_environment(bootstrap),
+            Ok(bootstrap) if !bootstrap.trim().is_empty() => Self::connect(&bootstrap),
             _ => Self::start_own(brokers),
         }
     }
@@ -116,18 +127,20 @@ impl Sandbox {
         Self::local(brokers)
     }
 
-    fn of_environment(bootstrap: String) -> Result<Sandbox> {
-        let ids = probe::brokers(&bootstrap, Duration::from_secs(15)).map_err(|err| {
-            anyhow!("{BOOTSTRAP}={bootstrap} does not answer: start that cluster, or unset it ({err})")
+    /// Somebody's cluster, which is not ours to break.
+    pub fn connect(bootstrap: &str) -> Result<Sandbox> {
+        let ids = probe::brokers(bootstrap, Duration::from_secs(15)).map_err(|err| {
+            anyhow!("{bootstrap} does not answer: start that cluster, or unset {BOOTSTRAP} ({err})")
         })?;
-        Ok(Sandbox { backend: Backend::Environment, bootstrap, brokers: ids.len(), own: None })
+        let (backend, bootstrap) = (Backend::Environment, bootstrap.to_owned());
+        Ok(Sandbox { backend, bootstrap, brokers: ids.len(), own: None })
     }
 
     fn docker(brokers: usize) -> Result<Sandbox> {
         let cluster = Cluster::new(brokers)?;
-        let addresses = cluster.addresses(&docker::host());
+        let doors = cluster.doors(&docker::host());
         let (machine, guard) = docker::Docker::new(cluster)?;
-        Self::launch(Backend::Docker, Box::new(machine), guard, addresses)
+        Self::launch(Backend::Docker, Box::new(machine), guard, doors)
     }
 
     fn local(brokers: usize) -> Result<Sandbox> {
@@ -139,19 +152,19 @@ impl Sandbox {
 
     fn local_with(brokers: usize, java: &local::Java, libs: &Path, archive: Archive) -> Result<Sandbox> {
         let cluster = Cluster::new(brokers)?;
-        let addresses = cluster.addresses(config::LOCALHOST);
+        let doors = cluster.doors(config::LOCALHOST);
         let (machine, guard) = local::Local::new(cluster, java, libs, archive)?;
-        Self::launch(Backend::Local, Box::new(machine), guard, addresses)
+        Self::launch(Backend::Local, Box::new(machine), guard, doors)
     }
 
     fn launch(
         backend: Backend,
         machine: Box<dyn Machine>,
         guard: Guard,
-        addresses: Vec<String>,
+        (addresses, back_doors): (Vec<String>, Vec<BackDoor>),
     ) -> Result<Sandbox> {
         // From here on, an early return drops `own`, which ends what has been started.
-        let mut own = Own { guard, machine, addresses };
+        let mut own = Own { guard, machine, addresses, back_doors };
         let brokers = own.addresses.len();
         for broker in 0..brokers {
             own.machine.start(broker)?;
@@ -166,6 +179,11 @@ impl Sandbox {
     /// The addresses of all brokers, for `bootstrap.servers`. They stay the same over restarts.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The other listeners of the brokers; none of a cluster that is not ours.
+    pub fn back_doors(&self) -> &[BackDoor] {
+        self.own.as_ref().map_or(&[], |own| &own.back_doors)
     }
 
     /// What runs the brokers.
@@ -224,7 +242,7 @@ impl Sandbox {
     fn own(&mut self, broker: usize) -> Result<&mut Own> {
         let brokers = self.brokers;
         let Some(own) = self.own.as_mut() else {
-            bail!("the cluster of {BOOTSTRAP} is not ours to break: unset it for a cluster of our own");
+            bail!("this cluster is not ours to break: unset {BOOTSTRAP} for one of our own");
         };
         ensure!(broker < brokers, "no broker {broker}: the {brokers} are numbered from 0");
         Ok(own)

@@ -1,7 +1,6 @@
 //! A broker for all tests, records to put on it, and a reading that owes nothing to the code under test.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,12 +11,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use replicator::client::Properties;
+pub use replicator::drill::topics::Record;
+use replicator::drill::topics::{self, Topics};
 use replicator::error::Result;
 use replicator::event_time::EventTime;
 use replicator::fill::{Mode, fill};
@@ -40,33 +39,6 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub fn broker() -> &'static str {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
     SANDBOX.get_or_init(|| Sandbox::start(1).expect("a broker")).bootstrap()
-}
-
-/// A record as Kafka holds it, but for its offset.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    pub partition: i32,
-    pub time: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-}
-
-impl Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |bytes: &Option<Vec<u8>>| {
-            bytes.as_ref().map(|b| String::from_utf8_lossy(&b[..b.len().min(40)]).into_owned())
-        };
-        write!(
-            f,
-            "{}@{} {:?}={:?} {:?}",
-            self.partition,
-            self.time,
-            text(&self.key),
-            text(&self.value),
-            self.headers
-        )
-    }
 }
 
 pub fn record(partition: i32, time: i64, key: &str, value: &str) -> Record {
@@ -318,44 +290,9 @@ pub fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// All committed records, partition by partition, in order, up to the high watermarks of now. Open
-/// transactions are waited for.
+/// All committed records, partition by partition, in order. Open transactions are waited for.
 pub fn consume(topic: &str) -> Vec<Record> {
-    let ends: Vec<i64> = watermarks(topic).into_iter().map(|(_, high)| high).collect();
-    until(|| last_stable_offsets(topic).iter().zip(&ends).all(|(stable, end)| stable >= end));
-    let consumer = reader("read_committed");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..ends.len() {
-        let partition = i32::try_from(partition).expect("fits");
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
-    }
-    consumer.assign(&list).expect("assigned");
-    let mut records: Vec<Vec<Record>> = vec![Vec::new(); ends.len()];
-    let mut open = ends.len();
-    while open > 0 {
-        match consumer.poll(TIMEOUT) {
-            Some(Ok(message)) => {
-                let record = read(&message);
-                records[usize::try_from(record.partition).expect("fits")].push(record);
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            other => panic!("reading {topic}: {other:?}"),
-        }
-    }
-    records.concat()
-}
-
-fn read(message: &impl Message) -> Record {
-    let headers = message.headers().map_or(Vec::new(), |headers| {
-        headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
-    });
-    Record {
-        partition: message.partition(),
-        time: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers,
-    }
+    Topics::new(broker()).consume(topic, watermarks(topic).len()).expect("reads")
 }
 
 /// Produces without a transaction.
@@ -371,22 +308,7 @@ pub fn produce(topic: &str, records: &[Record]) {
 }
 
 pub fn send(producer: &BaseProducer, topic: &str, records: &[Record]) {
-    for record in records {
-        let mut to: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).partition(record.partition).timestamp(record.time);
-        to.key = record.key.as_deref();
-        to.payload = record.value.as_deref();
-        if !record.headers.is_empty() {
-            to = to.headers(record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: value.as_ref() })
-            }));
-        }
-        while let Err((error, back)) = producer.send(to) {
-            assert!(format!("{error}").contains("Queue full"), "{error}");
-            producer.poll(Duration::from_millis(10));
-            to = back;
-        }
-    }
+    topics::send(producer, topic, records).expect("sent");
 }
 
 /// Another producer with an open transaction.

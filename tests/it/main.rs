@@ -2,6 +2,7 @@
 mod bad_input;
 mod dedup;
 mod fill;
+mod kill_points;
 mod kit;
 mod load;
 mod raw;

@@ -1,6 +1,13 @@
 //! Kills, rivals, signals: the real binary as a process.
 
 use std::process::Child;
+use std::sync::Arc;
+
+use rdkafka::consumer::Consumer;
+
+use replicator::cluster::Cluster;
+use replicator::sys::Outgoing;
+use replicator::txn::{CommittedOffsets, Producer};
 
 use crate::kit::*;
 
@@ -136,4 +143,31 @@ fn offsets_with_metadata_that_is_no_text_are_not_ours() {
     commit_bytes(&pair.job.selection.name(), &pair.a, &[0xff, 0xfe, 0]);
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
+}
+
+#[test]
+fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
+    // Found by a drill: the coordinator still ends the last transaction when the next one is aborted, so it
+    // has not taken its first partition, and says that there is no transaction.
+    let pair = Pair::new(3, 3);
+    produce(&pair.a, &day(30, 3));
+    let name = pair.job.selection.name();
+    let cluster = Cluster::connect(&properties(), &name).expect("connects");
+    let group = Arc::new(cluster.committed.group_metadata().expect("a group"));
+    let offsets = CommittedOffsets { topic: &pair.a, positions: &[(0, 1)], metadata: "" };
+    let record = |partition| Outgoing { partition, key: None, value: None, timestamp: 1, headers_of: None };
+    for _ in 0..10 {
+        let producer =
+            Producer::init(&properties(), &name, &pair.b, 1_000_000, TIMEOUT).expect("initialised");
+        let mut transaction = producer.begin().expect("begun");
+        for partition in 0..3 {
+            transaction.send(record(partition)).expect("sent");
+        }
+        transaction.commit(&offsets, &group).expect("committed");
+        let mut transaction = producer.begin().expect("begun");
+        transaction.send(record(0)).expect("sent");
+        transaction.poll();
+        transaction.abort().expect("aborted");
+    }
+    until(|| last_stable_offsets(&pair.b) == watermarks(&pair.b).iter().map(|w| w.1).collect::<Vec<_>>());
 }

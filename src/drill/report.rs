@@ -1,0 +1,209 @@
+//! What a drill did and found, for people and for machines.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::compare::Differences;
+use super::schedule::Schedule;
+
+/// A whole drill.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub brokers: usize,
+    pub backend: String,
+    pub rounds: Vec<Round>,
+    pub elapsed_ms: u64,
+}
+
+/// One round of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Round {
+    pub seed: u64,
+    pub scenario: &'static str,
+    pub source_partitions: usize,
+    pub target_partitions: usize,
+    pub transaction_records: usize,
+    /// Of the source, in the window.
+    pub records: usize,
+    pub runs: usize,
+    pub faults: usize,
+    pub kills: usize,
+    pub bounces: usize,
+    /// Runs that gave up in time of trouble, and said that it is safe to run again.
+    pub gave_up: usize,
+    pub timeline: Vec<Event>,
+    #[serde(flatten)]
+    pub differences: Differences,
+    /// Runs that ended as none may, and whatever else went wrong.
+    pub failures: Vec<String>,
+}
+
+/// What happened when.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    pub at_ms: u64,
+    pub what: String,
+}
+
+impl Round {
+    pub fn new(schedule: &Schedule) -> Round {
+        Round {
+            seed: schedule.seed,
+            scenario: schedule.scenario,
+            source_partitions: schedule.shape.source_partitions,
+            target_partitions: schedule.shape.target_partitions,
+            transaction_records: schedule.transaction_records,
+            records: 0,
+            runs: 0,
+            faults: 0,
+            kills: 0,
+            bounces: 0,
+            gave_up: 0,
+            timeline: Vec::new(),
+            differences: Differences::default(),
+            failures: Vec::new(),
+        }
+    }
+
+    pub fn note(&mut self, at: Duration, what: String) {
+        self.timeline.push(Event { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), what });
+    }
+
+    pub fn is_right(&self) -> bool {
+        self.differences.is_none() && self.failures.is_empty()
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}, seed {}: {} -> {} partitions, {} records in transactions of {}",
+            self.scenario,
+            self.seed,
+            self.source_partitions,
+            self.target_partitions,
+            self.records,
+            self.transaction_records
+        )?;
+        for event in &self.timeline {
+            let seconds = event.at_ms / 1000;
+            let first = event.what.lines().next().unwrap_or_default();
+            writeln!(f, "  {:02}:{:02}.{:03}  {first}", seconds / 60, seconds % 60, event.at_ms % 1000)?;
+        }
+        let d = &self.differences;
+        write!(
+            f,
+            "  {} lost, {} doubled, {} changed, {} extra, {} reordered",
+            d.lost, d.doubled, d.changed, d.extra, d.reordered
+        )?;
+        for failure in &self.failures {
+            write!(f, "\n  WRONG: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The sums over rounds of one kind, or over all.
+#[derive(Default)]
+struct Sum {
+    rounds: usize,
+    runs: usize,
+    kills: usize,
+    bounces: usize,
+    gave_up: usize,
+    faults: usize,
+    records: usize,
+    differences: Differences,
+    failures: usize,
+}
+
+impl Sum {
+    fn of<'r>(rounds: impl Iterator<Item = &'r Round>) -> Sum {
+        rounds.fold(Sum::default(), |mut sum, round| {
+            sum.rounds += 1;
+            sum.runs += round.runs;
+            sum.kills += round.kills;
+            sum.bounces += round.bounces;
+            sum.gave_up += round.gave_up;
+            sum.faults += round.faults - round.kills.min(round.faults);
+            sum.records += round.records;
+            sum.differences.add(&round.differences);
+            sum.failures += round.failures.len();
+            sum
+        })
+    }
+}
+
+impl Report {
+    pub fn is_right(&self) -> bool {
+        self.rounds.iter().all(Round::is_right)
+    }
+
+    /// Sums in one line, for an error.
+    pub fn wrong(&self) -> String {
+        let wrong: Vec<String> = self
+            .rounds
+            .iter()
+            .filter(|round| !round.is_right())
+            .map(|round| format!("seed {} ({})", round.seed, round.scenario))
+            .collect();
+        format!("the drill found what must not be, in {}", wrong.join(", "))
+    }
+}
+
+impl fmt::Display for Report {
+    /// A table in Markdown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| scenario | seeds | runs | kills | bounces | other faults | gave up | records | lost | doubled | changed | extra | reordered | \
+             other failures |"
+        )?;
+        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        let mut names: Vec<&str> = Vec::new();
+        for round in &self.rounds {
+            if !names.contains(&round.scenario) {
+                names.push(round.scenario);
+            }
+        }
+        let mut line = |name: &str, sum: Sum| {
+            let d = sum.differences;
+            writeln!(
+                f,
+                "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                sum.rounds,
+                sum.runs,
+                sum.kills,
+                sum.bounces,
+                sum.faults - sum.bounces.min(sum.faults),
+                sum.gave_up,
+                sum.records,
+                d.lost,
+                d.doubled,
+                d.changed,
+                d.extra,
+                d.reordered,
+                sum.failures
+            )
+        };
+        for name in names {
+            line(name, Sum::of(self.rounds.iter().filter(|round| round.scenario == name)))?;
+        }
+        line("**all**", Sum::of(self.rounds.iter()))?;
+        write!(
+            f,
+            "\n{} brokers ({}), {} s: {}",
+            self.brokers,
+            self.backend,
+            self.elapsed_ms / 1000,
+            if self.is_right() {
+                "nothing lost, nothing doubled, no run that hangs"
+            } else {
+                "WRONG, see above"
+            }
+        )
+    }
+}

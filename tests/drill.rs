@@ -1,0 +1,243 @@
+//! Drills that must end well, drills that must not, and commits that the network holds back.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::Value;
+
+use replicator::drill::proxy::{END_TXN, Proxy, Weather};
+use replicator::drill::topics::{Record, Topics, delivered, send};
+use replicator::sandbox::Sandbox;
+
+fn drill(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
+    command.args(["drill", "--duration", "1s", "--output", "json"]).args(arguments);
+    command.env_remove("KAFKA_BOOTSTRAP_SERVERS");
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The report's only round.
+fn round(output: &Output) -> Value {
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("a report: {e}; stderr: {}", stderr(output)));
+    report["rounds"][0].clone()
+}
+
+#[rstest]
+#[case::runs_on_one_broker("1", "kill,terminate,freeze,rival,foreign,append,forget")]
+#[case::three_brokers("3", "broker,kill,rolling,broker")]
+#[case::network("3", "cut,silent,late-commit,slow,kill")]
+#[case::outlived("1", "outlive")]
+fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
+    let output =
+        drill(&["--brokers", brokers, "--faults", faults, "--records", "4000"]).output().expect("runs");
+    assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
+    let round = round(&output);
+    assert!(round["faults"].as_u64() >= Some(8), "{round:#}");
+    for count in ["lost", "doubled", "changed", "extra", "reordered"] {
+        assert_eq!(round[count], 0, "{round:#}");
+    }
+}
+
+/// A program that breaks a rule of the protocol is found out.
+#[rstest]
+#[case::dedup("break-dedup=return", "doubled")]
+#[case::read_uncommitted("break-read-committed=return", "extra")]
+#[case::resume_from_memory("abort=20%return;break-resume-from-committed=return", "lost")]
+#[case::offsets_outside("abort=20%return;break-offsets-in-transaction=return", "lost")]
+fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
+    let output = drill(&["--brokers", "1", "--faults", "kill", "--records", "4000"])
+        .env("FAILPOINTS", failpoints)
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let round = round(&output);
+    assert!(round[finds].as_u64() > Some(0), "{round:#}");
+}
+
+/// With no rule broken, transactions that fail at random do no harm: it is the rule that the drill found.
+#[test]
+fn random_aborts_do_no_harm() {
+    let output = drill(&["--brokers", "1", "--faults", "kill", "--records", "4000"])
+        .env("FAILPOINTS", "abort=20%return")
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
+}
+
+#[test]
+fn a_given_cluster_is_not_broken() {
+    let (bootstrap, _network) = network();
+    let refused =
+        drill(&["--bootstrap-server", bootstrap, "--faults", "kill,broker"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("not ours to break"), "{}", stderr(&refused));
+    let output =
+        drill(&["--bootstrap-server", bootstrap, "--seed", "2", "--records", "2000"]).output().expect("runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// A broker with a proxy before it, for one test at a time.
+fn network() -> (&'static str, MutexGuard<'static, Proxy>) {
+    static NETWORK: OnceLock<(Sandbox, Mutex<Proxy>)> = OnceLock::new();
+    let (sandbox, proxy) = NETWORK.get_or_init(|| {
+        let sandbox = Sandbox::start_own(1).expect("a broker");
+        let proxy = Proxy::start(&sandbox.back_doors()[0]).expect("a proxy");
+        (sandbox, Mutex::new(proxy))
+    });
+    let proxy = proxy.lock().unwrap_or_else(PoisonError::into_inner);
+    proxy.set(Weather::default());
+    (sandbox.bootstrap(), proxy)
+}
+
+/// A source with records of the window, an empty target, and runs that reach them through the proxy.
+struct Fill {
+    topics: Topics,
+    bootstrap: String,
+    source: String,
+    target: String,
+    records: Vec<Record>,
+}
+
+impl Fill {
+    fn new(name: &str, bootstrap: &str, proxy: &Proxy) -> Fill {
+        let topics = Topics::new(bootstrap);
+        let (source, target) = (format!("{name}-a"), format!("{name}-b"));
+        topics.create(&source, 1, 1).expect("made");
+        topics.create(&target, 1, 1).expect("made");
+        let records: Vec<Record> = (0..4000)
+            .map(|n| Record {
+                partition: 0,
+                time: 1_618_398_000_000 + n, // 2021-04-14T11:00Z
+                key: Some(format!("event-{n}").into_bytes()),
+                value: Some(vec![b'x'; 50]),
+                headers: Vec::new(),
+            })
+            .collect();
+        let producer = topics.producer(None).expect("a producer");
+        send(&producer, &source, &records).expect("sent");
+        delivered(&producer).expect("delivered");
+        Fill { topics, bootstrap: proxy.address(), source, target, records }
+    }
+
+    fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_replicator"))
+            .args(["--window", "11:00-13:00", "--transaction-records", "50", "--output", "json"])
+            .args(["--source", &self.source, "--target", &self.target, "--bootstrap-server", &self.bootstrap])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts")
+    }
+
+    fn until_written(&self, records: i64) {
+        let end = || self.topics.ends(&self.target, 1, "read_uncommitted").expect("an end")[0];
+        until(|| end() > records);
+    }
+
+    fn assert_filled(&self) {
+        let target = self.topics.consume(&self.target, 1).expect("reads");
+        assert!(target == self.records, "{} records of {}", target.len(), self.records.len());
+    }
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn restarts(output: &Output) -> u64 {
+    let receipt: Value = serde_json::from_slice(&output.stdout).expect("a receipt");
+    receipt["restarts"].as_u64().expect("a count")
+}
+
+const HOLD_A_COMMIT: Weather =
+    Weather { delay: Duration::ZERO, requests_held: false, responses_held: false, hold_one: Some(END_TXN) };
+
+/// librdkafka#5423: the commit is sent again by librdkafka itself, and the first one arrives in the midst of
+/// a later transaction.
+#[test]
+fn a_commit_that_arrives_twice_ends_no_later_transaction() {
+    let (bootstrap, proxy) = network();
+    let fill = Fill::new("twice", bootstrap, &proxy);
+    let run = fill.start(&[], &[]);
+    fill.until_written(500);
+    proxy.set(HOLD_A_COMMIT);
+    until(|| proxy.held() == 1);
+    proxy.cut();
+    fill.until_written(1000);
+    proxy.release();
+    let output = run.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("it lost a connection"), "{}", stderr(&output));
+    fill.assert_filled();
+}
+
+/// librdkafka has been seen to ignore its own timeout: the watchdog then gives up on the call.
+#[test]
+fn a_call_that_never_returns_is_given_up_on() {
+    let (bootstrap, proxy) = network();
+    let fill = Fill::new("hangs", bootstrap, &proxy);
+    // The 20th call is in mid-copy; it sleeps for longer than the run takes.
+    let run = fill.start(&["--patience", "5"], &[("FAILPOINTS", "in-call=19*off->1*sleep(60000)->off")]);
+    let output = run.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("did not answer in time"), "{}", stderr(&output));
+    assert_eq!(restarts(&output), 1, "{}", stderr(&output));
+    fill.assert_filled();
+}
+
+/// The call is given up on, another producer goes on, and what was given up on arrives later.
+#[test]
+fn a_commit_that_arrives_after_its_deadline_ends_no_later_transaction() {
+    let (bootstrap, proxy) = network();
+    let fill = Fill::new("late", bootstrap, &proxy);
+    let run = fill.start(&["--patience", "5"], &[]);
+    fill.until_written(500);
+    proxy.set(HOLD_A_COMMIT);
+    until(|| proxy.held() == 1);
+    // The transaction that was given up on is aborted by the next start-up; then its records come again.
+    fill.until_written(1500);
+    proxy.release();
+    let output = run.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(restarts(&output), 1, "{}", stderr(&output));
+    fill.assert_filled();
+}
+
+/// No commit ever arrives in time: the run gives up, says what it waited for, and has lost nothing.
+#[test]
+fn commits_that_never_arrive_in_time_end_the_run() {
+    let (bootstrap, proxy) = network();
+    let fill = Fill::new("never", bootstrap, &proxy);
+    let mut run = fill.start(&["--patience", "5"], &[]);
+    let begun = Instant::now();
+    while run.try_wait().expect("asked").is_none() {
+        proxy.set(HOLD_A_COMMIT);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(begun.elapsed() < Duration::from_secs(240), "it is bounded");
+    }
+    let output = run.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no transaction could be committed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("commit_transaction: "), "{}", stderr(&output));
+    assert_eq!(restarts(&output), 2);
+    proxy.set(Weather::default());
+    let next = fill.start(&[], &[]);
+    fill.until_written(0);
+    proxy.release();
+    let output = next.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", stderr(&output));
+    fill.assert_filled();
+}
