@@ -75,6 +75,10 @@ impl Producer {
             timeout,
             spent: RefCell::default(),
         };
+        // librdkafka closes the connection that it began with once it knows the brokers, and without another
+        // one looks for the coordinator half a second later (`rd_kafka_txn_coord_query`).
+        let leader = producer.inner.client().fetch_watermarks(topic, 0, timeout);
+        leader.map_err(|e| Error::kafka(format!("the leader of {topic}-0"), e))?;
         match producer.call("init_transactions", None, move |inner| inner.init_transactions(timeout)) {
             Ok(()) => Ok(producer),
             // librdkafka goes on with it in the background, and may get an epoch after the next producer.
