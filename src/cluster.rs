@@ -60,6 +60,19 @@ impl Cluster {
     /// partition has no leader.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>> {
         check_name(name)?;
+        let started = Instant::now();
+        loop {
+            match self.topic_now(name) {
+                // As right after a broker's death.
+                Err(Error::Restart { .. }) if started.elapsed() < REQUEST_TIMEOUT => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn topic_now(&self, name: &str) -> Result<Option<Topic>> {
         let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
             match err.rdkafka_error_code() {
                 Some(code) if crate::error::denied(code).is_none() => Error::restart(format!(

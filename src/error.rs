@@ -76,7 +76,8 @@ impl Error {
     }
 }
 
-/// Whether it may be gone once the cluster has found itself again, as after a broker's death.
+/// Whether it may be gone once the cluster has found itself again, as after a broker's death: what Kafka's
+/// `Errors.java` calls retriable, and librdkafka's own words for connections and for brokers it just learnt of.
 fn is_transient(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -86,15 +87,22 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
             | BrokerTransportFailure
             | CoordinatorLoadInProgress
             | CoordinatorNotAvailable
-            // The client has just learnt of other brokers, or of a partition without a leader.
             | DestroyBroker
+            | FencedLeaderEpoch
+            | KafkaStorageError
             | LeaderNotAvailable
             | NetworkException
+            | NotController
             | NotCoordinator
+            | NotEnoughReplicas
+            | NotEnoughReplicasAfterAppend
             | NotLeaderForPartition
             | OffsetNotAvailable
             | OperationTimedOut
+            | ReplicaNotAvailable
             | RequestTimedOut
+            | TimedOutQueue
+            | UnknownLeaderEpoch
             | UnknownPartition
             | UnknownTopicOrPartition
             | WaitingForCoordinator

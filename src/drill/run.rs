@@ -138,6 +138,8 @@ impl Ended {
             (Some(5), _) => suffered.rivalled,
             (Some(130), _) => suffered.terminated,
             (_, Some(9)) => suffered.killed,
+            // Before it could say that it minds.
+            (_, Some(15)) => suffered.terminated,
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 
 use self::copy::Copying;
 use crate::client::Isolation;
-use crate::cluster::{Cluster, Watermarks, ends};
+use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
@@ -128,22 +128,45 @@ impl<'a> Run<'a> {
 
     fn until_done(&mut self) -> Result<()> {
         let cluster = Cluster::connect(&self.job.selection.properties, &self.job.selection.name())?;
-        let (source, target) =
-            preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
-        let window = resolve::window(&cluster, &self.job.selection, &source, self.interrupt)?;
-        self.window = Some(window);
-        tracing::info!("window {} of {}", Edges::from(window), source.name);
-        let checked = preflight::check(&cluster, self.job, source, target, window)?;
-        for warning in &checked.warnings {
-            self.warn(warning.clone());
-        }
-        self.written = vec![Written::default(); checked.target.partitions];
+        // Outside of the loop: a cluster that never answered is told at once.
+        let topics = preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
+        let mut prepared = None;
         loop {
-            let result = self.attempt(&cluster, &checked, window);
+            let result = self.start_up(&cluster, &topics, &mut prepared);
             if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
                 return result;
             }
         }
+    }
+
+    /// Prepares what was not yet, and makes an attempt.
+    fn start_up(
+        &mut self,
+        cluster: &Cluster,
+        topics: &(Topic, Topic),
+        prepared: &mut Option<(Preflight, Window)>,
+    ) -> Result<()> {
+        let (checked, window) = match prepared {
+            Some(prepared) => prepared,
+            none => none.insert(self.prepare(cluster, topics)?),
+        };
+        self.attempt(cluster, checked, *window)
+    }
+
+    fn prepare(
+        &mut self,
+        cluster: &Cluster,
+        (source, target): &(Topic, Topic),
+    ) -> Result<(Preflight, Window)> {
+        let window = resolve::window(cluster, &self.job.selection, source, self.interrupt)?;
+        self.window = Some(window);
+        tracing::info!("window {} of {}", Edges::from(window), source.name);
+        let checked = preflight::check(cluster, self.job, source.clone(), target.clone(), window)?;
+        for warning in &checked.warnings {
+            self.warn(warning.clone());
+        }
+        self.written = vec![Written::default(); checked.target.partitions];
+        Ok((checked, window))
     }
 
     /// One start-up and all that follows. Its order is the proof; each step says why it stands there.

@@ -257,14 +257,17 @@ impl Own {
     }
 }
 
-/// The end of a broker's log without Java's stack traces: the part that says what is wrong.
+/// The part of a broker's log that says what is wrong: from its first error on, else its end. Without
+/// Java's stack traces.
 fn last_lines(log: &[u8]) -> String {
+    const LINES: usize = 8;
     let log = String::from_utf8_lossy(log);
-    let mut lines: Vec<&str> =
-        log.lines().rev().filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty()).take(8).collect();
-    lines.reverse();
-    match lines[..] {
+    let lines: Vec<&str> =
+        log.lines().filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty()).collect();
+    let error = lines.iter().position(|line| line.contains(" ERROR ") || line.contains(" FATAL "));
+    let from = error.unwrap_or(lines.len().saturating_sub(LINES));
+    match &lines[from..] {
         [] => "it left no log".to_owned(),
-        _ => format!("the end of its log is\n{}", lines.join("\n")),
+        lines => format!("its log says\n{}", lines[..lines.len().min(LINES)].join("\n")),
     }
 }
