@@ -62,16 +62,26 @@ impl Fingers {
 
     /// `None` where the record has no such identity: a null key, or no such field.
     pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
+        self.identity_of(identity, message.key(), message.value())
+    }
+
+    /// [`Fingers::identity`] of a record of `key` and `value`.
+    pub fn identity_of(
+        &self,
+        identity: &Identity,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Option<IdentityHash> {
         let mut hasher = self.0;
         match identity {
-            Identity::Key => hasher.write(message.key()?),
+            Identity::Key => hasher.write(key?),
             Identity::KeyAndValue => {
-                part(&mut hasher, message.key());
-                part(&mut hasher, message.value());
+                part(&mut hasher, key);
+                part(&mut hasher, value);
             }
-            Identity::Value => part(&mut hasher, message.value()),
+            Identity::Value => part(&mut hasher, value),
             Identity::Field(pointer) => {
-                let value = pointer.find(message.value()?)?;
+                let value = pointer.find(value?)?;
                 hasher.write(value.to_string().as_bytes());
             }
         }

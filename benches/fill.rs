@@ -1,0 +1,129 @@
+//! The whole fill, from start-up to receipt, on a real broker: `KAFKA_BOOTSTRAP_SERVERS`, or one of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+use replicator::client::Properties;
+use replicator::drill::topics::{Record, Topics, delivered, send};
+use replicator::event_time::EventTime;
+use replicator::fill::{Mode, fill};
+use replicator::identity::Identity;
+use replicator::interrupt::Interrupt;
+use replicator::job::{Job, Selection};
+use replicator::progress::Progress;
+use replicator::sandbox::Sandbox;
+
+const PARTITIONS: usize = 6;
+/// 2021-04-14T11:00Z, in milliseconds.
+const START: i64 = 1_618_398_000_000;
+const HOUR: i64 = 3_600_000;
+
+struct Bench {
+    sandbox: Sandbox,
+    topics: Topics,
+    made: AtomicU32,
+}
+
+impl Bench {
+    fn topic(&self, name: &str) -> String {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench-{}-{number}-{name}", std::process::id());
+        self.topics.create(&name, PARTITIONS, 1).expect("made");
+        name
+    }
+
+    /// `records` of 350 bytes, a minute's worth of which is of the window's first minute, and so on.
+    fn source(&self, records: usize, span: i64) -> String {
+        let topic = self.topic("a");
+        let producer = self.topics.producer(None).expect("a producer");
+        let records: Vec<Record> = (0..records)
+            .map(|n| Record {
+                partition: i32::try_from(n % PARTITIONS).expect("fits"),
+                time: START + span * i64::try_from(n).expect("fits") / i64::try_from(records).expect("fits"),
+                key: Some(format!("user-{n}").into_bytes()),
+                value: Some(format!("{{\"n\":{n},\"pad\":\"{:x<320}\"}}", "").into_bytes()),
+                headers: Vec::new(),
+            })
+            .collect();
+        send(&producer, &topic, &records).expect("sent");
+        delivered(&producer).expect("delivered");
+        topic
+    }
+
+    fn job(&self, source: &str, target: &str) -> Job {
+        let properties = Properties::new(self.sandbox.bootstrap(), None, std::iter::empty(), &[]);
+        Job::new(Selection {
+            properties: properties.expect("properties"),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            window: "2021-04-14T11:00Z/2021-04-14T12:00Z".parse().expect("a window"),
+            date: None,
+            event_time: EventTime::Timestamp,
+            identity: Identity::Key,
+            patience: Duration::from_secs(60),
+        })
+    }
+}
+
+fn run(job: &Job) -> u64 {
+    let (receipt, result) = fill(job, Mode::Fill, Progress { quiet: true }, &Interrupt::default());
+    result.expect("fills");
+    receipt.counts.written
+}
+
+fn fills(c: &mut Criterion) {
+    let sandbox = Sandbox::start(1).expect("a broker");
+    let topics = Topics::new(sandbox.bootstrap());
+    let bench = Bench { sandbox, topics, made: AtomicU32::new(0) };
+
+    let mut group = c.benchmark_group("fill");
+    group.sample_size(10).measurement_time(Duration::from_secs(20));
+
+    let records = 200_000;
+    let source = bench.source(records, HOUR);
+    for throughput in [Throughput::Elements(records as u64), Throughput::Bytes(350 * records as u64)] {
+        let unit = if matches!(throughput, Throughput::Bytes(_)) { "in bytes" } else { "in records" };
+        group.throughput(throughput).bench_function(format!("all of 200,000 records, {unit}"), |b| {
+            b.iter_custom(|times| {
+                (0..times)
+                    .map(|_| {
+                        let job = bench.job(&source, &bench.topic("b"));
+                        let begun = Instant::now();
+                        assert_eq!(run(&job), records as u64);
+                        begun.elapsed()
+                    })
+                    .sum()
+            });
+        });
+    }
+
+    let target = bench.topic("b");
+    let job = bench.job(&source, &target);
+    run(&job);
+    group.throughput(Throughput::Elements(1)).bench_function("again, with nothing to do", |b| {
+        b.iter(|| assert_eq!(run(&job), 0));
+    });
+
+    // The window is the first hour of more and more hours: what lies outside should cost nothing.
+    for hours in [1, 4, 16] {
+        let source = bench.source(20_000 * hours, HOUR * i64::try_from(hours).expect("fits"));
+        group.bench_function(format!("20,000 of {} records", 20_000 * hours), |b| {
+            b.iter_custom(|times| {
+                (0..times)
+                    .map(|_| {
+                        let job = bench.job(&source, &bench.topic("b"));
+                        let begun = Instant::now();
+                        run(&job);
+                        begun.elapsed()
+                    })
+                    .sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fills);
+criterion_main!(benches);
