@@ -221,49 +221,70 @@ pub struct Outgoing<'a> {
     pub headers_of: Option<&'a Message>,
 }
 
-/// Queues one record, copied.
-///
-/// # Errors
-/// librdkafka's code, `QueueFull` among them; then nothing was queued.
-pub fn produce<C: ProducerContext>(
-    producer: &BaseProducer<C>,
-    topic: &CString,
-    record: Outgoing<'_>,
-) -> Result<(), RDKafkaErrorCode> {
-    let (key, key_len) = raw_bytes(record.key);
-    let (value, value_len) = raw_bytes(record.value);
-    let headers = record.headers_of.map(Message::headers).transpose()?.flatten();
-    // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
-    // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
-    unsafe {
-        let headers = headers.map_or(ptr::null_mut(), |headers| ffi::rd_kafka_headers_copy(headers));
-        let code = ffi::rd_kafka_producev(
-            producer.client().native_ptr(),
-            vtype::RD_KAFKA_VTYPE_TOPIC,
-            topic.as_ptr(),
-            vtype::RD_KAFKA_VTYPE_PARTITION,
-            record.partition,
-            vtype::RD_KAFKA_VTYPE_MSGFLAGS,
-            ffi::RD_KAFKA_MSG_F_COPY,
-            vtype::RD_KAFKA_VTYPE_VALUE,
-            value,
-            value_len,
-            vtype::RD_KAFKA_VTYPE_KEY,
-            key,
-            key_len,
-            vtype::RD_KAFKA_VTYPE_TIMESTAMP,
-            record.timestamp,
-            vtype::RD_KAFKA_VTYPE_HEADERS,
-            headers,
-            vtype::RD_KAFKA_VTYPE_END,
-        );
-        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Ok(());
+/// A topic that a producer writes to: its name is looked up once, not for every record.
+pub struct OutgoingTopic<C: ProducerContext + 'static> {
+    topic: NonNull<ffi::rd_kafka_topic_t>,
+    producer: Arc<BaseProducer<C>>,
+}
+
+impl<C: ProducerContext + 'static> OutgoingTopic<C> {
+    /// `None` where the name cannot be a topic's.
+    pub fn new(producer: Arc<BaseProducer<C>>, name: &str) -> Option<Self> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: a live client and a C string; no configuration means the client's own for topics.
+        let topic = unsafe {
+            ffi::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), ptr::null_mut())
+        };
+        NonNull::new(topic).map(|topic| OutgoingTopic { topic, producer })
+    }
+
+    /// Queues one record, copied.
+    ///
+    /// # Errors
+    /// librdkafka's code, `QueueFull` among them; then nothing was queued.
+    pub fn produce(&self, record: Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
+        let (key, key_len) = raw_bytes(record.key);
+        let (value, value_len) = raw_bytes(record.value);
+        let headers = record.headers_of.map(Message::headers).transpose()?.flatten();
+        // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
+        // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
+        unsafe {
+            let headers = headers.map_or(ptr::null_mut(), |headers| ffi::rd_kafka_headers_copy(headers));
+            let code = ffi::rd_kafka_producev(
+                self.producer.client().native_ptr(),
+                vtype::RD_KAFKA_VTYPE_RKT,
+                self.topic.as_ptr(),
+                vtype::RD_KAFKA_VTYPE_PARTITION,
+                record.partition,
+                vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+                ffi::RD_KAFKA_MSG_F_COPY,
+                vtype::RD_KAFKA_VTYPE_VALUE,
+                value,
+                value_len,
+                vtype::RD_KAFKA_VTYPE_KEY,
+                key,
+                key_len,
+                vtype::RD_KAFKA_VTYPE_TIMESTAMP,
+                record.timestamp,
+                vtype::RD_KAFKA_VTYPE_HEADERS,
+                headers,
+                vtype::RD_KAFKA_VTYPE_END,
+            );
+            if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(());
+            }
+            if !headers.is_null() {
+                ffi::rd_kafka_headers_destroy(headers);
+            }
+            Err(code.into())
         }
-        if !headers.is_null() {
-            ffi::rd_kafka_headers_destroy(headers);
-        }
-        Err(code.into())
+    }
+}
+
+impl<C: ProducerContext + 'static> Drop for OutgoingTopic<C> {
+    fn drop(&mut self) {
+        // SAFETY: ours, and its client is still alive.
+        unsafe { ffi::rd_kafka_topic_destroy(self.topic.as_ptr()) }
     }
 }
 

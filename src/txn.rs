@@ -8,7 +8,6 @@
 //! one may still be on its way. So a producer that lost a connection ends its transaction and is replaced.
 
 use std::cell::RefCell;
-use std::ffi::CString;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,13 +22,13 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
 use crate::error::{Error, Result, denied};
 use crate::failpoint::{self, Rule};
-use crate::sys::{self, Outgoing};
+use crate::sys::{Outgoing, OutgoingTopic};
 
 /// A producer that holds the transactional id's newest epoch, until another one takes it.
 pub struct Producer {
     inner: Arc<BaseProducer<Told>>,
     transactional_id: String,
-    topic: CString,
+    topic: OutgoingTopic<Told>,
     /// How long one call may take.
     timeout: Duration,
     /// Why no further transaction may begin.
@@ -67,11 +66,12 @@ impl Producer {
         let inner =
             BaseProducer::from_config_and_context(&config, Told::default()).map_err(Properties::invalid)?;
         let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
+        let inner = Arc::new(inner);
         let producer = Producer {
-            inner: Arc::new(inner),
+            topic: OutgoingTopic::new(inner.clone(), topic)
+                .ok_or_else(|| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
+            inner,
             transactional_id: transactional_id.to_owned(),
-            topic: CString::new(topic)
-                .map_err(|_| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
             timeout,
             spent: RefCell::default(),
         };
@@ -199,7 +199,7 @@ impl Transaction<'_> {
         failpoint::instant("before-send");
         let deadline = Instant::now() + self.producer.timeout;
         loop {
-            match sys::produce(&self.producer.inner, &self.producer.topic, record) {
+            match self.producer.topic.produce(record) {
                 Ok(()) => break,
                 Err(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
                     self.producer.inner.poll(Duration::from_millis(5));

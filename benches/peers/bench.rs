@@ -1,0 +1,164 @@
+//! What the comparison with other copiers needs beside them: a broker, topics, the plain copy and the floor.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use replicator::drill::topics::{Record, Topics, delivered, send};
+use replicator::sandbox::Sandbox;
+use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic};
+
+const PARTITIONS: usize = 6;
+/// 2021-04-14T10:00Z, in milliseconds; the records are spread over 405 minutes from here.
+const START: i64 = 1_618_394_400_000;
+const SPAN: i64 = 405 * 60_000;
+
+const USAGE: &str = "broker | source BOOTSTRAP TOPIC RECORDS | create BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
+                     | copy BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE";
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).filter_map(|a| OsString::into_string(a).ok()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["broker"] => broker(),
+        ["source", bootstrap, topic, records] => source(bootstrap, topic, records.parse().expect("a number")),
+        ["create", bootstrap, topic] => Topics::new(bootstrap).create(topic, PARTITIONS, 1).expect("made"),
+        ["sum", bootstrap, topic] => sum(bootstrap, topic),
+        ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
+        ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
+        _ => panic!("{USAGE}"),
+    }
+}
+
+/// Starts a broker, says where it is, and keeps it until the standard input ends.
+fn broker() {
+    let sandbox = Sandbox::start_own(1).expect("a broker");
+    println!("{}", sandbox.bootstrap());
+    let _ = std::io::read_to_string(std::io::stdin());
+}
+
+/// Events of about 350 bytes of JSON, evenly spread over partitions and time.
+fn source(bootstrap: &str, topic: &str, records: usize) {
+    let topics = Topics::new(bootstrap);
+    topics.create(topic, PARTITIONS, 1).expect("made");
+    let producer = topics.producer(None).expect("a producer");
+    for chunk in (0..records).collect::<Vec<_>>().chunks(50_000) {
+        let chunk: Vec<Record> = chunk.iter().map(|n| event(*n, records)).collect();
+        send(&producer, topic, &chunk).expect("sent");
+    }
+    delivered(&producer).expect("delivered");
+}
+
+fn event(n: usize, records: usize) -> Record {
+    let (number, of) = (i64::try_from(n).expect("fits"), i64::try_from(records).expect("fits"));
+    Record {
+        partition: i32::try_from(n % PARTITIONS).expect("fits"),
+        time: START + SPAN * number / of,
+        key: Some(format!("event-{n}").into_bytes()),
+        value: Some(
+            format!("{{\"n\":{n},\"action\":\"play\",\"user\":{},\"pad\":\"{:x<290}\"}}", n % 9973, "")
+                .into_bytes(),
+        ),
+        headers: Vec::new(),
+    }
+}
+
+/// Prints how many committed records there are, and a sum over their keys, values, headers and times, which
+/// does not depend on their order.
+fn sum(bootstrap: &str, topic: &str) {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let (mut count, mut sum) = (0_u64, 0_u64);
+    read(bootstrap, topic, |message| {
+        let mut hasher = DefaultHasher::new();
+        (message.key(), message.value(), message.timestamp().0).hash(&mut hasher);
+        message.for_each_header(|name, value| (name, value).hash(&mut hasher));
+        count += 1;
+        sum = sum.wrapping_add(hasher.finish());
+    });
+    println!("{count} {sum:016x}");
+}
+
+/// The plain copy: no transaction, no window, no dedup.
+fn copy(bootstrap: &str, source: &str, target: &str) {
+    let mut config = config(bootstrap);
+    for (key, value) in [
+        ("acks", "all"),
+        ("linger.ms", "10"),
+        ("batch.size", "1000000"),
+        ("batch.num.messages", "100000"),
+        ("queue.buffering.max.messages", "200000"),
+        ("queue.buffering.max.kbytes", "131072"),
+        ("delivery.report.only.error", "true"),
+    ] {
+        config.set(key, value);
+    }
+    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
+    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
+    read(bootstrap, source, |message| {
+        let record = Outgoing {
+            partition: message.partition(),
+            key: message.key(),
+            value: message.value(),
+            timestamp: message.timestamp().0,
+            headers_of: Some(message),
+        };
+        while let Err(code) = topic.produce(record) {
+            assert_eq!(code, RDKafkaErrorCode::QueueFull);
+            producer.poll(Duration::from_millis(5));
+        }
+    });
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::from_millis(1));
+    }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "0");
+    config
+}
+
+/// Reads all committed records, in batches, to the ends of the partitions.
+fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
+    let mut config = config(bootstrap);
+    for (key, value) in [
+        ("group.id", "bench"),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("fetch.message.max.bytes", "8388608"),
+        ("fetch.max.bytes", "52428800"),
+        ("queued.min.messages", "1000000"),
+        ("queued.max.messages.kbytes", "65536"),
+        ("fetch.queue.backoff.ms", "5"),
+        ("fetch.wait.max.ms", "10"),
+    ] {
+        config.set(key, value);
+    }
+    let consumer: Arc<BaseConsumer> = Arc::new(config.create().expect("a consumer"));
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        let partition = i32::try_from(partition).expect("fits");
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&assignment).expect("assigned");
+    let queue = ConsumerQueue::new(consumer).expect("a queue");
+    let (mut open, begun) = (PARTITIONS, Instant::now());
+    while open > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(300), "{topic} has no end");
+        for event in queue.poll(Duration::from_millis(100), 2048).events() {
+            match event {
+                Event::Record(message) => each(message),
+                Event::EndOfPartition { .. } => open -= 1,
+                Event::Error(..) => {}
+            }
+        }
+    }
+}

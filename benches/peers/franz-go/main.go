@@ -1,0 +1,78 @@
+// A transactional copy of a whole topic by franz-go: the bare loop, without window, dedup or checks.
+//
+// Arguments: bootstrap servers, source, target, records in the source.
+package main
+
+import (
+	"context"
+	"log"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	transactionRecords = 50_000
+	transactionTime    = time.Second
+)
+
+func main() {
+	bootstrap, source, target := os.Args[1], os.Args[2], os.Args[3]
+	records, err := strconv.Atoi(os.Args[4])
+	check(err)
+	session, err := kgo.NewGroupTransactSession(
+		kgo.SeedBrokers(bootstrap),
+		kgo.ConsumerGroup("franz-go/"+target),
+		kgo.TransactionalID("franz-go/"+target),
+		kgo.ConsumeTopics(source),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.RequireStableFetchOffsets(),
+		kgo.FetchMaxBytes(50<<20),
+		kgo.FetchMaxPartitionBytes(8<<20),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(10*time.Millisecond),
+		kgo.ProducerBatchMaxBytes(1_000_000),
+		kgo.MaxBufferedRecords(200_000),
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+	)
+	check(err)
+	defer session.Close()
+
+	ctx := context.Background()
+	for done := 0; done < records; {
+		check(session.Begin())
+		begun, inTransaction := time.Now(), 0
+		errs := kgo.AbortingFirstErrPromise(session.Client())
+		for inTransaction < transactionRecords && time.Since(begun) < transactionTime && done+inTransaction < records {
+			fetches := session.PollRecords(ctx, transactionRecords-inTransaction)
+			check(fetches.Err())
+			fetches.EachRecord(func(record *kgo.Record) {
+				session.Produce(ctx, &kgo.Record{
+					Topic:     target,
+					Partition: record.Partition,
+					Key:       record.Key,
+					Value:     record.Value,
+					Headers:   record.Headers,
+					Timestamp: record.Timestamp,
+				}, errs.Promise())
+				inTransaction++
+			})
+		}
+		check(errs.Err())
+		committed, err := session.End(ctx, kgo.TryCommit)
+		check(err)
+		if !committed {
+			log.Fatal("a transaction was aborted")
+		}
+		done += inTransaction
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
