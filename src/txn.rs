@@ -8,7 +8,7 @@
 //! one may still be on its way. So a producer that lost a connection ends its transaction and is replaced.
 
 use std::cell::RefCell;
-use std::sync::mpsc::{TryRecvError, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -142,12 +142,14 @@ impl Producer {
             .map_err(|e| Error::io("the thread for transactional calls", e))?;
         let mut pause = Duration::from_micros(100);
         loop {
-            self.inner.poll(pause);
+            // Not in the poll: below a millisecond that one spins.
+            let answer = answered.recv_timeout(pause);
+            self.inner.poll(Duration::ZERO);
             pause = (pause * 2).min(Duration::from_millis(2));
-            match answered.try_recv() {
+            match answer {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(e)) => return Err(self.classify(name, &e, begun)),
-                Err(TryRecvError::Empty) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(_) => {
                     return Err(Error::Restart {
                         why: format!("{name} did not answer in time"),
@@ -197,11 +199,13 @@ impl Transaction<'_> {
     /// As [`Transaction::commit`].
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<()> {
         failpoint::instant("before-send");
-        let deadline = Instant::now() + self.producer.timeout;
+        let mut full_since = None;
         loop {
             match self.producer.topic.produce(record) {
                 Ok(()) => break,
-                Err(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                Err(RDKafkaErrorCode::QueueFull)
+                    if full_since.get_or_insert_with(Instant::now).elapsed() < self.producer.timeout =>
+                {
                     self.producer.inner.poll(Duration::from_millis(5));
                 }
                 Err(code) => {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rdkafka::producer::Producer;
 
 use super::compare::compare;
-use super::data::{Batch, Data, in_window};
+use super::data::{Batch, Data, Shape, in_window};
 use super::proxy::{END_TXN, Proxy, Weather};
 use super::report::Round;
 use super::run::{Ended, Job, Run, Suffered};
@@ -130,7 +130,10 @@ impl Play<'_, '_> {
             self.act(act)?;
             self.look()?;
         }
-        // From here on nothing is done to anybody.
+        // From here on nothing is done to anybody. The run in play may have begun before the last records came.
+        if self.run.is_some() {
+            self.finish()?;
+        }
         for _ in 0..TRIES {
             if self.finish()?.is_some_and(|ended| ended.is_done()) {
                 break;
@@ -409,7 +412,8 @@ impl Play<'_, '_> {
 
     fn append(&mut self, records: usize) -> Result<()> {
         self.appended += 1;
-        let batch = Data::new(self.schedule.shape, &mut self.rng).batch(records, true);
+        let shape = Shape { whole: true, ..self.schedule.shape };
+        let batch = Data::new(shape, &mut self.rng).batch(records, true);
         let batch = Batch { records: renamed(batch.records, self.appended), ..batch };
         write(&self.stage.topics, &self.job.source, std::slice::from_ref(&batch))?;
         self.note(format!("{records} records more in the source"));

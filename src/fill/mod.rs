@@ -186,6 +186,7 @@ impl<'a> Run<'a> {
             Mode::Plan => None,
         };
         failpoint::instant("after-init");
+        tracing::debug!("initialised");
 
         // 2. Where the last committed transaction of this job left off.
         let mut committed = match self.mode {
@@ -193,17 +194,20 @@ impl<'a> Run<'a> {
             Mode::Plan => vec![None; source.partitions],
         };
         failpoint::instant("after-committed");
+        tracing::debug!("asked for the committed offsets");
 
         // 3. The ends, before anything is read: what the promise covers.
         let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
         let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
         failpoint::instant("after-snapshot");
+        tracing::debug!("took the ends");
 
         // 4. Below them all is decided: no record can still appear behind our back.
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
 
         failpoint::instant("after-wait");
+        tracing::debug!("all below the ends is decided");
 
         // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
@@ -221,6 +225,7 @@ impl<'a> Run<'a> {
         let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
         self.first.get_or_insert(FirstScan { ranges: scanned });
         failpoint::instant("after-scan");
+        tracing::debug!("scanned the target");
         let group = cluster
             .committed
             .group_metadata()
@@ -250,8 +255,10 @@ impl<'a> Run<'a> {
 
         // 7. Readable, and by nobody's doing doubled or deleted.
         failpoint::instant("after-copy");
+        tracing::debug!("copied");
         self.close(cluster, checked, window)?;
         failpoint::instant("after-close");
+        tracing::debug!("looked at the end");
 
         // 8. What was looked at need not be looked at again; a run that died before this does it first.
         let closed: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.end)).collect();
