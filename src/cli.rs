@@ -148,7 +148,7 @@ pub struct FillArgs {
     /// Records in a transaction, at most; it also ends after a second, or 64 MiB
     #[arg(long, default_value = "50000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub transaction_records: u32,
-    /// MiB that the index of identities may take (about 60 bytes each)
+    /// MiB that the index of identities may take (20 to 60 bytes each)
     #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub index_memory: u32,
 }

@@ -1,7 +1,8 @@
 //! The index of identities that topicB holds or this run wrote. Pure.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::{self, Entry::Occupied, Entry::Vacant};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::error::{Error, Result};
 use crate::identity::IdentityHash;
@@ -33,19 +34,39 @@ enum Origin {
     Source,
 }
 
-/// Identity to content, bounded in memory.
+/// Identity to content, bounded in memory: 16 bytes each, so 20 to 39 in the table, and half as much again
+/// while it grows.
 pub struct Index {
-    entries: HashMap<IdentityHash, Entry, BuildHasherDefault<AlreadyHashed>>,
+    entries: HashMap<Key, Entry, BuildHasherDefault<AlreadyHashed>>,
     memory: usize,
     ignore_target_timestamps: bool,
 }
 
+/// 96 bits of an identity. Where two of them meet by chance, their contents differ, and that is an error: it
+/// takes all 127 bits of an entry to lose a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key([u32; 3]);
+
+impl Key {
+    #[expect(clippy::cast_possible_truncation, reason = "the bits that are left out are not needed")]
+    fn new([first, second]: IdentityHash) -> Key {
+        Key([first as u32, (first >> 32) as u32, second as u32])
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) | u64::from(self.0[1]) << 32);
+    }
+}
+
 #[derive(Clone, Copy)]
-struct Entry(u64); // the content's hash, its lowest bit given to the origin
+struct Entry(u32); // 31 bits of the content's hash, and one for the origin
 
 impl Entry {
+    #[expect(clippy::cast_possible_truncation, reason = "31 bits are kept")]
     fn new(hash: u64, origin: Origin) -> Entry {
-        Entry(hash << 1 | u64::from(origin == Origin::Source))
+        Entry((hash as u32) << 1 | u32::from(origin == Origin::Source))
     }
 
     fn origin(self) -> Origin {
@@ -53,12 +74,12 @@ impl Entry {
     }
 
     fn is_content(self, hash: u64) -> bool {
-        self.0 >> 1 == hash << 1 >> 1
+        self.0 >> 1 == Entry::new(hash, Origin::Target).0 >> 1
     }
 }
 
-/// What an entry takes in the table: its 24 bytes and a control byte.
-const ENTRY_BYTES: usize = size_of::<(IdentityHash, Entry)>() + 1;
+/// What an entry takes in the table: its 16 bytes and a control byte.
+const ENTRY_BYTES: usize = size_of::<(Key, Entry)>() + 1;
 
 impl Index {
     /// `memory` bounds the table in bytes. With `ignore_target_timestamps`, a copy in the target is equal
@@ -73,11 +94,13 @@ impl Index {
     /// [`Error::Failed`] when the table would outgrow its memory.
     pub fn insert_target(&mut self, identity: IdentityHash, content: Content) -> Result<bool> {
         let hash = if self.ignore_target_timestamps { content.loose } else { content.exact };
-        if let Some(entry) = self.entries.get(&identity) {
-            return Ok(entry.is_content(hash));
+        match self.entry(identity)? {
+            Occupied(entry) => Ok(entry.get().is_content(hash)),
+            Vacant(entry) => {
+                entry.insert(Entry::new(hash, Origin::Target));
+                Ok(false)
+            }
         }
-        self.insert(identity, Entry::new(hash, Origin::Target))?;
-        Ok(false)
     }
 
     /// Judges a record of the source, and takes it in where it is new.
@@ -85,19 +108,24 @@ impl Index {
     /// # Errors
     /// [`Error::Failed`] when the table would outgrow its memory.
     pub fn judge(&mut self, identity: IdentityHash, content: Content) -> Result<Verdict> {
-        let Some(entry) = self.entries.get_mut(&identity) else {
-            self.insert(identity, Entry::new(content.exact, Origin::Source))?;
-            return Ok(Verdict::New);
+        let ignore_target_timestamps = self.ignore_target_timestamps;
+        let mut slot = match self.entry(identity)? {
+            Occupied(slot) => slot,
+            Vacant(slot) => {
+                slot.insert(Entry::new(content.exact, Origin::Source));
+                return Ok(Verdict::New);
+            }
         };
+        let entry = *slot.get();
         Ok(match entry.origin() {
             Origin::Source if entry.is_content(content.exact) => Verdict::DuplicateInSource,
-            Origin::Target if self.ignore_target_timestamps && entry.is_content(content.loose) => {
+            Origin::Target if ignore_target_timestamps && entry.is_content(content.loose) => {
                 // From here on the source's own timestamp counts: another record of the source that
                 // differs in nothing else is not this one.
-                *entry = Entry::new(content.exact, Origin::Source);
+                slot.insert(Entry::new(content.exact, Origin::Source));
                 Verdict::AlreadyInTarget
             }
-            Origin::Target if !self.ignore_target_timestamps && entry.is_content(content.exact) => {
+            Origin::Target if !ignore_target_timestamps && entry.is_content(content.exact) => {
                 Verdict::AlreadyInTarget
             }
             _ => Verdict::Conflict,
@@ -106,7 +134,7 @@ impl Index {
 
     /// Whether the record was found in the source by this run.
     pub fn is_from_source(&self, identity: &IdentityHash) -> bool {
-        self.entries.get(identity).is_some_and(|entry| entry.origin() == Origin::Source)
+        self.entries.get(&Key::new(*identity)).is_some_and(|entry| entry.origin() == Origin::Source)
     }
 
     pub fn len(&self) -> usize {
@@ -117,12 +145,14 @@ impl Index {
         self.entries.is_empty()
     }
 
-    fn insert(&mut self, identity: IdentityHash, entry: Entry) -> Result<()> {
+    /// The identity's place, which may be taken.
+    fn entry(&mut self, identity: IdentityHash) -> Result<hash_map::Entry<'_, Key, Entry>> {
+        let key = Key::new(identity);
         // A full table doubles, and holds both copies while it moves; it is full at 7/8 of its slots.
         let (len, capacity) = (self.entries.len(), self.entries.capacity());
         if len == capacity {
             let slots = capacity.max(3) * 8 / 7;
-            if slots * 3 * ENTRY_BYTES > self.memory {
+            if slots * 3 * ENTRY_BYTES > self.memory && !self.entries.contains_key(&key) {
                 return Err(Error::Failed(format!(
                     "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
                      raise it to {} MiB or fill a smaller window at a time",
@@ -131,14 +161,13 @@ impl Index {
                 )));
             }
         }
-        self.entries.insert(identity, entry);
-        Ok(())
+        Ok(self.entries.entry(key))
     }
 }
 
-/// Takes the first half of an identity as its hash, which it is already.
+/// Takes the first 64 bits of an identity as its hash, which they are already.
 #[derive(Default)]
-pub struct AlreadyHashed(u64);
+struct AlreadyHashed(u64);
 
 impl Hasher for AlreadyHashed {
     fn finish(&self) -> u64 {
@@ -149,13 +178,8 @@ impl Hasher for AlreadyHashed {
         self.0 = word;
     }
 
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn write(&mut self, bytes: &[u8]) {
-        // `[u64; 2]` is hashed as one run of bytes.
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*first);
-        }
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("a key writes one word");
     }
 }
 

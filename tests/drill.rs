@@ -40,7 +40,7 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
     assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
     let round = round(&output);
     assert!(round["faults"].as_u64() >= Some(8), "{round:#}");
-    for count in ["lost", "doubled", "changed", "extra", "reordered"] {
+    for count in ["lost", "doubled", "changed", "extra", "reordered", "gave_up"] {
         assert_eq!(round[count], 0, "{round:#}");
     }
 }

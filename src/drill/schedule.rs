@@ -121,7 +121,7 @@ pub fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
     }
     let bounces = [Kill, Broker, Kill, Terminate, Broker, Kill, Kill];
     let mut all = vec![
-        scenario("runs killed", &[Kill, Kill, Kill, Kill, Kill, Kill, Terminate], 30, None),
+        scenario("runs killed", &[Kill, Kill, Kill, Kill, Kill, Kill, Terminate], 45, None),
         scenario("runs frozen", &[Freeze, Kill, Freeze, Kill, Terminate], 10, None),
         scenario("runs outlived", &[Outlive, Kill, Kill], 3, None),
         scenario("brokers bounced", &[Broker, Kill, Broker, Kill, Kill], 10, None),

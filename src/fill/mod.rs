@@ -127,7 +127,8 @@ impl<'a> Run<'a> {
     }
 
     fn until_done(&mut self) -> Result<()> {
-        let cluster = Cluster::connect(&self.job.selection.properties, &self.job.selection.name())?;
+        let connect = |run: &Self| Cluster::connect(&run.job.selection.properties, &run.job.selection.name());
+        let mut cluster = connect(self)?;
         // Outside of the loop: a cluster that never answered is told at once.
         let topics = preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
         let mut prepared = None;
@@ -136,6 +137,8 @@ impl<'a> Run<'a> {
             if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
                 return result;
             }
+            // One that saw a partition without a leader may go on for minutes to say so.
+            cluster = connect(self)?;
         }
     }
 

@@ -97,7 +97,7 @@ pub fn load_within(
     let batch_bytes = destination.batch_bytes;
     let mut run = Run {
         plan: &plan,
-        cluster: &cluster,
+        cluster,
         properties,
         name: &name,
         batch_bytes,
@@ -147,7 +147,7 @@ fn millis(elapsed: Duration) -> u64 {
 
 struct Run<'a> {
     plan: &'a Plan<'a>,
-    cluster: &'a Cluster,
+    cluster: Cluster,
     properties: &'a Properties,
     /// Of the group and the transactional id.
     name: &'a str,
@@ -170,7 +170,8 @@ impl Run<'_> {
                     return Err(Error::Failed(why));
                 }
                 Some(result) => return result,
-                None => {}
+                // One that saw a partition without a leader may go on for minutes to say so.
+                None => self.cluster = Cluster::connect(self.properties, self.name)?,
             }
         }
     }
@@ -183,7 +184,7 @@ impl Run<'_> {
         let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE)?;
 
         // 2. So this is where the last committed transaction left off, for good.
-        let committed = offsets::committed(self.cluster, topic, self.plan.interrupt)?;
+        let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic()?;
         self.resume(found)?;
