@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
 use crate::sys;
@@ -220,7 +221,8 @@ impl Cluster {
         interrupt: &Interrupt,
     ) -> Result<()> {
         let mut last = Vec::new();
-        let mut since = Instant::now();
+        let mut vain = Patience::new(patience);
+        let mut looked = Instant::now();
         let mut pause = Duration::from_millis(2);
         let mut told = false;
         loop {
@@ -229,11 +231,14 @@ impl Cluster {
             stable.iter_mut().zip(ends).for_each(|(stable, end)| *stable = (*stable).min(*end));
             let behind = (0..ends.len()).find(|p| stable[*p] < ends[*p]);
             let Some(partition) = behind else { return Ok(()) };
+            vain.wait(looked.elapsed());
+            looked = Instant::now();
             if stable != last {
-                (last, since) = (stable.clone(), Instant::now());
+                last.clone_from(&stable);
+                vain.progress();
             }
             interrupt.check()?;
-            if !told && since.elapsed() > Duration::from_secs(1) {
+            if !told && vain.waited() > Duration::from_secs(1) {
                 told = true;
                 tracing::warn!(
                     "waiting for an open transaction of another producer in {}-{partition} (last stable offset {})",
@@ -241,7 +246,7 @@ impl Cluster {
                     stable[partition]
                 );
             }
-            if since.elapsed() > patience {
+            if vain.is_over() {
                 let open = Range { partition: id(partition), start: stable[partition], end: ends[partition] };
                 return Err(self.hanging_transaction(topic, open, patience, interrupt));
             }

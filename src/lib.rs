@@ -47,6 +47,7 @@ pub mod json;
 pub mod load;
 pub mod offsets;
 pub mod partition;
+pub mod patience;
 pub mod preflight;
 pub mod progress;
 pub mod range;

@@ -16,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::client::{Isolation, Properties, Quiet};
 use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
+use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::sys::{Batch, ConsumerQueue, Event, Message};
 
@@ -35,9 +36,8 @@ pub struct Reader {
     batches: Option<Receiver<Batch>>,
     partitions: Vec<Option<Progress>>,
     open: usize,
-    patience: Duration,
-    /// Time waited in vain; time in which the loop was busy elsewhere does not count.
-    idle: Duration,
+    /// Time in which the loop was busy elsewhere does not count.
+    patience: Patience,
     poll: Option<JoinHandle<()>>,
 }
 
@@ -62,8 +62,7 @@ impl Reader {
             batches: None,
             partitions: (0..slots).map(|_| None).collect(),
             open: 0,
-            patience: reading.patience,
-            idle: Duration::ZERO,
+            patience: Patience::new(reading.patience),
             poll: None,
         };
         let what = || format!("the assignment of {}", reading.topic);
@@ -116,13 +115,13 @@ impl Reader {
     pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Batch>> {
         interrupt.check()?;
         let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
-        if self.idle >= self.patience {
+        if self.patience.is_over() {
             return Err(self.stuck());
         }
         let waiting = Instant::now();
         let batch = batches.recv();
         // Until the batch turns out to hold progress.
-        self.idle += waiting.elapsed();
+        self.patience.wait(waiting.elapsed());
         batch.map(Some).map_err(|_| self.stuck())
     }
 
@@ -143,7 +142,7 @@ impl Reader {
         if progress.position >= progress.end || position <= progress.position {
             return Ok(None);
         }
-        self.idle = Duration::ZERO;
+        self.patience.progress();
         let within = position <= progress.end;
         progress.position = position.min(progress.end);
         if progress.position == progress.end {
@@ -182,7 +181,7 @@ impl Reader {
         Error::Failed(format!(
             "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
              up, and run again, with a longer --patience if it is",
-            self.patience.as_secs(),
+            self.patience.limit.as_secs(),
             self.topic
         ))
     }
