@@ -60,7 +60,11 @@ impl Error {
     /// For a call to Kafka outside of a transaction: a missing permission is refused by name, what may pass
     /// is for another start-up, anything else fails. `what` is a noun phrase: "the end offsets of topic a".
     pub fn kafka(what: impl std::fmt::Display, err: KafkaError) -> Error {
-        match err.rdkafka_error_code() {
+        let code = match err {
+            KafkaError::AdminOp(code) => Some(code),
+            _ => err.rdkafka_error_code(),
+        };
+        match code {
             Some(code) => Error::code(what, code),
             None => Error::Failed(format!("{what}: {err}")),
         }

@@ -46,6 +46,11 @@ fn rounds(
     begun: Instant,
     report: &mut Report,
 ) -> Result<()> {
+    if !common.property.is_empty() || common.command_config.is_some() {
+        let sentence =
+            "a drill takes no client properties: leave out -X and -F, and name a plaintext cluster";
+        return Err(Error::Usage(sentence.to_owned()));
+    }
     let cluster = |e: anyhow::Error| Error::io("a cluster to drill on", format!("{e:#}"));
     let sandbox = common
         .cluster()

@@ -157,6 +157,9 @@ impl Report {
 impl fmt::Display for Report {
     /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rounds.is_empty() {
+            return f.write_str("no round was played to its end");
+        }
         writeln!(
             f,
             "| scenario | seeds | runs | kills | bounces | other faults | gave up | records | lost | doubled | changed | extra | reordered | \
