@@ -178,7 +178,9 @@ impl Properties {
             .set("delivery.report.only.error", "true");
         let batch_bytes = batch_bytes.to_string();
         for (key, value) in [
-            ("linger.ms", "10"),
+            // A commit flushes. What waits longer while five messages of its partition are in flight makes the
+            // client's thread spin (`rd_kafka_toppar_producer_serve`).
+            ("linger.ms", "500"),
             ("batch.size", batch_bytes.as_str()),
             ("batch.num.messages", "100000"),
             ("message.max.bytes", "1000000000"),

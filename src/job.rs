@@ -78,7 +78,7 @@ pub enum TargetScan {
     All,
 }
 
-/// A transaction is committed when it reaches any of these.
+/// A transaction is committed when it reaches any of these; in bytes it grows up to it ([`crate::pace`]).
 #[derive(Clone, Copy, Debug)]
 pub struct TransactionLimits {
     pub records: usize,
@@ -87,8 +87,8 @@ pub struct TransactionLimits {
 }
 
 impl Default for TransactionLimits {
-    /// Measured: larger transactions gain little, smaller ones cost a commit of a few milliseconds each.
+    /// Measured: larger transactions gain nothing, smaller ones cost a commit of a few milliseconds each.
     fn default() -> TransactionLimits {
-        TransactionLimits { records: 50_000, bytes: 64 << 20, time: Duration::from_secs(1) }
+        TransactionLimits { records: 200_000, bytes: 64 << 20, time: Duration::from_secs(1) }
     }
 }

@@ -46,6 +46,7 @@ pub mod job;
 pub mod json;
 pub mod load;
 pub mod offsets;
+pub mod pace;
 pub mod partition;
 pub mod patience;
 pub mod preflight;

@@ -288,6 +288,15 @@ impl<C: ProducerContext + 'static> Drop for OutgoingTopic<C> {
     }
 }
 
+/// Sends what is queued without waiting for more, and waits for the answers; whether all came. Errors are
+/// told by the next polls.
+pub fn flush<C: ProducerContext>(producer: &BaseProducer<C>, timeout: Duration) -> bool {
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: a live client, any of whose threads may flush it.
+    let code = unsafe { ffi::rd_kafka_flush(producer.client().native_ptr(), millis) };
+    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
 /// The metadata of each element of a list of committed offsets, in its order. `rdkafka`'s own accessor
 /// panics where somebody committed bytes that are not UTF-8.
 pub fn offset_metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {

@@ -8,6 +8,7 @@
 //! one may still be on its way. So a producer that lost a connection ends its transaction and is replaced.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
 use crate::error::{Error, Result, denied};
 use crate::failpoint::{self, Rule};
-use crate::sys::{Outgoing, OutgoingTopic};
+use crate::pace::Pace;
+use crate::sys::{self, Outgoing, OutgoingTopic};
 
 /// A producer that holds the transactional id's newest epoch, until another one takes it.
 pub struct Producer {
@@ -33,6 +35,7 @@ pub struct Producer {
     timeout: Duration,
     /// Why no further transaction may begin.
     spent: RefCell<Option<String>>,
+    pace: Rc<Pace>,
 }
 
 /// One open transaction. Commit and abort consume it; a drop leaves it to the next `init` to abort.
@@ -40,8 +43,8 @@ pub struct Transaction<'p> {
     producer: &'p Producer,
     /// Counts sleep too: what matters is how long the coordinator saw it open.
     begun: boot_time::Instant,
-    pub records: usize,
-    pub bytes: usize,
+    records: usize,
+    bytes: usize,
 }
 
 /// The bounds of how long one transactional call may take: below the transaction's own timeout, and enough
@@ -61,6 +64,7 @@ impl Producer {
         topic: &str,
         batch_bytes: usize,
         patience: Duration,
+        pace: &Rc<Pace>,
     ) -> Result<Producer> {
         let config = properties.producer(transactional_id, batch_bytes);
         let inner =
@@ -74,6 +78,7 @@ impl Producer {
             transactional_id: transactional_id.to_owned(),
             timeout,
             spent: RefCell::default(),
+            pace: pace.clone(),
         };
         // librdkafka closes the connection that it began with once it knows the brokers, and without another
         // one looks for the coordinator half a second later (`rd_kafka_txn_coord_query`).
@@ -206,9 +211,11 @@ impl Transaction<'_> {
                 Err(RDKafkaErrorCode::QueueFull)
                     if full_since.get_or_insert_with(Instant::now).elapsed() < self.producer.timeout =>
                 {
-                    self.producer.inner.poll(Duration::from_millis(5));
+                    self.producer.inner.poll(Duration::ZERO);
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(code) => {
+                    self.producer.pace.failed(self.bytes);
                     return Err(self.producer.classify(
                         "producing",
                         &KafkaError::MessageProduction(code),
@@ -228,8 +235,13 @@ impl Transaction<'_> {
         self.producer.inner.poll(Duration::ZERO);
     }
 
-    pub fn age(&self) -> Duration {
-        self.begun.elapsed()
+    pub fn is_full(&self) -> bool {
+        self.producer.pace.is_full(self.records, self.bytes)
+    }
+
+    /// Whether it was open for long enough; to be asked now and then.
+    pub fn is_due(&self) -> bool {
+        self.producer.pace.is_due(self.begun.elapsed())
     }
 
     /// Commits the records together with the source's offsets, each with its metadata.
@@ -238,6 +250,16 @@ impl Transaction<'_> {
     /// [`Error::Fenced`] by another run; [`Error::Restart`] where the outcome is unknown or the transaction
     /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say).
     pub fn commit(self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
+        let began = Instant::now();
+        let result = self.try_commit(offsets, group);
+        match &result {
+            Ok(()) => self.producer.pace.committed(self.bytes, began.elapsed()),
+            Err(_) => self.producer.pace.failed(self.bytes),
+        }
+        result
+    }
+
+    fn try_commit(&self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
         self.drain();
         failpoint::outcome()?;
         failpoint::instant("before-send-offsets");
@@ -290,11 +312,12 @@ impl Transaction<'_> {
         }
     }
 
-    /// `rdkafka`'s flush polls in steps of 100 ms; short polls make a commit take a millisecond.
+    /// `rdkafka`'s own flush, also the one in its commit, waits in steps of 100 ms, and its polls spin below
+    /// a millisecond.
     fn drain(&self) {
         let deadline = Instant::now() + self.producer.timeout;
-        while self.producer.inner.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.inner.poll(Duration::from_millis(1));
+        while !sys::flush(&self.producer.inner, Duration::from_millis(20)) && Instant::now() < deadline {
+            self.poll();
         }
     }
 }

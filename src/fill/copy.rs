@@ -69,7 +69,7 @@ impl Copying<'_, '_> {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)? {
                     self.take(message)?;
-                    if self.is_full() {
+                    if self.transaction.as_ref().is_some_and(Transaction::is_full) {
                         self.commit(&reader)?;
                     }
                 }
@@ -77,7 +77,7 @@ impl Copying<'_, '_> {
             bar.inc(batch.len() as u64);
             if let Some(transaction) = &self.transaction {
                 transaction.poll();
-                if transaction.age() >= job.limits.time {
+                if transaction.is_due() {
                     self.commit(&reader)?;
                 }
             }
@@ -85,11 +85,6 @@ impl Copying<'_, '_> {
         self.commit(&reader)?;
         bar.finish_and_clear();
         Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        let limits = self.run.job.limits;
-        self.transaction.as_ref().is_some_and(|t| t.records >= limits.records || t.bytes >= limits.bytes)
     }
 
     fn take(&mut self, message: &Message) -> Result<()> {

@@ -4,6 +4,7 @@ mod close;
 mod copy;
 mod scan;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use crate::identity::Fingers;
 use crate::interrupt::Interrupt;
 use crate::job::{Job, TargetScan};
 use crate::offsets::{self, Committed, Fingerprint};
+use crate::pace::Pace;
 use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::range::{Range, index};
@@ -77,6 +79,7 @@ struct Run<'a> {
     transactions: u64,
     aborted_transactions: u64,
     restarts: Restarts,
+    pace: Rc<Pace>,
     /// Of `written`, what a later start-up found in the target and counted as being there.
     recounted: u64,
     /// The transaction whose commit was not answered: the next start-up finds out what became of it.
@@ -119,6 +122,7 @@ impl<'a> Run<'a> {
             transactions: 0,
             aborted_transactions: 0,
             restarts: Restarts::new(job.selection.patience),
+            pace: Rc::new(Pace::new(job.limits)),
             recounted: 0,
             in_doubt: None,
             first: None,
@@ -184,7 +188,8 @@ impl<'a> Run<'a> {
             Mode::Fill => {
                 let properties = &job.selection.properties;
                 let patience = job.selection.patience;
-                Some(Producer::init(properties, &name, &target.name, checked.batch_bytes, patience)?)
+                let batch_bytes = checked.batch_bytes;
+                Some(Producer::init(properties, &name, &target.name, batch_bytes, patience, &self.pace)?)
             }
             Mode::Plan => None,
         };

@@ -14,6 +14,7 @@ mod survey;
 mod topic;
 mod write;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -32,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
 use crate::offsets;
+use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::restart::Restarts;
 use crate::txn::Producer;
@@ -91,7 +93,6 @@ pub fn load_within(
         skip_invalid: args.skip_invalid,
         topic: &destination.topic,
         way: &way,
-        limits,
         interrupt,
     };
     let batch_bytes = destination.batch_bytes;
@@ -105,6 +106,7 @@ pub fn load_within(
         reached: Reached::default(),
         before: None,
         restarts: Restarts::new(PATIENCE),
+        pace: Rc::new(Pace::new(limits)),
     };
     run.finish()?;
     Ok(LoadReceipt { elapsed_ms: millis(started.elapsed()), ..run.receipt() })
@@ -157,6 +159,7 @@ struct Run<'a> {
     /// Where earlier runs left off; known after the first start-up.
     before: Option<Mark>,
     restarts: Restarts,
+    pace: Rc<Pace>,
 }
 
 impl Run<'_> {
@@ -181,7 +184,8 @@ impl Run<'_> {
         let topic = self.plan.topic;
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
-        let producer = Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE)?;
+        let producer =
+            Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE, &self.pace)?;
 
         // 2. So this is where the last committed transaction left off, for good.
         let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;

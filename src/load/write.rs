@@ -12,7 +12,6 @@ use super::survey::Survey;
 use crate::cluster::Topic;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::job::TransactionLimits;
 use crate::partition;
 use crate::range::id;
 use crate::sys::Outgoing;
@@ -31,7 +30,6 @@ pub struct Plan<'a> {
     pub skip_invalid: bool,
     pub topic: &'a Topic,
     pub way: &'a Way,
-    pub limits: TransactionLimits,
     pub interrupt: &'a Interrupt,
 }
 
@@ -88,7 +86,7 @@ impl<'a> Writer<'a> {
             }
             let Some(document) = documents.next().map_err(midway)? else { break };
             self.take(document)?;
-            if self.is_full() {
+            if self.transaction.as_ref().is_some_and(Transaction::is_full) {
                 self.commit()?;
             }
         }
@@ -114,12 +112,7 @@ impl<'a> Writer<'a> {
         self.plan.interrupt.check()?;
         let Some(transaction) = &self.transaction else { return Ok(()) };
         transaction.poll();
-        if transaction.age() >= self.plan.limits.time { self.commit() } else { Ok(()) }
-    }
-
-    fn is_full(&self) -> bool {
-        let limits = self.plan.limits;
-        self.transaction.as_ref().is_some_and(|t| t.records >= limits.records || t.bytes >= limits.bytes)
+        if transaction.is_due() { self.commit() } else { Ok(()) }
     }
 
     fn take(&mut self, document: Document<'_>) -> Result<()> {

@@ -1,11 +1,14 @@
 //! Kills, rivals, signals: the real binary as a process.
 
 use std::process::Child;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rdkafka::consumer::Consumer;
 
 use replicator::cluster::Cluster;
+use replicator::job::TransactionLimits;
+use replicator::pace::Pace;
 use replicator::sys::Outgoing;
 use replicator::txn::{CommittedOffsets, Producer};
 
@@ -155,10 +158,11 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
     let cluster = Cluster::connect(&properties(), &name).expect("connects");
     let group = Arc::new(cluster.committed.group_metadata().expect("a group"));
     let offsets = CommittedOffsets { topic: &pair.a, positions: &[(0, 1)], metadata: "" };
+    let pace = Rc::new(Pace::new(TransactionLimits::default()));
     let record = |partition| Outgoing { partition, key: None, value: None, timestamp: 1, headers_of: None };
     for _ in 0..10 {
         let producer =
-            Producer::init(&properties(), &name, &pair.b, 1_000_000, TIMEOUT).expect("initialised");
+            Producer::init(&properties(), &name, &pair.b, 1_000_000, TIMEOUT, &pace).expect("initialised");
         let mut transaction = producer.begin().expect("begun");
         for partition in 0..3 {
             transaction.send(record(partition)).expect("sent");
