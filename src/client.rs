@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
@@ -55,7 +56,7 @@ const SECRET: &[&str] = &[
 ];
 
 /// How long one request to the cluster may take before the start-up gives up on it.
-pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Validated client properties. Flags beat the environment, which beats the file.
 #[derive(Clone)]
@@ -227,7 +228,7 @@ fn environment_name(property: &str) -> String {
 }
 
 /// How long the coordinator lets a transaction stay open before it aborts it and fences its producer.
-pub const TRANSACTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether records of open and aborted transactions are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +260,16 @@ impl ClientContext for Quiet {
 }
 
 impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+/// Closes a consumer before it is dropped: `rdkafka`'s drop does so in steps of 100 ms.
+pub fn close(consumer: &BaseConsumer<Quiet>) {
+    if consumer.close_queue().is_ok() {
+        while !consumer.closed() {
+            consumer.poll(Duration::ZERO);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT};
+use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT, close};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
@@ -41,6 +40,13 @@ pub struct Topic {
 pub struct Watermarks {
     pub low: i64,
     pub high: i64,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        close(&self.committed);
+        close(&self.uncommitted);
+    }
 }
 
 impl Cluster {
@@ -120,23 +126,12 @@ impl Cluster {
     /// # Errors
     /// [`Error::Failed`] where no broker answers.
     pub fn configuration(&self, topics: &[&str]) -> Result<Option<Vec<HashMap<String, String>>>> {
-        let admin = self.properties.admin()?;
-        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let described = futures_executor::block_on(admin.describe_configs(&resources, &options))
-            .map_err(|e| Error::kafka("the configuration of the topics", e))?;
-        let entries = |resource: ConfigResource| -> HashMap<String, String> {
-            resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
-        };
-        let mut configurations = Vec::new();
-        for resource in described {
-            match resource {
-                Ok(resource) => configurations.push(entries(resource)),
-                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return Ok(None),
-                Err(code) => return Err(Error::code("the configuration of the topics", code)),
-            }
+        let described = sys::topic_configurations(&self.uncommitted, topics, REQUEST_TIMEOUT);
+        match described {
+            Ok(configurations) => Ok(Some(configurations)),
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(None),
+            Err(code) => Err(Error::code("the configuration of the topics", code)),
         }
-        Ok(Some(configurations))
     }
 
     /// Each partition's low and high watermark. Asked by a read_uncommitted client: another is told the
@@ -179,34 +174,9 @@ impl Cluster {
     /// # Errors
     /// [`Error::Failed`] where a leader does not answer.
     fn positions_at(&self, topic: &Topic, millis: i64, ends: &[i64]) -> Result<Vec<i64>> {
-        let what = || format!("the offsets of {} at {}", topic.name, rfc3339(millis));
-        let mut asked = TopicPartitionList::with_capacity(topic.partitions);
-        for partition in 0..ends.len() {
-            asked
-                .add_partition_offset(&topic.name, id(partition), Offset::Offset(millis.max(0)))
-                .map_err(|e| Error::kafka(what(), e))?;
-        }
         // With an open transaction in the topic, a read_committed client is told that there is nothing.
-        let answer = self
-            .uncommitted
-            .offsets_for_times(asked, REQUEST_TIMEOUT)
-            .map_err(|e| Error::kafka(what(), e))?;
-        let mut positions = vec![None; ends.len()];
-        for element in answer.elements() {
-            // A failed element keeps the time that was asked for as its offset.
-            element.error().map_err(|e| Error::kafka(what(), e))?;
-            let slot = index(element.partition());
-            positions[slot] = match element.offset() {
-                Offset::Offset(offset) if offset >= 0 => Some(offset.min(ends[slot])),
-                _ => Some(ends[slot]),
-            };
-        }
-        positions
-            .into_iter()
-            .map(|position| {
-                position.ok_or_else(|| Error::Failed(format!("{}: a partition was left out", what())))
-            })
-            .collect()
+        let positions = list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0)))?;
+        Ok(positions.into_iter().zip(ends).map(|(at, end)| at.map_or(*end, |at| at.min(*end))).collect())
     }
 
     /// Waits until everything below `ends` is decided: committed, and so readable, or aborted.
@@ -284,14 +254,42 @@ pub fn ends(watermarks: &[Watermarks]) -> Vec<i64> {
 }
 
 fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {
-    (0..topic.partitions)
-        .map(|partition| {
-            let (low, high) = client
-                .fetch_watermarks(&topic.name, id(partition), REQUEST_TIMEOUT)
-                .map_err(|e| Error::kafka(format!("the offsets of {}-{partition}", topic.name), e))?;
-            Ok(Watermarks { low, high })
-        })
-        .collect()
+    let edge = |offset| {
+        let edges = list_offsets(client, topic, offset)?.into_iter();
+        edges
+            .collect::<Option<Vec<i64>>>()
+            .ok_or_else(|| Error::Failed(format!("{} has no {offset:?}", topic.name)))
+    };
+    let (lows, highs) = (edge(Offset::Beginning)?, edge(Offset::End)?);
+    Ok(lows.into_iter().zip(highs).map(|(low, high)| Watermarks { low, high }).collect())
+}
+
+/// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds, after whose last record
+/// there is `None`. One request to each leader.
+fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
+    let what = || match at {
+        Offset::Offset(millis) => format!("the offsets of {} at {}", topic.name, rfc3339(millis)),
+        _ => format!("the offsets of {}", topic.name),
+    };
+    let mut asked = TopicPartitionList::with_capacity(topic.partitions);
+    for partition in 0..topic.partitions {
+        asked.add_partition_offset(&topic.name, id(partition), at).map_err(|e| Error::kafka(what(), e))?;
+    }
+    // The protocol's times for the beginning and the end are librdkafka's numbers for them.
+    let answer = client.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|e| Error::kafka(what(), e))?;
+    let mut offsets = vec![None; topic.partitions];
+    for element in answer.elements() {
+        // A failed element keeps what was asked for as its offset.
+        element.error().map_err(|e| Error::kafka(what(), e))?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) if offset >= 0 => Some(offset),
+            _ => None,
+        };
+        let slot = offsets.get_mut(index(element.partition()));
+        *slot.ok_or_else(|| Error::Failed(format!("{}: a partition too many", what())))? = Some(offset);
+    }
+    let offsets: Option<Vec<_>> = offsets.into_iter().collect();
+    offsets.ok_or_else(|| Error::Failed(format!("{}: a partition was left out", what())))
 }
 
 /// As `org.apache.kafka.common.internals.Topic` has it. librdkafka takes no longer name, and `rdkafka`

@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{Isolation, Properties, Quiet};
+use crate::client::{Isolation, Properties, Quiet, close};
 use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
@@ -198,12 +198,16 @@ impl Drop for Reader {
 }
 
 fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<(Receiver<Batch>, JoinHandle<()>)> {
-    let queue = ConsumerQueue::new(Arc::new(consumer))
+    let consumer = Arc::new(consumer);
+    let queue = ConsumerQueue::new(consumer.clone())
         .ok_or_else(|| Error::Failed("the consumer has no queue".to_owned()))?;
     let (sender, receiver) = sync_channel(BATCHES);
     let poll = std::thread::Builder::new()
         .name("poll".into())
-        .spawn(move || poll_until_dropped(&queue, &sender))
+        .spawn(move || {
+            poll_until_dropped(&queue, &sender);
+            close(&consumer);
+        })
         .map_err(|e| Error::io("the polling thread", e))?;
     Ok((receiver, poll))
 }
