@@ -155,10 +155,10 @@ impl Properties {
             ("fetch.queue.backoff.ms", "5"),
             // Only ranges that exist are read, and a consumer cannot end while a fetch waits at the broker.
             ("fetch.wait.max.ms", "10"),
-            ("fetch.message.max.bytes", "8388608"),
+            ("fetch.message.max.bytes", "2097152"),
             ("fetch.max.bytes", "52428800"),
             ("queued.min.messages", "1000000"),
-            ("queued.max.messages.kbytes", "65536"),
+            ("queued.max.messages.kbytes", "32768"),
         ] {
             self.set_unless_given(&mut config, key, value);
         }

@@ -94,6 +94,9 @@ fn start_logging(common: &Common) {
         _ => "replicator=trace,librdkafka=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // It calls it an error that a consumer was closed before it was dropped.
+    let closes = "rdkafka::consumer::base_consumer=off".parse();
+    let filter = closes.map_or(filter.clone(), |closes| filter.add_directive(closes));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
