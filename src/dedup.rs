@@ -35,7 +35,7 @@ enum Origin {
 }
 
 /// Identity to content, bounded in memory: 16 bytes each, so 20 to 39 in the table, and half as much again
-/// while it grows.
+/// where it has to grow.
 pub struct Index {
     entries: HashMap<Key, Entry, BuildHasherDefault<AlreadyHashed>>,
     memory: usize,
@@ -86,6 +86,16 @@ impl Index {
     /// to the source's record whatever its timestamp.
     pub fn new(memory: usize, ignore_target_timestamps: bool) -> Index {
         Index { entries: HashMap::default(), memory, ignore_target_timestamps }
+    }
+
+    /// Makes room for that many identities at once, where the memory allows: to grow into it takes half as much
+    /// again, and time.
+    pub fn reserve(&mut self, expected: usize) {
+        let slots = (expected.min(self.memory) / 7 + 1).saturating_mul(8).next_power_of_two();
+        if slots.saturating_mul(ENTRY_BYTES) <= self.memory {
+            // Without the room it grows, or says that it cannot.
+            let _ = self.entries.try_reserve(expected);
+        }
     }
 
     /// Takes in a record of the target; true if it doubles an equal one there.
@@ -221,6 +231,18 @@ mod tests {
         assert_eq!(index.judge([1, 2], content(1, 9)).expect("room"), Verdict::AlreadyInTarget);
         assert_eq!(index.judge([1, 2], content(1, 9)).expect("room"), Verdict::DuplicateInSource);
         assert_eq!(index.judge([1, 2], content(2, 9)).expect("room"), Verdict::Conflict);
+    }
+
+    #[test]
+    fn reserves_what_its_memory_allows() {
+        let mut index = Index::new(2 << 20, false);
+        index.reserve(usize::MAX);
+        assert_eq!(index.entries.capacity(), 0);
+        index.reserve(50_000);
+        let capacity = index.entries.capacity();
+        assert!(capacity >= 50_000);
+        (0..50_000).for_each(|n| assert!(index.judge([n, n], content(n, n)).is_ok()));
+        assert_eq!(index.entries.capacity(), capacity);
     }
 
     #[test]

@@ -34,16 +34,42 @@ pub enum Event<'a> {
 }
 
 /// A record as librdkafka holds it.
-pub struct Message(NonNull<ffi::rd_kafka_message_t>);
+pub struct Message {
+    raw: NonNull<ffi::rd_kafka_message_t>,
+    /// The message's own, or null where it has none; an error where they cannot be parsed (librdkafka takes
+    /// 100,000 at most). Kept, since librdkafka parses anew each time it is asked for what is not there.
+    headers: Result<*mut ffi::rd_kafka_headers_t, RDKafkaErrorCode>,
+}
 
 // SAFETY: a message is plain memory with atomic reference counts; librdkafka lets any thread use and
-// destroy it, one at a time. It is not `Sync`: reading headers parses them in place.
+// destroy it, one at a time.
 unsafe impl Send for Message {}
 
 impl Message {
+    fn new(raw: *mut ffi::rd_kafka_message_t) -> Option<Message> {
+        let raw = NonNull::new(raw)?;
+        let mut headers = ptr::null_mut();
+        // SAFETY: a message that was just handed over; the headers stay its own.
+        let code = unsafe {
+            match raw.as_ref().err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    ffi::rd_kafka_message_headers(raw.as_ptr(), &mut headers)
+                }
+                code => code,
+            }
+        };
+        let headers = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR | RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => {
+                Ok(headers)
+            }
+            code => Err(code.into()),
+        };
+        Some(Message { raw, headers })
+    }
+
     fn raw(&self) -> &ffi::rd_kafka_message_t {
         // SAFETY: non-null and owned by us until drop.
-        unsafe { self.0.as_ref() }
+        unsafe { self.raw.as_ref() }
     }
 
     pub fn partition(&self) -> i32 {
@@ -75,14 +101,14 @@ impl Message {
     pub fn timestamp(&self) -> (i64, bool) {
         let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: a valid message and a valid place for the answer.
-        let millis = unsafe { ffi::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
+        let millis = unsafe { ffi::rd_kafka_message_timestamp(self.raw.as_ptr(), &mut kind) };
         (millis, kind == ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
     }
 
     /// Calls `each` with every header, in order, repeated ones too: key bytes, and value or null. A key
     /// with a NUL byte is seen up to it (librdkafka tells no length); it is copied whole all the same.
     pub fn for_each_header(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
-        let Ok(Some(headers)) = self.headers() else { return };
+        let Some(headers) = self.headers.ok().filter(|headers| !headers.is_null()) else { return };
         for index in 0.. {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: valid headers; the answers point into them.
@@ -96,22 +122,10 @@ impl Message {
         }
     }
 
-    /// `None` where there are none; an error where they cannot be parsed (librdkafka takes 100,000 at most).
-    fn headers(&self) -> Result<Option<*mut ffi::rd_kafka_headers_t>, RDKafkaErrorCode> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the headers stay the message's.
-        let code = unsafe { ffi::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) };
-        match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(headers)),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => Ok(None),
-            code => Err(code.into()),
-        }
-    }
-
     fn event(&self) -> Event<'_> {
         let raw = self.raw();
         match raw.err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => match self.headers() {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => match self.headers {
                 Ok(_) => Event::Record(self),
                 // To pass it on without them would lose them in silence.
                 Err(code) => Event::Error(
@@ -124,7 +138,7 @@ impl Message {
             }
             code => {
                 // SAFETY: a static or message-owned C string, or null.
-                let text = unsafe { ffi::rd_kafka_message_errstr(self.0.as_ptr()) };
+                let text = unsafe { ffi::rd_kafka_message_errstr(self.raw.as_ptr()) };
                 Event::Error(code.into(), unsafe { string(text) })
             }
         }
@@ -134,7 +148,7 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         // SAFETY: owned by us; its consumer is still alive (see `Batch`).
-        unsafe { ffi::rd_kafka_message_destroy(self.0.as_ptr()) }
+        unsafe { ffi::rd_kafka_message_destroy(self.raw.as_ptr()) }
     }
 }
 
@@ -199,7 +213,7 @@ impl<C: ConsumerContext + 'static> ConsumerQueue<C> {
                 1 + usize::try_from(more).unwrap_or(0)
             }
         };
-        let messages = pointers[..taken].iter().filter_map(|p| NonNull::new(*p).map(Message)).collect();
+        let messages = pointers[..taken].iter().filter_map(|p| Message::new(*p)).collect();
         Batch { messages, _consumer: self.consumer.clone() }
     }
 }
@@ -246,11 +260,11 @@ impl<C: ProducerContext + 'static> OutgoingTopic<C> {
     pub fn produce(&self, record: Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let (key, key_len) = raw_bytes(record.key);
         let (value, value_len) = raw_bytes(record.value);
-        let headers = record.headers_of.map(Message::headers).transpose()?.flatten();
+        let headers = record.headers_of.map_or(Ok(ptr::null_mut()), |message| message.headers)?;
         // SAFETY: all pointers live through the call, and F_COPY makes librdkafka copy what they point at;
         // the copied headers become librdkafka's when the call succeeds and stay ours when it does not.
         unsafe {
-            let headers = headers.map_or(ptr::null_mut(), |headers| ffi::rd_kafka_headers_copy(headers));
+            let headers = if headers.is_null() { headers } else { ffi::rd_kafka_headers_copy(headers) };
             let code = ffi::rd_kafka_producev(
                 self.producer.client().native_ptr(),
                 vtype::RD_KAFKA_VTYPE_RKT,

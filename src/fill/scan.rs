@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Run, Snapshot, content};
-use crate::cluster::{Cluster, ends};
+use crate::cluster::{Cluster, Watermarks, ends};
 use crate::dedup::Index;
 use crate::error::{Error, Result};
 use crate::identity::{Fingers, IdentityHash};
@@ -33,6 +33,7 @@ impl Run<'_> {
         let start = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
         let starts = cluster.positions_from(&checked.target, start, &snapshot.target)?;
         let ranges = Range::all(&starts, &ends(&snapshot.target));
+        index.reserve(self.expected(cluster, checked, window, snapshot)?);
         if ranges.iter().all(Range::is_empty) {
             return Ok(ranges);
         }
@@ -63,6 +64,30 @@ impl Run<'_> {
         sample.verdict(job)?;
         tracing::debug!("{} identities in the window of {}", index.len(), job.selection.target);
         Ok(ranges)
+    }
+
+    /// How many identities there may be, by the time index; 0 where that does not tell.
+    fn expected(
+        &self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        snapshot: &Snapshot,
+    ) -> Result<usize> {
+        if !self.job.selection.event_time.is_indexed() {
+            return Ok(0);
+        }
+        let within = |topic, watermarks: &[Watermarks]| -> Result<i64> {
+            let from = cluster.positions_from(topic, window.start, watermarks)?;
+            let to = match window.end {
+                Some(end) => cluster.positions_from(topic, Some(end), watermarks)?,
+                None => ends(watermarks),
+            };
+            Ok(from.iter().zip(&to).map(|(from, to)| (to - from).max(0)).sum())
+        };
+        let source = within(&checked.source, &snapshot.source)?;
+        let target = within(&checked.target, &snapshot.target)?;
+        Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 
     /// Some records of the source around the window's start, and its last ones.
