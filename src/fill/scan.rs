@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Run, Snapshot, content};
 use crate::cluster::{Cluster, Watermarks, ends};
-use crate::dedup::Index;
+use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::identity::{Fingers, IdentityHash};
 use crate::job::{Job, TargetScan};
@@ -16,6 +16,8 @@ use crate::window::Window;
 const MARGIN: i64 = 60_000;
 /// Records of the source looked for in the target under other timestamps.
 const SAMPLE: i64 = 1000;
+/// Entries put into the index in one go, so that the processor waits for several places of it at once.
+const TOGETHER: usize = 256;
 
 impl Run<'_> {
     /// Reads the target from the window's start to the snapshot into the index; the ranges that it read.
@@ -46,6 +48,7 @@ impl Run<'_> {
             .progress
             .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
         self.duplicates_in_target = 0;
+        let mut found = Vec::with_capacity(TOGETHER);
         self.read(&job.selection.target, &ranges, &bar, |run, message| {
             let (timestamp, stamped) = message.timestamp();
             if stamped && !scan_all {
@@ -55,12 +58,15 @@ impl Run<'_> {
             sample.look_at(identity, timestamp, || fingers.content(message, false));
             let time = job.selection.event_time.of(message);
             if scan_all || time.is_none_or(|time| wide.contains(time)) {
-                let doubles = index.insert_target(identity, content(fingers, message, job.target_scan))?;
-                run.duplicates_in_target +=
-                    u64::from(doubles && time.is_none_or(|time| window.contains(time)));
+                let content = content(fingers, message, job.target_scan);
+                found.push((identity, content, time.is_none_or(|time| window.contains(time))));
+                if found.len() == TOGETHER {
+                    run.duplicates_in_target += take_in(index, &mut found)?;
+                }
             }
             Ok(())
         })?;
+        self.duplicates_in_target += take_in(index, &mut found)?;
         sample.verdict(job)?;
         tracing::debug!("{} identities in the window of {}", index.len(), job.selection.target);
         Ok(ranges)
@@ -124,6 +130,15 @@ impl Run<'_> {
         }
         Ok(sample)
     }
+}
+
+/// Empties `found` into the index: how many of the window doubled another one.
+fn take_in(index: &mut Index, found: &mut Vec<(IdentityHash, Content, bool)>) -> Result<u64> {
+    let mut doubles = 0;
+    for (identity, content, is_of_window) in found.drain(..) {
+        doubles += u64::from(index.insert_target(identity, content)? && is_of_window);
+    }
+    Ok(doubles)
 }
 
 /// Records of the source, looked for in the target under another timestamp: a copier that stamps its own
