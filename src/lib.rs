@@ -57,6 +57,7 @@ pub mod resolve;
 pub mod restart;
 pub mod sandbox;
 pub mod source;
+pub mod store;
 pub mod sys;
 pub mod txn;
 pub mod verify;
