@@ -56,6 +56,7 @@ pub mod record;
 pub mod resolve;
 pub mod restart;
 pub mod sandbox;
+pub mod sink;
 pub mod source;
 pub mod store;
 pub mod sys;

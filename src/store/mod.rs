@@ -19,6 +19,7 @@ use serde::Serialize;
 pub use row::{Content, Row};
 
 use crate::error::{Error, Result};
+use crate::window::rfc3339;
 
 /// A topic of one life: one that is deleted and made again has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +133,26 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
     ))
 }
 
+/// The URL without what may be secret: a password, and parameters.
+pub fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let rest = rest.split('?').next().unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
+/// Keeps a run's receipt, with the time as its `at`, in the store that `url` names.
+///
+/// # Errors
+/// As [`open`] and [`Store::keep_receipt`].
+pub fn keep_receipt(url: &str, receipt: &impl Serialize) -> Result<()> {
+    let mut receipt = serde_json::to_value(receipt).map_err(|e| Error::io("the receipt", e))?;
+    receipt["at"] = rfc3339(now_ms()).into();
+    open(url)?.keep_receipt(&receipt)
+}
+
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -147,4 +168,32 @@ fn fenced(topic: &str) -> Error {
     Error::Fenced(format!(
         "another run sinks {topic} into this store and took over; nothing is lost or doubled: stop one of the two"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("sqlite:a/b.db", "sqlite:a/b.db")]
+    #[case("postgres://me:hunter2@host/db?password=hunter2", "postgres://me@host/db")]
+    #[case("opensearch+http://me:hunt@er2@host:9200", "opensearch+http://me@host:9200")]
+    #[case("postgres://host/db", "postgres://host/db")]
+    fn shown_without_secrets(#[case] url: &str, #[case] wanted: &str) {
+        assert_eq!(shown(url), wanted);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("sqlite:")]
+    #[case("store.db")]
+    #[case("mysql://me:hunter2@host/db")]
+    #[case("postgres://me:hunter2@host/db?no_such=1")]
+    fn a_url_that_is_none_names_the_forms(#[case] url: &str) {
+        let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };
+        assert!(message.contains("postgres://USER@HOST/DATABASE"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
 }
