@@ -6,6 +6,7 @@
 //! names the offset they move from and the run that owns them: of two runs at once, one fails with
 //! [`Error::Fenced`].
 
+mod opensearch;
 mod postgres;
 mod row;
 mod sql;
@@ -126,6 +127,9 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Ok(Box::new(sql::SqlStore::new(postgres::Postgres::open(url)?)?));
+    }
+    if let Some(place) = url.strip_prefix("opensearch+http://").filter(|place| !place.is_empty()) {
+        return Ok(Box::new(opensearch::OpenSearch::open(place)?));
     }
     // Not the URL itself, which may hold a password.
     Err(Error::Usage(
