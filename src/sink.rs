@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::progress::Progress;
@@ -241,6 +242,7 @@ impl Run<'_> {
         let bar = if self.job.follow { Progress { quiet: true } } else { self.progress };
         let bar = bar.bar(&format!("sinking {name}"), ranges.iter().map(Range::len).sum());
         let mut reader = Reader::open(&reading, &ranges)?;
+        let most = failpoint::number("sink-write-records", WRITE_RECORDS);
         let (mut rows, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
         while let Some(batch) = reader.next(self.interrupt)? {
             for event in batch.events() {
@@ -249,13 +251,13 @@ impl Run<'_> {
                     bytes += row.size();
                     rows.push(row);
                 }
+                if rows.len() >= most || bytes >= WRITE_BYTES || since.elapsed() >= WRITE_TIME {
+                    self.write(cluster, &part.topic, &rows, reader.positions())?;
+                    rows.clear();
+                    (bytes, since) = (0, Instant::now());
+                }
             }
             bar.inc(batch.len() as u64);
-            if rows.len() >= WRITE_RECORDS || bytes >= WRITE_BYTES || since.elapsed() >= WRITE_TIME {
-                self.write(cluster, &part.topic, &rows, reader.positions())?;
-                rows.clear();
-                (bytes, since) = (0, Instant::now());
-            }
         }
         self.write(cluster, &part.topic, &rows, reader.positions())?;
         bar.finish_and_clear();

@@ -63,7 +63,9 @@ impl Http {
             if (200..300).contains(&status) || also.contains(&status) {
                 return Ok((status, answer));
             }
-            let reason = answer.pointer("/error/reason").or(answer.get("error")).unwrap_or(&answer);
+            let reasons =
+                ["/error/root_cause/0/reason", "/error/caused_by/reason", "/error/reason", "/error"];
+            let reason = reasons.iter().find_map(|at| answer.pointer(at)).unwrap_or(&answer);
             let fix = if status == 401 || status == 403 {
                 "; name a user with the rights, as http://USER:PASSWORD@…"
             } else {

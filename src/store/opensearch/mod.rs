@@ -371,7 +371,8 @@ impl Store for OpenSearch {
         if field.len() > 400 || field.contains('=') || limit == 0 {
             return Ok(Vec::new());
         }
-        let terms = json!({"field": "facets", "include": format!("{}=.*", literal(field)), "size": limit});
+        // In brackets: a plain prefix that is past the last term is an IndexOutOfBoundsException in 2.19.
+        let terms = json!({"field": "facets", "include": format!("{}=(.*)", literal(field)), "size": limit});
         let answer = self.search(
             "records",
             &json!({"size": 0, "query": self.filter(topic, start_ms, end_ms)?, "aggs": {"all": {"terms": terms}}}),
