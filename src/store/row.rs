@@ -30,7 +30,8 @@ pub struct Row {
 pub enum Content {
     /// A tombstone.
     Null,
-    /// The value's own text, not written anew. Every store can query it: see [`queryable`].
+    /// The value's own text, not written anew. Every store can query it: it is UTF-8 without NUL, at most 128 levels
+    /// deep, of numbers within the range of a double and no lone surrogates.
     Json(String),
     Raw(Vec<u8>),
 }
@@ -102,9 +103,8 @@ fn digest(key: Option<&[u8]>, time_ms: i64, value: Option<&[u8]>) -> [u8; 16] {
     digest
 }
 
-/// The text of JSON that SQLite, PostgreSQL and OpenSearch all take: UTF-8, at most 128 levels deep, numbers
-/// within the range of a double, no lone surrogates, no NUL in a string or a name.
-pub fn queryable(bytes: &[u8]) -> Option<&str> {
+/// The text of JSON that SQLite, PostgreSQL and OpenSearch all take.
+fn queryable(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     serde_json::from_str::<Checked>(text).ok().map(|_| text)
 }

@@ -166,6 +166,54 @@ fn exact(store: &TestStore, topic: &str) -> Vec<Kept> {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
+    let Some(store) = TestStore::new(kind, "gap") else { return };
+    let pair = Pair::new(2, 2);
+    let mut records = day(810, 2);
+    for (n, record) in records.iter_mut().enumerate() {
+        let action = if n % 3 == 0 { "stop" } else { "play" };
+        record.value =
+            Some(format!(r#"{{"id":"{n}","user":{},"action":"{action}","at":[]}}"#, n % 4).into_bytes());
+    }
+    produce(&pair.a, &records);
+    produce(&pair.b, &outside_of(&records));
+    sunk(&store, &[&pair.a, &pair.b]);
+    let mut open = store::open(&store.url).expect("opens");
+    let (a, b) = (pair.a.as_str(), pair.b.as_str());
+    let start_ms = DAY + 10 * HOUR;
+    let span = Span { start_ms, end_ms: DAY + 17 * HOUR, bucket_ms: HOUR };
+    // One record each half minute.
+    let hours = |of: &[i64]| {
+        of.iter().map(|h| (start_ms + h * HOUR, if *h == 6 { 90 } else { 120 })).collect::<Vec<_>>()
+    };
+    assert_eq!(open.timeline(a, span).expect("timeline"), hours(&[0, 1, 2, 3, 4, 5, 6]));
+    assert_eq!(open.timeline(b, span).expect("timeline"), hours(&[0, 3, 4, 5, 6]));
+    assert_eq!(open.missing(a, b, span).expect("missing"), hours(&[1, 2]));
+    assert_eq!(open.missing(b, a, span).expect("missing"), []);
+    let aside = Span { start_ms: start_ms + 7, ..span };
+    assert_eq!(open.timeline(a, aside).expect("timeline")[0].0, start_ms + 7, "buckets begin with the span");
+    assert_eq!(open.fields(a).expect("fields"), ["action", "user"]);
+    let mut top = |field, end_ms| open.top(a, field, start_ms, end_ms, 2).expect("top");
+    assert_eq!(top("action", span.end_ms), [("play".to_owned(), 540), ("stop".to_owned(), 270)]);
+    assert_eq!(top("user", start_ms + HOUR), [("0".to_owned(), 30), ("1".to_owned(), 30)]);
+    assert_eq!((top("at", span.end_ms), top("none", span.end_ms)), (vec![], vec![]));
+
+    pair.filled();
+    assert_eq!(sunk(&store, &[a, b]), 240);
+    assert_eq!(open.topics().expect("topics").iter().map(|s| s.records).sum::<u64>(), 1620);
+    assert_eq!(open.missing(a, b, span).expect("missing"), []);
+    for n in 0..3 {
+        open.keep_receipt(&json!({"n": n, "0": {"a": [n]}})).expect("kept");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let newest: Vec<Value> = open.receipts(2).expect("receipts");
+    assert_eq!(newest, [json!({"n": 2, "0": {"a": [2]}}), json!({"n": 1, "0": {"a": [1]}})]);
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[case::opensearch(Kind::OpenSearch)]
 fn killed_twenty_times_in_mid_sink(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "killed") else { return };
     let pair = Pair::new(3, 2);
