@@ -51,8 +51,8 @@ pub struct Sunk {
     pub topic: String,
     /// By this run.
     pub written: u64,
-    /// In the store now, by this run and earlier ones.
-    pub in_store: u64,
+    /// In the store now, by this run and earlier ones; `None` where it did not answer.
+    pub in_store: Option<u64>,
 }
 
 const GROUP: &str = "replicator/sink";
@@ -72,13 +72,17 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
     let started = Instant::now();
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
-    let result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
+    let mut result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
         let mut run = Run { job, store, progress, interrupt, topics: HashMap::new() };
         let result = run.until_done();
         receipt.topics = run.sunk();
         result
     });
     receipt.written = receipt.topics.iter().map(|sunk| sunk.written).sum();
+    if let Err(Error::Refused(why)) = result {
+        // Of the second topic, say, when the first one is sunk.
+        result = Err(if receipt.written > 0 { Error::Failed(why) } else { Error::Refused(why) });
+    }
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     receipt.complete = result.is_ok();
     (receipt, result)
@@ -294,8 +298,11 @@ impl Run<'_> {
     }
 
     fn sunk(&mut self) -> Vec<Sunk> {
-        let summaries = self.store.topics().unwrap_or_default();
-        let in_store = |topic: &str| summaries.iter().find(|s| s.topic == topic).map_or(0, |s| s.records);
+        let summaries = self.store.topics().ok();
+        let in_store = |topic: &str| {
+            let summary = summaries.as_ref()?.iter().find(|summary| summary.topic == topic);
+            Some(summary.map_or(0, |summary| summary.records))
+        };
         let sunk = |topic: &String| Sunk {
             topic: topic.clone(),
             written: self.topics.get(topic).map_or(0, |state| state.written),
@@ -309,7 +316,9 @@ impl fmt::Display for SinkReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sink into {}", self.store)?;
         for sunk in &self.topics {
-            writeln!(f, "  {:<22}{:>12} written, {} in the store", sunk.topic, sunk.written, sunk.in_store)?;
+            write!(f, "  {:<22}{:>12} written", sunk.topic, sunk.written)?;
+            sunk.in_store.map_or(Ok(()), |records| write!(f, ", {records} in the store"))?;
+            writeln!(f)?;
         }
         #[expect(clippy::cast_precision_loss, reason = "for reading")]
         let seconds = self.elapsed_ms as f64 / 1000.0;
