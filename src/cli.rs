@@ -14,6 +14,7 @@ use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
 use crate::job::{Job, OnConflict, Selection, TargetScan, TransactionLimits};
 use crate::json::Pointer;
+use crate::sink::Sinking;
 use crate::verify::Comparison;
 use crate::window::WindowSpec;
 
@@ -25,6 +26,9 @@ pub struct Cli {
     pub common: Common,
     #[command(flatten)]
     pub fill: FillArgs,
+    /// Keep the receipt in this store too, for the dashboard
+    #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
+    pub store: Option<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -43,6 +47,8 @@ pub enum Command {
     Load(LoadArgs),
     /// Make a file of events of an interactive music-video service
     Generate(GenerateArgs),
+    /// Keep topics in a database, each record once, to be queried and looked at
+    Sink(SinkArgs),
     /// Show it all on a broker started for it: load, break, plan, fill, verify, fill again
     Demo(DemoArgs),
     /// Kill runs and brokers on a cluster started for it, and compare every record afterwards
@@ -278,6 +284,37 @@ pub struct DemoArgs {
     /// Leave the broker up at the end, and print what to try on it
     #[arg(long)]
     pub keep: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SinkArgs {
+    /// A topic to keep; may be repeated
+    #[arg(long, required = true, value_name = "TOPIC")]
+    pub topic: Vec<String>,
+    /// Where to: sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+http://HOST:PORT; in the environment
+    /// where it has a password
+    #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
+    pub store: String,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Seconds to wait without progress, as on another producer's open transaction
+    #[arg(long, default_value = "90", value_name = "SECONDS")]
+    pub patience: u64,
+}
+
+impl SinkArgs {
+    /// # Errors
+    /// [`Error::Usage`] names the property that is refused.
+    pub fn sinking(&self, common: &Common) -> Result<Sinking> {
+        Ok(Sinking {
+            properties: common.properties()?,
+            topics: self.topic.clone(),
+            store: self.store.clone(),
+            follow: self.follow,
+            patience: Duration::from_secs(self.patience),
+        })
+    }
 }
 
 fn brokers() -> impl TypedValueParser<Value = usize> {

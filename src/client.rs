@@ -88,7 +88,8 @@ impl Properties {
                 continue;
             };
             // Kubernetes gives these to every pod beside a service named `replicator`.
-            if property.starts_with("SERVICE_") || property.starts_with("PORT") {
+            // And this one is --store.
+            if property.starts_with("SERVICE_") || property.starts_with("PORT") || property == "STORE" {
                 continue;
             }
             let value = value

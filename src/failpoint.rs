@@ -65,6 +65,14 @@ pub fn instant(name: &str) {
     });
 }
 
+/// A number that a test may have smaller than it is.
+pub fn number(name: &str, number: usize) -> usize {
+    if are_armed() {
+        fail_point!(name, |smaller| smaller.and_then(|text| text.parse().ok()).unwrap_or(number));
+    }
+    number
+}
+
 /// An instant at which a test may have a transaction fail, to be aborted by the next start-up.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
 use replicator::load::load;
 use replicator::progress::Progress;
+use replicator::sink::sink;
+use replicator::store::keep_receipt;
 use replicator::verify::verify;
 
 fn main() -> ExitCode {
@@ -41,7 +43,13 @@ fn run(cli: &Cli) -> Result<()> {
     let progress = Progress { quiet: common.quiet };
     let interrupt = Interrupt::install()?;
     match &cli.command {
-        None => print(common, fill(&cli.fill.job(common)?, Mode::Fill, progress, &interrupt)),
+        None => {
+            let done = fill(&cli.fill.job(common)?, Mode::Fill, progress, &interrupt);
+            if let Some(Err(err)) = cli.store.as_deref().map(|url| keep_receipt(url, &done.0)) {
+                tracing::warn!("the receipt is not kept for the dashboard: {err}");
+            }
+            print(common, done)
+        }
         Some(Command::Plan(args)) => {
             print(common, fill(&args.job(common)?, Mode::Plan, progress, &interrupt))
         }
@@ -50,6 +58,7 @@ fn run(cli: &Cli) -> Result<()> {
             print_done(common, load(args, &common.properties()?, progress, &interrupt))
         }
         Some(Command::Generate(args)) => print_done(common, generate(args, progress, &interrupt)),
+        Some(Command::Sink(args)) => print(common, sink(&args.sinking(common)?, progress, &interrupt)),
         Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
         Some(Command::Drill(args)) => print(common, drill(args, common, &interrupt)),
     }

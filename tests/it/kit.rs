@@ -282,7 +282,7 @@ fn reader(isolation: &str) -> BaseConsumer {
 }
 
 /// Waits for what must come; the condition is asked, not a time slept.
-pub fn until(condition: impl Fn() -> bool) {
+pub fn until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < TIMEOUT, "it did not come");

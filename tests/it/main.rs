@@ -8,5 +8,7 @@ mod load;
 mod raw;
 mod restarts;
 mod shapes;
+mod sink;
+mod stores;
 mod time;
 mod verify;

