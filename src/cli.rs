@@ -1,5 +1,6 @@
 //! The command line, as clap sees it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Keep topics in a database, each record once, to be queried and looked at
     Sink(SinkArgs),
+    /// Serve a page that shows what the store holds: both topics, what is missing, the last runs
+    Dashboard(DashboardArgs),
     /// Show it all on a broker started for it: load, break, plan, fill, verify, fill again
     Demo(DemoArgs),
     /// Kill runs and brokers on a cluster started for it, and compare every record afterwards
@@ -284,6 +287,9 @@ pub struct DemoArgs {
     /// Leave the broker up at the end, and print what to try on it
     #[arg(long)]
     pub keep: bool,
+    /// Open the page with both topics in a browser; it is served until Ctrl-C
+    #[arg(long)]
+    pub open: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -315,6 +321,22 @@ impl SinkArgs {
             patience: Duration::from_secs(self.patience),
         })
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DashboardArgs {
+    /// The store that `sink` writes
+    #[arg(
+        long,
+        env = "REPLICATOR_STORE",
+        hide_env_values = true,
+        default_value = "sqlite:replicator.db",
+        value_name = "URL"
+    )]
+    pub store: String,
+    /// Where the page is served; to other machines only where you say so, as with 0.0.0.0:8080
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
 }
 
 fn brokers() -> impl TypedValueParser<Value = usize> {

@@ -1,12 +1,15 @@
 //! The whole story on a broker of its own: load, break, plan, fill, verify, fill again.
 
-use std::io::Write;
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chart::{Histogram, timestamps};
 use crate::cli::{Common, DemoArgs, GenerateArgs, LoadArgs};
 use crate::client::Properties;
+use crate::dashboard::Dashboard;
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
 use crate::fill::{Mode, fill};
@@ -16,6 +19,8 @@ use crate::load::load;
 use crate::progress::Progress;
 use crate::receipt::Receipt;
 use crate::sandbox::{Backend, Sandbox};
+use crate::sink::{Sinking, sink};
+use crate::store;
 use crate::verify::{Comparison, verify};
 use crate::{generate, window};
 
@@ -42,6 +47,9 @@ pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &In
     say!("Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
     let stage = Stage::new(args, common, &sandbox, progress, interrupt)?;
     stage.play(args)?;
+    if args.open || std::io::stdout().is_terminal() {
+        stage.show(args.open)?;
+    }
     if args.keep {
         stage.leave(args, sandbox)?;
     }
@@ -52,6 +60,8 @@ struct Stage<'a> {
     job: Job,
     data: PathBuf,
     _generated: Option<tempfile::TempDir>,
+    /// Of the fills, for the page.
+    receipts: RefCell<Vec<Receipt>>,
     progress: Progress,
     interrupt: &'a Interrupt,
 }
@@ -97,7 +107,7 @@ impl<'a> Stage<'a> {
             identity: args.identity.clone(),
             patience: Duration::from_secs(90),
         });
-        Ok(Stage { job, data, _generated: generated, progress, interrupt })
+        Ok(Stage { job, data, _generated: generated, receipts: RefCell::default(), progress, interrupt })
     }
 
     fn play(&self, args: &DemoArgs) -> Result<()> {
@@ -134,6 +144,31 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Both topics on a page, until Ctrl-C.
+    fn show(&self, open: bool) -> Result<()> {
+        let selection = &self.job.selection;
+        let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the page's store", e))?;
+        let url = format!("sqlite:{}", dir.path().join("demo.db").display());
+        let sinking = Sinking {
+            properties: selection.properties.clone(),
+            topics: vec![selection.source.clone(), selection.target.clone()],
+            store: url.clone(),
+            follow: false,
+            patience: selection.patience,
+        };
+        sink(&sinking, self.progress, self.interrupt).1?;
+        for receipt in self.receipts.borrow().iter() {
+            store::keep_receipt(&url, receipt)?;
+        }
+        let page = Dashboard::open(&url, (Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = format!("{}?source={}&target={}", page.url(), selection.source, selection.target);
+        say!("\nlook at both topics at\n  {address}\nuntil Ctrl-C");
+        if open && let Err(err) = open::that_detached(&address) {
+            tracing::warn!("no browser was opened: {err}");
+        }
+        page.serve(self.interrupt)
+    }
+
     fn load(
         &self,
         args: &DemoArgs,
@@ -155,6 +190,7 @@ impl<'a> Stage<'a> {
     fn fill(&self) -> Result<Receipt> {
         let (receipt, result) = fill(&self.job, Mode::Fill, self.progress, self.interrupt);
         say!("{receipt}\n");
+        self.receipts.borrow_mut().push(receipt.clone());
         result.map(|()| receipt)
     }
 

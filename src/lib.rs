@@ -32,6 +32,7 @@ pub mod chart;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod dashboard;
 pub mod dedup;
 pub mod demo;
 pub mod drill;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use replicator::cli::{Cli, Command, Common, Output};
+use replicator::dashboard::Dashboard;
 use replicator::demo::demo;
 use replicator::drill::drill;
 use replicator::error::{Error, Result};
@@ -59,6 +60,11 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Some(Command::Generate(args)) => print_done(common, generate(args, progress, &interrupt)),
         Some(Command::Sink(args)) => print(common, sink(&args.sinking(common)?, progress, &interrupt)),
+        Some(Command::Dashboard(args)) => {
+            let page = Dashboard::open(&args.store, args.listen)?;
+            tracing::info!("the page is at {}; Ctrl-C ends it", page.url());
+            page.serve(&interrupt)
+        }
         Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
         Some(Command::Drill(args)) => print(common, drill(args, common, &interrupt)),
     }

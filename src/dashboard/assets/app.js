@@ -1,0 +1,354 @@
+"use strict";
+// The page of `replicator dashboard`. All that comes from a record is put in as text, never as markup.
+
+const PAUSE_MS = 2000;
+const $ = (id) => document.getElementById(id);
+const number = (n) => n.toLocaleString("en-US");
+const plural = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
+
+/** An element with a class, texts and other elements in it. */
+function element(tag, className, ...inside) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...inside);
+  return made;
+}
+
+// ---- what is looked at: kept in the address, so that it can be sent to somebody
+
+const query = new URLSearchParams(location.search);
+const look = {
+  source: query.get("source") || "topicA",
+  target: query.get("target") || "topicB",
+  start: query.get("start"),
+  end: query.get("end"),
+};
+
+function asked(more = {}) {
+  const given = Object.entries({ ...look, ...more }).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(given).toString();
+}
+
+function zoom(start, end) {
+  look.start = start === null ? null : String(Math.floor(start));
+  look.end = end === null ? null : String(Math.ceil(end));
+  history.replaceState(null, "", `?${asked()}`);
+  refresh();
+}
+
+// ---- times, in UTC
+
+const at = (ms) => new Date(ms).toISOString();
+function clock(ms, bucket) {
+  const [, time] = at(ms).split("T");
+  return bucket % 60000 === 0 ? time.slice(0, 5) : time.slice(0, 8);
+}
+const day = (ms) =>
+  new Date(ms).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
+function moments(start, end, bucket) {
+  const apart = at(start).slice(0, 10) !== at(end - 1).slice(0, 10);
+  return apart
+    ? `from ${day(start)}, ${clock(start, bucket)} to ${day(end)}, ${clock(end, bucket)} UTC`
+    : `between ${clock(start, bucket)} and ${clock(end, bucket)} UTC on ${day(start)}`;
+}
+
+// ---- theme
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  $("theme").textContent = name === "dark" ? "Light" : "Dark";
+  drop();
+}
+function startTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = null;
+  try { chosen = localStorage.getItem("theme"); } catch { /* kept for this visit only */ }
+  theme(chosen || (dark.matches ? "dark" : "light"));
+  dark.addEventListener("change", () => { if (!chosen) { theme(dark.matches ? "dark" : "light"); draw(); } });
+  $("theme").addEventListener("click", () => {
+    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    try { localStorage.setItem("theme", chosen); } catch { /* as above */ }
+    theme(chosen);
+    draw();
+  });
+}
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// ---- charts
+
+let overview = null;
+const plots = { timeline: null, missing: null };
+
+function drop() {
+  for (const name of Object.keys(plots)) {
+    if (plots[name]) plots[name].destroy();
+    plots[name] = null;
+  }
+}
+
+/** Shades the gaps, behind all that is drawn. */
+function shade(plot) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = colour("wash");
+  for (const gap of overview.gaps) {
+    const from = Math.max(plot.valToPos(gap.start_ms / 1000, "x", true), bbox.left);
+    const to = Math.min(plot.valToPos(gap.end_ms / 1000, "x", true), bbox.left + bbox.width);
+    if (to > from) ctx.fillRect(from, bbox.top, to - from, bbox.height);
+  }
+  ctx.restore();
+}
+
+function chart(name, height, series) {
+  const axis = { stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+  const stepped = uPlot.paths.stepped({ align: 1 });
+  return new uPlot({
+    width: $(name).clientWidth,
+    height,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    legend: { show: false },
+    cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "time" }, points: { show: false } },
+    scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(most * 1.08, 1)] } },
+    axes: [{ ...axis, size: 28, values: uPlot24 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? number(t) : "")) }],
+    series: [{}, ...series.map((one) => ({ points: { show: false }, paths: stepped, ...one }))],
+    hooks: {
+      drawClear: [shade],
+      setSelect: [(plot) => {
+        const { left, width } = plot.select;
+        if (width < 4) return;
+        zoom(plot.posToVal(left, "x") * 1000, plot.posToVal(left + width, "x") * 1000);
+      }],
+      setCursor: [(plot) => legend(plot.cursor.idx)],
+    },
+  }, [[], ...series.map(() => [])], $(name));
+}
+
+/** Ticks as 13:00, with the date where a day begins. */
+function uPlot24(_, ticks) {
+  return ticks.map((seconds) => {
+    const [date, time] = at(seconds * 1000).split("T");
+    return time.startsWith("00:00:00") ? date.slice(5) : time.slice(0, seconds % 60 ? 8 : 5);
+  });
+}
+
+function draw() {
+  if (!overview || $("board").hidden) return;
+  if (!plots.timeline) {
+    plots.timeline = chart("timeline", 270, [
+      { fill: colour("target"), stroke: colour("target"), width: 0 },
+      { stroke: colour("source"), width: 1.5 },
+    ]);
+    plots.missing = chart("missing", 100, [{ fill: colour("missing"), stroke: colour("missing"), width: 0 }]);
+  }
+  const times = overview.source_counts.map((_, n) => (overview.start_ms + n * overview.bucket_ms) / 1000);
+  times.push((overview.start_ms + times.length * overview.bucket_ms) / 1000);
+  const whole = (counts) => [...counts, counts[counts.length - 1]];
+  plots.timeline.setData([times, whole(overview.target_counts), whole(overview.source_counts)]);
+  plots.missing.setData([times, whole(overview.missing_counts)]);
+  legend(null);
+}
+
+function legend(index) {
+  if (!overview) return;
+  const shown = index !== null && index !== undefined && index < overview.source_counts.length;
+  const each = { 60000: "minute", 3600000: "hour", 86400000: "day" }[overview.bucket_ms] || `${overview.bucket_ms / 1000} s`;
+  const part = (kind, name, counts) =>
+    element("span", "", element("i", kind), shown ? `${name} ${number(counts[index])}` : name);
+  const when = shown ? clock(overview.start_ms + index * overview.bucket_ms, overview.bucket_ms) : `per ${each}`;
+  $("legend").replaceChildren(
+    part("source", look.source, overview.source_counts),
+    part("target", look.target, overview.target_counts),
+    part("missing", "missing", overview.missing_counts),
+    element("span", "", when),
+  );
+}
+
+// ---- words and numbers
+
+function tell() {
+  const { source, target, missing, gaps, bucket_ms: bucket } = overview;
+  const partial = look.start !== null;
+  $("sign").className = `sign ${missing ? "bad" : "good"}`;
+  $("headline").textContent = missing
+    ? `${look.target} lacks ${plural(missing, "record")}`
+    : `${look.target} holds every record of ${look.source}`;
+  const widest = gaps.reduce((a, b) => (b.missing > (a ? a.missing : 0) ? b : a), null);
+  $("detail").textContent = missing
+    ? `of ${number(overview.in_source)} in ${look.source}, ` +
+      (gaps.length === 1 ? moments(widest.start_ms, widest.end_ms, bucket)
+        : `in ${gaps.length} gaps; the largest, of ${number(widest.missing)}, is ${moments(widest.start_ms, widest.end_ms, bucket)}`)
+    : `${plural(overview.in_source, "record")}, ${moments(overview.start_ms, overview.end_ms, bucket)}${partial ? " (a part of all)" : ""}`;
+  document.title = missing ? `${number(missing)} missing · replicator` : "whole · replicator";
+  const figure = (value, label, bad) => element("div", bad ? "figure bad" : "figure", element("b", "", value), element("span", "", label));
+  const last = overview.receipts[0];
+  $("figures").replaceChildren(
+    figure(number(source ? source.records : 0), `in ${look.source}`),
+    figure(number(target ? target.records : 0), `in ${look.target}`),
+    figure(number(missing), partial ? "missing here" : "missing", missing > 0),
+    figure(last ? number(last.written || 0) : "–", last ? "written by the last run" : "no run yet"),
+  );
+  $("missing-in").textContent = look.target;
+  $("timeline").setAttribute("aria-label", `Records of ${look.source} and ${look.target} over time. ${$("headline").textContent} ${$("detail").textContent}`);
+  $("missing").setAttribute("aria-label", `Missing records over time: ${number(missing)} in ${plural(gaps.length, "gap")}.`);
+  $("gap").disabled = gaps.length === 0;
+  $("whole").disabled = !partial;
+}
+
+function runs() {
+  const table = $("runs");
+  $("no-runs").hidden = overview.receipts.length > 0;
+  table.hidden = overview.receipts.length === 0;
+  const heads = [["When", ""], ["Window", ""], ["Topics", ""], ["Read", "number"], ["Already there", "number"], ["Written", "number"], ["Took", "number"], ["Result", ""]];
+  const head = element("tr", "", ...heads.map(([text, kind]) => element("th", kind, text)));
+  const cell = (text, kind) => element("td", kind || "", String(text));
+  const short = (instant) => (typeof instant === "string" ? instant.replace("T", " ").replace(/(:00)?(\.000)?Z$/, "") : "–");
+  const row = (run) => {
+    const edges = run.window || {};
+    const count = (n) => (typeof n === "number" ? number(n) : "–");
+    return element("tr", "",
+      cell(short(run.at).slice(0, 19)),
+      cell(`${short(edges.start)} – ${short(edges.end).slice(11) || "–"}`),
+      cell(`${run.source} → ${run.target}`),
+      cell(count(run.read), "number"),
+      cell(count(run.already_in_target), "number"),
+      cell(count(run.written), "number"),
+      cell(typeof run.elapsed_ms === "number" ? `${(run.elapsed_ms / 1000).toFixed(1)} s` : "–", "number"),
+      cell(run.complete ? "complete" : "not complete"));
+  };
+  table.replaceChildren(element("thead", "", head), element("tbody", "", ...overview.receipts.map(row)));
+}
+
+const chosen = [null, null];
+
+function breakdowns(found) {
+  const cards = found.breakdowns.map((breakdown, index) => {
+    const select = element("select", "");
+    for (const field of found.fields) {
+      const option = element("option", "", field);
+      option.value = field;
+      option.selected = field === breakdown.field;
+      select.append(option);
+    }
+    select.setAttribute("aria-label", "Field of the breakdown");
+    select.addEventListener("change", () => { chosen[index] = select.value; shown.breakdown = ""; refresh(); });
+    const most = Math.max(...breakdown.values.map((v) => Math.max(v.source, v.target)), 1);
+    const rows = breakdown.values.map((v) => {
+      const lacks = Math.max(v.source - v.target, 0);
+      const count = element("span", "count", number(v.target));
+      if (lacks) count.append(" ", element("b", "", `−${number(lacks)}`));
+      const label = element("span", "value", v.value);
+      label.title = v.value;
+      return element("div", "row", label, bars(v.source / most, v.target / most), count);
+    });
+    return element("section", "card", element("div", "bar", element("h2", "", "By "), select), ...rows);
+  });
+  // A list that is open would close under somebody's hand.
+  if (!document.activeElement || !$("breakdowns").contains(document.activeElement)) $("breakdowns").replaceChildren(...cards);
+}
+
+function bars(source, target) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", "0 0 100 1");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  for (const [kind, share] of [["of-source", source], ["of-target", target]]) {
+    const rect = document.createElementNS(space, "rect");
+    rect.setAttribute("class", kind);
+    rect.setAttribute("width", (share * 100).toFixed(2));
+    rect.setAttribute("height", "1");
+    svg.append(rect);
+  }
+  return element("div", "track", svg);
+}
+
+function topics() {
+  for (const end of ["source", "target"]) {
+    const select = $(end);
+    if (document.activeElement === select) continue;
+    const names = [...new Set([look[end], ...overview.topics])].sort();
+    select.replaceChildren(...names.map((name) => {
+      const option = element("option", "", name);
+      option.value = name;
+      option.selected = name === look[end];
+      return option;
+    }));
+  }
+}
+
+// ---- the loop
+
+const shown = { overview: "", breakdown: "", at: 0 };
+let turn = 0;
+
+async function ask(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.error || answer.statusText);
+  return body;
+}
+
+async function refresh() {
+  const mine = ++turn;
+  try {
+    const found = await ask(`/api/overview?${asked()}`);
+    if (mine !== turn) return;
+    live(true, "live");
+    const now = JSON.stringify(found);
+    if (now === shown.overview && shown.breakdown) return;
+    shown.overview = now;
+    overview = found;
+    const empty = !found.source && !found.target;
+    $("board").hidden = empty;
+    $("empty").hidden = !empty;
+    topics();
+    for (const [kind, text] of [["store", found.store], ["source", look.source], ["target", look.target]]) {
+      document.querySelectorAll(`span.${kind}`).forEach((span) => { span.textContent = text; });
+    }
+    if (empty) {
+      document.title = "replicator";
+      $("why-empty").textContent = `The store ${found.store} holds no record of ${look.source} or ${look.target}.`;
+      return;
+    }
+    tell();
+    runs();
+    draw();
+    // It reads all of the records' values: not with each of them that comes.
+    if (shown.breakdown && Date.now() - shown.at < 5 * PAUSE_MS) return;
+    shown.at = Date.now();
+    const broken = await ask(`/api/breakdown?${asked({ field: chosen.map((c) => c || "").join("\n") })}`);
+    if (mine === turn && JSON.stringify(broken) !== shown.breakdown) {
+      shown.breakdown = JSON.stringify(broken);
+      breakdowns(broken);
+    }
+  } catch (error) {
+    if (mine === turn) live(false, `no answer: ${error.message}`);
+  }
+}
+
+function live(on, text) {
+  $("live").className = on ? "live" : "live off";
+  if ($("live").textContent !== text) $("live").textContent = text;
+}
+
+async function follow() {
+  if (!document.hidden) await refresh();
+  setTimeout(follow, PAUSE_MS);
+}
+
+startTheme();
+for (const end of ["source", "target"]) {
+  $(end).addEventListener("change", (event) => { look[end] = event.target.value; $(end).blur(); zoom(null, null); });
+}
+$("whole").addEventListener("click", () => zoom(null, null));
+$("gap").addEventListener("click", () => {
+  const [first, last] = [overview.gaps[0], overview.gaps[overview.gaps.length - 1]];
+  const margin = Math.max((last.end_ms - first.start_ms) / 8, overview.bucket_ms);
+  zoom(Math.max(first.start_ms - margin, overview.start_ms), Math.min(last.end_ms + margin, overview.end_ms));
+});
+new ResizeObserver(() => {
+  for (const [name, plot] of Object.entries(plots)) {
+    if (plot && $(name).clientWidth) plot.setSize({ width: $(name).clientWidth, height: plot.height });
+  }
+}).observe(document.body);
+follow();

@@ -1,0 +1,297 @@
+//! What the page shows, asked of the store. Times are in milliseconds since the epoch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::store::{Span, Store, TopicSummary};
+
+/// Buckets of a chart, at most.
+const BUCKETS: i64 = 500;
+/// Widths of a bucket: from a second to a week.
+const WIDTHS: [i64; 16] = [
+    1_000,
+    5_000,
+    10_000,
+    15_000,
+    30_000,
+    60_000,
+    120_000,
+    300_000,
+    600_000,
+    900_000,
+    1_800_000,
+    3_600_000,
+    10_800_000,
+    21_600_000,
+    86_400_000,
+    604_800_000,
+];
+/// Parts of the names of fields that people ask for first.
+const TELLING: [&[&str]; 2] =
+    [&["action", "event_type", "type", "kind"], &["user", "customer", "account", "device"]];
+const RECEIPTS: usize = 10;
+const VALUES: usize = 8;
+/// Values of the target among which those of the source are looked for.
+const VALUES_OF_TARGET: usize = 200;
+
+/// What is looked at: two topics, and a part of their time or all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Look {
+    pub source: String,
+    pub target: String,
+    pub start: Option<i64>,
+    pub end: Option<i64>,
+    /// Fields of the breakdowns, one a line; an empty line is for the page to choose.
+    pub field: String,
+}
+
+impl Default for Look {
+    fn default() -> Look {
+        let (source, target) = ("topicA".to_owned(), "topicB".to_owned());
+        Look { source, target, start: None, end: None, field: String::new() }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// Where it is kept, without secrets.
+    pub store: String,
+    pub topics: Vec<String>,
+    pub source: Option<TopicSummary>,
+    pub target: Option<TopicSummary>,
+    #[serde(flatten)]
+    pub charts: Charts,
+    /// Newest first.
+    pub receipts: Vec<serde_json::Value>,
+}
+
+/// Counts per bucket; a bucket's number is its place.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Charts {
+    pub start_ms: i64,
+    pub end_ms: i64,
+    pub bucket_ms: i64,
+    pub source_counts: Vec<u64>,
+    pub target_counts: Vec<u64>,
+    pub missing_counts: Vec<u64>,
+    /// Of the source, in this time.
+    pub in_source: u64,
+    pub missing: u64,
+    pub gaps: Vec<Gap>,
+}
+
+/// Buckets in a row that lack records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    pub start_ms: i64,
+    pub end_ms: i64,
+    pub missing: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Breakdowns {
+    /// Those that there are to choose from.
+    pub fields: Vec<String>,
+    pub breakdowns: Vec<Breakdown>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Breakdown {
+    pub field: String,
+    pub values: Vec<Value>,
+}
+
+/// How many records have a field's value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Value {
+    pub value: String,
+    pub source: u64,
+    pub target: u64,
+}
+
+/// The store, and what was last asked of it.
+pub struct Board {
+    store: Box<dyn Store>,
+    shown: String,
+    last: Option<(Look, Vec<TopicSummary>, Charts)>,
+}
+
+impl Board {
+    /// `shown` is the store's URL without secrets.
+    pub fn new(store: Box<dyn Store>, shown: String) -> Board {
+        Board { store, shown, last: None }
+    }
+
+    /// # Errors
+    /// As [`Store`].
+    pub fn overview(&mut self, look: &Look) -> Result<Overview> {
+        let topics = self.store.topics()?;
+        let find = |name: &str| topics.iter().find(|topic| topic.topic == name).cloned();
+        let (source, target) = (find(&look.source), find(&look.target));
+        let charts = match &self.last {
+            // To look for what is missing reads both topics: not again where no record came.
+            Some((last, of, charts)) if last == look && *of == topics => charts.clone(),
+            _ => self.charts(look, &source, &target)?,
+        };
+        self.last = Some((look.clone(), topics.clone(), charts.clone()));
+        Ok(Overview {
+            store: self.shown.clone(),
+            topics: topics.into_iter().map(|topic| topic.topic).collect(),
+            source,
+            target,
+            charts,
+            receipts: self.store.receipts(RECEIPTS)?,
+        })
+    }
+
+    fn charts(
+        &mut self,
+        look: &Look,
+        source: &Option<TopicSummary>,
+        target: &Option<TopicSummary>,
+    ) -> Result<Charts> {
+        let both = || [source, target].into_iter().flatten();
+        let first = both().filter_map(|topic| topic.first_ms).min();
+        let last = both().filter_map(|topic| topic.last_ms).max();
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Charts::default()) };
+        let span = span(look.start.unwrap_or(first), look.end.unwrap_or(last.saturating_add(1)));
+        let source_counts = dense(span, &self.store.timeline(&look.source, span)?);
+        let target_counts = dense(span, &self.store.timeline(&look.target, span)?);
+        let missing_counts = dense(span, &self.store.missing(&look.source, &look.target, span)?);
+        Ok(Charts {
+            start_ms: span.start_ms,
+            end_ms: span.end_ms,
+            bucket_ms: span.bucket_ms,
+            in_source: source_counts.iter().sum(),
+            missing: missing_counts.iter().sum(),
+            gaps: gaps(span, &missing_counts),
+            source_counts,
+            target_counts,
+            missing_counts,
+        })
+    }
+
+    /// # Errors
+    /// As [`Store`].
+    pub fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
+        let fields = self.store.fields(&look.source)?;
+        let chosen = choose(&fields, &look.field);
+        let (start, end) = (look.start.unwrap_or(i64::MIN), look.end.unwrap_or(i64::MAX));
+        let mut breakdowns = Vec::new();
+        for field in chosen {
+            let source = self.store.top(&look.source, field, start, end, VALUES)?;
+            let target = self.store.top(&look.target, field, start, end, VALUES_OF_TARGET)?;
+            let in_target = |value: &str| target.iter().find(|(v, _)| v == value).map_or(0, |(_, n)| *n);
+            let values = source
+                .into_iter()
+                .map(|(value, source)| Value { target: in_target(&value), value, source })
+                .collect();
+            breakdowns.push(Breakdown { field: field.clone(), values });
+        }
+        Ok(Breakdowns { fields, breakdowns })
+    }
+}
+
+/// Two fields: those that were asked for, one a line, else what was done, and by whom, where the names tell.
+fn choose<'f>(fields: &'f [String], wanted: &str) -> Vec<&'f String> {
+    let mut chosen: Vec<&String> = Vec::new();
+    for (number, telling) in TELLING.iter().enumerate() {
+        let wanted = wanted.lines().nth(number).unwrap_or_default();
+        let tells = |field: &&String| telling.iter().any(|part| field.to_lowercase().contains(part));
+        let free = || fields.iter().filter(|field| !chosen.contains(field));
+        let field = fields.iter().find(|field| *field == wanted);
+        chosen.extend(field.or_else(|| free().find(tells)).or_else(|| free().next()));
+    }
+    chosen
+}
+
+/// Buckets that begin at whole multiples of their width, so that two looks at one time agree.
+fn span(start: i64, end: i64) -> Span {
+    let end = end.max(start.saturating_add(1));
+    let length = end.saturating_sub(start);
+    let widest = WIDTHS[WIDTHS.len() - 1];
+    let bucket = WIDTHS.into_iter().find(|width| length / width < BUCKETS);
+    // For thousands of years, more weeks.
+    let bucket = bucket.unwrap_or_else(|| (length / BUCKETS / widest + 1) * widest);
+    let start = start.div_euclid(bucket).saturating_mul(bucket);
+    let buckets = (end.saturating_sub(start) - 1).div_euclid(bucket) + 1;
+    Span { start_ms: start, end_ms: start.saturating_add(buckets.saturating_mul(bucket)), bucket_ms: bucket }
+}
+
+fn dense(span: Span, counts: &[(i64, u64)]) -> Vec<u64> {
+    let buckets = (span.end_ms.saturating_sub(span.start_ms)) / span.bucket_ms;
+    let mut dense = vec![0; usize::try_from(buckets).unwrap_or(0)];
+    for (start, count) in counts {
+        let place = usize::try_from(start.saturating_sub(span.start_ms) / span.bucket_ms);
+        if let Some(bucket) = place.ok().and_then(|place| dense.get_mut(place)) {
+            *bucket += count;
+        }
+    }
+    dense
+}
+
+fn gaps(span: Span, missing: &[u64]) -> Vec<Gap> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    let mut start = span.start_ms;
+    for missing in missing {
+        let end = start + span.bucket_ms;
+        match gaps.last_mut() {
+            _ if *missing == 0 => {}
+            Some(gap) if gap.end_ms == start => (gap.end_ms, gap.missing) = (end, gap.missing + missing),
+            _ => gaps.push(Gap { start_ms: start, end_ms: end, missing: *missing }),
+        }
+        start = end;
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEN: i64 = 1_618_394_400_000; // 2021-04-14T10:00Z
+
+    #[test]
+    fn a_day_of_work_is_in_minutes() {
+        let span = span(TEN + 12_345, TEN + 405 * 60_000);
+        assert_eq!(span, Span { start_ms: TEN, end_ms: TEN + 405 * 60_000, bucket_ms: 60_000 });
+        assert_eq!(dense(span, &[(TEN, 3), (TEN + 404 * 60_000, 4)]).len(), 405);
+    }
+
+    #[test]
+    fn breaks_down_by_what_is_asked_for_else_by_what_tells() {
+        let fields = ["network", "codec", "user_id", "action"].map(str::to_owned);
+        assert_eq!(choose(&fields, ""), ["action", "user_id"]);
+        assert_eq!(choose(&fields, "codec\n"), ["codec", "user_id"]);
+        assert_eq!(choose(&fields, "nothing\naction"), ["action", "action"]);
+        assert_eq!(choose(&fields[..2], ""), ["network", "codec"]);
+        assert!(choose(&[], "x").is_empty());
+    }
+
+    #[test]
+    fn buckets_in_a_row_are_one_gap() {
+        let span = Span { start_ms: 0, end_ms: 60, bucket_ms: 10 };
+        let gap = |start_ms, end_ms, missing| Gap { start_ms, end_ms, missing };
+        assert_eq!(gaps(span, &[1, 2, 0, 0, 3, 4]), [gap(0, 20, 3), gap(40, 60, 7)]);
+        assert_eq!(gaps(span, &[0; 6]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_covers_what_was_asked_in_few_buckets(start in -1i64 << 50..1i64 << 50, length in 0i64..1i64 << 50) {
+            let span = span(start, start + length);
+            prop_assert!(span.start_ms <= start && span.end_ms >= start + length);
+            prop_assert_eq!((span.end_ms - span.start_ms) % span.bucket_ms, 0);
+            prop_assert!((span.end_ms - span.start_ms) / span.bucket_ms <= BUCKETS + 1);
+        }
+
+        #[test]
+        fn no_edge_overflows(start in any::<i64>(), end in any::<i64>()) {
+            let span = span(start, end);
+            prop_assert!(dense(span, &[(start, 1), (end, 1)]).len() <= 1000);
+        }
+    }
+}
