@@ -25,6 +25,8 @@
 //! 7. After any failure of unknown outcome the producer, the readers and the index are dropped, and the
 //!    start-up is done again: there is no second way to recover ([`restart`]).
 //!
+//! Beside it, [`sink`] reads topics into a [`store`], where they are queried; that is exactly once by other means.
+//!
 //! Deliberately absent: consumer groups that rebalance, an idle timeout as the end of a topic, state on
 //! disk, and retries inside a transaction. The only unsafe code is in [`sys`].
 

@@ -209,7 +209,7 @@ fn server(
 
 fn spawn(dir: &Path, mut command: Vec<String>) -> ChildStdin {
     const SCRIPT: &str =
-        "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s KILL $!; wait; rm -rf \"$dir\"";
+        "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s TERM $!; wait; rm -rf \"$dir\"";
     let mut arguments =
         vec!["-c".to_owned(), SCRIPT.to_owned(), "server".to_owned(), dir.display().to_string()];
     arguments.append(&mut command);
