@@ -19,7 +19,10 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 replicator
+ && useradd --system --uid 10001 replicator \
+ # Volumes that are mounted here when they are new take the owner from here.
+ && mkdir /events /store \
+ && chown replicator /events /store
 COPY --from=build /build/target/release/replicator /usr/local/bin/replicator
 USER replicator
 ENTRYPOINT ["replicator"]
