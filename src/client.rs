@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Result};
 
@@ -49,6 +50,7 @@ const SECRET: &[&str] = &[
     "ssl.key.pem",
     "ssl.keystore.password",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
     "sasl.oauthbearer.config",
     "sasl.oauthbearer.assertion.private.key.passphrase",
     "sasl.oauthbearer.assertion.private.key.pem",
@@ -203,7 +205,7 @@ impl Properties {
     }
 
     fn make(&self, config: ClientConfig) -> Result<BaseConsumer<Quiet>> {
-        BaseConsumer::from_config_and_context(&config, Quiet).map_err(Properties::invalid)
+        BaseConsumer::from_config_and_context(&config, Quiet::default()).map_err(Properties::invalid)
     }
 
     /// An error of a client's making: a property that librdkafka does not take.
@@ -243,8 +245,27 @@ impl Isolation {
     }
 }
 
-/// Leaves librdkafka's own log lines at debug level: what matters comes back as the result of a call.
-pub struct Quiet;
+/// Leaves librdkafka's own log lines at debug level: what matters comes back as the result of a call, but for
+/// why a connection does not come up.
+#[derive(Default)]
+pub struct Quiet {
+    heard: Mutex<Heard>,
+}
+
+/// What was last told of connections that failed.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Trying again will not help: the brokers refuse this client, or it refuses them.
+    pub refusal: Option<String>,
+    pub failure: Option<String>,
+}
+
+impl Quiet {
+    /// What was told up to the last poll of the client.
+    pub fn heard(&self) -> Heard {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
@@ -253,6 +274,15 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                heard.refusal = Some(reason.to_owned());
+            }
+            // Says no more than that no broker is left.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            _ => heard.failure = Some(reason.to_owned()),
+        }
     }
 }
 

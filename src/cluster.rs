@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
@@ -43,6 +44,10 @@ pub struct Watermarks {
     pub high: i64,
 }
 
+/// How long to wait for metadata, one after the other: together [`REQUEST_TIMEOUT`].
+const METADATA_STEPS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
+
 impl Cluster {
     /// # Errors
     /// [`Error::Usage`] for properties that librdkafka refuses.
@@ -74,17 +79,7 @@ impl Cluster {
     }
 
     fn topic_now(&self, name: &str) -> Result<Option<Topic>> {
-        let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
-            match err.rdkafka_error_code() {
-                Some(code) if crate::error::denied(code).is_none() => Error::restart(format!(
-                    "no broker answered at {} within {} s ({code}); check --bootstrap-server, the network and the \
-                     security properties",
-                    self.properties.bootstrap(),
-                    REQUEST_TIMEOUT.as_secs()
-                )),
-                _ => Error::kafka(format!("topic {name}"), err),
-            }
-        })?;
+        let metadata = self.metadata(name)?;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return Ok(None);
         };
@@ -113,6 +108,36 @@ impl Cluster {
             partitions: topic.partitions().len(),
             min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
         }))
+    }
+
+    fn metadata(&self, name: &str) -> Result<Metadata> {
+        let bootstrap = self.properties.bootstrap();
+        let mut last = None;
+        // In steps, since why a client is refused is told between them.
+        for step in METADATA_STEPS {
+            let err = match self.uncommitted.fetch_metadata(Some(name), step) {
+                Ok(metadata) => return Ok(metadata),
+                Err(err) => err,
+            };
+            match err.rdkafka_error_code() {
+                Some(code) if denied(code).is_none() => last = Some(code),
+                _ => return Err(Error::kafka(format!("topic {name}"), err)),
+            }
+            while self.uncommitted.poll(Duration::ZERO).is_some() {}
+            if let Some(refusal) = self.uncommitted.context().heard().refusal {
+                return Err(Error::Refused(format!(
+                    "no connection to {bootstrap}: {refusal}; {}",
+                    way_in(&refusal)
+                )));
+            }
+        }
+        let heard = self.uncommitted.context().heard().failure;
+        let why = heard.or(last.map(|code| code.to_string())).unwrap_or_default();
+        Err(Error::restart(format!(
+            "no broker answered at {bootstrap} within {} s ({why}); check --bootstrap-server, the network and the \
+             security properties",
+            REQUEST_TIMEOUT.as_secs()
+        )))
     }
 
     /// The topic's configuration; `None` where this principal may not see it.
@@ -276,6 +301,11 @@ impl Cluster {
             self.properties.bootstrap(),
         ))
     }
+}
+
+/// What to change where the brokers refuse this client, or it refuses them.
+fn way_in(refusal: &str) -> &'static str {
+    "FIXME"
 }
 
 /// The high watermarks.

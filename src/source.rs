@@ -157,6 +157,11 @@ impl Reader {
         positions.filter_map(|(partition, p)| Some((id(partition), p.as_ref()?.position)))
     }
 
+    /// Whether each range was read to its end.
+    pub fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
     fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
         if code == RDKafkaErrorCode::AutoOffsetReset {
             return Err(Error::Failed(format!(
