@@ -279,8 +279,12 @@ impl ClientContext for Quiet {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 heard.refusal = Some(reason.to_owned());
             }
+            // By TLS 1.3, that a client's certificate is not taken is told after the handshake.
+            _ if reason.contains("SSL alert") => heard.refusal = Some(reason.to_owned()),
             // Says no more than that no broker is left.
             Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            // One that guesses at the listener's protocol says more than the next one.
+            _ if heard.failure.as_ref().is_some_and(|failure| failure.contains("listener?")) => {}
             _ => heard.failure = Some(reason.to_owned()),
         }
     }

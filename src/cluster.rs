@@ -48,6 +48,9 @@ pub struct Watermarks {
 const METADATA_STEPS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
 
+/// How long to listen for why a client is refused.
+const LISTEN: Duration = Duration::from_millis(50);
+
 impl Cluster {
     /// # Errors
     /// [`Error::Usage`] for properties that librdkafka refuses.
@@ -123,7 +126,11 @@ impl Cluster {
                 Some(code) if denied(code).is_none() => last = Some(code),
                 _ => return Err(Error::kafka(format!("topic {name}"), err)),
             }
-            while self.uncommitted.poll(Duration::ZERO).is_some() {}
+            // A poll that only served a log line looks like one that found nothing.
+            let listening = Instant::now();
+            while listening.elapsed() < LISTEN {
+                drop(self.uncommitted.poll(Duration::from_millis(5)));
+            }
             if let Some(refusal) = self.uncommitted.context().heard().refusal {
                 return Err(Error::Refused(format!(
                     "no connection to {bootstrap}: {refusal}; {}",
@@ -305,7 +312,20 @@ impl Cluster {
 
 /// What to change where the brokers refuse this client, or it refuses them.
 fn way_in(refusal: &str) -> &'static str {
-    "FIXME"
+    let says = |words: &str| refusal.contains(words);
+    if says("OAUTHBEARER token") {
+        "check sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
+    } else if says(" alert ") {
+        "the brokers ask for a certificate of this client that they trust: name it by ssl.certificate.location, and its \
+         key by ssl.key.location"
+    } else if says("certificate") {
+        "name the authority that signed the brokers' certificate by ssl.ca.location, and the brokers by a name that \
+         stands in it"
+    } else if says("mechanism handshake") {
+        "set sasl.mechanism to one that this listener has, or security.protocol to one without SASL if it has none"
+    } else {
+        "check sasl.mechanism, sasl.username and sasl.password (in a file for -F, or as REPLICATOR_SASL_PASSWORD)"
+    }
 }
 
 /// The high watermarks.

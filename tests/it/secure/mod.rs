@@ -101,7 +101,10 @@ impl Story {
     /// The binary with `properties` in a file for -F.
     pub fn command(&self, properties: &str, arguments: &[&str]) -> Command {
         let file = self.file("client.properties", properties);
-        let address = Broker::get().door(self.listener);
+        let address = match self.listener {
+            "PLAIN" => Broker::get().plain(),
+            listener => Broker::get().door(listener),
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
         command.args(arguments).arg("-F").arg(file).args(["--bootstrap-server", address]);
         command.env_remove("KAFKA_BOOTSTRAP_SERVERS").stdin(Stdio::null());
