@@ -92,7 +92,8 @@ impl Cluster {
                 RDKafkaErrorCode::InvalidTopic => {
                     Err(Error::Usage(format!("`{name}` cannot be a topic's name")))
                 }
-                code => Err(Error::code(format!("topic {name}"), code)),
+                // Who may read or write it may see it.
+                code => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
             };
         }
         if topic.partitions().is_empty() {

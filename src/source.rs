@@ -170,8 +170,10 @@ impl Reader {
                 self.topic
             )));
         }
-        if denied(code).is_some() || code == RDKafkaErrorCode::BadMessage {
-            return Err(Error::code(format!("reading {}", self.topic), code));
+        // Told by the client's search for its group, which no reading needs.
+        let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
+        if (denied(code).is_some() && !is_group) || code == RDKafkaErrorCode::BadMessage {
+            return Err(Error::topic(format!("reading {}", self.topic), "Read", &self.topic, code));
         }
         // The client itself tries again after all others; the deadline on progress bounds that.
         tracing::debug!("reading {}: {code} ({reason})", self.topic);

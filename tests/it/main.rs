@@ -5,6 +5,8 @@ mod fill;
 mod kill_points;
 mod kit;
 mod load;
+mod observe;
+mod pace;
 pub mod raw;
 mod restarts;
 mod secure;

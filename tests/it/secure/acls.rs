@@ -52,10 +52,13 @@ fn named(story: &Story, (resource, name, operation): &Grant) -> String {
     };
     match (*resource, *name) {
         (TOPIC, _) if operation == "DescribeConfigs" => operation.to_owned(),
-        (TOPIC, "a") => format!("{operation} on topic {}", story.a),
-        (TOPIC, _) => format!("{operation} on topic {}", story.b),
-        (GROUP, _) => "Read on group replicator/".to_owned(),
-        _ => "Write on transactional id replicator/".to_owned(),
+        (TOPIC, name) => {
+            let topic = if name == "a" { &story.a } else { &story.b };
+            format!("grant this principal {operation} on topic {topic}")
+                .replace("this principal Create", "it Create")
+        }
+        (GROUP, _) => "Read on the group (its name begins with `replicator/`)".to_owned(),
+        _ => "Write on the transactional id (its name begins with `replicator/`)".to_owned(),
     }
 }
 
