@@ -164,6 +164,8 @@ impl Cluster {
         let mut configurations = Vec::new();
         for resource in described {
             match resource {
+                // rdkafka passes over a resource's error: there are no entries then, and a topic has some.
+                Ok(resource) if resource.entries.is_empty() => return Ok(None),
                 Ok(resource) => configurations.push(entries(resource)),
                 Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return Ok(None),
                 Err(code) => return Err(Error::code("the configuration of the topics", code)),
