@@ -15,6 +15,7 @@ use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
 use crate::job::{Job, OnConflict, Selection, TargetScan, TransactionLimits};
 use crate::json::Pointer;
+use crate::rate::MaxRate;
 use crate::sink::Sinking;
 use crate::verify::Comparison;
 use crate::window::WindowSpec;
@@ -56,6 +57,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Kill runs and brokers on a cluster started for it, and compare every record afterwards
     Drill(DrillArgs),
+    /// Print the completions of a shell
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual's page of the program, or of a sub-command, as roff
+    #[command(hide = true)]
+    Man { command: Option<String> },
 }
 
 /// Options of every command.
@@ -86,6 +93,9 @@ pub struct Common {
     /// More on stderr; twice, librdkafka's own log too
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+    /// How the log is written on stderr; json is one object a line
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", global = true)]
+    pub log_format: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,6 +170,15 @@ pub struct FillArgs {
     /// MiB that the index of identities may take (20 to 60 bytes each)
     #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub index_memory: u32,
+    /// Write no faster than this: records as 5000/s, or bytes as 10MB/s
+    #[arg(long, value_name = "RATE")]
+    pub max_rate: Option<MaxRate>,
+    /// Stop after N records, at a committed point; the same command without it goes on from there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Answer Prometheus here while it runs, as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl FillArgs {
@@ -177,6 +196,8 @@ impl FillArgs {
                 ..TransactionLimits::default()
             },
             index_memory: (self.index_memory as usize) << 20,
+            max_rate: self.max_rate,
+            limit: self.limit,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -10,7 +11,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Result};
 
@@ -50,6 +51,7 @@ const SECRET: &[&str] = &[
     "ssl.key.pem",
     "ssl.keystore.password",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
     "sasl.oauthbearer.config",
     "sasl.oauthbearer.assertion.private.key.passphrase",
     "sasl.oauthbearer.assertion.private.key.pem",
@@ -207,7 +209,7 @@ impl Properties {
     }
 
     fn make(&self, config: ClientConfig) -> Result<BaseConsumer<Quiet>> {
-        BaseConsumer::from_config_and_context(&config, Quiet).map_err(Properties::invalid)
+        BaseConsumer::from_config_and_context(&config, Quiet::default()).map_err(Properties::invalid)
     }
 
     /// An error of a client's making: a property that librdkafka does not take.
@@ -247,8 +249,27 @@ impl Isolation {
     }
 }
 
-/// Leaves librdkafka's own log lines at debug level: what matters comes back as the result of a call.
-pub struct Quiet;
+/// Leaves librdkafka's own log lines at debug level: what matters comes back as the result of a call, but for
+/// why a connection does not come up.
+#[derive(Default)]
+pub struct Quiet {
+    heard: Mutex<Heard>,
+}
+
+/// What was last told of connections that failed.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Trying again will not help: the brokers refuse this client, or it refuses them.
+    pub refusal: Option<String>,
+    pub failure: Option<String>,
+}
+
+impl Quiet {
+    /// What was told up to the last poll of the client.
+    pub fn heard(&self) -> Heard {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
@@ -257,6 +278,19 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                heard.refusal = Some(reason.to_owned());
+            }
+            // By TLS 1.3, that a client's certificate is not taken is told after the handshake.
+            _ if reason.contains("SSL alert") => heard.refusal = Some(reason.to_owned()),
+            // Says no more than that no broker is left.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            // One that guesses at the listener's protocol says more than the next one.
+            _ if heard.failure.as_ref().is_some_and(|failure| failure.contains("listener?")) => {}
+            _ => heard.failure = Some(reason.to_owned()),
+        }
     }
 }
 

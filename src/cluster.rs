@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT, close};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
@@ -48,6 +49,12 @@ impl Drop for Cluster {
         close(&self.uncommitted);
     }
 }
+/// How long to wait for metadata, one after the other: together [`REQUEST_TIMEOUT`].
+const METADATA_STEPS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
+
+/// How long to listen for why a client is refused.
+const LISTEN: Duration = Duration::from_millis(50);
 
 impl Cluster {
     /// # Errors
@@ -80,17 +87,7 @@ impl Cluster {
     }
 
     fn topic_now(&self, name: &str) -> Result<Option<Topic>> {
-        let metadata = self.uncommitted.fetch_metadata(Some(name), REQUEST_TIMEOUT).map_err(|err| {
-            match err.rdkafka_error_code() {
-                Some(code) if crate::error::denied(code).is_none() => Error::restart(format!(
-                    "no broker answered at {} within {} s ({code}); check --bootstrap-server, the network and the \
-                     security properties",
-                    self.properties.bootstrap(),
-                    REQUEST_TIMEOUT.as_secs()
-                )),
-                _ => Error::kafka(format!("topic {name}"), err),
-            }
-        })?;
+        let metadata = self.metadata(name)?;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return Ok(None);
         };
@@ -100,7 +97,8 @@ impl Cluster {
                 RDKafkaErrorCode::InvalidTopic => {
                     Err(Error::Usage(format!("`{name}` cannot be a topic's name")))
                 }
-                code => Err(Error::code(format!("topic {name}"), code)),
+                // Who may read or write it may see it.
+                code => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
             };
         }
         if topic.partitions().is_empty() {
@@ -119,6 +117,40 @@ impl Cluster {
             partitions: topic.partitions().len(),
             min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
         }))
+    }
+
+    fn metadata(&self, name: &str) -> Result<Metadata> {
+        let bootstrap = self.properties.bootstrap();
+        let mut last = None;
+        // In steps, since why a client is refused is told between them.
+        for step in METADATA_STEPS {
+            let err = match self.uncommitted.fetch_metadata(Some(name), step) {
+                Ok(metadata) => return Ok(metadata),
+                Err(err) => err,
+            };
+            match err.rdkafka_error_code() {
+                Some(code) if denied(code).is_none() => last = Some(code),
+                _ => return Err(Error::kafka(format!("topic {name}"), err)),
+            }
+            // A poll that only served a log line looks like one that found nothing.
+            let listening = Instant::now();
+            while listening.elapsed() < LISTEN {
+                drop(self.uncommitted.poll(Duration::from_millis(5)));
+            }
+            if let Some(refusal) = self.uncommitted.context().heard().refusal {
+                return Err(Error::Refused(format!(
+                    "no connection to {bootstrap}: {refusal}; {}",
+                    way_in(&refusal)
+                )));
+            }
+        }
+        let heard = self.uncommitted.context().heard().failure;
+        let why = heard.or(last.map(|code| code.to_string())).unwrap_or_default();
+        Err(Error::restart(format!(
+            "no broker answered at {bootstrap} within {} s ({why}); check --bootstrap-server, the network and the \
+             security properties",
+            REQUEST_TIMEOUT.as_secs()
+        )))
     }
 
     /// The topic's configuration; `None` where this principal may not see it.
@@ -245,6 +277,24 @@ impl Cluster {
             patience.as_secs(),
             self.properties.bootstrap(),
         ))
+    }
+}
+
+/// What to change where the brokers refuse this client, or it refuses them.
+fn way_in(refusal: &str) -> &'static str {
+    let says = |words: &str| refusal.contains(words);
+    if says("OAUTHBEARER token") {
+        "check sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
+    } else if says(" alert ") {
+        "the brokers ask for a certificate of this client that they trust: name it by ssl.certificate.location, and its \
+         key by ssl.key.location"
+    } else if says("certificate") {
+        "name the authority that signed the brokers' certificate by ssl.ca.location, and the brokers by a name that \
+         stands in it"
+    } else if says("mechanism handshake") {
+        "set sasl.mechanism to one that this listener has, or security.protocol to one without SASL if it has none"
+    } else {
+        "check sasl.mechanism, sasl.username and sasl.password (in a file for -F, or as REPLICATOR_SASL_PASSWORD)"
     }
 }
 

@@ -70,6 +70,21 @@ impl Error {
         }
     }
 
+    /// [`Error::code`], for what needs `operations` on `topic`.
+    pub fn topic(
+        what: impl std::fmt::Display,
+        operations: &str,
+        topic: &str,
+        code: RDKafkaErrorCode,
+    ) -> Error {
+        match code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => Error::Refused(format!(
+                "{what}: no permission; grant this principal {operations} on topic {topic}"
+            )),
+            code => Error::code(what, code),
+        }
+    }
+
     /// [`Error::kafka`], for a bare error code.
     pub fn code(what: impl std::fmt::Display, code: RDKafkaErrorCode) -> Error {
         match denied(code) {
@@ -117,12 +132,10 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
 pub fn denied(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode::*;
     Some(match code {
-        TopicAuthorizationFailed => {
-            "Read and Describe on the source, and Read, Write and Describe on the target topic"
-        }
+        TopicAuthorizationFailed => "Read on the source, and Read and Write on the target topic",
         GroupAuthorizationFailed => "Read on the group (its name begins with `replicator/`)",
         TransactionalIdAuthorizationFailed => {
-            "Write and Describe on the transactional id (its name begins with `replicator/`)"
+            "Write on the transactional id (its name begins with `replicator/`)"
         }
         ClusterAuthorizationFailed => "IdempotentWrite on the cluster, or Write on the transactional id",
         SaslAuthenticationFailed => "valid credentials (sasl.username, sasl.password, sasl.mechanism)",

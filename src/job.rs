@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 use crate::client::Properties;
 use crate::event_time::EventTime;
 use crate::identity::Identity;
+use crate::rate::MaxRate;
 use crate::window::WindowSpec;
 
 /// Which records of which topics, and how to tell them apart.
@@ -43,6 +44,9 @@ pub struct Job {
     pub limits: TransactionLimits,
     /// Bytes that the index of identities may take.
     pub index_memory: usize,
+    pub max_rate: Option<MaxRate>,
+    /// Records to write before the run stops, complete or not.
+    pub limit: Option<u64>,
 }
 
 impl Job {
@@ -56,6 +60,8 @@ impl Job {
             allow_compacted_target: false,
             limits: TransactionLimits::default(),
             index_memory: 1 << 30,
+            max_rate: None,
+            limit: None,
         }
     }
 }

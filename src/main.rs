@@ -3,12 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::builder::Styles;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use replicator::cli::{Cli, Command, Common, Output};
+use replicator::cli::{Cli, Command, Common, FillArgs, Output};
 use replicator::dashboard::Dashboard;
 use replicator::demo::demo;
 use replicator::drill::drill;
@@ -17,7 +18,9 @@ use replicator::fill::{Mode, fill};
 use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
 use replicator::load::load;
+use replicator::metrics;
 use replicator::progress::Progress;
+use replicator::receipt::Receipt;
 use replicator::sink::sink;
 use replicator::store::keep_receipt;
 use replicator::verify::verify;
@@ -33,7 +36,10 @@ fn main() -> ExitCode {
     match misplaced_option(&matches).map_or_else(|| run(&cli), Err) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            eprintln!("replicator: {err}");
+            match cli.common.log_format {
+                Output::Text => eprintln!("replicator: {err}"),
+                Output::Json => tracing::error!(exit_code = err.exit_code(), "{err}"),
+            }
             ExitCode::from(err.exit_code())
         }
     }
@@ -41,19 +47,17 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let common = &cli.common;
-    let progress = Progress { quiet: common.quiet };
+    let progress = Progress { quiet: common.quiet || common.log_format == Output::Json };
     let interrupt = Interrupt::install()?;
     match &cli.command {
         None => {
-            let done = fill(&cli.fill.job(common)?, Mode::Fill, progress, &interrupt);
+            let done = run_fill(&cli.fill, common, Mode::Fill, progress, &interrupt)?;
             if let Some(Err(err)) = cli.store.as_deref().map(|url| keep_receipt(url, &done.0)) {
                 tracing::warn!("the receipt is not kept for the dashboard: {err}");
             }
             print(common, done)
         }
-        Some(Command::Plan(args)) => {
-            print(common, fill(&args.job(common)?, Mode::Plan, progress, &interrupt))
-        }
+        Some(Command::Plan(args)) => print(common, run_fill(args, common, Mode::Plan, progress, &interrupt)?),
         Some(Command::Verify(args)) => print(common, verify(&args.comparison(common)?, progress, &interrupt)),
         Some(Command::Load(args)) => {
             print_done(common, load(args, &common.properties()?, progress, &interrupt))
@@ -67,7 +71,40 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
         Some(Command::Drill(args)) => print(common, drill(args, common, &interrupt)),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "replicator", &mut script);
+            write_out(&script)
+        }
+        Some(Command::Man { command }) => man(command.as_deref()),
     }
+}
+
+fn run_fill(
+    args: &FillArgs,
+    common: &Common,
+    mode: Mode,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<(Receipt, Result<()>)> {
+    let job = args.job(common)?;
+    if let Some(address) = args.metrics_listen {
+        metrics::serve(address)?;
+    }
+    Ok(fill(&job, mode, progress, interrupt))
+}
+
+fn man(name: Option<&str>) -> Result<()> {
+    let mut program = Cli::command().styles(Styles::plain());
+    program.build();
+    let command = match name {
+        None => Some(&program),
+        Some(name) => program.find_subcommand(name),
+    };
+    let command = command.ok_or_else(|| Error::Usage("there is no such sub-command".to_owned()))?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(|e| Error::io("the page", e))?;
+    write_out(&page)
 }
 
 /// Prints what a command found out, also where it failed.
@@ -76,10 +113,15 @@ fn print<T: Serialize + std::fmt::Display>(common: &Common, (found, result): (T,
         Output::Text => found.to_string(),
         Output::Json => serde_json::to_string(&found).map_err(|e| Error::io("the receipt", e))?,
     };
-    // Not println!, which panics where the reader has gone; that is the reader's business.
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => result.and(Err(Error::io("stdout", err))),
-        _ => result,
+    let printed = write_out(format!("{text}\n").as_bytes());
+    result.and(printed)
+}
+
+/// Not println!, which panics where the reader has gone; that is the reader's business.
+fn write_out(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().write_all(bytes) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("stdout", err)),
+        _ => Ok(()),
     }
 }
 
@@ -91,7 +133,8 @@ fn print_done<T: Serialize + std::fmt::Display>(common: &Common, result: Result<
 /// An option of the main job before a sub-command would be passed over in silence.
 fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let (command, _) = matches.subcommand()?;
-    let globals = ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose"];
+    let globals =
+        ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose", "log_format"];
     let misplaced = matches.ids().map(clap::Id::as_str).find(|id| {
         // The ids of groups, which clap names after types, are no flags.
         let is_flag = !id.starts_with(char::is_uppercase);
@@ -112,10 +155,11 @@ fn start_logging(common: &Common) {
     // It calls it an error that a consumer was closed before it was dropped.
     let closes = "rdkafka::consumer::base_consumer=off".parse();
     let filter = closes.map_or(filter.clone(), |closes| filter.add_directive(closes));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if common.log_format == Output::Json {
+        return log.json().flatten_event(true).init();
+    }
+    log.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
         .compact()
         .init();

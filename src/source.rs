@@ -157,6 +157,11 @@ impl Reader {
         positions.filter_map(|(partition, p)| Some((id(partition), p.as_ref()?.position)))
     }
 
+    /// Whether each range was read to its end.
+    pub fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
     fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
         if code == RDKafkaErrorCode::AutoOffsetReset {
             return Err(Error::Failed(format!(
@@ -165,8 +170,10 @@ impl Reader {
                 self.topic
             )));
         }
-        if denied(code).is_some() || code == RDKafkaErrorCode::BadMessage {
-            return Err(Error::code(format!("reading {}", self.topic), code));
+        // Told by the client's search for its group, which no reading needs.
+        let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
+        if (denied(code).is_some() && !is_group) || code == RDKafkaErrorCode::BadMessage {
+            return Err(Error::topic(format!("reading {}", self.topic), "Read", &self.topic, code));
         }
         // The client itself tries again after all others; the deadline on progress bounds that.
         tracing::debug!("reading {}: {code} ({reason})", self.topic);

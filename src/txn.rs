@@ -30,6 +30,8 @@ use crate::sys::{self, Outgoing, OutgoingTopic};
 pub struct Producer {
     inner: Arc<BaseProducer<Told>>,
     transactional_id: String,
+    /// The name of `topic`.
+    target: String,
     topic: OutgoingTopic<Told>,
     /// How long one call may take.
     timeout: Duration,
@@ -37,6 +39,9 @@ pub struct Producer {
     spent: RefCell<Option<String>>,
     pace: Rc<Pace>,
 }
+
+/// An operation and the topic that it is on, as permissions have it.
+type Needs<'a> = (&'static str, &'a str);
 
 /// One open transaction. Commit and abort consume it; a drop leaves it to the next `init` to abort.
 pub struct Transaction<'p> {
@@ -76,6 +81,7 @@ impl Producer {
                 .ok_or_else(|| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
             inner,
             transactional_id: transactional_id.to_owned(),
+            target: topic.to_owned(),
             timeout,
             spent: RefCell::default(),
             pace: pace.clone(),
@@ -84,7 +90,9 @@ impl Producer {
         // one looks for the coordinator half a second later (`rd_kafka_txn_coord_query`).
         let leader = producer.inner.client().fetch_watermarks(topic, 0, timeout);
         leader.map_err(|e| Error::kafka(format!("the leader of {topic}-0"), e))?;
-        match producer.call("init_transactions", None, move |inner| inner.init_transactions(timeout)) {
+        match producer.call("init_transactions", producer.writing(), None, move |inner| {
+            inner.init_transactions(timeout)
+        }) {
             Ok(()) => Ok(producer),
             // librdkafka goes on with it in the background, and may get an epoch after the next producer.
             Err(Error::Restart { why, .. }) => Err(Error::Restart { why, abandoned: true }),
@@ -102,17 +110,19 @@ impl Producer {
             )));
         }
         self.inner.context().take_lost();
-        self.call("begin_transaction", None, |inner| inner.begin_transaction())?;
+        self.call("begin_transaction", self.writing(), None, |inner| inner.begin_transaction())?;
         failpoint::instant("after-begin");
         Ok(Transaction { producer: self, begun: boot_time::Instant::now(), records: 0, bytes: 0 })
     }
 
     fn abort(&self, begun: Option<boot_time::Instant>) -> Result<()> {
         let timeout = self.timeout;
-        self.call("abort_transaction", begun, move |inner| match inner.abort_transaction(timeout) {
-            // The coordinator knows of no transaction: it was ended before its first partition was added.
-            Err(err) if is_not_open(inner, &err) => Ok(()),
-            result => result,
+        self.call("abort_transaction", self.writing(), begun, move |inner| {
+            match inner.abort_transaction(timeout) {
+                // The coordinator knows of no transaction: it was ended before its first partition was added.
+                Err(err) if is_not_open(inner, &err) => Ok(()),
+                result => result,
+            }
         })
     }
 
@@ -122,6 +132,7 @@ impl Producer {
     fn call(
         &self,
         name: &'static str,
+        needs: Needs<'_>,
         begun: Option<boot_time::Instant>,
         call: impl Fn(&BaseProducer<Told>) -> std::result::Result<(), KafkaError> + Send + 'static,
     ) -> Result<()> {
@@ -153,7 +164,7 @@ impl Producer {
             pause = (pause * 2).min(Duration::from_millis(2));
             match answer {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(e)) => return Err(self.classify(name, &e, begun)),
+                Ok(Err(e)) => return Err(self.classify(name, needs, &e, begun)),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(_) => {
                     return Err(Error::Restart {
@@ -165,7 +176,18 @@ impl Producer {
         }
     }
 
-    fn classify(&self, step: &str, err: &KafkaError, begun: Option<boot_time::Instant>) -> Error {
+    /// What a call that writes needs.
+    fn writing(&self) -> Needs<'_> {
+        ("Write", &self.target)
+    }
+
+    fn classify(
+        &self,
+        step: &str,
+        (operation, topic): Needs<'_>,
+        err: &KafkaError,
+        begun: Option<boot_time::Instant>,
+    ) -> Error {
         let code = err.rdkafka_error_code();
         let delivery = self.inner.context().first_error();
         // Once fenced, librdkafka answers each call with a bare "fatal"; the reason is kept elsewhere.
@@ -183,8 +205,11 @@ impl Producer {
                 ))
             };
         }
+        // A step tells what failed before it, too.
+        let is_of_records = delivery.is_some() || err.to_string().contains("add partition");
+        let (operation, topic) = if is_of_records { self.writing() } else { (operation, topic) };
         match delivery.as_ref().map(|d| d.code).or(code) {
-            Some(code) if denied(code).is_some() => Error::code(step, code),
+            Some(code) if denied(code).is_some() => Error::topic(step, operation, topic, code),
             Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::Refused(format!(
                 "{step}: {code}; set the brokers' transaction.max.timeout.ms to {} or more",
                 TRANSACTION_TIMEOUT.as_millis()
@@ -218,6 +243,7 @@ impl Transaction<'_> {
                     self.producer.pace.failed(self.bytes);
                     return Err(self.producer.classify(
                         "producing",
+                        self.producer.writing(),
                         &KafkaError::MessageProduction(code),
                         Some(self.begun),
                     ));
@@ -267,12 +293,14 @@ impl Transaction<'_> {
         let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
         let group = group.clone();
         producer
-            .call("send_offsets_to_transaction", begun, move |inner| {
+            .call("send_offsets_to_transaction", ("Read", offsets.topic), begun, move |inner| {
                 inner.send_offsets_to_transaction(&list, &group, timeout)
             })
             .and_then(|()| {
                 failpoint::instant("after-send-offsets");
-                producer.call("commit_transaction", begun, move |inner| inner.commit_transaction(timeout))
+                producer.call("commit_transaction", producer.writing(), begun, move |inner| {
+                    inner.commit_transaction(timeout)
+                })
             })
             .inspect_err(|err| {
                 // What will not be tried again should not block readers until it times out.
@@ -422,8 +450,10 @@ impl ClientContext for Told {
     /// Called by the thread that lost the connection, before it sends again what was in flight there.
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
-        // One that was never up had nothing in flight.
-        if fac == "FAIL" && message.contains("in state UP") {
+        // One that was never up had nothing in flight, and with `debug` set, the one that it began with is told as
+        // well when it is closed.
+        let is_lost = message.contains("in state UP") && !message.contains("_DESTROY_BROKER");
+        if fac == "FAIL" && is_lost {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message.to_owned());
         }
     }

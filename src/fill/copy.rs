@@ -1,6 +1,7 @@
 //! The copy of the source's ranges: every branch that a record can take.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
@@ -10,9 +11,11 @@ use crate::error::{Error, Result};
 use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::job::{Job, OnConflict};
+use crate::metrics;
 use crate::offsets::Fingerprint;
 use crate::partition;
 use crate::range::{Range, index};
+use crate::rate::Throttle;
 use crate::receipt::Counts;
 use crate::source::Reader;
 use crate::sys::{Message, Outgoing};
@@ -36,6 +39,7 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) pending: Counts,
     /// A record was found that must not be passed over: the rest is counted, and not written.
     pub(super) blocked: bool,
+    pub(super) throttle: Option<Throttle>,
 }
 
 enum Fate {
@@ -65,16 +69,23 @@ impl Copying<'_, '_> {
             .run
             .progress
             .bar(&format!("copying {}", job.selection.source), ranges.iter().map(Range::len).sum());
-        while let Some(batch) = reader.next(interrupt)? {
+        'batches: while !self.is_enough()
+            && let Some(batch) = reader.next(interrupt)?
+        {
             for event in batch.events() {
                 if let Some(message) = reader.accept(event)? {
                     self.take(message)?;
                     if self.transaction.as_ref().is_some_and(Transaction::is_full) {
                         self.commit(&reader)?;
                     }
+                    if self.is_enough() {
+                        break 'batches;
+                    }
+                    self.slow_down(&reader)?;
                 }
             }
             bar.inc(batch.len() as u64);
+            self.publish(&reader);
             if let Some(transaction) = &self.transaction {
                 transaction.poll();
                 if transaction.is_due() {
@@ -82,9 +93,40 @@ impl Copying<'_, '_> {
                 }
             }
         }
+        self.run.is_stopped = self.is_enough() && !reader.is_done();
         self.commit(&reader)?;
+        self.publish(&reader);
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// Whether as much was written as --limit allows.
+    fn is_enough(&self) -> bool {
+        let written = || self.run.counts.written + self.pending.written;
+        self.run.job.limit.is_some_and(|limit| !self.blocked && written() >= limit)
+    }
+
+    /// Waits as long as --max-rate asks; meanwhile, the transaction ends in time.
+    fn slow_down(&mut self, reader: &Reader) -> Result<()> {
+        while let Some(pause) = self.throttle.as_ref().and_then(|throttle| throttle.wait(Instant::now())) {
+            self.run.interrupt.check()?;
+            std::thread::sleep(pause);
+            if let Some(transaction) = &self.transaction {
+                transaction.poll();
+                if transaction.is_due() {
+                    self.commit(reader)?;
+                    self.publish(reader);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, reader: &Reader) {
+        let mut counts = self.run.counts;
+        counts += Counts { written: 0, ..self.pending };
+        metrics::positions(reader.positions());
+        self.run.publish(counts);
     }
 
     fn take(&mut self, message: &Message) -> Result<()> {
@@ -160,6 +202,10 @@ impl Copying<'_, '_> {
             timestamp: message.timestamp().0,
             headers_of: Some(message),
         })?;
+        if let Some(throttle) = &mut self.throttle {
+            let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
+            throttle.take(bytes, Instant::now());
+        }
         let written = &mut self.run.written[index(partition)];
         written.records += 1;
         written.in_transaction = true;

@@ -20,11 +20,13 @@ use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::interrupt::Interrupt;
 use crate::job::{Job, TargetScan};
+use crate::metrics::{self, Phase};
 use crate::offsets::{self, Committed, Fingerprint};
 use crate::pace::Pace;
 use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::range::{Range, index};
+use crate::rate::Throttle;
 use crate::receipt::{Counts, Edges, Receipt};
 use crate::record::describe;
 use crate::resolve;
@@ -60,7 +62,8 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
         result => result,
     };
     let mut receipt = run.receipt();
-    receipt.complete = result.is_ok();
+    run.publish(run.counts);
+    receipt.complete = result.is_ok() && !run.is_stopped;
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     (receipt, result)
 }
@@ -88,6 +91,8 @@ struct Run<'a> {
     first: Option<FirstScan>,
     /// What we added to each partition of the target.
     written: Vec<Written>,
+    /// By --limit, before the end.
+    is_stopped: bool,
 }
 
 struct InDoubt {
@@ -127,6 +132,7 @@ impl<'a> Run<'a> {
             in_doubt: None,
             first: None,
             written: Vec::new(),
+            is_stopped: false,
         }
     }
 
@@ -182,6 +188,7 @@ impl<'a> Run<'a> {
         let (source, target) = (&checked.source, &checked.target);
 
         failpoint::instant("before-init");
+        metrics::phase(Phase::Init);
         // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
         //    run is left open: what follows sees all that any earlier run did.
         let producer = match self.mode {
@@ -210,6 +217,7 @@ impl<'a> Run<'a> {
         failpoint::instant("after-snapshot");
         tracing::debug!("took the ends");
 
+        metrics::phase(Phase::Wait);
         // 4. Below them all is decided: no record can still appear behind our back.
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
@@ -228,6 +236,8 @@ impl<'a> Run<'a> {
         }
 
         // 6. What the target holds already, then the copy.
+        metrics::phase(Phase::Scan);
+        metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let fingers = Fingers::new()?;
         let mut index = Index::new(job.index_memory, job.target_scan == TargetScan::All);
         let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
@@ -239,6 +249,7 @@ impl<'a> Run<'a> {
             .group_metadata()
             .map(Arc::new)
             .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
+        metrics::phase(Phase::Copy);
         let mut copy = Copying {
             run: self,
             window,
@@ -252,10 +263,17 @@ impl<'a> Run<'a> {
             group: group.clone(),
             pending: Counts::default(),
             blocked: false,
+            throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
         };
         copy.all(&ranges)?;
         if copy.blocked {
             return Err(self.blocked());
+        }
+        if self.is_stopped {
+            let limit = job.limit.unwrap_or_default();
+            self.warn(format!(
+                "stopped after {limit} records, as --limit says; the same command without it goes on"
+            ));
         }
         if self.mode == Mode::Plan {
             return Ok(());
@@ -263,11 +281,15 @@ impl<'a> Run<'a> {
 
         // 7. Readable, and by nobody's doing doubled or deleted.
         failpoint::instant("after-copy");
+        metrics::phase(Phase::Close);
         tracing::debug!("copied");
         self.close(cluster, checked, window)?;
         failpoint::instant("after-close");
         tracing::debug!("looked at the end");
 
+        if self.is_stopped {
+            return Ok(());
+        }
         // 8. What was looked at need not be looked at again; a run that died before this does it first.
         let closed: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.end)).collect();
         match &producer {
@@ -371,6 +393,10 @@ impl<'a> Run<'a> {
             },
             patience: self.job.selection.patience,
         }
+    }
+
+    fn publish(&self, counts: Counts) {
+        metrics::totals(counts, self.transactions, self.aborted_transactions, self.restarts.count);
     }
 
     fn warn(&mut self, warning: String) {

@@ -64,7 +64,7 @@ fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                 return Err(Error::Refused(format!(
-                    "there is no topic {name}, and this principal may not make it: grant it Create, or make the topic \
+                    "there is no topic {name}, and this principal may not make it: grant it Create on topic {name}, or make the topic \
                      with retention.ms=-1"
                 )));
             }

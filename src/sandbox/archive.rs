@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::Sandbox;
 use super::local::Java;
+use super::{Extras, Sandbox};
 
 /// What a JVM is to do with the archive of classes.
 pub(super) enum Archive {
@@ -55,7 +55,7 @@ pub(super) fn ready(java: &Java, libs: &Path) -> Archive {
 fn write(java: &Java, libs: &Path, path: &Path) -> Result<()> {
     // Another process may be writing one too; the rename makes either appear as a whole.
     let part = path.with_extension(format!("{}.part", std::process::id()));
-    let written = Sandbox::local_with(1, java, libs, Archive::Write(part.clone()))
+    let written = Sandbox::local_with(1, &Extras::default(), java, libs, Archive::Write(part.clone()))
         .and_then(|mut sandbox| sandbox.stop(0))
         .and_then(|()| Ok(fs::rename(&part, path)?));
     if written.is_err() {

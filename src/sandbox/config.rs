@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::BackDoor;
+use super::{BackDoor, Extras};
 
 pub(super) const LOCALHOST: &str = "127.0.0.1";
 
@@ -33,6 +33,7 @@ pub(super) struct Cluster {
     pub name: String,
     id: String,
     pub ports: Vec<Ports>,
+    extras: Extras,
 }
 
 /// A broker's ports on this machine.
@@ -41,6 +42,8 @@ pub(super) struct Ports {
     /// Where it listens for clients that come through a proxy, and what it tells them to connect to.
     pub proxied: u16,
     pub proxy: u16,
+    /// Of the extra listeners.
+    pub extra: Vec<u16>,
 }
 
 /// Where a broker listens (`HOST:PORT`) and what it tells others to connect to.
@@ -62,18 +65,21 @@ pub(super) struct Node {
     pub proxied: Endpoint,
     pub brokers: Endpoint,
     pub controllers: Endpoint,
+    pub extra: Vec<Endpoint>,
 }
 
 impl Cluster {
-    pub fn new(brokers: usize) -> Result<Cluster> {
-        let ports = free_ports(3 * brokers)?;
+    pub fn new(brokers: usize, extras: Extras) -> Result<Cluster> {
+        let each = 3 + extras.listeners.len();
+        let ports = free_ports(each * brokers)?;
         Ok(Cluster {
             name: format!("replicator-sandbox-{}", random_letters(8)?),
             id: random_letters(22)?,
             ports: ports
-                .chunks_exact(3)
-                .map(|p| Ports { clients: p[0], proxied: p[1], proxy: p[2] })
+                .chunks_exact(each)
+                .map(|p| Ports { clients: p[0], proxied: p[1], proxy: p[2], extra: p[3..].to_vec() })
                 .collect(),
+            extras,
         })
     }
 
@@ -84,11 +90,18 @@ impl Cluster {
         (self.ports.iter().map(|p| address(p.clients)).collect(), self.ports.iter().map(back_door).collect())
     }
 
+    /// Where clients find the extra listeners of the first broker.
+    pub fn extra_doors(&self, host: &str) -> Vec<(&'static str, String)> {
+        let ports = self.ports.iter().take(1).flat_map(|ports| &ports.extra);
+        let names = self.extras.listeners.iter().map(|(name, _)| *name);
+        names.zip(ports).map(|(name, port)| (name, format!("{host}:{port}"))).collect()
+    }
+
     /// The variables that [`LAUNCH`] reads.
     pub fn variables(&self, nodes: &[Node], broker: usize) -> [(&'static str, String); 4] {
         let heap = if nodes.len() == 1 { 512 } else { 384 };
         let properties: String =
-            properties(nodes, broker).into_iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            properties(nodes, broker, &self.extras).map(|(key, value)| format!("{key}={value}\n")).collect();
         [
             ("CLUSTER", self.id.clone()),
             ("HEAP", format!("-Xmx{heap}m")),
@@ -98,8 +111,17 @@ impl Cluster {
     }
 }
 
-fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
+/// In the order of the file, in which the last one of a name counts.
+fn properties(
+    nodes: &[Node],
+    broker: usize,
+    extras: &Extras,
+) -> impl Iterator<Item = (&'static str, String)> {
     let node = &nodes[broker];
+    let each = |entry: &dyn Fn(&'static str, &'static str, &Endpoint) -> String| -> String {
+        let listeners = extras.listeners.iter().zip(&node.extra);
+        listeners.map(|((name, protocol), endpoint)| entry(name, protocol, endpoint)).collect()
+    };
     let replicas = nodes.len().min(3).to_string();
     let min_isr = if nodes.len() < 3 { "1" } else { "2" };
     let voters: Vec<String> =
@@ -111,15 +133,29 @@ fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
         (
             "listeners",
             format!(
-                "CLIENTS://{},PROXIED://{},BROKERS://{},CONTROLLERS://{}",
-                node.clients.listen, node.proxied.listen, node.brokers.listen, node.controllers.listen
+                "CLIENTS://{},PROXIED://{},BROKERS://{},CONTROLLERS://{}{}",
+                node.clients.listen,
+                node.proxied.listen,
+                node.brokers.listen,
+                node.controllers.listen,
+                each(&|name, _, endpoint| format!(",{name}://{}", endpoint.listen))
             ),
         ),
         (
             "advertised.listeners",
             format!(
-                "CLIENTS://{},PROXIED://{},BROKERS://{}",
-                node.clients.advertise, node.proxied.advertise, node.brokers.advertise
+                "CLIENTS://{},PROXIED://{},BROKERS://{}{}",
+                node.clients.advertise,
+                node.proxied.advertise,
+                node.brokers.advertise,
+                each(&|name, _, endpoint| format!(",{name}://{}", endpoint.advertise))
+            ),
+        ),
+        (
+            "listener.security.protocol.map",
+            format!(
+                "CLIENTS:PLAINTEXT,PROXIED:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT{}",
+                each(&|name, protocol, _| format!(",{name}:{protocol}"))
             ),
         ),
     ];
@@ -140,7 +176,7 @@ fn properties(nodes: &[Node], broker: usize) -> Vec<(&'static str, String)> {
         all.extend(AUTHORIZER.map(|(key, value)| (key, value.to_owned())));
     }
     all.extend(FIXED.map(|(key, value)| (key, value.to_owned())));
-    all
+    all.into_iter().chain(extras.properties.clone())
 }
 
 /// All is allowed until a test denies something. Not with three: a quorum whose controllers are no super
@@ -151,14 +187,10 @@ const AUTHORIZER: [(&str, &str); 2] = [
 ];
 
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 21] = [
+const FIXED: [(&str, &str); 20] = [
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLERS"),
     ("inter.broker.listener.name", "BROKERS"),
-    (
-        "listener.security.protocol.map",
-        "CLIENTS:PLAINTEXT,PROXIED:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLERS:PLAINTEXT",
-    ),
     ("log.dirs", "data"),
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
@@ -241,9 +273,10 @@ mod tests {
                 proxied: Endpoint::at(format!("p{i}:4")),
                 brokers: Endpoint::at(format!("b{i}:2")),
                 controllers: Endpoint::at(format!("q{i}:3")),
+                extra: vec![],
             })
             .collect();
-        let properties = properties(&nodes, 1);
+        let properties: Vec<_> = properties(&nodes, 1, &Extras::default()).collect();
         let get = |key| {
             let mut found = properties.iter().filter(|(k, _)| *k == key);
             let value = found.next().map(|(_, v)| v.as_str());

@@ -29,6 +29,8 @@ const CLIENTS: u16 = 9092;
 const CONTROLLERS: u16 = 9093;
 const BROKERS: u16 = 9094;
 const PROXIED: u16 = 9095;
+/// The first of the extra listeners'.
+const EXTRA: u16 = 9100;
 
 /// Removes the containers, with the volumes that the image declares, and then their network. Then
 /// again, for which nobody waits: the engine may still be creating what a killed owner asked for.
@@ -104,6 +106,13 @@ impl Docker {
                     },
                     brokers: inside(BROKERS),
                     controllers: inside(CONTROLLERS),
+                    extra: (EXTRA..)
+                        .zip(&ports.extra)
+                        .map(|(inner, outer)| Endpoint {
+                            listen: format!(":{inner}"),
+                            advertise: format!("{host}:{outer}"),
+                        })
+                        .collect(),
                 }
             })
             .collect();
@@ -137,6 +146,9 @@ impl Docker {
             .with_cmd(["sh", "-c", &[PREAMBLE, config::LAUNCH].concat()])
             .with_env_var("JAVA", "java")
             .with_env_var("LIBS", LIBS);
+        for (inner, outer) in (EXTRA..).zip(&self.cluster.ports[broker].extra) {
+            request = request.with_mapped_port(*outer, inner.tcp());
+        }
         for (key, value) in self.cluster.variables(&self.nodes, broker) {
             request = request.with_env_var(key, value);
         }

@@ -102,6 +102,7 @@ impl Local {
                 },
                 brokers: endpoint(&inner[0]),
                 controllers: endpoint(&inner[1]),
+                extra: ports.extra.iter().map(endpoint).collect(),
             })
             .collect();
         let local = Local {

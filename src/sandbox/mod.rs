@@ -80,12 +80,34 @@ pub struct Sandbox {
     own: Option<Own>,
 }
 
+/// What the brokers have beside their plain listeners, which stay: for tests of secured clients.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// More listeners: the name, and the security protocol (`SSL`, `SASL_SSL`, …).
+    pub listeners: Vec<(&'static str, &'static str)>,
+    /// Broker properties, in the escaped form of a properties file. They beat the sandbox's own.
+    pub properties: Vec<(&'static str, String)>,
+}
+
 struct Own {
     // Dropped first, so that the machine, which waits for its brokers, finds them ended.
     guard: Guard,
     machine: Box<dyn Machine>,
+    doors: Doors,
+}
+
+/// Where clients find the brokers.
+struct Doors {
     addresses: Vec<String>,
     back_doors: Vec<BackDoor>,
+    extra_doors: Vec<(&'static str, String)>,
+}
+
+impl Doors {
+    fn of(cluster: &Cluster, host: &str) -> Doors {
+        let (addresses, back_doors) = cluster.doors(host);
+        Doors { addresses, back_doors, extra_doors: cluster.extra_doors(host) }
+    }
 }
 
 /// A second listener of a broker of ours, for a proxy that stands between it and its clients.
@@ -111,11 +133,16 @@ impl Sandbox {
     /// A cluster of our own, on which faults may be caused: by Docker when an engine answers, else
     /// by Java and Maven on this machine.
     pub fn start_own(brokers: usize) -> Result<Sandbox> {
+        Self::start_own_with(brokers, &Extras::default())
+    }
+
+    /// [`Sandbox::start_own`], with more listeners and other properties.
+    pub fn start_own_with(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         ensure!(brokers == 1 || brokers == 3, "a sandbox has 1 or 3 brokers, not {brokers}");
         if !docker::answers() {
-            return Self::local(brokers);
+            return Self::local(brokers, extras);
         }
-        let err = match Self::docker(brokers) {
+        let err = match Self::docker(brokers, extras) {
             Ok(sandbox) => return Ok(sandbox),
             Err(err) => err,
         };
@@ -124,7 +151,7 @@ impl Sandbox {
             return Err(err);
         }
         tracing::warn!("Docker answers but runs no broker, so Java is to: {err:#}");
-        Self::local(brokers)
+        Self::local(brokers, extras)
     }
 
     /// Somebody's cluster, which is not ours to break.
@@ -136,36 +163,37 @@ impl Sandbox {
         Ok(Sandbox { backend, bootstrap, brokers: ids.len(), own: None })
     }
 
-    fn docker(brokers: usize) -> Result<Sandbox> {
-        let cluster = Cluster::new(brokers)?;
-        let doors = cluster.doors(&docker::host());
+    fn docker(brokers: usize, extras: &Extras) -> Result<Sandbox> {
+        let cluster = Cluster::new(brokers, extras.clone())?;
+        let doors = Doors::of(&cluster, &docker::host());
         let (machine, guard) = docker::Docker::new(cluster)?;
         Self::launch(Backend::Docker, Box::new(machine), guard, doors)
     }
 
-    fn local(brokers: usize) -> Result<Sandbox> {
+    fn local(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         let java = local::Java::find()?;
         let libs = jars::libs()?;
         let archive = archive::ready(&java, &libs);
-        Self::local_with(brokers, &java, &libs, archive)
+        Self::local_with(brokers, extras, &java, &libs, archive)
     }
 
-    fn local_with(brokers: usize, java: &local::Java, libs: &Path, archive: Archive) -> Result<Sandbox> {
-        let cluster = Cluster::new(brokers)?;
-        let doors = cluster.doors(config::LOCALHOST);
+    fn local_with(
+        brokers: usize,
+        extras: &Extras,
+        java: &local::Java,
+        libs: &Path,
+        archive: Archive,
+    ) -> Result<Sandbox> {
+        let cluster = Cluster::new(brokers, extras.clone())?;
+        let doors = Doors::of(&cluster, config::LOCALHOST);
         let (machine, guard) = local::Local::new(cluster, java, libs, archive)?;
         Self::launch(Backend::Local, Box::new(machine), guard, doors)
     }
 
-    fn launch(
-        backend: Backend,
-        machine: Box<dyn Machine>,
-        guard: Guard,
-        (addresses, back_doors): (Vec<String>, Vec<BackDoor>),
-    ) -> Result<Sandbox> {
+    fn launch(backend: Backend, machine: Box<dyn Machine>, guard: Guard, doors: Doors) -> Result<Sandbox> {
         // From here on, an early return drops `own`, which ends what has been started.
-        let mut own = Own { guard, machine, addresses, back_doors };
-        let brokers = own.addresses.len();
+        let mut own = Own { guard, machine, doors };
+        let brokers = own.doors.addresses.len();
         for broker in 0..brokers {
             own.machine.start(broker)?;
         }
@@ -173,7 +201,7 @@ impl Sandbox {
         for broker in 0..brokers {
             own.ready(broker, &all)?;
         }
-        Ok(Sandbox { backend, bootstrap: own.addresses.join(","), brokers, own: Some(own) })
+        Ok(Sandbox { backend, bootstrap: own.doors.addresses.join(","), brokers, own: Some(own) })
     }
 
     /// The addresses of all brokers, for `bootstrap.servers`. They stay the same over restarts.
@@ -183,7 +211,13 @@ impl Sandbox {
 
     /// The other listeners of the brokers; none of a cluster that is not ours.
     pub fn back_doors(&self) -> &[BackDoor] {
-        self.own.as_ref().map_or(&[], |own| &own.back_doors)
+        self.own.as_ref().map_or(&[], |own| &own.doors.back_doors)
+    }
+
+    /// Where clients find an extra listener of the first broker.
+    pub fn extra_door(&self, name: &str) -> Option<&str> {
+        let doors = &self.own.as_ref()?.doors.extra_doors;
+        doors.iter().find(|(of, _)| *of == name).map(|(_, address)| address.as_str())
     }
 
     /// What runs the brokers.
@@ -253,7 +287,7 @@ impl Own {
     /// Waits until `broker` itself answers, and knows of all `expected`.
     fn ready(&mut self, broker: usize, expected: &[usize]) -> Result<()> {
         let machine = &mut self.machine;
-        probe::ready(&self.addresses[broker], expected, STARTUP, || machine.check(broker))
+        probe::ready(&self.doors.addresses[broker], expected, STARTUP, || machine.check(broker))
     }
 }
 

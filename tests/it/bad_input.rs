@@ -120,10 +120,10 @@ const WRITE: i8 = 4;
 const DESCRIBE: i8 = 8;
 
 #[rstest]
-#[case::source_unseen(TOPIC, "a", DESCRIBE, "the source")]
-#[case::source_unread(TOPIC, "a", READ, "the source")]
-#[case::target_unread(TOPIC, "b", READ, "the target")]
-#[case::target_unwritten(TOPIC, "b", WRITE, "the target")]
+#[case::source_unseen(TOPIC, "a", DESCRIBE, "on topic a-")]
+#[case::source_unread(TOPIC, "a", READ, "on topic a-")]
+#[case::target_unread(TOPIC, "b", READ, "on topic b-")]
+#[case::target_unwritten(TOPIC, "b", WRITE, "on topic b-")]
 #[case::group(GROUP, "name", READ, "on the group")]
 #[case::transactional_id(TRANSACTIONAL_ID, "name", WRITE, "on the transactional id")]
 fn no_permission(#[case] resource: i8, #[case] on: &str, #[case] operation: i8, #[case] says: &str) {

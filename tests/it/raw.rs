@@ -55,12 +55,13 @@ fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
     let request =
         ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
-    let response: ProduceResponse = ask(ApiKey::Produce, PRODUCE_VERSION, &request);
+    let response: ProduceResponse = ask(broker(), ApiKey::Produce, PRODUCE_VERSION, &request);
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
 }
 
 /// One request and its answer, on a connection of its own.
 fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
+    address: &str,
     key: ApiKey,
     version: i16,
     request: &Q,
@@ -72,7 +73,7 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     let mut bytes = BytesMut::new();
     header.encode(&mut bytes, Q::header_version(version)).expect("a header");
     request.encode(&mut bytes, version).expect("a request");
-    let mut stream = TcpStream::connect(broker()).expect("a connection");
+    let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(&u32::try_from(bytes.len()).expect("small").to_be_bytes()).expect("sent");
     stream.write_all(&bytes).expect("sent");
     let mut length = [0; 4];
@@ -84,33 +85,53 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     A::decode(&mut answer, version).expect("a response")
 }
 
-/// Denies everybody one operation on one resource, by their numbers in the protocol.
+/// An access control entry, by the numbers in the protocol.
+pub struct Entry<'a> {
+    pub principal: &'a str,
+    pub resource: i8,
+    pub name: &'a str,
+    pub pattern: i8,
+    pub operation: i8,
+    pub permission: i8,
+}
+
+pub const LITERAL: i8 = 3;
+pub const PREFIXED: i8 = 4;
+const DENY: i8 = 2;
+pub const ALLOW: i8 = 3;
+
+/// Denies everybody one operation on one resource.
 pub fn deny(resource: i8, name: &str, operation: i8) {
+    let principal = "User:ANONYMOUS";
+    control(broker(), &Entry { principal, resource, name, pattern: LITERAL, operation, permission: DENY });
+}
+
+/// Makes an access control entry.
+pub fn control(address: &str, entry: &Entry<'_>) {
     const VERSION: i16 = 3;
-    const LITERAL: i8 = 3;
-    const DENY: i8 = 2;
+    let &Entry { principal, resource, name, pattern, operation, permission } = entry;
     let creation = AclCreation::default()
         .with_resource_type(resource)
         .with_resource_name(StrBytes::from_string(name.to_owned()))
-        .with_resource_pattern_type(LITERAL)
-        .with_principal(StrBytes::from_static_str("User:ANONYMOUS"))
+        .with_resource_pattern_type(pattern)
+        .with_principal(StrBytes::from_string(principal.to_owned()))
         .with_host(StrBytes::from_static_str("*"))
         .with_operation(operation)
-        .with_permission_type(DENY);
+        .with_permission_type(permission);
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
-    let response: CreateAclsResponse = ask(ApiKey::CreateAcls, VERSION, &request);
+    let response: CreateAclsResponse = ask(address, ApiKey::CreateAcls, VERSION, &request);
     assert_eq!(response.results[0].error_code, 0, "{response:?}");
     // The controller answers before the broker's own authorizer knows of it.
     let filter = DescribeAclsRequest::default()
         .with_resource_type_filter(resource)
         .with_resource_name_filter(Some(StrBytes::from_string(name.to_owned())))
-        .with_pattern_type_filter(LITERAL)
-        .with_principal_filter(None)
+        .with_pattern_type_filter(pattern)
+        .with_principal_filter(Some(StrBytes::from_string(principal.to_owned())))
         .with_host_filter(None)
         .with_operation(operation)
-        .with_permission_type(DENY);
+        .with_permission_type(permission);
     until(|| {
-        let known: DescribeAclsResponse = ask(ApiKey::DescribeAcls, VERSION, &filter);
+        let known: DescribeAclsResponse = ask(address, ApiKey::DescribeAcls, VERSION, &filter);
         !known.resources.is_empty()
     });
 }

@@ -1,0 +1,140 @@
+//! What watches a run: metrics, logs for machines; and what helps to type one.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+
+use crate::kit::*;
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+/// The samples by name and labels; `None` where nobody answers.
+fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let samples = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    Some(
+        samples
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').expect("a value");
+                (name.to_owned(), value.parse().expect("a number"))
+            })
+            .collect(),
+    )
+}
+
+#[test]
+fn metrics_of_a_fill_on_its_way() {
+    let pair = Pair::new(2, 2);
+    let records = day(2000, 2);
+    produce(&pair.a, &records);
+    produce(&pair.b, &outside_of(&records));
+    let address = free_address();
+    let mut command = pair.command(50_000);
+    command.args(["--max-rate", "20/s", "--metrics-listen", &address.to_string()]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut last = HashMap::new();
+    let start = std::time::Instant::now();
+    while start.elapsed() < TIMEOUT {
+        if let Some(samples) = scrape(address) {
+            let is_far_enough = samples.get("replicator_transactions_total").is_some_and(|n| *n >= 2.0);
+            last = samples;
+            if is_far_enough {
+                break;
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a number")),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .expect("signalled");
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    let get = |name: &str| *last.get(name).unwrap_or_else(|| panic!("{name} of {last:?}"));
+    let written = get("replicator_written_total");
+    assert!(written > 0.0 && written < window_of(&records).len() as f64, "{last:?}");
+    assert!(get("replicator_read_total") >= get("replicator_in_window_total"));
+    assert!(get("replicator_in_window_total") >= written);
+    for name in ["already_in_target", "conflicts", "invalid", "aborted_transactions", "restarts"] {
+        assert_eq!(get(&format!("replicator_{name}_total")), 0.0, "{last:?}");
+    }
+    assert_eq!(get("replicator_phase{phase=\"copy\"}"), 1.0);
+    assert_eq!(get("replicator_phase{phase=\"scan\"}"), 0.0);
+    let sum = |what: &str| -> f64 {
+        (0..2).map(|p| get(&format!("replicator_source_{what}{{partition=\"{p}\"}}"))).sum()
+    };
+    assert_eq!(sum("end"), 2000.0);
+    assert!(0.0 < sum("position") && sum("position") < 2000.0, "{last:?}");
+    // What was told as written is there.
+    assert!(consume(&pair.b).len() as f64 >= outside_of(&records).len() as f64 + written);
+    assert_eq!(pair.filled().counts.duplicates_in_source, 0);
+}
+
+#[test]
+fn metrics_at_an_address_that_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output =
+        replicator(&["--window", "11:00-13:00", "--metrics-listen", &address]).output().expect("runs");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+}
+
+#[test]
+fn logs_of_one_json_object_a_line() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(60, 1));
+    for (arguments, wanted) in [(&["-vv"][..], 0), (&["--date", "2021-04-15"], 3)] {
+        let mut command = pair.command(50_000);
+        let output = command.args(["--log-format", "json"]).args(arguments).output().expect("runs");
+        assert_eq!(code(&output), wanted, "{}", stderr(&output));
+        let text = stderr(&output);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect();
+        assert!(
+            lines.iter().all(|line| line["timestamp"].is_string() && line["level"].is_string()),
+            "{text}"
+        );
+        let last = lines.last().expect("a line");
+        if wanted == 0 {
+            assert!(
+                lines.iter().any(|line| line["message"].as_str().is_some_and(|m| m.starts_with("window ")))
+            );
+        } else {
+            assert_eq!((&last["level"], &last["exit_code"]), (&"ERROR".into(), &wanted.into()), "{text}");
+            assert!(last["message"].as_str().is_some_and(|m| m.contains("2021-04-14")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn completions_and_manual() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = replicator(&["completions", shell]).output().expect("runs");
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let script = String::from_utf8_lossy(&output.stdout);
+        assert!(script.contains("max-rate") && script.contains("verify"), "{shell}");
+    }
+    let bash = replicator(&["completions", "bash"]).output().expect("runs").stdout;
+    let mut check = std::process::Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash");
+    check.stdin.take().expect("a pipe").write_all(&bash).expect("written");
+    assert!(check.wait().expect("ends").success());
+    for (arguments, says) in [(&["man"][..], ".TH replicator"), (&["man", "load"], ".TH replicator-load")] {
+        let output = replicator(arguments).output().expect("runs");
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(says), "{arguments:?}");
+    }
+    assert_eq!(code(&replicator(&["man", "women"]).output().expect("runs")), 2);
+    let help = replicator(&["--help"]).output().expect("runs").stdout;
+    assert!(!String::from_utf8_lossy(&help).contains("completions"), "hidden");
+}
