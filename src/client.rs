@@ -10,7 +10,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Result};
@@ -294,10 +294,10 @@ impl ClientContext for Quiet {
     }
 }
 
-impl rdkafka::consumer::ConsumerContext for Quiet {}
+impl ConsumerContext for Quiet {}
 
 /// Closes a consumer before it is dropped: `rdkafka`'s drop does so in steps of 100 ms.
-pub fn close(consumer: &BaseConsumer<Quiet>) {
+pub fn close<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     if consumer.close_queue().is_ok() {
         while !consumer.closed() {
             consumer.poll(Duration::ZERO);

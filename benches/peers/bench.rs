@@ -20,7 +20,8 @@ const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
 const USAGE: &str = "broker | source BOOTSTRAP TOPIC RECORDS | create BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
-                     | copy BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE";
+                     | copy BOOTSTRAP SOURCE TARGET | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
+                     | stable BOOTSTRAP TOPIC";
 
 fn main() {
     let arguments: Vec<String> =
@@ -32,6 +33,8 @@ fn main() {
         ["create", bootstrap, topic] => Topics::new(bootstrap).create(topic, PARTITIONS, 1).expect("made"),
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
         ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
+        ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
+        ["stable", bootstrap, topic] => stable(bootstrap, topic),
         ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
         _ => panic!("{USAGE}"),
     }
@@ -85,9 +88,88 @@ fn sum(bootstrap: &str, topic: &str) {
     println!("{count} {sum:016x}");
 }
 
+/// Prints the sum of the topic's last stable offsets.
+fn stable(bootstrap: &str, topic: &str) {
+    let consumer: BaseConsumer =
+        config(bootstrap).set("isolation.level", "read_committed").create().expect("a consumer");
+    let ends = (0..PARTITIONS).map(|partition| {
+        let partition = i32::try_from(partition).expect("fits");
+        consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |(_, end)| end)
+    });
+    println!("{}", ends.sum::<i64>());
+}
+
 /// The plain copy: no transaction, no window, no dedup.
 fn copy(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
+    fast(&mut config);
+    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
+    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
+    read(bootstrap, source, |message| produce(&producer, &topic, message));
+    drain(&producer);
+}
+
+/// The same in transactions of 50,000 records, with offsets: no window, no dedup, no care for failures.
+fn transact(bootstrap: &str, source: &str, target: &str) {
+    let mut config = config(bootstrap);
+    fast(&mut config);
+    config.set("transactional.id", format!("bench/{target}"));
+    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
+    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
+    let group: BaseConsumer =
+        self::config(bootstrap).set("group.id", format!("bench/{target}")).create().expect("a client");
+    let group = group.group_metadata().expect("a group");
+    let timeout = Duration::from_secs(30);
+    producer.init_transactions(timeout).expect("initialised");
+    let (mut open, mut positions) = (0, [0; PARTITIONS]);
+    let commit = |positions: &[i64; PARTITIONS]| {
+        drain(&producer);
+        let mut offsets = TopicPartitionList::new();
+        for (partition, offset) in (0..).zip(positions) {
+            offsets.add_partition_offset(source, partition, Offset::Offset(*offset)).expect("an offset");
+        }
+        producer.send_offsets_to_transaction(&offsets, &group, timeout).expect("sent");
+        producer.commit_transaction(timeout).expect("committed");
+    };
+    read(bootstrap, source, |message| {
+        if open == 0 {
+            producer.begin_transaction().expect("begun");
+        }
+        produce(&producer, &topic, message);
+        positions[usize::try_from(message.partition()).expect("fits")] = message.next_position();
+        open += 1;
+        if open == 50_000 {
+            commit(&positions);
+            open = 0;
+        }
+    });
+    if open > 0 {
+        commit(&positions);
+    }
+}
+
+fn produce(producer: &BaseProducer, topic: &OutgoingTopic<DefaultProducerContext>, message: &Message) {
+    let record = Outgoing {
+        partition: message.partition(),
+        key: message.key(),
+        value: message.value(),
+        timestamp: message.timestamp().0,
+        headers_of: Some(message),
+    };
+    while let Err(code) = topic.produce(record) {
+        assert_eq!(code, RDKafkaErrorCode::QueueFull);
+        producer.poll(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn drain(producer: &BaseProducer) {
+    while !replicator::sys::flush(producer, Duration::from_millis(20)) {
+        producer.poll(Duration::ZERO);
+    }
+}
+
+fn fast(config: &mut ClientConfig) {
     for (key, value) in [
         ("acks", "all"),
         ("linger.ms", "10"),
@@ -98,24 +180,6 @@ fn copy(bootstrap: &str, source: &str, target: &str) {
         ("delivery.report.only.error", "true"),
     ] {
         config.set(key, value);
-    }
-    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
-    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
-    read(bootstrap, source, |message| {
-        let record = Outgoing {
-            partition: message.partition(),
-            key: message.key(),
-            value: message.value(),
-            timestamp: message.timestamp().0,
-            headers_of: Some(message),
-        };
-        while let Err(code) = topic.produce(record) {
-            assert_eq!(code, RDKafkaErrorCode::QueueFull);
-            producer.poll(Duration::from_millis(5));
-        }
-    });
-    while producer.in_flight_count() > 0 {
-        producer.poll(Duration::from_millis(1));
     }
 }
 
@@ -133,10 +197,10 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
         ("enable.auto.commit", "false"),
         ("enable.partition.eof", "true"),
         ("isolation.level", "read_committed"),
-        ("fetch.message.max.bytes", "8388608"),
+        ("fetch.message.max.bytes", "2097152"),
         ("fetch.max.bytes", "52428800"),
         ("queued.min.messages", "1000000"),
-        ("queued.max.messages.kbytes", "65536"),
+        ("queued.max.messages.kbytes", "32768"),
         ("fetch.queue.backoff.ms", "5"),
         ("fetch.wait.max.ms", "10"),
     ] {
@@ -149,7 +213,7 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
         assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&assignment).expect("assigned");
-    let queue = ConsumerQueue::new(consumer).expect("a queue");
+    let queue = ConsumerQueue::new(consumer.clone()).expect("a queue");
     let (mut open, begun) = (PARTITIONS, Instant::now());
     while open > 0 {
         assert!(begun.elapsed() < Duration::from_secs(300), "{topic} has no end");
@@ -161,4 +225,5 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
             }
         }
     }
+    replicator::client::close(&consumer);
 }
