@@ -19,8 +19,10 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 replicator
+ && useradd --system --uid 10001 replicator \
+ && install --directory --owner=replicator /events
 COPY --from=build /build/target/release/replicator /usr/local/bin/replicator
-USER replicator
+# By number: so Kubernetes can see that it is not root.
+USER 10001
 ENTRYPOINT ["replicator"]
 CMD ["--help"]
