@@ -24,6 +24,6 @@ RUN apt-get update \
  && mkdir /events /store \
  && chown replicator /events /store
 COPY --from=build /build/target/release/replicator /usr/local/bin/replicator
-USER replicator
+USER 10001
 ENTRYPOINT ["replicator"]
 CMD ["--help"]

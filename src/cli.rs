@@ -173,7 +173,7 @@ pub struct FillArgs {
     /// Write no faster than this: records as 5000/s, or bytes as 10MB/s
     #[arg(long, value_name = "RATE")]
     pub max_rate: Option<MaxRate>,
-    /// Stop after N records, at a committed point; the same command without it goes on from there
+    /// Stop after N records, at a committed point (exit 0, `complete: false`); without it, a run goes on from there
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Answer Prometheus here while it runs, as 127.0.0.1:9090

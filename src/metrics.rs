@@ -1,6 +1,7 @@
 //! What a fill is doing, as Prometheus reads it. Nothing is kept where nobody listens.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -27,6 +28,13 @@ const PHASES: [(Phase, &str); 6] = [
     (Phase::Copy, "copy"),
     (Phase::Close, "close"),
 ];
+
+static IS_SERVED: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody may ask.
+pub fn is_served() -> bool {
+    IS_SERVED.load(Ordering::Relaxed)
+}
 
 /// Answers HTTP at `address` with the metrics of this process, until its end.
 ///
@@ -56,6 +64,7 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     describe_gauge!("replicator_phase", "1 for the phase that the run is in, else 0");
     describe_gauge!("replicator_source_position", "The offset reached in a partition of the source");
     describe_gauge!("replicator_source_end", "The offset at which the run ends in a partition of the source");
+    IS_SERVED.store(true, Ordering::Relaxed);
     phase(Phase::Preflight);
     Ok(())
 }

@@ -123,6 +123,9 @@ impl Copying<'_, '_> {
     }
 
     fn publish(&self, reader: &Reader) {
+        if !metrics::is_served() {
+            return;
+        }
         let mut counts = self.run.counts;
         counts += Counts { written: 0, ..self.pending };
         metrics::positions(reader.positions());

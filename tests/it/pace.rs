@@ -131,3 +131,20 @@ fn refused(#[case] arguments: &[&str]) {
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(stderr(&output).contains(arguments[0]), "{}", stderr(&output));
 }
+
+/// A transaction that was aborted does not count, and what is written again after it does.
+#[rstest]
+#[case("abort=2*off->1*return->off")]
+#[case("abort=4*off->1*return->off")]
+fn a_trial_that_starts_up_again_keeps_to_its_limit(#[case] faults: &str) {
+    let (pair, before) = pair();
+    let mut command = pair.command(20);
+    let output = command.args(["--limit", "100"]).env("FAILPOINTS", faults).output().expect("runs");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let trial = receipt(&output);
+    assert_eq!((&trial["restarts"], &trial["aborted_transactions"]), (&1.into(), &1.into()), "{trial:?}");
+    assert_eq!((&trial["written"], &trial["complete"]), (&100.into(), &false.into()));
+    assert_eq!(consume(&pair.b).len(), before.len() + 100);
+    assert_eq!(pair.filled().counts.written, wanted() as u64 - 100);
+    pair.assert_filled(&before);
+}

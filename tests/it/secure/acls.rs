@@ -105,17 +105,15 @@ fn of_a_fill() {
 
 #[test]
 fn of_a_load() {
-    for missing in 0..LOAD.len() {
+    for missing in LOAD {
         let story = Story::new(SASL);
         let file = story.file("events.jsonl", "{\"id\":\"e\",\"ts\":1618398000000}\n");
         let arguments = ["load", file.to_str().expect("a path"), "--topic", &story.a];
-        let rest: Vec<Grant> =
-            LOAD.iter().enumerate().filter(|(n, _)| *n != missing).map(|(_, g)| *g).collect();
+        let rest: Vec<Grant> = LOAD.into_iter().filter(|grant| *grant != missing).collect();
         let (code, text) = run(&story, &rest, &arguments);
-        let name = named(&story, &LOAD[missing]);
-        let wanted = if LOAD[missing].2 == DESCRIBE_CONFIGS { 0 } else { 3 };
-        assert_eq!(code, wanted, "{:?}: {text}", LOAD[missing]);
-        assert!(text.contains(&name), "{:?} is not told as `{name}`: {text}", LOAD[missing]);
+        let name = named(&story, &missing);
+        assert_eq!(code, if missing.2 == DESCRIBE_CONFIGS { 0 } else { 3 }, "{missing:?}: {text}");
+        assert!(text.contains(&name), "{missing:?} is not told as `{name}`: {text}");
         let (code, text) = run(&story, &LOAD, &arguments);
         assert_eq!(code, 0, "{text}");
         assert_eq!(Story::topics().consume(&story.a, 1).expect("reads").len(), 1);

@@ -20,6 +20,8 @@ pub struct Broker {
 
 /// Without client certificates; with them; and by name and password, or token.
 pub const TLS: &str = "TLS";
+/// As [`TLS`], with a certificate of another host.
+pub const ELSEWHERE: &str = "ELSEWHERE";
 pub const MUTUAL: &str = "MUTUAL";
 pub const SASL: &str = "SASL";
 
@@ -34,6 +36,7 @@ impl Broker {
     fn start() -> Broker {
         let authority = Authority::new("the brokers' authority");
         let (certificate, key) = authority.sign("broker", &["127.0.0.1", "localhost"]);
+        let (elsewhere, elsewhere_key) = authority.sign("elsewhere", &["elsewhere.example"]);
         let mut properties = vec![
             // The plain listener is the test's own.
             ("super.users", "User:ANONYMOUS".to_owned()),
@@ -43,6 +46,9 @@ impl Broker {
             ("ssl.keystore.key", escaped(&key.serialize_pem())),
             ("ssl.truststore.type", "PEM".to_owned()),
             ("ssl.truststore.certificates", escaped(&authority.pem())),
+            ("listener.name.elsewhere.ssl.keystore.type", "PEM".to_owned()),
+            ("listener.name.elsewhere.ssl.keystore.certificate.chain", escaped(&elsewhere.pem())),
+            ("listener.name.elsewhere.ssl.keystore.key", escaped(&elsewhere_key.serialize_pem())),
             ("listener.name.mutual.ssl.client.auth", "required".to_owned()),
             ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-512,OAUTHBEARER".to_owned()),
         ];
@@ -63,7 +69,7 @@ impl Broker {
                 ),
             ),
         ]);
-        let listeners = vec![(TLS, "SSL"), (MUTUAL, "SSL"), (SASL, "SASL_SSL")];
+        let listeners = vec![(TLS, "SSL"), (ELSEWHERE, "SSL"), (MUTUAL, "SSL"), (SASL, "SASL_SSL")];
         let extras = Extras { listeners, properties };
         Broker { sandbox: Sandbox::start_own_with(1, &extras).expect("a secured broker"), authority }
     }
