@@ -185,7 +185,7 @@ fn fast(config: &mut ClientConfig) {
 
 fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("log_level", "0");
+    config.set("bootstrap.servers", bootstrap).set("log_level", "0").set("reconnect.backoff.ms", "50");
     config
 }
 
