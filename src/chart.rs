@@ -11,6 +11,7 @@ use crate::source::{Reader, Reading};
 use crate::window::rfc3339;
 
 /// The timestamps of a topic's committed records, counted in equal buckets.
+#[derive(Debug)]
 pub struct Histogram {
     topic: String,
     /// Milliseconds since the epoch: the first bucket's start and the end of the last one.

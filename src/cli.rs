@@ -18,7 +18,7 @@ use crate::json::Pointer;
 use crate::rate::MaxRate;
 use crate::sink::Sinking;
 use crate::verify::Comparison;
-use crate::window::WindowSpec;
+use crate::window::{Window, WindowSpec};
 
 /// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ Exit codes: 0 done; 1 failed, safe to run again; 2 usage; 3 refused before anyth
 pub enum Command {
     /// Show what a fill would do; writes nothing and disturbs no running fill
     Plan(FillArgs),
+    /// Find the holes: when does the target lack records that the source has?
+    Gaps(GapsArgs),
     /// Compare every record of the window in both topics
     Verify(VerifyArgs),
     /// Load a file of JSON events into a topic, each line exactly once
@@ -122,21 +124,15 @@ impl Common {
     }
 }
 
-/// Which records of which topics.
+/// Two topics, and what their records are compared by.
 #[derive(Clone, Debug, Args)]
-pub struct SelectionArgs {
+pub struct TopicsArgs {
     /// The topic that has the records
     #[arg(long, default_value = "topicA", value_name = "TOPIC")]
     pub source: String,
     /// The topic with the gap
     #[arg(long, default_value = "topicB", value_name = "TOPIC")]
     pub target: String,
-    /// The gap, half-open and in UTC: 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z
-    #[arg(long, required = true, value_name = "WINDOW", allow_hyphen_values = true)]
-    pub window: Option<WindowSpec>,
-    /// The day of a window in times of day; by default the one day that the source's records are of
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
-    pub date: Option<NaiveDate>,
     /// Take the event time from this field of the JSON value, not from the record's timestamp
     #[arg(long, value_name = "POINTER")]
     pub time_field: Option<Pointer>,
@@ -146,6 +142,19 @@ pub struct SelectionArgs {
     /// Seconds to wait without progress, as on another producer's open transaction
     #[arg(long, default_value = "90", value_name = "SECONDS")]
     pub patience: u64,
+}
+
+/// Which records of which topics.
+#[derive(Clone, Debug, Args)]
+pub struct SelectionArgs {
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+    /// The gap, half-open and in UTC: 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z
+    #[arg(long, required = true, value_name = "WINDOW", allow_hyphen_values = true)]
+    pub window: Option<WindowSpec>,
+    /// The day of a window in times of day; by default the one day that the source's records are of
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    pub date: Option<NaiveDate>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -203,30 +212,59 @@ impl FillArgs {
 }
 
 impl SelectionArgs {
-    fn window(&self) -> Result<WindowSpec> {
+    fn selection(&self, common: &Common) -> Result<Selection> {
         let window = self
             .window
             .ok_or_else(|| Error::Usage("--window is missing, as in --window 11:00-13:00".into()))?;
-        match (window, self.date) {
-            (WindowSpec::Instants(_), Some(_)) => {
-                Err(Error::Usage("--date goes with a window in times of day; this one has its dates".into()))
-            }
-            (window, Some(date)) => window.on(date).map(|_| window).map_err(Error::Usage),
-            (window, None) => Ok(window),
-        }
+        self.topics.selection(common, window, self.date)
     }
+}
 
-    fn selection(&self, common: &Common) -> Result<Selection> {
+impl TopicsArgs {
+    fn selection(&self, common: &Common, window: WindowSpec, date: Option<NaiveDate>) -> Result<Selection> {
+        match (window, date) {
+            (WindowSpec::Instants(_), Some(_)) => {
+                return Err(Error::Usage(
+                    "--date goes with a window in times of day; this one has its dates".into(),
+                ));
+            }
+            (window, Some(date)) => drop(window.on(date).map_err(Error::Usage)?),
+            (_, None) => {}
+        }
         Ok(Selection {
             properties: common.properties()?,
             source: self.source.clone(),
             target: self.target.clone(),
-            window: self.window()?,
-            date: self.date,
+            window,
+            date,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
             identity: self.identity.clone(),
             patience: Duration::from_secs(self.patience),
         })
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct GapsArgs {
+    #[command(flatten)]
+    topics: TopicsArgs,
+    /// Where to look, as the fill takes it; by default in all of both topics
+    #[arg(long, value_name = "WINDOW", allow_hyphen_values = true)]
+    window: Option<WindowSpec>,
+    /// The day of a window in times of day; by default the one day that the source's records are of
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, requires = "window")]
+    date: Option<NaiveDate>,
+    /// Missing records that are closer together than this are one hole
+    #[arg(long, default_value = "1m", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub bucket: Duration,
+}
+
+impl GapsArgs {
+    /// # Errors
+    /// [`Error::Usage`] where the options contradict each other.
+    pub fn selection(&self, common: &Common) -> Result<Selection> {
+        let everywhere = WindowSpec::Instants(Window { start: None, end: None });
+        self.topics.selection(common, self.window.unwrap_or(everywhere), self.date)
     }
 }
 

@@ -15,6 +15,7 @@ use replicator::demo::demo;
 use replicator::drill::drill;
 use replicator::error::{Error, Result};
 use replicator::fill::{Mode, fill};
+use replicator::gaps::gaps;
 use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
 use replicator::load::load;
@@ -58,6 +59,9 @@ fn run(cli: &Cli) -> Result<()> {
             print(common, done)
         }
         Some(Command::Plan(args)) => print(common, run_fill(args, common, Mode::Plan, progress, &interrupt)?),
+        Some(Command::Gaps(args)) => {
+            print_done(common, gaps(&args.selection(common)?, args.bucket, progress, &interrupt))
+        }
         Some(Command::Verify(args)) => print(common, verify(&args.comparison(common)?, progress, &interrupt)),
         Some(Command::Load(args)) => {
             print_done(common, load(args, &common.properties()?, progress, &interrupt))

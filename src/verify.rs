@@ -6,19 +6,16 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::client::Isolation;
-use crate::cluster::{Cluster, Topic, ends};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::identity::{Fingers, IdentityHash};
 use crate::interrupt::Interrupt;
 use crate::job::Selection;
 use crate::progress::Progress;
-use crate::range::Range;
 use crate::receipt::Edges;
 use crate::record::describe;
-use crate::source::{Reader, Reading};
+use crate::side::Side;
 use crate::sys::Message;
-use crate::window::Window;
 use crate::{preflight, resolve};
 
 /// Two topics and the window in which they are to hold the same.
@@ -87,7 +84,7 @@ fn compare(
     let same_partitions = source.partitions == target.partitions;
     let mut ledger = Ledger::default();
     let fingers = Fingers::new()?;
-    let side = Side { comparison: c, cluster: &cluster, window, progress, interrupt };
+    let side = Side { selection: &c.selection, cluster: &cluster, window, progress, interrupt };
 
     side.read(&source, |message| {
         findings.in_source += 1;
@@ -131,43 +128,6 @@ impl Comparison {
         fingers
             .identity(&self.selection.identity, message)
             .unwrap_or_else(|| [fingers.content(message, true), 0])
-    }
-}
-
-/// One topic's share of the comparison.
-struct Side<'a> {
-    comparison: &'a Comparison,
-    cluster: &'a Cluster,
-    window: Window,
-    progress: Progress,
-    interrupt: &'a Interrupt,
-}
-
-impl Side<'_> {
-    /// Reads the records of the window; one without event time is of every window.
-    fn read(&self, topic: &Topic, mut each: impl FnMut(&Message)) -> Result<()> {
-        let c = self.comparison;
-        let watermarks = self.cluster.watermarks(topic)?;
-        let ends = ends(&watermarks);
-        self.cluster.wait_until_stable(topic, &ends, c.selection.patience, self.interrupt)?;
-        let start = self.window.start.filter(|_| c.selection.event_time.is_indexed());
-        let starts = self.cluster.positions_from(topic, start, &watermarks)?;
-        let ranges = Range::all(&starts, &ends);
-        let group = c.selection.name();
-        let reading = Reading {
-            properties: &c.selection.properties,
-            group: &group,
-            topic: &topic.name,
-            isolation: Isolation::ReadCommitted,
-            patience: c.selection.patience,
-        };
-        let bar = self.progress.bar(&format!("reading {}", topic.name), ranges.iter().map(Range::len).sum());
-        Reader::open(&reading, &ranges)?.for_each(self.interrupt, &bar, |message| {
-            if c.selection.event_time.of(message).is_none_or(|time| self.window.contains(time)) {
-                each(message);
-            }
-            Ok(())
-        })
     }
 }
 

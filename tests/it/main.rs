@@ -3,6 +3,7 @@ mod bad_input;
 mod dashboard;
 mod dedup;
 mod fill;
+mod gaps;
 mod kill_points;
 mod kit;
 mod load;

@@ -1,0 +1,102 @@
+//! The holes that are found are the holes that were made.
+
+use std::time::Duration;
+
+use rstest::rstest;
+
+use replicator::gaps::{Gaps, gaps};
+use replicator::interrupt::Interrupt;
+use replicator::progress::Progress;
+use replicator::window::{Window, WindowSpec, rfc3339};
+
+use crate::kit::*;
+
+fn find(pair: &Pair) -> Gaps {
+    let mut selection = pair.job.selection.clone();
+    selection.window = WindowSpec::Instants(Window { start: None, end: None });
+    gaps(&selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default()).expect("looks")
+}
+
+/// 4050 records, one each six seconds, of which the target gets those that `keeps` says.
+fn pair(keeps: impl Fn(usize) -> bool) -> (Pair, Vec<Record>) {
+    let pair = Pair::new(3, 3);
+    let day = day(4050, 3);
+    produce(&pair.a, &day);
+    let kept: Vec<Record> =
+        day.iter().enumerate().filter(|(n, _)| keeps(*n)).map(|(_, r)| r.clone()).collect();
+    produce(&pair.b, &kept);
+    (pair, day)
+}
+
+/// `made` are numbers of records, half-open.
+#[rstest]
+#[case::none(&[])]
+#[case::in_the_middle(&[(600, 1800)])]
+#[case::at_the_start(&[(0, 77)])]
+#[case::at_the_end(&[(4000, 4050)])]
+#[case::several(&[(0, 1), (100, 200), (3000, 3001), (4049, 4050)])]
+#[case::everything(&[(0, 4050)])]
+fn holes(#[case] made: &[(usize, usize)]) {
+    let (pair, day) = pair(|n| !made.iter().any(|(from, to)| (*from..*to).contains(&n)));
+    let found = find(&pair);
+    let missing: usize = made.iter().map(|(from, to)| to - from).sum();
+    assert_eq!((found.missing, found.in_source), (missing as u64, 4050));
+    let edges: Vec<(String, String, u64, u64)> = found
+        .holes
+        .iter()
+        .map(|h| (h.first_missing.clone(), h.last_missing.clone(), h.missing, h.of))
+        .collect();
+    let wanted: Vec<(String, String, u64, u64)> = made
+        .iter()
+        .map(|(from, to)| {
+            let count = (to - from) as u64;
+            (rfc3339(day[*from].time), rfc3339(day[to - 1].time), count, count)
+        })
+        .collect();
+    assert_eq!(edges, wanted);
+}
+
+#[test]
+fn a_thinned_stretch_is_a_partial_hole() {
+    let (pair, day) = pair(|n| !(1000..2000).contains(&n) || n % 4 != 0);
+    let found = find(&pair);
+    assert_eq!(found.holes.len(), 1, "{found}");
+    let hole = &found.holes[0];
+    assert_eq!((hole.missing, hole.of), (250, 997));
+    assert_eq!(hole.first_missing, rfc3339(day[1000].time));
+    assert_eq!(hole.last_missing, rfc3339(day[1996].time));
+}
+
+#[test]
+fn a_partition_that_stood_still() {
+    let (pair, _) = pair(|n| !(600..1800).contains(&n) || n % 3 != 1);
+    let found = find(&pair);
+    assert_eq!(found.holes.len(), 1, "{found}");
+    assert_eq!(found.holes[0].per_partition, [0, 400, 0]);
+}
+
+#[test]
+fn the_command_that_is_printed_fills_the_hole() {
+    let (pair, day) = pair(|n| !(600..1800).contains(&n) && !(3000..3100).contains(&n));
+    // An aborted transaction is no record of either.
+    Foreign::begin().send(&pair.a, &day[..10]).abort();
+    let arguments = ["gaps", "--source", &pair.a, "--target", &pair.b, "--output", "json"];
+    let output = replicator(&arguments).output().expect("runs");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let holes = receipt(&output)["holes"].as_array().expect("holes").clone();
+    assert_eq!(holes.len(), 2);
+    for hole in holes {
+        let command = hole["command"].as_str().expect("a command");
+        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+        let filled = replicator(&arguments).output().expect("runs");
+        assert_eq!(code(&filled), 0, "{}", stderr(&filled));
+    }
+    assert!(find(&pair).holes.is_empty());
+    let by_key = |mut records: Vec<Record>| {
+        records.sort_by(|a, b| a.key.cmp(&b.key));
+        records
+    };
+    assert_same(&by_key(consume(&pair.b)), &by_key(day));
+    let text = replicator(&arguments[..5]).output().expect("runs");
+    assert!(String::from_utf8_lossy(&text.stdout).contains("lacks none of the 4050 records"), "{text:?}");
+}
