@@ -186,7 +186,7 @@ pub struct FillArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Answer Prometheus here while it runs, as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub metrics_listen: Option<SocketAddr>,
 }
 
@@ -394,8 +394,12 @@ pub struct DashboardArgs {
     )]
     pub store: String,
     /// Where the page is served; to other machines only where you say so, as with 0.0.0.0:8080
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = parse_address)]
     pub listen: SocketAddr,
+}
+
+fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an address and a port; write 127.0.0.1:8080".to_owned())
 }
 
 fn brokers() -> impl TypedValueParser<Value = usize> {
