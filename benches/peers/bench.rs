@@ -113,7 +113,8 @@ fn copy(bootstrap: &str, source: &str, target: &str) {
 fn transact(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
-    config.set("transactional.id", format!("bench/{target}"));
+    // As in `Properties::producer`, and for its reason.
+    config.set("transactional.id", format!("bench/{target}")).set("linger.ms", "500");
     let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
     let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
     let group: BaseConsumer =

@@ -1,4 +1,4 @@
-"""The loop of confluent-kafka, in transactions of 10,000 records: BOOTSTRAP SOURCE TARGET."""
+"""The loop of confluent-kafka, in transactions of 10,000 records or a little more: BOOTSTRAP SOURCE TARGET."""
 
 import sys
 
@@ -11,7 +11,7 @@ consumer = Consumer({
     "queued.min.messages": 1000000,
 })
 producer = Producer({
-    "bootstrap.servers": bootstrap, "transactional.id": f"python-{target}", "linger.ms": 10, "batch.size": 1000000,
+    "bootstrap.servers": bootstrap, "transactional.id": f"python-{target}", "linger.ms": 500, "batch.size": 1000000,
     "batch.num.messages": 100000, "queue.buffering.max.messages": 200000, "delivery.report.only.error": True,
 })
 producer.init_transactions()
