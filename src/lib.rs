@@ -34,6 +34,7 @@ pub mod chart;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod consequences;
 pub mod dashboard;
 pub mod dedup;
 pub mod demo;

@@ -16,6 +16,8 @@ pub struct Preflight {
     pub warnings: Vec<String>,
     /// The largest batch that the target takes, in bytes.
     pub batch_bytes: usize,
+    /// `None` where the topics' configuration is not visible.
+    pub target_is_compacted: Option<bool>,
 }
 
 /// Both topics, or which one is missing.
@@ -59,9 +61,11 @@ pub fn check(
 ) -> Result<Preflight> {
     let mut findings = Findings::default();
     let mut batch_bytes = 1_000_000;
+    let mut target_is_compacted = None;
     match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
         Some([source_config, target_config]) => {
             let (source_config, target_config) = (Configuration(source_config), Configuration(target_config));
+            target_is_compacted = Some(target_config.text("cleanup.policy").contains("compact"));
             check_target(&mut findings, job, &target, &target_config, window);
             check_pair(&mut findings, job, &source_config, &target_config);
             if let Some(max) = target_config.number("max.message.bytes").and_then(|max| usize::try_from(max).ok()) {
@@ -83,7 +87,7 @@ pub fn check(
     }
     let Findings { refusals, warnings } = findings;
     if refusals.is_empty() {
-        Ok(Preflight { source, target, warnings, batch_bytes })
+        Ok(Preflight { source, target, warnings, batch_bytes, target_is_compacted })
     } else {
         Err(Error::Refused(refusals.join("\n")))
     }

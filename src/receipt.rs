@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::consequences::Consequences;
 use crate::window::{Window, rfc3339};
 
 /// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
@@ -17,6 +18,9 @@ pub struct Receipt {
     /// What a run would write: `plan` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_write: Option<u64>,
+    /// What the fill would mean for the target's readers: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequences: Option<Consequences>,
     pub duplicates_in_target: u64,
     pub transactions: u64,
     pub aborted_transactions: u64,
@@ -102,6 +106,11 @@ impl fmt::Display for Receipt {
         }
         for example in &self.examples {
             writeln!(f, "  e.g. {example}")?;
+        }
+        for sentence in
+            self.consequences.iter().flat_map(|c| c.sentences(&self.target, self.to_write.unwrap_or(0)))
+        {
+            writeln!(f, "  - {sentence}")?;
         }
         #[expect(clippy::cast_precision_loss, reason = "for reading")]
         let seconds = self.elapsed_ms as f64 / 1000.0;

@@ -189,7 +189,12 @@ impl Copying<'_, '_> {
 
     fn write(&mut self, message: &Message) -> Result<()> {
         self.pending.written += 1;
-        let Some(producer) = self.producer.filter(|_| !self.blocked) else { return Ok(()) };
+        let Some(producer) = self.producer.filter(|_| !self.blocked) else {
+            if let Some(foresight) = &mut self.run.foresight {
+                foresight.write(message);
+            }
+            return Ok(());
+        };
         let partition = match message.key().filter(|_| !self.keep_partition) {
             Some(key) => partition::of_key(key, self.target_partitions),
             None => message.partition(),

@@ -13,6 +13,7 @@ use rdkafka::consumer::Consumer;
 use self::copy::Copying;
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::consequences::{Consequences, Foresight};
 use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
@@ -89,6 +90,9 @@ struct Run<'a> {
     in_doubt: Option<InDoubt>,
     /// How the first scan found the target: what is there more in the end must be ours.
     first: Option<FirstScan>,
+    /// Of a plan alone.
+    foresight: Option<Foresight<'a>>,
+    consequences: Option<Consequences>,
     /// What we added to each partition of the target.
     written: Vec<Written>,
     /// By --limit, before the end.
@@ -131,6 +135,8 @@ impl<'a> Run<'a> {
             recounted: 0,
             in_doubt: None,
             first: None,
+            foresight: None,
+            consequences: None,
             written: Vec::new(),
             is_stopped: false,
         }
@@ -225,6 +231,10 @@ impl<'a> Run<'a> {
         failpoint::instant("after-wait");
         tracing::debug!("all below the ends is decided");
 
+        if self.mode == Mode::Plan {
+            self.foresight = Some(Foresight::new(job, window, target.partitions)?);
+        }
+
         // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
         self.settle_doubt(&mut committed);
@@ -232,6 +242,7 @@ impl<'a> Run<'a> {
         let ranges = Range::all(&starts, &source_ends);
         let is_closed = |c: &Option<Committed>| c.as_ref().is_none_or(|c| c.metadata != fingerprint.open());
         if ranges.iter().all(Range::is_empty) && committed.iter().all(is_closed) {
+            self.foresee(cluster, checked, &snapshot)?;
             return self.close(cluster, checked, window);
         }
 
@@ -276,7 +287,7 @@ impl<'a> Run<'a> {
             ));
         }
         if self.mode == Mode::Plan {
-            return Ok(());
+            return self.foresee(cluster, checked, &snapshot);
         }
 
         // 7. Readable, and by nobody's doing doubled or deleted.
@@ -296,6 +307,15 @@ impl<'a> Run<'a> {
             Some(producer) => copy::commit_positions(producer, job, &closed, fingerprint.closed(), &group),
             None => Ok(()),
         }
+    }
+
+    fn foresee(&mut self, cluster: &Cluster, checked: &Preflight, snapshot: &Snapshot) -> Result<()> {
+        if let Some(foresight) = self.foresight.take() {
+            let counts = (self.counts.read, self.counts.written);
+            let found = foresight.consequences(cluster, checked, &snapshot.target, counts, self.interrupt)?;
+            self.consequences = Some(found);
+        }
+        Ok(())
     }
 
     /// Whether the transaction that was not answered had been committed: its offsets tell.
@@ -425,6 +445,7 @@ impl<'a> Run<'a> {
             target: self.job.selection.target.clone(),
             counts,
             to_write,
+            consequences: self.consequences.clone(),
             duplicates_in_target: self.duplicates_in_target,
             transactions: self.transactions,
             aborted_transactions: self.aborted_transactions,

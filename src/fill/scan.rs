@@ -54,6 +54,9 @@ impl Run<'_> {
             if stamped && !scan_all {
                 return Err(Error::Refused(preflight::log_append_time(&job.selection.target)));
             }
+            if let Some(foresight) = &mut run.foresight {
+                foresight.look_at(message);
+            }
             let Some(identity) = fingers.identity(&job.selection.identity, message) else { return Ok(()) };
             sample.look_at(identity, timestamp, || fingers.content(message, false));
             let time = job.selection.event_time.of(message);

@@ -1,5 +1,6 @@
 //! Tests on a real broker, one for all; each test has topics of its own.
 mod bad_input;
+mod consequences;
 mod dashboard;
 mod dedup;
 mod fill;

@@ -1,0 +1,107 @@
+//! The consumer groups of a topic, and how far they are.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::Group;
+use crate::client::REQUEST_TIMEOUT;
+use crate::cluster::{Cluster, Topic, Watermarks};
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::range::{id, index};
+use crate::sys::groups as sys;
+
+/// How long groups are asked for their offsets, one after the other.
+const ASKING: Duration = Duration::from_secs(30);
+
+/// The groups with committed offsets on `target`, by name. `past` is where each partition's window has ended,
+/// if it has. What is not answered goes to `not_known`, a sentence each.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub(super) fn of(
+    cluster: &Cluster,
+    target: &Topic,
+    ends: &[Watermarks],
+    past: impl Fn(usize) -> Option<i64>,
+    not_known: &mut Vec<String>,
+    interrupt: &Interrupt,
+) -> Result<Vec<Group>> {
+    let (client, name) = (&cluster.committed, &target.name);
+    let names = match sys::groups(client, REQUEST_TIMEOUT) {
+        Ok((names, failed)) => {
+            if let Some(code) = failed.first() {
+                not_known.push(format!("the consumer groups of some brokers ({code})"));
+            }
+            names
+        }
+        Err(code) => {
+            not_known.push(format!("which consumer groups read {name} ({code})"));
+            return Ok(Vec::new());
+        }
+    };
+    // The broker leaves out, without a word, the groups that this principal may not describe.
+    if !sys::may_describe_cluster(client, REQUEST_TIMEOUT).unwrap_or(false) {
+        not_known.push(format!(
+            "whether other consumer groups read {name}: this principal is shown only those that it may describe; grant \
+             it Describe on the cluster"
+        ));
+    }
+    let mut asked = TopicPartitionList::with_capacity(target.partitions);
+    for partition in 0..target.partitions {
+        asked.add_partition(name, id(partition));
+    }
+    let started = Instant::now();
+    let (mut found, mut silent, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+    for group in names {
+        interrupt.check()?;
+        if started.elapsed() > ASKING {
+            silent.push(group);
+            continue;
+        }
+        match sys::committed_offsets(client, &group, &asked, REQUEST_TIMEOUT) {
+            Ok(offsets) if offsets.is_empty() => {}
+            Ok(offsets) => found.push(describe(group, &offsets, ends, &past)),
+            // Deleted since it was listed.
+            Err(RDKafkaErrorCode::GroupIdNotFound) => {}
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => denied.push(group),
+            Err(_) => silent.push(group),
+        }
+    }
+    let mut list = |mut groups: Vec<String>, why: &str| {
+        groups.sort();
+        if let Some(first) = groups.first() {
+            let more =
+                if groups.len() > 1 { format!(" and {} more", groups.len() - 1) } else { String::new() };
+            not_known.push(format!("whether group {first}{more} read {name}: {why}"));
+        }
+    };
+    list(denied, "no permission; grant this principal Describe on these groups");
+    list(silent, "no answer in time; plan again");
+    found.sort_by(|a, b| a.group.cmp(&b.group));
+    Ok(found)
+}
+
+fn describe(
+    group: String,
+    offsets: &[(i32, i64)],
+    ends: &[Watermarks],
+    past: impl Fn(usize) -> Option<i64>,
+) -> Group {
+    let mut committed = vec![None; ends.len()];
+    for (partition, offset) in offsets {
+        if let Some(slot) = committed.get_mut(index(*partition)) {
+            *slot = Some(*offset);
+        }
+    }
+    let lag = |(committed, end): (&Option<i64>, &Watermarks)| {
+        committed.map_or(0, |at| u64::try_from(end.high - at.max(end.low)).unwrap_or(0))
+    };
+    let lag = committed.iter().zip(ends).map(lag).sum();
+    let mut ended = (0..ends.len()).filter_map(|partition| Some((partition, past(partition)?))).peekable();
+    let past_window = ended.peek().is_some()
+        && ended.all(|(partition, end)| committed[partition].is_some_and(|at| at >= end));
+    Group { group, lag, past_window }
+}
