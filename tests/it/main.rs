@@ -7,6 +7,7 @@ mod fill;
 mod kill_points;
 mod kit;
 mod load;
+mod preflight;
 mod raw;
 mod restarts;
 mod shapes;

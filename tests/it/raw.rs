@@ -84,11 +84,22 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     A::decode(&mut answer, version).expect("a response")
 }
 
-/// Denies everybody one operation on one resource, by their numbers in the protocol.
+/// Denies everybody one operation on one resource, by their numbers in the protocol. Since all is allowed only
+/// where there is no entry, all others are denied with it.
 pub fn deny(resource: i8, name: &str, operation: i8) {
+    entry(resource, name, operation, 2);
+}
+
+/// Allows everybody these operations on one resource, and no others.
+pub fn allow_only(resource: i8, name: &str, operations: &[i8]) {
+    for operation in operations {
+        entry(resource, name, *operation, 3);
+    }
+}
+
+fn entry(resource: i8, name: &str, operation: i8, permission: i8) {
     const VERSION: i16 = 3;
     const LITERAL: i8 = 3;
-    const DENY: i8 = 2;
     let creation = AclCreation::default()
         .with_resource_type(resource)
         .with_resource_name(StrBytes::from_string(name.to_owned()))
@@ -96,7 +107,7 @@ pub fn deny(resource: i8, name: &str, operation: i8) {
         .with_principal(StrBytes::from_static_str("User:ANONYMOUS"))
         .with_host(StrBytes::from_static_str("*"))
         .with_operation(operation)
-        .with_permission_type(DENY);
+        .with_permission_type(permission);
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
     let response: CreateAclsResponse = ask(ApiKey::CreateAcls, VERSION, &request);
     assert_eq!(response.results[0].error_code, 0, "{response:?}");
@@ -108,7 +119,7 @@ pub fn deny(resource: i8, name: &str, operation: i8) {
         .with_principal_filter(None)
         .with_host_filter(None)
         .with_operation(operation)
-        .with_permission_type(DENY);
+        .with_permission_type(permission);
     until(|| {
         let known: DescribeAclsResponse = ask(ApiKey::DescribeAcls, VERSION, &filter);
         !known.resources.is_empty()
