@@ -15,6 +15,7 @@ use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
 use crate::sys;
+use crate::sys::access::{self, Access};
 use crate::window::rfc3339;
 
 /// The two clients that only ask. A read_committed one is told the last stable offset where the other is
@@ -164,6 +165,34 @@ impl Cluster {
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(None),
             Err(code) => Err(Error::code("the configuration of the topics", code)),
         }
+    }
+
+    /// What this principal may do with a topic, where the broker tells.
+    pub fn access_to_topic(&self, topic: &str) -> Option<Access> {
+        match access::to_topic(&self.uncommitted, topic, REQUEST_TIMEOUT) {
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Some(Access::default()),
+            answer => answer.ok().flatten(),
+        }
+    }
+
+    /// What this principal may do with a group, where the broker tells.
+    pub fn access_to_group(&self, group: &str) -> Option<Access> {
+        match access::to_group(&self.uncommitted, group, REQUEST_TIMEOUT) {
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => Some(Access::default()),
+            answer => answer.ok().flatten(),
+        }
+    }
+
+    /// The least `transaction.max.timeout.ms` of the brokers, in milliseconds, of those that tell. The topic is any:
+    /// to ask for none is to be told of all.
+    pub fn transaction_max_timeout(&self, topic: &str) -> Option<i64> {
+        let metadata = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT).ok()?;
+        let brokers = metadata.brokers().iter();
+        let configured = brokers.map_while(|broker| {
+            // Who may not see one broker's may see none.
+            sys::broker_configuration(&self.uncommitted, broker.id(), REQUEST_TIMEOUT).ok()
+        });
+        configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
     }
 
     /// Each partition's low and high watermark. Asked by a read_uncommitted client: another is told the

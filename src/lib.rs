@@ -28,7 +28,7 @@
 //! Beside it, [`sink`] reads topics into a [`store`], where they are queried; that is exactly once by other means.
 //!
 //! Deliberately absent: consumer groups that rebalance, an idle timeout as the end of a topic, state on
-//! disk, and retries inside a transaction. The only unsafe code is in [`sys`].
+//! disk, and retries inside a transaction. The only unsafe code is in [`sys`] and its modules.
 
 pub mod chart;
 pub mod cli;

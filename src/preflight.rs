@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::Utc;
+use rdkafka::error::RDKafkaErrorCode;
 
+use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
-use crate::job::{Job, TargetScan};
+use crate::fill::Mode;
+use crate::job::{Job, Selection, TargetScan};
 use crate::window::{Window, rfc3339};
 
 /// What the checks found out.
@@ -28,18 +31,16 @@ pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, T
     if source == target {
         return Err(Error::Usage(format!("--source and --target are both {source}; name two topics")));
     }
-    let missing: Vec<_> = [(source, "--source"), (target, "--target")]
-        .into_iter()
-        .map(|(name, flag)| Ok((name, flag, cluster.topic(name)?)))
-        .collect::<Result<_>>()?;
     let mut found = Vec::new();
     let mut sentences = Vec::new();
-    for (name, flag, topic) in missing {
-        match topic {
-            Some(topic) => found.push(topic),
-            None => {
-                sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"))
+    for (name, flag) in [(source, "--source"), (target, "--target")] {
+        match cluster.topic(name) {
+            Ok(Some(topic)) => found.push(topic),
+            Ok(None) => {
+                sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"));
             }
+            Err(Error::Refused(why)) => sentences.push(why),
+            Err(err) => return Err(err),
         }
     }
     match <[Topic; 2]>::try_from(found) {
@@ -48,18 +49,39 @@ pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, T
     }
 }
 
-/// Checks the target's configuration against the window. Writes nothing.
+/// Checks permissions, and the target's configuration against the window. Writes nothing. A window that could
+/// not be resolved is one finding among the others.
 ///
 /// # Errors
-/// [`Error::Refused`] with every reason why the run would lose or double records.
+/// [`Error::Refused`] with every reason why the run would fail, or lose or double records.
 pub fn check(
     cluster: &Cluster,
     job: &Job,
     source: Topic,
     target: Topic,
-    window: Window,
-) -> Result<Preflight> {
+    mode: Mode,
+    window: Result<Window>,
+) -> Result<(Preflight, Window)> {
     let mut findings = Findings::default();
+    let may_read = check_access(&mut findings, cluster, job, mode);
+    let window = match window {
+        // Of a source that cannot be read that was said.
+        Err(Error::Refused(why)) => {
+            if may_read {
+                findings.refuse(why);
+            }
+            None
+        }
+        window => Some(window?),
+    };
+    if let Some(max) = cluster.transaction_max_timeout(&source.name)
+        && max < i64::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX)
+    {
+        findings.refuse(format!(
+            "the brokers' transaction.max.timeout.ms={max} is below the {} that a run asks for; raise it on all brokers",
+            TRANSACTION_TIMEOUT.as_millis()
+        ));
+    }
     let mut batch_bytes = 1_000_000;
     let mut target_is_compacted = None;
     match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
@@ -86,11 +108,45 @@ pub fn check(
         ));
     }
     let Findings { refusals, warnings } = findings;
-    if refusals.is_empty() {
-        Ok(Preflight { source, target, warnings, batch_bytes, target_is_compacted })
-    } else {
-        Err(Error::Refused(refusals.join("\n")))
+    match window.filter(|_| refusals.is_empty()) {
+        Some(window) => {
+            Ok((Preflight { source, target, warnings, batch_bytes, target_is_compacted }, window))
+        }
+        None => Err(Error::Refused(refusals.join("\n"))),
     }
+}
+
+/// What this principal may not do, as far as the broker tells before it is tried: of the transactional id it
+/// does not. Whether the source may be read. A plan needs no permission to write, and warns.
+fn check_access(findings: &mut Findings, cluster: &Cluster, job: &Job, mode: Mode) -> bool {
+    let Selection { source, target, .. } = &job.selection;
+    let group = job.selection.name();
+    let of_topic = |doing: &str, operation, topic: &str| {
+        Error::topic(format!("{doing} {topic}"), operation, topic, RDKafkaErrorCode::TopicAuthorizationFailed)
+    };
+    let (on_source, on_target) = (cluster.access_to_topic(source), cluster.access_to_topic(target));
+    let may_read = on_source.is_none_or(|may| may.read);
+    if !may_read {
+        findings.refuse(of_topic("reading", "Read", source).to_string());
+    }
+    if on_target.is_some_and(|may| !may.read) {
+        findings.refuse(of_topic("reading", "Read", target).to_string());
+    }
+    let mut for_a_run = Vec::new();
+    if on_target.is_some_and(|may| !may.write) {
+        for_a_run.push(of_topic("writing", "Write", target));
+    }
+    if cluster.access_to_group(&group).is_some_and(|may| !may.read) {
+        let what = format!("the offsets of group {group}");
+        for_a_run.push(Error::code(what, RDKafkaErrorCode::GroupAuthorizationFailed));
+    }
+    for why in for_a_run {
+        match mode {
+            Mode::Fill => findings.refuse(why.to_string()),
+            Mode::Plan => findings.warn(format!("a run would be refused: {why}")),
+        }
+    }
+    may_read
 }
 
 fn check_target(
@@ -98,14 +154,15 @@ fn check_target(
     job: &Job,
     target: &Topic,
     config: &Configuration<'_>,
-    window: Window,
+    window: Option<Window>,
 ) {
     let name = &target.name;
     let now = Utc::now().timestamp_millis();
     let policy = config.text("cleanup.policy");
     // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
-    let oldest =
-        window.start.or(window.end).filter(|oldest| *oldest < now && job.selection.event_time.is_indexed());
+    let oldest = window
+        .and_then(|window| window.start.or(window.end))
+        .filter(|oldest| *oldest < now && job.selection.event_time.is_indexed());
     if let (Some(retention), true, Some(oldest)) =
         (config.number("retention.ms").filter(|r| *r >= 0), policy.contains("delete"), oldest)
         && now - oldest > retention

@@ -7,6 +7,7 @@
 //! - key, value and headers are borrowed from the message, and librdkafka copies them on `produce`;
 //! - each pointer that a C call hands over is destroyed once, in the `Drop` of the type that holds it.
 
+pub mod access;
 pub mod groups;
 
 use std::collections::HashMap;
@@ -376,10 +377,31 @@ pub fn topic_configurations<C: ConsumerContext>(
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<HashMap<String, String>>, RDKafkaErrorCode> {
-    let names: Result<Vec<CString>, _> = topics.iter().map(|topic| CString::new(*topic)).collect();
+    configurations(client, ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, topics, timeout)
+}
+
+/// The configuration of a broker, as [`topic_configurations`].
+///
+/// # Errors
+/// librdkafka's code, `ClusterAuthorizationFailed` and `OperationTimedOut` among them.
+pub fn broker_configuration<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    broker: i32,
+    timeout: Duration,
+) -> Result<HashMap<String, String>, RDKafkaErrorCode> {
+    let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER;
+    Ok(configurations(client, kind, &[&broker.to_string()], timeout)?.pop().unwrap_or_default())
+}
+
+fn configurations<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    kind: ffi::rd_kafka_ResourceType_t,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<HashMap<String, String>>, RDKafkaErrorCode> {
+    let names: Result<Vec<CString>, _> = names.iter().map(|name| CString::new(*name)).collect();
     let names = names.map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
     let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
-    let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: the resources are made and destroyed here; the answer is copied out of the event.
     unsafe {
         let mut resources: Vec<_> =

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::range::{id, index};
-use crate::sys::groups as sys;
+use crate::sys::{access, groups as sys};
 
 /// How long groups are asked for their offsets, one after the other.
 const ASKING: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub(super) fn of(
         }
     };
     // The broker leaves out, without a word, the groups that this principal may not describe.
-    if !sys::may_describe_cluster(client, REQUEST_TIMEOUT).unwrap_or(false) {
+    if !matches!(access::to_cluster(client, REQUEST_TIMEOUT), Ok(Some(may)) if may.describe) {
         not_known.push(format!(
             "whether other consumer groups read {name}: this principal is shown only those that it may describe; grant \
              it Describe on the cluster"

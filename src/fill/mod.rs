@@ -177,10 +177,13 @@ impl<'a> Run<'a> {
         cluster: &Cluster,
         (source, target): &(Topic, Topic),
     ) -> Result<(Preflight, Window)> {
-        let window = resolve::window(cluster, &self.job.selection, source, self.interrupt)?;
-        self.window = Some(window);
-        tracing::info!("window {} of {}", Edges::from(window), source.name);
-        let checked = preflight::check(cluster, self.job, source.clone(), target.clone(), window)?;
+        let window = resolve::window(cluster, &self.job.selection, source, self.interrupt);
+        if let Ok(window) = window {
+            self.window = Some(window);
+            tracing::info!("window {} of {}", Edges::from(window), source.name);
+        }
+        let (source, target) = (source.clone(), target.clone());
+        let (checked, window) = preflight::check(cluster, self.job, source, target, self.mode, window)?;
         for warning in &checked.warnings {
             self.warn(warning.clone());
         }

@@ -150,7 +150,7 @@ pub fn shown(url: &str) -> String {
 /// Keeps a run's receipt, with the time as its `at`, in the store that `url` names.
 ///
 /// # Errors
-/// As [`open`] and [`Store::keep_receipt`].
+/// As [`open()`] and [`Store::keep_receipt`].
 pub fn keep_receipt(url: &str, receipt: &impl Serialize) -> Result<()> {
     let mut receipt = serde_json::to_value(receipt).map_err(|e| Error::io("the receipt", e))?;
     receipt["at"] = rfc3339(now_ms()).into();

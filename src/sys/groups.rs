@@ -42,40 +42,6 @@ pub fn groups<C: ConsumerContext>(
     }
 }
 
-/// Whether this principal may describe the cluster: else it is told only of groups that it may describe, and
-/// not that there are others.
-///
-/// # Errors
-/// librdkafka's code, where no broker answers.
-pub fn may_describe_cluster<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    timeout: Duration,
-) -> Result<bool, RDKafkaErrorCode> {
-    let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER;
-    // SAFETY: the answer is copied out of the event, and an error of the option is ours to destroy.
-    unsafe {
-        ask(
-            client,
-            operation,
-            timeout,
-            |rk, options, queue| {
-                let error = ffi::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
-                if !error.is_null() {
-                    ffi::rd_kafka_error_destroy(error);
-                }
-                ffi::rd_kafka_DescribeCluster(rk, options, queue);
-            },
-            |event| {
-                let result = ffi::rd_kafka_event_DescribeCluster_result(event);
-                let mut count = 0;
-                let may = ffi::rd_kafka_DescribeCluster_result_authorized_operations(result, &mut count);
-                let describe = ffi::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_DESCRIBE;
-                Ok(!may.is_null() && (0..count).any(|index| *may.add(index) == describe))
-            },
-        )
-    }
-}
-
 /// The offsets that a group has committed on `asked`: partition and offset, where there is one.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod kit;
 mod load;
 mod observe;
 mod pace;
+mod preflight;
 pub mod raw;
 mod restarts;
 mod secure;

@@ -100,10 +100,22 @@ pub const PREFIXED: i8 = 4;
 const DENY: i8 = 2;
 pub const ALLOW: i8 = 3;
 
-/// Denies everybody one operation on one resource.
+/// Denies everybody one operation on one resource. Since all is allowed only where there is no entry, all others
+/// are denied with it.
 pub fn deny(resource: i8, name: &str, operation: i8) {
+    everybody(resource, name, operation, DENY);
+}
+
+/// Allows everybody these operations on one resource, and no others.
+pub fn allow_only(resource: i8, name: &str, operations: &[i8]) {
+    for operation in operations {
+        everybody(resource, name, *operation, ALLOW);
+    }
+}
+
+fn everybody(resource: i8, name: &str, operation: i8, permission: i8) {
     let principal = "User:ANONYMOUS";
-    control(broker(), &Entry { principal, resource, name, pattern: LITERAL, operation, permission: DENY });
+    control(broker(), &Entry { principal, resource, name, pattern: LITERAL, operation, permission });
 }
 
 /// Makes an access control entry.
