@@ -31,8 +31,35 @@ pub struct Cli {
     /// Keep the receipt in this store too, for the dashboard
     #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
     pub store: Option<String>,
+    /// Share the partitions with other instances of this very command, on any machines; each ends when all is done
+    #[arg(long)]
+    pub scale_out: bool,
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Cli {
+    /// The main job.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the options contradict each other.
+    pub fn job(&self) -> Result<Job> {
+        let job = self.fill.job(&self.common)?;
+        if !self.scale_out {
+            return Ok(job);
+        }
+        if !matches!(job.selection.identity, Identity::Key | Identity::KeyAndValue) {
+            return Err(Error::Usage(
+                "--scale-out goes with --identity key or key+value: of others, no instance could know what the others \
+                 write"
+                    .into(),
+            ));
+        }
+        if job.target_scan == TargetScan::All || job.limit.is_some() {
+            return Err(Error::Usage("--scale-out goes without --target-scan all and --limit".into()));
+        }
+        Ok(Job { scale_out: true, ..job })
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -207,6 +234,7 @@ impl FillArgs {
             index_memory: (self.index_memory as usize) << 20,
             max_rate: self.max_rate,
             limit: self.limit,
+            scale_out: false,
         })
     }
 }

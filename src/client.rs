@@ -44,6 +44,16 @@ const OURS: &[(&str, &str)] = &[
     ("plugin.library.paths", "no other code is loaded"),
 ];
 
+/// For the members of a group alone: no other client joins one.
+const GROUP: &[&str] = &[
+    "group.protocol",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+];
+
 /// What a process list would show if it were given by flag.
 const SECRET: &[&str] = &[
     "sasl.password",
@@ -120,7 +130,9 @@ impl Properties {
             return Err(Error::Usage(format!("the property {key} cannot be set: {why}")));
         }
         let properties = Properties { bootstrap: bootstrap.to_owned(), given };
-        properties.common().create_native_config().map_err(Properties::invalid)?;
+        let mut all = properties.common();
+        all.extend(properties.of_members());
+        all.create_native_config().map_err(Properties::invalid)?;
         Ok(properties)
     }
 
@@ -136,8 +148,13 @@ impl Properties {
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
-        config.extend(self.given.clone());
+        let given = self.given.iter().filter(|(key, _)| !GROUP.contains(&key.as_str()));
+        config.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         config
+    }
+
+    fn of_members(&self) -> impl Iterator<Item = (String, String)> {
+        GROUP.iter().filter_map(|key| Some(((*key).to_owned(), self.given.get(*key)?.clone())))
     }
 
     /// A consumer that is only asked, or assigned by hand; it never joins a group.
@@ -166,6 +183,26 @@ impl Properties {
             self.set_unless_given(&mut config, key, value);
         }
         self.make(config)
+    }
+
+    /// A member of a consumer group: it is told partitions, and reads nothing of them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] names a property that librdkafka refuses.
+    pub fn member<C: ConsumerContext>(&self, group: &str, context: C) -> Result<BaseConsumer<C>> {
+        let mut config = self.common();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("queued.min.messages", "1")
+            .set("queued.max.messages.kbytes", "1024");
+        config.extend(self.of_members());
+        // By KIP-848, the broker sets it.
+        if self.given.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+            self.set_unless_given(&mut config, "session.timeout.ms", "10000");
+        }
+        config.create_with_context(context).map_err(Properties::invalid)
     }
 
     /// The configuration of a transactional producer. Records stay in order and are written once.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
@@ -56,6 +56,9 @@ const METADATA_STEPS: [Duration; 3] =
 
 /// How long to listen for why a client is refused.
 const LISTEN: Duration = Duration::from_millis(50);
+
+/// Bytes of metadata; `offset.metadata.max.bytes` is 4096 unless it was changed, and the protocol's bound 32767.
+const TOO_LONG: usize = 32_000;
 
 impl Cluster {
     /// # Errors
@@ -175,12 +178,33 @@ impl Cluster {
         }
     }
 
-    /// What this principal may do with a group, where the broker tells.
-    pub fn access_to_group(&self, group: &str) -> Option<Access> {
-        match access::to_group(&self.uncommitted, group, REQUEST_TIMEOUT) {
-            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => Some(Access::default()),
-            answer => answer.ok().flatten(),
+    /// Whether the job's group has members: then its coordinator refuses what a stranger commits. Of this commit
+    /// nothing is kept, since its metadata is longer than any broker takes.
+    ///
+    /// # Errors
+    /// As its coordinator answers.
+    pub fn has_members(&self, topic: &Topic) -> Result<bool> {
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&topic.name, 0);
+        element.set_metadata("x".repeat(TOO_LONG));
+        let what = |e| Error::kafka("the group's members", e);
+        element.set_offset(Offset::Offset(0)).map_err(what)?;
+        match self.committed.commit(&list, CommitMode::Sync) {
+            Err(err) => match err.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::UnknownMemberId) => Ok(true),
+                Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => Ok(false),
+                _ => Err(what(err)),
+            },
+            Ok(()) => Ok(false),
         }
+    }
+
+    /// A client of another group than the job's, that sees what is committed at once.
+    ///
+    /// # Errors
+    /// As [`Properties::consumer`].
+    pub fn of_group(&self, group: &str) -> Result<BaseConsumer<Quiet>> {
+        self.properties.consumer(group, Isolation::ReadUncommitted)
     }
 
     /// The least `transaction.max.timeout.ms` of the brokers, in milliseconds, of those that tell. The topic is any:
@@ -190,7 +214,7 @@ impl Cluster {
         let brokers = metadata.brokers().iter();
         let configured = brokers.map_while(|broker| {
             // Who may not see one broker's may see none.
-            sys::broker_configuration(&self.uncommitted, broker.id(), REQUEST_TIMEOUT).ok()
+            sys::broker_configuration(&self.uncommitted, broker.id(), Duration::from_secs(2)).ok()
         });
         configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
     }

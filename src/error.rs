@@ -2,7 +2,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Why a command did not end well. Each variant but [`Error::Restart`] has an exit code of its own.
+/// Why a command did not end well. Each variant but the last two has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line contradicts itself or names something that cannot be.
@@ -23,6 +23,10 @@ pub enum Error {
     /// Ctrl-C or SIGTERM; the open transaction, if any, was aborted.
     #[error("interrupted; what was committed is right, and the same command goes on from there")]
     Interrupted,
+    /// The group gives this instance other partitions: the open transaction was aborted, and the start-up is done
+    /// for the new ones. Never leaves [`crate::fill`].
+    #[error("the group moved this instance's partitions")]
+    Reassigned,
     /// The outcome of a transaction is unknown, or its producer is no longer to be trusted: drop every
     /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
     #[error("{why}")]
@@ -39,7 +43,7 @@ impl Error {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::Restart { .. } => 1,
+            Error::Failed(_) | Error::Reassigned | Error::Restart { .. } => 1,
             Error::Usage(_) => 2,
             Error::Refused(_) => 3,
             Error::Different(_) => 4,

@@ -47,6 +47,8 @@ pub struct Job {
     pub max_rate: Option<MaxRate>,
     /// Records to write before the run stops, complete or not.
     pub limit: Option<u64>,
+    /// Share the source's partitions with other instances of the same job.
+    pub scale_out: bool,
 }
 
 impl Job {
@@ -62,6 +64,7 @@ impl Job {
             index_memory: 1 << 30,
             max_rate: None,
             limit: None,
+            scale_out: false,
         }
     }
 }

@@ -50,6 +50,7 @@ pub mod interrupt;
 pub mod job;
 pub mod json;
 pub mod load;
+pub mod member;
 pub mod metrics;
 pub mod offsets;
 pub mod pace;

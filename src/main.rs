@@ -18,6 +18,7 @@ use replicator::fill::{Mode, fill};
 use replicator::gaps::gaps;
 use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
+use replicator::job::Job;
 use replicator::load::load;
 use replicator::metrics;
 use replicator::progress::Progress;
@@ -52,13 +53,15 @@ fn run(cli: &Cli) -> Result<()> {
     let interrupt = Interrupt::install()?;
     match &cli.command {
         None => {
-            let done = run_fill(&cli.fill, common, Mode::Fill, progress, &interrupt)?;
+            let done = run_fill(&cli.job()?, &cli.fill, Mode::Fill, progress, &interrupt)?;
             if let Some(Err(err)) = cli.store.as_deref().map(|url| keep_receipt(url, &done.0)) {
                 tracing::warn!("the receipt is not kept for the dashboard: {err}");
             }
             print(common, done)
         }
-        Some(Command::Plan(args)) => print(common, run_fill(args, common, Mode::Plan, progress, &interrupt)?),
+        Some(Command::Plan(args)) => {
+            print(common, run_fill(&args.job(common)?, args, Mode::Plan, progress, &interrupt)?)
+        }
         Some(Command::Gaps(args)) => {
             print_done(common, gaps(&args.selection(common)?, args.bucket, progress, &interrupt))
         }
@@ -85,17 +88,16 @@ fn run(cli: &Cli) -> Result<()> {
 }
 
 fn run_fill(
+    job: &Job,
     args: &FillArgs,
-    common: &Common,
     mode: Mode,
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<(Receipt, Result<()>)> {
-    let job = args.job(common)?;
     if let Some(address) = args.metrics_listen {
         metrics::serve(address)?;
     }
-    Ok(fill(&job, mode, progress, interrupt))
+    Ok(fill(job, mode, progress, interrupt))
 }
 
 fn man(name: Option<&str>) -> Result<()> {

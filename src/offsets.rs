@@ -4,37 +4,32 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::REQUEST_TIMEOUT;
+use crate::client::{Quiet, REQUEST_TIMEOUT};
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result, denied};
 use crate::interrupt::Interrupt;
-use crate::range::{id, index};
+use crate::range::{Range, id, index};
 use crate::sys;
 
 /// The metadata of a committed offset: the program, a format version, and a hash of all that decides
 /// what "everything before this offset is done" means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
+    job: String,
     open: String,
     closed: String,
 }
 
 impl Fingerprint {
-    /// A fingerprint of `parts`, each told apart from its neighbours.
-    pub fn of(parts: &[String]) -> Fingerprint {
-        let mut hasher = Sha256::new();
-        for part in parts {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-        let digest = hasher.finalize();
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let closed = format!("replicator/1 {hex}");
-        Fingerprint { open: format!("{closed} open"), closed }
+    /// A fingerprint of what is to be done, and of what was found where it is to be done.
+    pub fn of(job: &[String], found: &[String]) -> Fingerprint {
+        let job = format!("replicator/1 {}", hash(job));
+        let closed = format!("{job}-{}", hash(found));
+        Fingerprint { job, open: format!("{closed} open"), closed }
     }
 
     /// Of a position that was reached.
@@ -50,6 +45,31 @@ impl Fingerprint {
     pub fn is_of(&self, metadata: &str) -> bool {
         metadata == self.open || metadata == self.closed
     }
+
+    /// Whether it is of the same job, whatever was found.
+    pub fn is_of_job(&self, metadata: &str) -> bool {
+        metadata.starts_with(&self.job)
+    }
+
+    /// Whether nothing is left to do of what `range` was when its start was looked up: by the group's committed
+    /// offsets, to its end, and looked at.
+    pub fn is_done(&self, range: &Range, committed: &[Option<Committed>]) -> bool {
+        match &committed[index(range.partition)] {
+            Some(c) if c.metadata == self.open => false,
+            Some(c) if c.metadata == self.closed => c.position.max(range.start) >= range.end,
+            _ => range.is_empty(),
+        }
+    }
+}
+
+/// Each part is told apart from its neighbours.
+fn hash(parts: &[String]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A committed offset as the group holds it.
@@ -65,6 +85,18 @@ pub struct Committed {
 /// # Errors
 /// [`Error::Failed`] where the group's coordinator does not answer, [`Error::Refused`] without permission.
 pub fn committed(cluster: &Cluster, topic: &Topic, interrupt: &Interrupt) -> Result<Vec<Option<Committed>>> {
+    of(&cluster.committed, topic, interrupt)
+}
+
+/// [`committed`], of the client's group.
+///
+/// # Errors
+/// As [`committed`].
+pub fn of(
+    client: &BaseConsumer<Quiet>,
+    topic: &Topic,
+    interrupt: &Interrupt,
+) -> Result<Vec<Option<Committed>>> {
     let started = Instant::now();
     let what = || format!("the committed offsets of {}", topic.name);
     let mut asked = TopicPartitionList::with_capacity(topic.partitions);
@@ -72,14 +104,14 @@ pub fn committed(cluster: &Cluster, topic: &Topic, interrupt: &Interrupt) -> Res
         asked.add_partition(&topic.name, id(partition));
     }
     let answer = loop {
-        match cluster.committed.committed_offsets(asked.clone(), Duration::from_secs(1)) {
+        match client.committed_offsets(asked.clone(), Duration::from_secs(1)) {
             Ok(answer) => break answer,
             Err(err) if err.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) => {
                 return Err(Error::kafka(what(), err));
             }
             Err(err) => {
                 // Why the group's coordinator is not found is told on the consumer's queue alone.
-                while let Some(told) = cluster.committed.poll(Duration::ZERO) {
+                while let Some(told) = client.poll(Duration::ZERO) {
                     told.map(drop).or_else(|told| match told.rdkafka_error_code().and_then(denied) {
                         Some(_) => Err(Error::kafka(what(), told)),
                         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Which partition of the target a record goes to. Pure.
+//! Which partition a key belongs to. Pure.
 
 /// The partition that Java's default partitioner gives a key: murmur2 with Kafka's seed, made positive
 /// (`Utils.murmur2` and `BuiltInPartitioner.partitionForKey` in Apache Kafka).
@@ -6,6 +6,34 @@ pub fn of_key(key: &[u8], partitions: usize) -> i32 {
     const SEED: u32 = 0x9747_b28c;
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX).max(1);
     (murmur2::murmur2(key, SEED) & 0x7fff_ffff).cast_signed() % partitions
+}
+
+/// How a topic's keys are spread over its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// [`of_key`].
+    Java,
+    /// CRC-32, librdkafka's default for keys (`rd_kafka_msg_partitioner_consistent_random`).
+    Librdkafka,
+}
+
+impl Placement {
+    /// The one that put each of `found`, a key and its partition, where it is.
+    pub fn of(found: &[(Vec<u8>, i32)], partitions: usize) -> Option<Placement> {
+        [Placement::Java, Placement::Librdkafka].into_iter().find(|placement| {
+            found.iter().all(|(key, partition)| placement.partition(key, partitions) == *partition)
+        })
+    }
+
+    pub fn partition(self, key: &[u8], partitions: usize) -> i32 {
+        match self {
+            Placement::Java => of_key(key, partitions),
+            Placement::Librdkafka => {
+                let partitions = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
+                (crc32fast::hash(key) % partitions).cast_signed()
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -27,6 +55,18 @@ mod tests {
             let count = i32::try_from(partitions).expect("small");
             assert_eq!(of_key(key.as_bytes(), partitions), (hash & 0x7fff_ffff) % count);
         }
+    }
+
+    // The check value of CRC-32 is of "123456789".
+    #[test]
+    fn a_placement_is_told_from_keys_and_their_partitions() {
+        let key = b"123456789".to_vec();
+        let (java, librdkafka) = (of_key(&key, 100), (0xcbf4_3926_u32 % 100).cast_signed());
+        assert_ne!(java, librdkafka);
+        assert_eq!(Placement::of(&[(key.clone(), java)], 100), Some(Placement::Java));
+        assert_eq!(Placement::of(&[(key.clone(), librdkafka)], 100), Some(Placement::Librdkafka));
+        assert_eq!(Placement::of(&[(key.clone(), java), (key, librdkafka)], 100), None);
+        assert_eq!(Placement::of(&[], 100), Some(Placement::Java));
     }
 
     #[test]

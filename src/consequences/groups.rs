@@ -2,15 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
-use rdkafka::error::RDKafkaErrorCode;
-
 use super::Group;
-use crate::client::REQUEST_TIMEOUT;
+use crate::client::{REQUEST_TIMEOUT, close};
 use crate::cluster::{Cluster, Topic, Watermarks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::range::{id, index};
+use crate::offsets::{self, Committed};
 use crate::sys::{access, groups as sys};
 
 /// How long groups are asked for their offsets, one after the other.
@@ -49,10 +46,6 @@ pub(super) fn of(
              it Describe on the cluster"
         ));
     }
-    let mut asked = TopicPartitionList::with_capacity(target.partitions);
-    for partition in 0..target.partitions {
-        asked.add_partition(name, id(partition));
-    }
     let started = Instant::now();
     let (mut found, mut silent, mut denied) = (Vec::new(), Vec::new(), Vec::new());
     for group in names {
@@ -61,14 +54,15 @@ pub(super) fn of(
             silent.push(group);
             continue;
         }
-        match sys::committed_offsets(client, &group, &asked, REQUEST_TIMEOUT) {
-            Ok(offsets) if offsets.is_empty() => {}
-            Ok(offsets) => found.push(describe(group, &offsets, ends, &past)),
-            // Deleted since it was listed.
-            Err(RDKafkaErrorCode::GroupIdNotFound) => {}
-            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => denied.push(group),
+        let client = cluster.of_group(&group)?;
+        match offsets::of(&client, target, interrupt) {
+            Ok(committed) if committed.iter().all(Option::is_none) => {}
+            Ok(committed) => found.push(describe(group, &committed, ends, &past)),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(Error::Refused(_)) => denied.push(group),
             Err(_) => silent.push(group),
         }
+        close(&client);
     }
     let mut list = |mut groups: Vec<String>, why: &str| {
         groups.sort();
@@ -86,16 +80,11 @@ pub(super) fn of(
 
 fn describe(
     group: String,
-    offsets: &[(i32, i64)],
+    committed: &[Option<Committed>],
     ends: &[Watermarks],
     past: impl Fn(usize) -> Option<i64>,
 ) -> Group {
-    let mut committed = vec![None; ends.len()];
-    for (partition, offset) in offsets {
-        if let Some(slot) = committed.get_mut(index(*partition)) {
-            *slot = Some(*offset);
-        }
-    }
+    let committed: Vec<Option<i64>> = committed.iter().map(|c| c.as_ref().map(|c| c.position)).collect();
     let lag = |(committed, end): (&Option<i64>, &Watermarks)| {
         committed.map_or(0, |at| u64::try_from(end.high - at.max(end.low)).unwrap_or(0))
     };

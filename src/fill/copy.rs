@@ -13,7 +13,7 @@ use crate::identity::Fingers;
 use crate::job::{Job, OnConflict};
 use crate::metrics;
 use crate::offsets::Fingerprint;
-use crate::partition;
+use crate::partition::{self, Placement};
 use crate::range::{Range, index};
 use crate::rate::Throttle;
 use crate::receipt::Counts;
@@ -26,8 +26,8 @@ use crate::window::Window;
 pub(super) struct Copying<'r, 'a> {
     pub(super) run: &'r mut Run<'a>,
     pub(super) window: Window,
+    pub(super) source_partitions: usize,
     pub(super) target_partitions: usize,
-    pub(super) keep_partition: bool,
     pub(super) fingers: &'r Fingers,
     pub(super) index: &'r mut Index,
     /// `None` in a plan.
@@ -40,6 +40,8 @@ pub(super) struct Copying<'r, 'a> {
     /// A record was found that must not be passed over: the rest is counted, and not written.
     pub(super) blocked: bool,
     pub(super) throttle: Option<Throttle>,
+    /// With --scale-out, where the source's keys belong.
+    pub(super) placement: Option<Placement>,
 }
 
 enum Fate {
@@ -132,6 +134,10 @@ impl Copying<'_, '_> {
         self.run.publish(counts);
     }
 
+    fn keeps_partition(&self) -> bool {
+        self.source_partitions == self.target_partitions
+    }
+
     fn take(&mut self, message: &Message) -> Result<()> {
         let job = self.run.job;
         self.pending.read += 1;
@@ -164,12 +170,15 @@ impl Copying<'_, '_> {
             // librdkafka would write the time of the copy in its place.
             return Ok(Fate::Invalid("timestamp 0"));
         }
-        if !self.keep_partition && message.key().is_none() {
+        if !self.keeps_partition() && message.key().is_none() {
             return Ok(Fate::Invalid("null key, and the partition counts differ"));
         }
         let Some(identity) = self.fingers.identity(&job.selection.identity, message) else {
             return Ok(Fate::Invalid("no identity"));
         };
+        if let Some(placement) = self.placement {
+            placement.check(message, self.source_partitions)?;
+        }
         if failpoint::breaks(Rule::Dedup) {
             return Ok(Fate::Write);
         }
@@ -195,7 +204,7 @@ impl Copying<'_, '_> {
             }
             return Ok(());
         };
-        let partition = match message.key().filter(|_| !self.keep_partition) {
+        let partition = match message.key().filter(|_| !self.keeps_partition()) {
             Some(key) => partition::of_key(key, self.target_partitions),
             None => message.partition(),
         };
@@ -258,6 +267,7 @@ impl Copying<'_, '_> {
             Ok(()) => {
                 self.run.counts += counts;
                 self.run.transactions += 1;
+                self.run.advanced.extend(positions.iter().map(|(partition, _)| partition));
                 for written in &mut self.run.written {
                     written.markers += i64::from(std::mem::take(&mut written.in_transaction));
                 }

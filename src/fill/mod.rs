@@ -3,7 +3,9 @@
 mod close;
 mod copy;
 mod scan;
+mod share;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,12 +23,13 @@ use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::interrupt::Interrupt;
 use crate::job::{Job, TargetScan};
+use crate::member::{Member, Share};
 use crate::metrics::{self, Phase};
 use crate::offsets::{self, Committed, Fingerprint};
 use crate::pace::Pace;
 use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
-use crate::range::{Range, index};
+use crate::range::{Range, id, index};
 use crate::rate::Throttle;
 use crate::receipt::{Counts, Edges, Receipt};
 use crate::record::describe;
@@ -95,8 +98,14 @@ struct Run<'a> {
     consequences: Option<Consequences>,
     /// What we added to each partition of the target.
     written: Vec<Written>,
+    /// The partitions of which transactions of this run committed positions.
+    advanced: BTreeSet<i32>,
     /// By --limit, before the end.
     is_stopped: bool,
+    /// By --scale-out.
+    member: Option<Member>,
+    /// With --scale-out, the source's ends when this instance began: another one's progress is measured by them.
+    source_ends: Option<Vec<i64>>,
 }
 
 struct InDoubt {
@@ -138,7 +147,10 @@ impl<'a> Run<'a> {
             foresight: None,
             consequences: None,
             written: Vec::new(),
+            advanced: BTreeSet::new(),
             is_stopped: false,
+            member: None,
+            source_ends: None,
         }
     }
 
@@ -150,6 +162,9 @@ impl<'a> Run<'a> {
         let mut prepared = None;
         loop {
             let result = self.start_up(&cluster, &topics, &mut prepared);
+            if matches!(result, Err(Error::Reassigned)) {
+                continue;
+            }
             if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
                 return result;
             }
@@ -169,7 +184,11 @@ impl<'a> Run<'a> {
             Some(prepared) => prepared,
             none => none.insert(self.prepare(cluster, topics)?),
         };
-        self.attempt(cluster, checked, *window)
+        if self.job.scale_out {
+            self.attempt_share(cluster, checked, *window)
+        } else {
+            self.attempt(cluster, checked, *window, None)
+        }
     }
 
     fn prepare(
@@ -192,7 +211,13 @@ impl<'a> Run<'a> {
     }
 
     /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
-    fn attempt(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
+    fn attempt(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        share: Option<&Share>,
+    ) -> Result<()> {
         let (job, name) = (self.job, self.job.selection.name());
         let (source, target) = (&checked.source, &checked.target);
 
@@ -200,15 +225,16 @@ impl<'a> Run<'a> {
         metrics::phase(Phase::Init);
         // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
         //    run is left open: what follows sees all that any earlier run did.
-        let producer = match self.mode {
-            Mode::Fill => {
-                let properties = &job.selection.properties;
-                let patience = job.selection.patience;
-                let batch_bytes = checked.batch_bytes;
-                Some(Producer::init(properties, &name, &target.name, batch_bytes, patience, &self.pace)?)
+        let mut producer = None;
+        if self.mode == Mode::Fill {
+            let properties = &job.selection.properties;
+            let patience = job.selection.patience;
+            let batch_bytes = checked.batch_bytes;
+            for id in share::transactional_ids(&name, share) {
+                producer =
+                    Some(Producer::init(properties, &id, &target.name, batch_bytes, patience, &self.pace)?);
             }
-            Mode::Plan => None,
-        };
+        }
         failpoint::instant("after-init");
         tracing::debug!("initialised");
 
@@ -222,15 +248,28 @@ impl<'a> Run<'a> {
 
         // 3. The ends, before anything is read: what the promise covers.
         let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
-        let (source_ends, target_ends) = (ends(&snapshot.source), ends(&snapshot.target));
+        let source_ends = self.source_ends.clone().unwrap_or_else(|| ends(&snapshot.source));
+        let target_ends = ends(&snapshot.target);
         failpoint::instant("after-snapshot");
         tracing::debug!("took the ends");
 
+        // 4. Where to begin.
+        let fingerprint = fingerprint(job, checked, window, &snapshot.target);
+        self.settle_doubt(&mut committed);
+        let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
+        let mut ranges = Range::all(&starts, &source_ends);
+        let all = ranges.clone();
+        if let Some(share) = share {
+            ranges.retain(|range| share.partitions.contains(&range.partition));
+            self.claim(producer.as_ref(), &ranges, &mut committed, &fingerprint, &share.group)?;
+        } else if self.mode == Mode::Fill && cluster.has_members(target)? {
+            return Err(share::members_at_work());
+        }
+
         metrics::phase(Phase::Wait);
-        // 4. Below them all is decided: no record can still appear behind our back.
+        // 5. Below the ends all is decided: no record can still appear behind our back.
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
-
         failpoint::instant("after-wait");
         tracing::debug!("all below the ends is decided");
 
@@ -238,18 +277,14 @@ impl<'a> Run<'a> {
             self.foresight = Some(Foresight::new(job, window, target.partitions)?);
         }
 
-        // 5. What is left to read; if nothing, what was committed is readable, and this is the end.
-        let fingerprint = fingerprint(job, checked, window, &snapshot.target);
-        self.settle_doubt(&mut committed);
-        let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
-        let ranges = Range::all(&starts, &source_ends);
-        let is_closed = |c: &Option<Committed>| c.as_ref().is_none_or(|c| c.metadata != fingerprint.open());
-        if ranges.iter().all(Range::is_empty) && committed.iter().all(is_closed) {
+        // 6. If nothing is left to read, what was committed is readable, and this is the end.
+        if ranges.iter().all(|range| fingerprint.is_done(range, &committed)) {
             self.foresee(cluster, checked, &snapshot)?;
-            return self.close(cluster, checked, window);
+            self.close(cluster, checked, window)?;
+            return self.wait_for_others(cluster, source, &fingerprint, &all);
         }
 
-        // 6. What the target holds already, then the copy.
+        // 7. What the target holds already, then the copy.
         metrics::phase(Phase::Scan);
         metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let fingers = Fingers::new()?;
@@ -258,17 +293,24 @@ impl<'a> Run<'a> {
         self.first.get_or_insert(FirstScan { ranges: scanned });
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");
-        let group = cluster
-            .committed
-            .group_metadata()
-            .map(Arc::new)
-            .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
+        let group = match share {
+            Some(share) => share.group.clone(),
+            None => cluster
+                .committed
+                .group_metadata()
+                .map(Arc::new)
+                .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?,
+        };
+        let placement = match share {
+            Some(_) => Some(self.placement(cluster, source, window, &snapshot.source)?),
+            None => None,
+        };
         metrics::phase(Phase::Copy);
         let mut copy = Copying {
             run: self,
             window,
+            source_partitions: source.partitions,
             target_partitions: target.partitions,
-            keep_partition: source.partitions == target.partitions,
             fingers: &fingers,
             index: &mut index,
             producer: producer.as_ref(),
@@ -278,6 +320,7 @@ impl<'a> Run<'a> {
             pending: Counts::default(),
             blocked: false,
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
+            placement,
         };
         copy.all(&ranges)?;
         if copy.blocked {
@@ -293,7 +336,7 @@ impl<'a> Run<'a> {
             return self.foresee(cluster, checked, &snapshot);
         }
 
-        // 7. Readable, and by nobody's doing doubled or deleted.
+        // 8. Readable, and by nobody's doing doubled or deleted.
         failpoint::instant("after-copy");
         metrics::phase(Phase::Close);
         tracing::debug!("copied");
@@ -304,12 +347,14 @@ impl<'a> Run<'a> {
         if self.is_stopped {
             return Ok(());
         }
-        // 8. What was looked at need not be looked at again; a run that died before this does it first.
-        let closed: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.end)).collect();
-        match &producer {
-            Some(producer) => copy::commit_positions(producer, job, &closed, fingerprint.closed(), &group),
-            None => Ok(()),
+        // 9. What was looked at need not be looked at again; a run that died before this does it first.
+        let closed: Vec<(i32, i64)> =
+            ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
+        if let Some(producer) = &producer {
+            copy::commit_positions(producer, job, &closed, fingerprint.closed(), &group)?;
         }
+        // Done by now, by this run or by other instances.
+        self.wait_for_others(cluster, source, &fingerprint, &all)
     }
 
     fn foresee(&mut self, cluster: &Cluster, checked: &Preflight, snapshot: &Snapshot) -> Result<()> {
@@ -364,7 +409,7 @@ impl<'a> Run<'a> {
             let resumed = committed[partition]
                 .as_ref()
                 .filter(|c| fingerprint.is_of(&c.metadata) && self.job.target_scan == TargetScan::Window);
-            is_resumed &= resumed.is_some();
+            is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.map_or(by_time[partition], |c| c.position);
             if start > watermarks.high {
                 return Err(Error::Refused(format!(
@@ -489,7 +534,7 @@ fn fingerprint(job: &Job, checked: &Preflight, window: Window, target: &[Waterma
         EventTime::Timestamp => "timestamp".to_owned(),
         EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
     };
-    let mut parts = vec![
+    let job = [
         window.to_string(),
         event_time,
         job.selection.identity.to_string(),
@@ -498,6 +543,6 @@ fn fingerprint(job: &Job, checked: &Preflight, window: Window, target: &[Waterma
         checked.target.id.clone(),
         format!("{} {}", checked.source.partitions, checked.target.partitions),
     ];
-    parts.extend(target.iter().map(|watermarks| watermarks.low.to_string()));
-    Fingerprint::of(&parts)
+    let lows: Vec<String> = target.iter().map(|watermarks| watermarks.low.to_string()).collect();
+    Fingerprint::of(&job, &lows)
 }

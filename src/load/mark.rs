@@ -25,14 +25,15 @@ pub struct Mark {
 
 impl Way {
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&[
+        let options = [
             "load".to_owned(),
             self.topic_id.clone(),
             self.partitions.to_string(),
             self.key_field.clone(),
             self.time_field.clone(),
             self.except.clone(),
-        ])
+        ];
+        Fingerprint::of(&options, &[])
     }
 
     /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic

@@ -11,7 +11,7 @@ use super::{ask, check};
 use ffi::rd_kafka_AclOperation_t as Operation;
 use ffi::rd_kafka_admin_op_t as Request;
 
-/// What a principal may do with a topic, a group or the cluster.
+/// What a principal may do with a topic or the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     pub read: bool,
@@ -55,42 +55,6 @@ pub fn to_topic<C: ConsumerContext>(
         );
         ffi::rd_kafka_TopicCollection_destroy(topics);
         answer
-    }
-}
-
-/// What may be done with a group, whether or not there is one of that name.
-///
-/// # Errors
-/// librdkafka's code, `GroupAuthorizationFailed` among them.
-pub fn to_group<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    group: &str,
-    timeout: Duration,
-) -> Result<Option<Access>, RDKafkaErrorCode> {
-    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
-    let mut names: [*const c_char; 1] = [name.as_ptr()];
-    // SAFETY: the names live through the request, which copies them; the answer is copied out of the event.
-    unsafe {
-        ask(
-            client,
-            Request::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
-            timeout,
-            |rk, options, queue| {
-                with_operations(options);
-                ffi::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), 1, options, queue);
-            },
-            |event| {
-                let result = ffi::rd_kafka_event_DescribeConsumerGroups_result(event);
-                let mut count = 0;
-                let found = ffi::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
-                if found.is_null() || count == 0 {
-                    return Ok(None);
-                }
-                check(ffi::rd_kafka_error_code(ffi::rd_kafka_ConsumerGroupDescription_error(*found)))?;
-                let may = ffi::rd_kafka_ConsumerGroupDescription_authorized_operations(*found, &mut count);
-                Ok(access(may, count))
-            },
-        )
     }
 }
 

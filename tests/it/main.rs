@@ -13,6 +13,7 @@ mod pace;
 mod preflight;
 pub mod raw;
 mod restarts;
+mod scale_out;
 mod secure;
 mod shapes;
 mod sink;

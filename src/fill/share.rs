@@ -1,0 +1,194 @@
+//! With `--scale-out`: the share of this instance, and what instances and single runs must know of each other.
+//!
+//! Both commit the offsets of one group, whose coordinator takes what a single run commits in a transaction beside
+//! a group's members. So they keep each other out: an instance, once it has joined, fences the single run's
+//! transactional id; a single run, once it has initialised that id, looks for members.
+//!
+//! Each partition has a transactional id too, and an instance writes under that of its first one. Whoever is given
+//! partitions initialises all of theirs, which ends at once what a dead instance left open.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+
+use super::{Run, copy};
+use crate::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::error::{Error, Result};
+use crate::member::{Member, Share};
+use crate::offsets::{self, Committed, Fingerprint};
+use crate::partition::Placement;
+use crate::preflight::Preflight;
+use crate::range::{Range, index};
+use crate::record::describe;
+use crate::sys::Message;
+use crate::txn::Producer;
+use crate::window::Window;
+
+/// Records of each partition that tell how keys are placed.
+const SAMPLE: i64 = 100;
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long to wait for other instances before the start-up is done anew: where the target's beginning moved, what
+/// they had finished is not.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+impl Run<'_> {
+    /// One start-up, and all that follows, for the partitions that the group gives to this instance.
+    pub(super) fn attempt_share(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+    ) -> Result<()> {
+        let selection = &self.job.selection;
+        let member = match self.member.take() {
+            Some(member) => member,
+            None => {
+                self.source_ends = Some(ends(&cluster.watermarks(&checked.source)?));
+                Member::join(&selection.properties, &selection.name(), &selection.source, self.interrupt)?
+            }
+        };
+        let share = self.member.insert(member).share(selection.patience, self.interrupt)?;
+        tracing::info!("this instance has the partitions {:?}", share.partitions);
+        match self.attempt(cluster, checked, window, Some(&share)) {
+            Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
+                Err(Error::Reassigned)
+            }
+            // The group will say so as well, as soon as it is heard.
+            Err(Error::Fenced(_)) => {
+                Err(Error::restart("another instance was given a partition of this one"))
+            }
+            result => result,
+        }
+    }
+
+    /// Commits where to begin in each partition of which this job has no committed offset yet: so other
+    /// instances see at once what is being done with it.
+    pub(super) fn claim(
+        &self,
+        producer: Option<&Producer>,
+        ranges: &[Range],
+        committed: &mut [Option<Committed>],
+        fingerprint: &Fingerprint,
+        group: &Arc<ConsumerGroupMetadata>,
+    ) -> Result<()> {
+        let Some(producer) = producer else { return Ok(()) };
+        for (is_done, metadata) in [(false, fingerprint.open()), (true, fingerprint.closed())] {
+            let is_new = |c: &Option<Committed>| c.as_ref().is_none_or(|c| !fingerprint.is_of(&c.metadata));
+            let claimed: Vec<(i32, i64)> = ranges
+                .iter()
+                .filter(|range| range.is_empty() == is_done && is_new(&committed[index(range.partition)]))
+                .map(|range| (range.partition, range.start))
+                .collect();
+            if claimed.is_empty() {
+                continue;
+            }
+            copy::commit_positions(producer, self.job, &claimed, metadata, group)?;
+            for (partition, position) in claimed {
+                committed[index(partition)] = Some(Committed { position, metadata: metadata.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// How the source's keys are placed, by the window's first records: the same ones to each instance.
+    pub(super) fn placement(
+        &mut self,
+        cluster: &Cluster,
+        source: &Topic,
+        window: Window,
+        watermarks: &[Watermarks],
+    ) -> Result<Placement> {
+        let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
+        let starts = cluster.positions_from(source, start, watermarks)?;
+        let first: Vec<Range> = Range::all(&starts, &ends(watermarks))
+            .into_iter()
+            .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
+            .collect();
+        let mut found = Vec::new();
+        self.read(&source.name, &first, &indicatif::ProgressBar::hidden(), |_, message| {
+            found.extend(message.key().map(|key| (key.to_vec(), message.partition())));
+            Ok(())
+        })?;
+        Placement::of(&found, source.partitions).ok_or_else(|| {
+            Error::Refused(format!(
+                "the keys of {} are not placed by Java's partitioner, nor by librdkafka's: one may stand in two \
+                 partitions, and two instances would both write it; run without --scale-out",
+                source.name
+            ))
+        })
+    }
+
+    /// With --scale-out, waits until other instances are done with their partitions; to take these over if they
+    /// die.
+    pub(super) fn wait_for_others(
+        &mut self,
+        cluster: &Cluster,
+        source: &Topic,
+        fingerprint: &Fingerprint,
+        all: &[Range],
+    ) -> Result<()> {
+        if self.member.is_none() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        loop {
+            let committed = offsets::committed(cluster, source, self.interrupt)?;
+            if all.iter().all(|range| fingerprint.is_done(range, &committed)) {
+                return Ok(());
+            }
+            self.interrupt.check()?;
+            if began.elapsed() > LOOK_AGAIN {
+                let is_of_job = |c: &Committed| fingerprint.is_of_job(&c.metadata);
+                return Err(if committed.iter().flatten().all(is_of_job) {
+                    Error::Reassigned
+                } else {
+                    another_job_at_work()
+                });
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Placement {
+    /// # Errors
+    /// [`Error::Refused`] where the record's key belongs to another partition.
+    pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
+        let belongs = message.key().map(|key| self.partition(key, partitions));
+        if belongs.is_none_or(|belongs| belongs == message.partition()) {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "{}: its key belongs to partition {}, as the topic's other keys are placed: it may stand in both, and two \
+             instances would both write it; run without --scale-out",
+            describe(message),
+            belongs.unwrap_or_default()
+        )))
+    }
+}
+
+/// In the order in which they are to be initialised; the last one is written under.
+pub(super) fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String> {
+    let Some(share) = share else { return vec![name.to_owned()] };
+    let partitions = share.partitions.iter().rev().map(|partition| format!("{name}/{partition}"));
+    // With no partition there is nothing to write, and nobody to keep out.
+    let single = (!share.partitions.is_empty()).then(|| name.to_owned());
+    single.into_iter().chain(partitions).collect()
+}
+
+pub(super) fn members_at_work() -> Error {
+    Error::Fenced(
+        "instances of a run with --scale-out are at work on these topics, or died within the group's session timeout; \
+         wait for them, or run with --scale-out too"
+            .to_owned(),
+    )
+}
+
+fn another_job_at_work() -> Error {
+    Error::Refused(
+        "instances of another job are at work on these topics (another window, identity or policy), and hold some of \
+         the partitions; let one job end before the other begins"
+            .to_owned(),
+    )
+}

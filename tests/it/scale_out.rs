@@ -1,0 +1,223 @@
+//! Instances that share the partitions, and that join, leave, stop and die at any time.
+
+use std::process::{Child, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rstest::rstest;
+
+use replicator::partition;
+
+use crate::kit::*;
+
+const PARTITIONS: i32 = 6;
+
+/// As [`day`], each in the partition of its key.
+fn placed(count: usize) -> Vec<Record> {
+    day(count, 1)
+        .into_iter()
+        .map(|record| Record {
+            partition: partition::of_key(record.key.as_deref().unwrap_or_default(), 6),
+            ..record
+        })
+        .collect()
+}
+
+/// A source of `count` records, and a target that has some of them.
+fn story(count: usize) -> (Pair, Vec<Record>) {
+    let pair = Pair::new(PARTITIONS, PARTITIONS);
+    let records = placed(count);
+    produce(&pair.a, &records);
+    let some = |(n, record): (usize, &Record)| (!in_window(record) || n % 5 == 0).then(|| record.clone());
+    let before: Vec<Record> = records.iter().enumerate().filter_map(some).collect();
+    produce(&pair.b, &before);
+    (pair, before)
+}
+
+/// One that writes slowly, and is missed soon.
+fn instance(pair: &Pair) -> Child {
+    spawn(pair, &["-X", "session.timeout.ms=6000", "--max-rate", "1500/s"])
+}
+
+fn spawn(pair: &Pair, options: &[&str]) -> Child {
+    let mut command = pair.command(20);
+    command.arg("--scale-out").args(options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
+}
+
+fn signal(child: &Child, signal: &str) {
+    let killed =
+        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+}
+
+fn ended(children: Vec<Child>) -> Vec<Output> {
+    children.into_iter().map(|child| child.wait_with_output().expect("ends")).collect()
+}
+
+fn written(outputs: &[Output]) -> u64 {
+    outputs.iter().map(|output| receipt(output)["written"].as_u64().expect("a count")).sum()
+}
+
+fn size(topic: &str) -> i64 {
+    watermarks(topic).iter().map(|(_, high)| high).sum()
+}
+
+#[rstest]
+#[case::classic("classic")]
+#[case::kip_848("consumer")]
+fn instances_share_the_window(#[case] protocol: &str) {
+    let (pair, before) = story(20_000);
+    let protocol = format!("group.protocol={protocol}");
+    // By KIP-848, partitions move with heartbeats, which are five seconds apart.
+    let start = || spawn(&pair, &["-X", &protocol, "--max-rate", "300/s"]);
+    let outputs = ended((0..3).map(|_| start()).collect());
+    for output in &outputs {
+        assert_eq!(code(output), 0, "{}", stderr(output));
+        assert_eq!(receipt(output)["complete"], true);
+    }
+    let missing = placed(20_000).iter().filter(|record| !before.contains(record)).count();
+    assert_eq!(written(&outputs), u64::try_from(missing).expect("fits"));
+    let shares = outputs.iter().filter(|output| receipt(output)["written"] != 0).count();
+    assert!(shares > 1, "one instance did it all");
+    pair.assert_filled(&before);
+    let again = ended(vec![start(), start()]);
+    assert!(again.iter().all(|output| code(output) == 0 && receipt(output)["written"] == 0));
+    pair.assert_holds(&before, &window_of(&consume(&pair.a)));
+}
+
+#[test]
+fn another_instance_takes_over_from_one_that_died() {
+    let (pair, before) = story(20_000);
+    let begin = size(&pair.b);
+    let mut children: Vec<Child> = (0..3).map(|_| instance(&pair)).collect();
+    until(|| size(&pair.b) > begin + 600);
+    let mut dead = children.remove(0);
+    signal(&dead, "-KILL");
+    dead.wait().expect("ends");
+    for output in ended(children) {
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(receipt(&output)["complete"], true);
+    }
+    pair.assert_filled(&before);
+}
+
+#[test]
+fn a_single_run_does_not_write_beside_instances() {
+    let (pair, before) = story(20_000);
+    let begin = size(&pair.b);
+    let child = instance(&pair);
+    until(|| size(&pair.b) > begin + 300);
+    let single = pair.command(20).output().expect("runs");
+    assert_eq!(code(&single), 5, "{}", stderr(&single));
+    assert!(stderr(&single).contains("--scale-out"), "{}", stderr(&single));
+    assert_eq!(receipt(&single)["written"], 0);
+    let plan = pair.plan();
+    plan.1.expect("a plan disturbs nobody");
+    let output = child.wait_with_output().expect("ends");
+    // The single run fenced nobody: each of the instances writes under an id of its partitions.
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(receipt(&output)["restarts"], 0);
+    pair.assert_filled(&before);
+}
+
+#[test]
+fn an_instance_fences_a_single_run() {
+    let (pair, before) = story(20_000);
+    let begin = size(&pair.b);
+    let mut command = pair.command(20);
+    command.args(["--max-rate", "400/s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let single = command.spawn().expect("starts");
+    until(|| size(&pair.b) > begin + 300);
+    let outputs = ended(vec![instance(&pair), single]);
+    assert_eq!(outputs.iter().map(code).collect::<Vec<_>>(), [0, 5], "{}", stderr(&outputs[1]));
+    pair.assert_filled(&before);
+}
+
+#[test]
+fn keys_that_may_stand_in_two_partitions_are_refused() {
+    let pair = Pair::new(2, 2);
+    produce(&pair.a, &day(1000, 2));
+    let output = instance(&pair).wait_with_output().expect("ends");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains("run without --scale-out"), "{}", stderr(&output));
+    assert_eq!(size(&pair.b), 0);
+    // One behind those that are looked at first.
+    let pair = Pair::new(PARTITIONS, PARTITIONS);
+    let mut records = placed(6000);
+    let late = records.iter().rposition(in_window).expect("one");
+    records[late].partition = (records[late].partition + 1) % PARTITIONS;
+    produce(&pair.a, &records);
+    let output = instance(&pair).wait_with_output().expect("ends");
+    assert!([1, 3].contains(&code(&output)), "{}", stderr(&output));
+    assert!(stderr(&output).contains("its key belongs to partition"), "{}", stderr(&output));
+    let (_, result) = pair.fill();
+    result.expect("a single run fills");
+    pair.assert_filled(&[]);
+}
+
+#[test]
+fn instances_of_two_jobs_do_not_wait_for_each_other_forever() {
+    let (pair, _) = story(6000);
+    let mut command = replicator(&["--window", "10:00-11:00"]);
+    command.args(["--source", &pair.a, "--target", &pair.b, "--scale-out", "--output", "json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let outputs = ended(vec![spawn(&pair, &["--max-rate", "50/s"]), command.spawn().expect("starts")]);
+    let said: Vec<String> = outputs.iter().map(stderr).collect();
+    assert!(said.iter().any(|text| text.contains("instances of another job")), "{said:?}");
+    assert!(outputs.iter().any(|output| [1, 3].contains(&code(output))), "{said:?}");
+}
+
+/// Joins, leaves, deaths and pauses as a seed has them; all is there once, in order, whatever they are.
+fn schedule(seed: u64) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let (pair, before) = story(12_000);
+    let mut running: Vec<Child> = (0..3).map(|_| instance(&pair)).collect();
+    let mut gone = Vec::new();
+    for _ in 0..random.random_range(4..10) {
+        sleep(Duration::from_millis(random.random_range(50..1500)));
+        let at = (!running.is_empty()).then(|| random.random_range(0..running.len()));
+        match (random.random_range(0..5), at) {
+            (0, Some(at)) => {
+                let mut child = running.remove(at);
+                signal(&child, "-KILL");
+                child.wait().expect("ends");
+            }
+            (1, Some(at)) => {
+                let child = running.remove(at);
+                signal(&child, "-TERM");
+                gone.push(child);
+            }
+            (2, Some(at)) => {
+                // For longer than its session lasts: its partitions go to others, and then it wakes.
+                signal(&running[at], "-STOP");
+                sleep(Duration::from_millis(random.random_range(100..9000)));
+                signal(&running[at], "-CONT");
+            }
+            _ if running.len() < 4 => running.push(instance(&pair)),
+            _ => {}
+        }
+    }
+    running.push(instance(&pair));
+    for output in ended(running) {
+        assert_eq!(code(&output), 0, "seed {seed}: {}", stderr(&output));
+        assert_eq!(receipt(&output)["complete"], true);
+    }
+    for output in ended(gone) {
+        assert!([0, 130].contains(&code(&output)), "seed {seed}: {} {}", code(&output), stderr(&output));
+    }
+    pair.assert_filled(&before);
+}
+
+/// `SCHEDULES=50` tries as many.
+#[test]
+fn any_schedule_of_joins_leaves_and_deaths() {
+    let count: u64 = std::env::var("SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2);
+    let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    for seed in first..first + count {
+        schedule(seed);
+        println!("schedule {seed}: all is there once");
+    }
+}
