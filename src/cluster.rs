@@ -50,6 +50,7 @@ impl Drop for Cluster {
         close(&self.uncommitted);
     }
 }
+
 /// How long to wait for metadata, one after the other: together [`REQUEST_TIMEOUT`].
 const METADATA_STEPS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];

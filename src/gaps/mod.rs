@@ -1,7 +1,10 @@
 //! Finds the holes: when does the target lack records that the source has?
 //!
 //! Both topics are read in full, committed records only: counts by offsets cannot tell, since transaction
-//! markers and aborted records hold offsets too. Nothing is written, and no running fill is disturbed.
+//! markers and aborted records hold offsets too, and give a first look only ([`quick`]). Nothing is written, and no
+//! running fill is disturbed.
+
+pub mod quick;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -157,26 +160,27 @@ impl Hole {
             missing: per_partition.iter().sum(),
             of: records.len() as u64,
             per_partition,
-            command: command(selection, first, last),
+            command: format!("replicator {}", arguments(selection, first, last.saturating_add(1))),
         }
     }
 }
 
-fn command(selection: &Selection, first: i64, last: i64) -> String {
-    let mut command = format!(
-        "replicator --window {}/{} --source {} --target {}",
-        rfc3339(first),
-        rfc3339(last.saturating_add(1)),
+/// What selects the records of `[start, end)`, in milliseconds.
+fn arguments(selection: &Selection, start: i64, end: i64) -> String {
+    let mut arguments = format!(
+        "--window {}/{} --source {} --target {}",
+        rfc3339(start),
+        rfc3339(end),
         selection.source,
         selection.target
     );
     if let EventTime::Field(pointer) = &selection.event_time {
-        command += &format!(" --time-field '{}'", pointer.as_str());
+        arguments += &format!(" --time-field '{}'", pointer.as_str());
     }
     if selection.identity != Identity::Key {
-        command += &format!(" --identity '{}'", selection.identity);
+        arguments += &format!(" --identity '{}'", selection.identity);
     }
-    command
+    arguments
 }
 
 impl fmt::Display for Gaps {
