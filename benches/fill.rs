@@ -8,10 +8,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use replicator::client::Properties;
 use replicator::drill::topics::{Record, Topics, delivered, send};
 use replicator::event_time::EventTime;
-use replicator::fill::{Mode, fill};
+use replicator::fill::fill;
 use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
-use replicator::job::{Job, Selection};
+use replicator::job::{Job, Mode, Selection};
 use replicator::progress::Progress;
 use replicator::sandbox::Sandbox;
 

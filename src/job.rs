@@ -69,6 +69,14 @@ impl Job {
     }
 }
 
+/// Whether a run writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Fill,
+    /// The same way up to the producer, which it never makes: a plan must not fence a live fill.
+    Plan,
+}
+
 /// What to do where one identity has two contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {

@@ -8,8 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
-use crate::fill::Mode;
-use crate::job::{Job, Selection, TargetScan};
+use crate::job::{Job, Mode, Selection, TargetScan};
 use crate::window::{Window, rfc3339};
 
 /// What the checks found out.

@@ -1,5 +1,6 @@
 //! The main job, as one loop: the start-up order is the proof that a run is exactly once.
 
+mod begin;
 mod close;
 mod copy;
 mod scan;
@@ -12,24 +13,24 @@ use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 
+use self::begin::fingerprint;
 use self::copy::Copying;
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::consequences::{Consequences, Foresight};
 use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
-use crate::event_time::EventTime;
 use crate::failpoint::{self, Rule};
 use crate::identity::Fingers;
 use crate::interrupt::Interrupt;
-use crate::job::{Job, TargetScan};
+use crate::job::{Job, Mode, TargetScan};
 use crate::member::{Member, Share};
 use crate::metrics::{self, Phase};
-use crate::offsets::{self, Committed, Fingerprint};
+use crate::offsets;
 use crate::pace::Pace;
 use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
-use crate::range::{Range, id, index};
+use crate::range::Range;
 use crate::rate::Throttle;
 use crate::receipt::{Counts, Edges, Receipt};
 use crate::record::describe;
@@ -39,14 +40,6 @@ use crate::source::{Reader, Reading};
 use crate::sys::Message;
 use crate::txn::Producer;
 use crate::window::Window;
-
-/// Whether a run writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Fill,
-    /// The same way up to the producer, which it never makes: a plan must not fence a live fill.
-    Plan,
-}
 
 const EXAMPLES: usize = 5;
 
@@ -366,76 +359,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether the transaction that was not answered had been committed: its offsets tell.
-    fn settle_doubt(&mut self, committed: &mut [Option<Committed>]) {
-        let Some(doubt) = self.in_doubt.take() else { return };
-        if failpoint::breaks(Rule::ResumeFromCommitted) {
-            for (partition, position) in &doubt.positions {
-                let metadata = doubt.metadata.clone();
-                committed[index(*partition)] = Some(Committed { position: *position, metadata });
-            }
-        }
-        let is_committed = doubt.positions.iter().all(|(partition, position)| {
-            committed[index(*partition)]
-                .as_ref()
-                .is_some_and(|c| c.position == *position && c.metadata == doubt.metadata)
-        });
-        if is_committed {
-            self.counts += doubt.counts;
-            self.transactions += 1;
-        } else {
-            self.aborted_transactions += 1;
-        }
-    }
-
-    /// Where to begin in each partition: the committed offset if it is this very job's, else by time.
-    fn starts(
-        &mut self,
-        cluster: &Cluster,
-        checked: &Preflight,
-        window: Window,
-        committed: &[Option<Committed>],
-        fingerprint: &Fingerprint,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<i64>> {
-        let source = &checked.source;
-        let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
-        let by_time = cluster.positions_from(source, start, &snapshot.source)?;
-        let mut starts = Vec::with_capacity(by_time.len());
-        let mut is_resumed = true;
-        for (partition, watermarks) in snapshot.source.iter().enumerate() {
-            // Where the target's timestamps are not compared, a record's counterpart there can stand for
-            // only one record of the source, which a run that begins in the middle could not know.
-            let resumed = committed[partition]
-                .as_ref()
-                .filter(|c| fingerprint.is_of(&c.metadata) && self.job.target_scan == TargetScan::Window);
-            is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
-            let start = resumed.map_or(by_time[partition], |c| c.position);
-            if start > watermarks.high {
-                return Err(Error::Refused(format!(
-                    "the committed offset {start} of {}-{partition} is past its end {}: the topic lost records; delete \
-                     the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
-                    source.name,
-                    watermarks.high,
-                    self.job.selection.name()
-                )));
-            }
-            if watermarks.low > 0 && start <= watermarks.low {
-                self.warn(format!(
-                    "{}-{partition} begins at offset {}: if records before it were of the window, they are gone",
-                    source.name, watermarks.low
-                ));
-            }
-            starts.push(start.max(watermarks.low));
-        }
-        if !is_resumed {
-            // All is read anew, so what an earlier start-up of this run counted would be counted twice.
-            self.recounted = self.counts.written;
-            self.counts = Counts { written: self.counts.written, ..Counts::default() };
-        }
-        Ok(starts)
-    }
-
     /// Reads `ranges` of a topic, committed records only, to their end.
     fn read(
         &mut self,
@@ -525,24 +448,4 @@ fn content(fingers: &Fingers, message: &Message, scan: TargetScan) -> Content {
     let exact = fingers.content(message, true);
     let loose = if scan == TargetScan::All { fingers.content(message, false) } else { exact };
     Content { exact, loose }
-}
-
-/// All that decides what a committed offset means. A change in any of it makes the offset void, and the
-/// run begins by time again; the scan then finds what is already there.
-fn fingerprint(job: &Job, checked: &Preflight, window: Window, target: &[Watermarks]) -> Fingerprint {
-    let event_time = match &job.selection.event_time {
-        EventTime::Timestamp => "timestamp".to_owned(),
-        EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
-    };
-    let job = [
-        window.to_string(),
-        event_time,
-        job.selection.identity.to_string(),
-        format!("{:?} {:?} {}", job.on_conflict, job.target_scan, job.skip_invalid),
-        checked.source.id.clone(),
-        checked.target.id.clone(),
-        format!("{} {}", checked.source.partitions, checked.target.partitions),
-    ];
-    let lows: Vec<String> = target.iter().map(|watermarks| watermarks.low.to_string()).collect();
-    Fingerprint::of(&job, &lows)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::local::Java;
+use super::java::Java;
 use super::{Extras, Sandbox};
 
 /// What a JVM is to do with the archive of classes.

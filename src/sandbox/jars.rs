@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::KAFKA_VERSION;
-use super::local::NOTHING_TO_RUN_IT;
+use super::java::NOTHING_TO_RUN_IT;
 
 /// The directory of Kafka's jars, which is in the user's cache from the second time on.
 pub(super) fn libs() -> Result<PathBuf> {

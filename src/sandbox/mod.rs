@@ -8,6 +8,7 @@ mod config;
 mod docker;
 mod guard;
 mod jars;
+mod java;
 mod local;
 mod probe;
 
@@ -147,7 +148,7 @@ impl Sandbox {
             Err(err) => err,
         };
         // A machine without network, or over its quota of pulls, may still have the jars.
-        if local::Java::find().is_err() {
+        if java::Java::find().is_err() {
             return Err(err);
         }
         tracing::warn!("Docker answers but runs no broker, so Java is to: {err:#}");
@@ -171,7 +172,7 @@ impl Sandbox {
     }
 
     fn local(brokers: usize, extras: &Extras) -> Result<Sandbox> {
-        let java = local::Java::find()?;
+        let java = java::Java::find()?;
         let libs = jars::libs()?;
         let archive = archive::ready(&java, &libs);
         Self::local_with(brokers, extras, &java, &libs, archive)
@@ -180,7 +181,7 @@ impl Sandbox {
     fn local_with(
         brokers: usize,
         extras: &Extras,
-        java: &local::Java,
+        java: &java::Java,
         libs: &Path,
         archive: Archive,
     ) -> Result<Sandbox> {
