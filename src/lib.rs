@@ -24,11 +24,13 @@
 //!    ([`dedup`], [`identity`]).
 //! 7. After any failure of unknown outcome the producer, the readers and the index are dropped, and the
 //!    start-up is done again: there is no second way to recover ([`restart`]).
+//! 8. Where instances share the partitions, each does all of this for the ones that the group gives it, and commits
+//!    under the generation in which it was given them ([`member`]).
 //!
 //! Beside it, [`sink`] reads topics into a [`store`], where they are queried; that is exactly once by other means.
 //!
-//! Deliberately absent: consumer groups that rebalance, an idle timeout as the end of a topic, state on
-//! disk, and retries inside a transaction. The only unsafe code is in [`sys`] and its modules.
+//! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic,
+//! state on disk, and retries inside a transaction. The only unsafe code is in [`sys`] and its modules.
 
 pub mod chart;
 pub mod cli;
