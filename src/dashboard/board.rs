@@ -165,7 +165,7 @@ impl Board {
             bucket_ms: span.bucket_ms,
             in_source: source_counts.iter().sum(),
             missing: missing_counts.iter().sum(),
-            gaps: gaps(span, &missing_counts),
+            gaps: gaps(span, &missing_counts, &source_counts),
             source_counts,
             target_counts,
             missing_counts,
@@ -231,17 +231,22 @@ fn dense(span: Span, counts: &[(i64, u64)]) -> Vec<u64> {
     dense
 }
 
-fn gaps(span: Span, missing: &[u64]) -> Vec<Gap> {
+/// Buckets in a row of which the target lacks some are one gap; where the source holds nothing, none ends.
+fn gaps(span: Span, missing: &[u64], in_source: &[u64]) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
-    let mut start = span.start_ms;
-    for missing in missing {
-        let end = start + span.bucket_ms;
+    let mut is_open = false;
+    let mut end = span.start_ms;
+    for (missing, in_source) in missing.iter().zip(in_source) {
+        let start = end;
+        end += span.bucket_ms;
         match gaps.last_mut() {
-            _ if *missing == 0 => {}
-            Some(gap) if gap.end_ms == start => (gap.end_ms, gap.missing) = (end, gap.missing + missing),
-            _ => gaps.push(Gap { start_ms: start, end_ms: end, missing: *missing }),
+            _ if *missing == 0 => is_open &= *in_source == 0,
+            Some(gap) if is_open => (gap.end_ms, gap.missing) = (end, gap.missing + missing),
+            _ => {
+                gaps.push(Gap { start_ms: start, end_ms: end, missing: *missing });
+                is_open = true;
+            }
         }
-        start = end;
     }
     gaps
 }
@@ -275,8 +280,9 @@ mod tests {
     fn buckets_in_a_row_are_one_gap() {
         let span = Span { start_ms: 0, end_ms: 60, bucket_ms: 10 };
         let gap = |start_ms, end_ms, missing| Gap { start_ms, end_ms, missing };
-        assert_eq!(gaps(span, &[1, 2, 0, 0, 3, 4]), [gap(0, 20, 3), gap(40, 60, 7)]);
-        assert_eq!(gaps(span, &[0; 6]), []);
+        assert_eq!(gaps(span, &[1, 2, 0, 0, 3, 4], &[5; 6]), [gap(0, 20, 3), gap(40, 60, 7)]);
+        assert_eq!(gaps(span, &[0, 2, 0, 0, 3, 0], &[1, 2, 0, 0, 3, 0]), [gap(10, 50, 5)]);
+        assert_eq!(gaps(span, &[0; 6], &[0; 6]), []);
     }
 
     proptest! {

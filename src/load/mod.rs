@@ -30,6 +30,7 @@ use crate::cli::LoadArgs;
 use crate::client::Properties;
 use crate::cluster::{Cluster, ends};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
 use crate::offsets;
@@ -56,7 +57,9 @@ pub fn load(
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<LoadReceipt> {
-    load_within(TransactionLimits::default(), args, properties, progress, interrupt)
+    let default = TransactionLimits::default();
+    let records = failpoint::number("load-transaction-records", default.records);
+    load_within(TransactionLimits { records, ..default }, args, properties, progress, interrupt)
 }
 
 /// [`load`], in transactions of these bounds.

@@ -259,6 +259,7 @@ fn killed_again_and_again_each_line_is_there_once() {
     for round in 1..=3 {
         let mut child = replicator(&arguments)
             .args(["--key-field", "id", "--time-field", "ts", "--except", "10:01-10:02"])
+            .env("FAILPOINTS", "load-transaction-records=return(10000)")
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
