@@ -30,6 +30,11 @@ impl Restarts {
         Restarts { count: 0, patience, in_vain: 0, since: Instant::now(), committed: 0, abandoned: 0 }
     }
 
+    /// What failed before was not in vain.
+    pub fn settle(&mut self) {
+        self.in_vain = 0;
+    }
+
     /// Takes how a start-up and all after it ended, with the run's `committed` transactions so far: the
     /// run's result, or `None` where it is to start up again, after a pause.
     pub fn take(&mut self, result: Result<()>, committed: u64, interrupt: &Interrupt) -> Option<Result<()>> {

@@ -327,7 +327,8 @@ impl Transaction<'_> {
     /// `result`; [`Error::Failed`] where it was [`Error::Interrupted`] and the abort failed.
     pub fn abort_after(self, result: Result<()>) -> Result<()> {
         match (self.abort(), result) {
-            (Ok(()), result) => result,
+            // Who took over the id has ended it.
+            (Ok(()) | Err(Error::Fenced(_)), result) => result,
             (Err(err), Err(Error::Interrupted)) => Err(Error::Failed(format!(
                 "interrupted, and the open transaction was not aborted ({err}): the broker does that within {} s, or \
                  the next run at once",

@@ -15,6 +15,7 @@ use rdkafka::consumer::Consumer;
 
 use self::begin::fingerprint;
 use self::copy::Copying;
+use self::share::Joined;
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::consequences::{Consequences, Foresight};
@@ -97,8 +98,8 @@ struct Run<'a> {
     is_stopped: bool,
     /// By --scale-out.
     member: Option<Member>,
-    /// With --scale-out, the source's ends when this instance began: another one's progress is measured by them.
-    source_ends: Option<Vec<i64>>,
+    /// With --scale-out.
+    joined: Joined,
 }
 
 struct InDoubt {
@@ -143,7 +144,7 @@ impl<'a> Run<'a> {
             advanced: BTreeSet::new(),
             is_stopped: false,
             member: None,
-            source_ends: None,
+            joined: Joined::default(),
         }
     }
 
@@ -224,9 +225,15 @@ impl<'a> Run<'a> {
             let patience = job.selection.patience;
             let batch_bytes = checked.batch_bytes;
             for id in share::transactional_ids(&name, share) {
+                self.interrupt.check()?;
                 producer =
                     Some(Producer::init(properties, &id, &target.name, batch_bytes, patience, &self.pace)?);
             }
+        }
+        // Before anything is looked up: members that are gone by now can have nothing accepted any more, and one
+        // that comes fences us.
+        if share.is_none() && self.mode == Mode::Fill && cluster.has_members(target)? {
+            return Err(share::members_at_work());
         }
         failpoint::instant("after-init");
         tracing::debug!("initialised");
@@ -240,8 +247,12 @@ impl<'a> Run<'a> {
         tracing::debug!("asked for the committed offsets");
 
         // 3. The ends, before anything is read: what the promise covers.
-        let snapshot = Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
-        let source_ends = self.source_ends.clone().unwrap_or_else(|| ends(&snapshot.source));
+        let mut snapshot =
+            Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
+        let source_ends = match share {
+            Some(share) => self.ends_of(share, &snapshot.source),
+            None => ends(&snapshot.source),
+        };
         let target_ends = ends(&snapshot.target);
         failpoint::instant("after-snapshot");
         tracing::debug!("took the ends");
@@ -252,11 +263,13 @@ impl<'a> Run<'a> {
         let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
         let mut ranges = Range::all(&starts, &source_ends);
         let all = ranges.clone();
+        // What came since is not read by anybody.
+        for (watermarks, end) in snapshot.source.iter_mut().zip(&source_ends) {
+            watermarks.high = *end;
+        }
         if let Some(share) = share {
             ranges.retain(|range| share.partitions.contains(&range.partition));
             self.claim(producer.as_ref(), &ranges, &mut committed, &fingerprint, &share.group)?;
-        } else if self.mode == Mode::Fill && cluster.has_members(target)? {
-            return Err(share::members_at_work());
         }
 
         metrics::phase(Phase::Wait);

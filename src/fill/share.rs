@@ -7,6 +7,7 @@
 //! Each partition has a transactional id too, and an instance writes under that of its first one. Whoever is given
 //! partitions initialises all of theirs, which ends at once what a dead instance left open.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::member::{Member, Share};
 use crate::offsets::{self, Committed, Fingerprint};
 use crate::partition::Placement;
 use crate::preflight::Preflight;
-use crate::range::{Range, index};
+use crate::range::{Range, id, index};
 use crate::record::describe;
 use crate::sys::Message;
 use crate::txn::Producer;
@@ -31,6 +32,18 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before the start-up is done anew: where the target's beginning moved, what
 /// they had finished is not.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// What an instance remembers from one share to the next.
+#[derive(Default)]
+pub(super) struct Joined {
+    /// The source's ends before it joined: by them, the progress of others is measured.
+    ends: Vec<i64>,
+    /// The committed offsets before it joined: who changes another job's is at work.
+    committed: Vec<Option<Committed>>,
+    /// The generation and the partitions of the newest share, and the source's ends when it was first worked on.
+    share: (i32, BTreeSet<i32>),
+    share_ends: Vec<i64>,
+}
 
 impl Run<'_> {
     /// One start-up, and all that follows, for the partitions that the group gives to this instance.
@@ -44,7 +57,11 @@ impl Run<'_> {
         let member = match self.member.take() {
             Some(member) => member,
             None => {
-                self.source_ends = Some(ends(&cluster.watermarks(&checked.source)?));
+                self.joined = Joined {
+                    ends: ends(&cluster.watermarks(&checked.source)?),
+                    committed: offsets::committed(cluster, &checked.source, self.interrupt)?,
+                    ..Joined::default()
+                };
                 Member::join(&selection.properties, &selection.name(), &selection.source, self.interrupt)?
             }
         };
@@ -60,6 +77,18 @@ impl Run<'_> {
             }
             result => result,
         }
+    }
+
+    /// Where to read its own partitions to, and how far others must be for the whole to be done. All who joined
+    /// together have their first shares in one generation, so each reads as far as any of them waits for.
+    pub(super) fn ends_of(&mut self, share: &Share, now: &[Watermarks]) -> Vec<i64> {
+        let this = (share.generation, share.partitions.clone());
+        if self.joined.share != this {
+            (self.joined.share, self.joined.share_ends) = (this, ends(now));
+        }
+        let both = self.joined.share_ends.iter().zip(&self.joined.ends).enumerate();
+        both.map(|(p, (own, joined))| if share.partitions.contains(&id(p)) { *own } else { *joined })
+            .collect()
     }
 
     /// Commits where to begin in each partition of which this job has no committed offset yet: so other
@@ -132,6 +161,8 @@ impl Run<'_> {
             return Ok(());
         }
         let began = Instant::now();
+        // To wait for others is no vain start-up.
+        self.restarts.settle();
         loop {
             let committed = offsets::committed(cluster, source, self.interrupt)?;
             if all.iter().all(|range| fingerprint.is_done(range, &committed)) {
@@ -139,12 +170,11 @@ impl Run<'_> {
             }
             self.interrupt.check()?;
             if began.elapsed() > LOOK_AGAIN {
-                let is_of_job = |c: &Committed| fingerprint.is_of_job(&c.metadata);
-                return Err(if committed.iter().flatten().all(is_of_job) {
-                    Error::Reassigned
-                } else {
-                    another_job_at_work()
-                });
+                let is_another = |c: &&Committed| !fingerprint.is_of_job(&c.metadata);
+                let mut changed =
+                    committed.iter().zip(&self.joined.committed).filter(|(now, then)| now != then);
+                let is_rival = changed.any(|(now, _)| now.as_ref().filter(is_another).is_some());
+                return Err(if is_rival { another_job_at_work() } else { Error::Reassigned });
             }
             std::thread::sleep(PAUSE);
         }
@@ -153,17 +183,19 @@ impl Run<'_> {
 
 impl Placement {
     /// # Errors
-    /// [`Error::Refused`] where the record's key belongs to another partition.
+    /// [`Error::Refused`] where the record has no key, or one that belongs to another partition.
     pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
-        let belongs = message.key().map(|key| self.partition(key, partitions));
-        if belongs.is_none_or(|belongs| belongs == message.partition()) {
-            return Ok(());
-        }
+        let why = match message.key().map(|key| self.partition(key, partitions)) {
+            Some(belongs) if belongs == message.partition() => return Ok(()),
+            Some(belongs) => {
+                format!("its key belongs to partition {belongs}, as the topic's other keys are placed")
+            }
+            None => "it has no key".to_owned(),
+        };
         Err(Error::Refused(format!(
-            "{}: its key belongs to partition {}, as the topic's other keys are placed: it may stand in both, and two \
-             instances would both write it; run without --scale-out",
-            describe(message),
-            belongs.unwrap_or_default()
+            "{}: {why}, so its like may stand in two partitions, and two instances would both write it; run without \
+             --scale-out",
+            describe(message)
         )))
     }
 }

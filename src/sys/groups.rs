@@ -53,6 +53,6 @@ pub fn generation<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option<i32> {
         let generation = ffi::rd_kafka_consumer_group_metadata_generation_id(metadata);
         let member = string(ffi::rd_kafka_consumer_group_metadata_member_id(metadata));
         ffi::rd_kafka_consumer_group_metadata_destroy(metadata);
-        (generation >= 0 && !member.is_empty()).then_some(generation)
+        (generation > 0 && !member.is_empty()).then_some(generation)
     }
 }

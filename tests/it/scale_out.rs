@@ -173,6 +173,70 @@ fn an_instance_of_another_job_does_not_wait_forever() {
     pair.assert_filled(&before);
 }
 
+#[test]
+fn a_single_run_that_sees_instances_end_writes_nothing_of_what_it_saw_before() {
+    let (pair, before) = story(12_000);
+    let begin = size(&pair.b);
+    let instance = spawn(&pair, &["--max-rate", "700/s"]);
+    until(|| size(&pair.b) > begin + 300);
+    let mut command = pair.command(20);
+    command.env("FAILPOINTS", "after-snapshot=sleep(8000)").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let outputs = ended(vec![instance, command.spawn().expect("starts")]);
+    assert_eq!(outputs.iter().map(code).collect::<Vec<_>>(), [0, 5], "{}", stderr(&outputs[1]));
+    pair.assert_filled(&before);
+}
+
+#[test]
+fn records_without_a_key_are_refused() {
+    let pair = Pair::new(2, 2);
+    let keyless = |n: i64| Record { key: None, ..record(0, WINDOW.0 + n, "", &format!("same-{n}")) };
+    let same: Vec<Record> = (0..500).map(keyless).collect();
+    let also: Vec<Record> = same.iter().cloned().map(|r| Record { partition: 1, ..r }).collect();
+    produce(&pair.a, &same);
+    produce(&pair.a, &also);
+    let options = ["--identity", "key+value"];
+    for output in ended(vec![spawn(&pair, &options), spawn(&pair, &options)]) {
+        assert_eq!(code(&output), 3, "{}", stderr(&output));
+        assert!(stderr(&output).contains("it has no key"), "{}", stderr(&output));
+    }
+    assert_eq!(consume(&pair.b), []);
+}
+
+#[test]
+fn what_is_marked_by_an_earlier_window_is_no_other_job_at_work() {
+    let (pair, before) = story(6000);
+    let window = ["--window", "10:00-11:00", "--source", &pair.a, "--target", &pair.b];
+    let earlier = replicator(&window).output().expect("runs");
+    assert_eq!(code(&earlier), 0, "{}", stderr(&earlier));
+    // Dies before it marks what it was given, and is missed late.
+    let mut dead = pair.command(20);
+    dead.args(["--scale-out", "-X", "session.timeout.ms=25000"]).env("FAILPOINTS", "after-init=return");
+    assert_eq!(dead.output().expect("runs").status.code(), None);
+    let output = instance(&pair).wait_with_output().expect("ends");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    pair.assert_filled(&before);
+}
+
+#[rstest]
+#[case::for_good("group.remote.assignor=typo", 3, "assignor")]
+#[case::for_now("partition.assignment.strategy=cooperative-sticky", 1, "no assignment in time")]
+fn an_instance_that_the_group_does_not_take(#[case] property: &str, #[case] wanted: i32, #[case] says: &str) {
+    let (pair, before) = story(6000);
+    let begin = size(&pair.b);
+    let other = spawn(&pair, &["--max-rate", "100/s"]);
+    until(|| size(&pair.b) > begin + 60);
+    let mut options = vec!["--patience", "2", "-X", property];
+    if wanted == 3 {
+        options.extend(["-X", "group.protocol=consumer"]);
+    }
+    let refused = spawn(&pair, &options).wait_with_output().expect("ends");
+    assert_eq!(code(&refused), wanted, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
+    let output = other.wait_with_output().expect("ends");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    pair.assert_filled(&before);
+}
+
 /// Joins, leaves, deaths and pauses as a seed has them; all is there once, in order, whatever they are.
 fn schedule(seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
