@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, FromClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -182,7 +182,7 @@ impl Properties {
         ] {
             self.set_unless_given(&mut config, key, value);
         }
-        self.make(config)
+        config.create_with_context(Quiet::default()).map_err(Properties::invalid)
     }
 
     /// A member of a consumer group: it is told partitions, and reads nothing of them.
@@ -243,10 +243,6 @@ impl Properties {
         if !self.given.contains_key(key) {
             config.set(key, value);
         }
-    }
-
-    fn make(&self, config: ClientConfig) -> Result<BaseConsumer<Quiet>> {
-        BaseConsumer::from_config_and_context(&config, Quiet::default()).map_err(Properties::invalid)
     }
 
     /// An error of a client's making: a property that librdkafka does not take.

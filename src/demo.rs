@@ -51,7 +51,7 @@ pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &In
         stage.show(args.open)?;
     }
     if args.keep {
-        stage.leave(args, sandbox)?;
+        stage.leave(args, sandbox);
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn leave(&self, args: &DemoArgs, sandbox: Sandbox) -> Result<()> {
+    fn leave(&self, args: &DemoArgs, sandbox: Sandbox) {
         let bootstrap = sandbox.bootstrap().to_owned();
         let end = sandbox.keep();
         say!("\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:");
@@ -224,6 +224,5 @@ impl<'a> Stage<'a> {
         if let Some(end) = end {
             say!("and end it with\n  {end}");
         }
-        Ok(())
     }
 }

@@ -361,6 +361,9 @@ pub struct CommittedOffsets<'a> {
 impl CommittedOffsets<'_> {
     /// # Errors
     /// [`Error::Failed`] where librdkafka refuses an offset, which none is known to be.
+    ///
+    /// # Panics
+    /// Where there are none, or one that is no offset: to commit them would do nothing, and say that it did.
     pub fn to_list(&self) -> Result<TopicPartitionList> {
         let what = |e| Error::kafka("the offsets to commit", e);
         let mut list = TopicPartitionList::with_capacity(self.positions.len());

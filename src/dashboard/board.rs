@@ -132,7 +132,7 @@ impl Board {
         let charts = match &self.last {
             // To look for what is missing reads both topics: not again where no record came.
             Some((last, of, charts)) if last == look && *of == topics => charts.clone(),
-            _ => self.charts(look, &source, &target)?,
+            _ => self.charts(look, source.as_ref(), target.as_ref())?,
         };
         self.last = Some((look.clone(), topics.clone(), charts.clone()));
         Ok(Overview {
@@ -148,8 +148,8 @@ impl Board {
     fn charts(
         &mut self,
         look: &Look,
-        source: &Option<TopicSummary>,
-        target: &Option<TopicSummary>,
+        source: Option<&TopicSummary>,
+        target: Option<&TopicSummary>,
     ) -> Result<Charts> {
         let both = || [source, target].into_iter().flatten();
         let first = both().filter_map(|topic| topic.first_ms).min();

@@ -153,7 +153,7 @@ impl Service {
     }
 
     /// When the `turn`th of `turns` sessions is to start, by how busy the day is.
-    fn start(&self, turn: u64, turns: u64) -> i64 {
+    fn start(turn: u64, turns: u64) -> i64 {
         let total: u64 = RUSH.iter().sum();
         let (mut passed, turns) = (0, turns.max(1));
         let slot = (LAST_START - OPENS).unsigned_abs() / RUSH.len() as u64;
@@ -203,8 +203,8 @@ impl Session {
     fn new(service: &Service, number: u64, left: u64) -> Session {
         let mut draw = Draw::new(service, number);
         let length = u64::from(draw.session_length()).min(left);
-        let earliest = service.start(number, service.sessions);
-        let latest = service.start((number * 16 + JITTER).min(service.sessions * 16), service.sessions * 16);
+        let earliest = Service::start(number, service.sessions);
+        let latest = Service::start((number * 16 + JITTER).min(service.sessions * 16), service.sessions * 16);
         let due = earliest + draw.below((latest - earliest).unsigned_abs() + 1).cast_signed();
         let viewer = Viewer::new(service, draw.popular(service.viewers, 4));
         Session {

@@ -53,10 +53,7 @@ fn fetch(dir: &Path) -> Result<()> {
         .current_dir(dir)
         .stdin(Stdio::null())
         .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(_) => bail!(NOTHING_TO_RUN_IT),
-    };
+    let Ok(output) = output else { bail!(NOTHING_TO_RUN_IT) };
     // Maven writes its errors to stdout.
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(

@@ -171,7 +171,7 @@ impl Store for OpenSearch {
             "records",
             &json!({"size": SAMPLE, "query": query, "sort": sort, "_source": ["facets"]}),
         )?;
-        let facets = hits(&answer).iter().flat_map(|hit| hit["_source"]["facets"].as_array()).flatten();
+        let facets = hits(&answer).iter().filter_map(|hit| hit["_source"]["facets"].as_array()).flatten();
         let pairs = facets.filter_map(|facet| facet.as_str()?.split_once('='));
         Ok(repeating(pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))))
     }
