@@ -14,8 +14,9 @@ use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
-use crate::sys;
+
 use crate::sys::access::{self, Access};
+use crate::sys::admin;
 use crate::window::rfc3339;
 
 /// The two clients that only ask. A read_committed one is told the last stable offset where the other is
@@ -115,7 +116,7 @@ impl Cluster {
                 partition.id()
             )));
         }
-        let id = sys::topic_id(&self.uncommitted, name, REQUEST_TIMEOUT);
+        let id = admin::topic_id(&self.uncommitted, name, REQUEST_TIMEOUT);
         Ok(Some(Topic {
             name: name.to_owned(),
             id: id.map_err(|code| Error::code(format!("the id of topic {name}"), code))?,
@@ -163,7 +164,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Failed`] where no broker answers.
     pub fn configuration(&self, topics: &[&str]) -> Result<Option<Vec<HashMap<String, String>>>> {
-        let described = sys::topic_configurations(&self.uncommitted, topics, REQUEST_TIMEOUT);
+        let described = admin::topic_configurations(&self.uncommitted, topics, REQUEST_TIMEOUT);
         match described {
             Ok(configurations) => Ok(Some(configurations)),
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(None),
@@ -215,7 +216,7 @@ impl Cluster {
         let brokers = metadata.brokers().iter();
         let configured = brokers.map_while(|broker| {
             // Who may not see one broker's may see none.
-            sys::broker_configuration(&self.uncommitted, broker.id(), Duration::from_secs(2)).ok()
+            admin::broker_configuration(&self.uncommitted, broker.id(), Duration::from_secs(2)).ok()
         });
         configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
     }

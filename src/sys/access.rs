@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as ffi;
 
-use super::{ask, check};
+use super::admin::{ask, check};
 use ffi::rd_kafka_AclOperation_t as Operation;
 use ffi::rd_kafka_admin_op_t as Request;
 

@@ -7,7 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as ffi;
 
-use super::{ask, string};
+use super::admin::ask;
+use super::string;
 
 /// The names of the consumer groups, of those that this principal may describe; and the errors of brokers that
 /// did not tell theirs.
