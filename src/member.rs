@@ -24,7 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::sys::groups as sys;
 
 /// The partitions that the group gave to this instance, and the membership that it did so under. The group is not
-/// given them back before it is dropped, or [`LONGEST_WAIT`] has passed.
+/// given them back before it is dropped, or a minute has passed.
 pub struct Share {
     /// May be none: there are more instances than partitions.
     pub partitions: BTreeSet<i32>,
