@@ -151,7 +151,13 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
         is_flag && !globals.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine)
     })?;
     let flag = misplaced.replace('_', "-");
-    Some(Error::Usage(format!("put --{flag} behind `{command}`")))
+    let takes = Cli::command();
+    let mut taken = takes.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
+    Some(Error::Usage(if taken.any(|argument| argument.get_id() == misplaced) {
+        format!("put --{flag} behind `{command}`")
+    } else {
+        format!("`{command}` takes no --{flag}")
+    }))
 }
 
 fn start_logging(common: &Common) {
