@@ -285,9 +285,6 @@ pub struct GapsArgs {
     /// Missing records that are closer together than this are one hole
     #[arg(long, default_value = "1m", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub bucket: Duration,
-    /// Only compare how many offsets both topics have in each stretch of time, by the time index; read no record
-    #[arg(long, conflicts_with_all = ["bucket", "time_field"])]
-    pub quick: bool,
 }
 
 impl GapsArgs {

@@ -16,7 +16,6 @@ use replicator::drill::drill;
 use replicator::error::{Error, Result};
 use replicator::fill::fill;
 use replicator::gaps::gaps;
-use replicator::gaps::quick::quick;
 use replicator::generate::generate;
 use replicator::interrupt::Interrupt;
 use replicator::job::{Job, Mode};
@@ -62,9 +61,6 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Some(Command::Plan(args)) => {
             print(common, run_fill(&args.job(common)?, args, Mode::Plan, progress, &interrupt)?)
-        }
-        Some(Command::Gaps(args)) if args.quick => {
-            print_done(common, quick(&args.selection(common)?, &interrupt))
         }
         Some(Command::Gaps(args)) => {
             print_done(common, gaps(&args.selection(common)?, args.bucket, progress, &interrupt))

@@ -61,46 +61,33 @@ pub fn window(
     selection.window.on(date).map_err(Error::Usage)
 }
 
+/// The days of the first and last records of each partition. The time index is no help here: it also
+/// finds transaction markers, which bear the time at which they were written.
 fn days(
     cluster: &Cluster,
     selection: &Selection,
     source: &Topic,
     interrupt: &Interrupt,
 ) -> Result<BTreeSet<NaiveDate>> {
-    let times = edge_times(cluster, selection, source, interrupt)?;
-    Ok(times.into_iter().filter_map(day_of).collect())
-}
-
-/// The event times of the first and last records of each partition, in milliseconds. The time index is no help
-/// here: it also finds transaction markers, which bear the time at which they were written.
-///
-/// # Errors
-/// As [`Reader::for_each`].
-pub fn edge_times(
-    cluster: &Cluster,
-    selection: &Selection,
-    topic: &Topic,
-    interrupt: &Interrupt,
-) -> Result<Vec<i64>> {
-    let watermarks = cluster.watermarks(topic)?;
-    let mut times = Vec::new();
+    let watermarks = cluster.watermarks(source)?;
+    let mut days = BTreeSet::new();
     let heads = |w: &Watermarks| (w.low, w.high.min(w.low + PEEK));
     let tails = |w: &Watermarks| (w.low.max(w.high - PEEK), w.high);
     for edge in [&heads as &dyn Fn(&Watermarks) -> (i64, i64), &tails] {
         let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
-        // Uncommitted records too: an open transaction at the end must not hold up a look.
+        // Uncommitted records too: an open transaction at the end must not hold up a look at the date.
         let reading = Reading {
             properties: &selection.properties,
             group: &selection.name(),
-            topic: &topic.name,
+            topic: &source.name,
             isolation: Isolation::ReadUncommitted,
             patience: Duration::from_secs(10),
         };
         let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
         reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message| {
-            times.extend(selection.event_time.of(message));
+            days.extend(selection.event_time.of(message).and_then(day_of));
             Ok(())
         })?;
     }
-    Ok(times)
+    Ok(days)
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
 use rstest::rstest;
 
-use replicator::gaps::quick::{Quick, quick};
 use replicator::gaps::{Gaps, gaps};
 use replicator::interrupt::Interrupt;
 use replicator::progress::Progress;
@@ -101,38 +99,4 @@ fn the_command_that_is_printed_fills_the_hole() {
     assert_same(&by_key(consume(&pair.b)), &by_key(day));
     let text = replicator(&arguments[..5]).output().expect("runs");
     assert!(String::from_utf8_lossy(&text.stdout).contains("lacks none of the 4050 records"), "{text:?}");
-}
-
-fn quickly(pair: &Pair) -> Quick {
-    let mut selection = pair.job.selection.clone();
-    selection.window = WindowSpec::Instants(Window { start: None, end: None });
-    quick(&selection, &Interrupt::default()).expect("looks")
-}
-
-#[rstest]
-#[case::none(&[])]
-#[case::in_the_middle(&[(600, 1800)])]
-#[case::at_both_ends(&[(0, 77), (4000, 4050)])]
-fn a_quick_look_finds_when_to_look(#[case] made: &[(usize, usize)]) {
-    let (pair, day) = pair(|n| !made.iter().any(|(from, to)| (*from..*to).contains(&n)));
-    let found = quickly(&pair);
-    assert_eq!(found.unequal.len(), made.len(), "{found}");
-    for (stretch, (from, to)) in found.unequal.iter().zip(made) {
-        let millis = |text: &str| DateTime::parse_from_rfc3339(text).expect("an instant").timestamp_millis();
-        let stretched = millis(&stretch.start)..millis(&stretch.end);
-        assert!(stretched.contains(&day[*from].time) && stretched.contains(&day[to - 1].time), "{found}");
-        let missing = i64::try_from(to - from).expect("fits");
-        assert_eq!(stretch.offsets_in_source - stretch.offsets_in_target, missing);
-    }
-}
-
-#[test]
-fn a_quick_look_sees_a_partition_that_stood_still_while_another_doubled() {
-    let (pair, day) = pair(|n| !(600..1800).contains(&n) || n % 3 != 1);
-    let doubled: Vec<Record> = (600..1800).filter(|n| n % 3 == 0).map(|n| day[n].clone()).collect();
-    produce(&pair.b, &doubled);
-    let command = quickly(&pair).unequal.first().expect("a stretch").command.clone();
-    let arguments: Vec<&str> = command.split(' ').skip(1).chain(["--output", "json"]).collect();
-    let output = replicator(&arguments).output().expect("runs");
-    assert_eq!(receipt(&output)["missing"], 400, "{}", stderr(&output));
 }

@@ -1,10 +1,8 @@
 //! Finds the holes: when does the target lack records that the source has?
 //!
 //! Both topics are read in full, committed records only: counts by offsets cannot tell, since transaction
-//! markers and aborted records hold offsets too, and give a first look only ([`quick`]). Nothing is written, and no
-//! running fill is disturbed.
-
-pub mod quick;
+//! markers and aborted records hold offsets too, and a marker bears the time of its writing, so that the time index
+//! leads to it for every later time where records are old. Nothing is written, and no running fill is disturbed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -160,27 +158,26 @@ impl Hole {
             missing: per_partition.iter().sum(),
             of: records.len() as u64,
             per_partition,
-            command: format!("replicator {}", arguments(selection, first, last.saturating_add(1))),
+            command: command(selection, first, last),
         }
     }
 }
 
-/// What selects the records of `[start, end)`, in milliseconds.
-fn arguments(selection: &Selection, start: i64, end: i64) -> String {
-    let mut arguments = format!(
-        "--window {}/{} --source {} --target {}",
-        rfc3339(start),
-        rfc3339(end),
+fn command(selection: &Selection, first: i64, last: i64) -> String {
+    let mut command = format!(
+        "replicator --window {}/{} --source {} --target {}",
+        rfc3339(first),
+        rfc3339(last.saturating_add(1)),
         selection.source,
         selection.target
     );
     if let EventTime::Field(pointer) = &selection.event_time {
-        arguments += &format!(" --time-field '{}'", pointer.as_str());
+        command += &format!(" --time-field '{}'", pointer.as_str());
     }
     if selection.identity != Identity::Key {
-        arguments += &format!(" --identity '{}'", selection.identity);
+        command += &format!(" --identity '{}'", selection.identity);
     }
-    arguments
+    command
 }
 
 impl fmt::Display for Gaps {
