@@ -10,6 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::offsets::{self, Committed};
 use crate::sys::{access, groups as sys};
 
+const OURS: &str = "replicator/";
 /// How long groups are asked for their offsets, one after the other.
 const ASKING: Duration = Duration::from_secs(30);
 
@@ -48,7 +49,8 @@ pub(super) fn of(
     }
     let started = Instant::now();
     let (mut found, mut silent, mut denied) = (Vec::new(), Vec::new(), Vec::new());
-    for group in names {
+    // Our own loads and fills keep their place in groups, and read nothing again.
+    for group in names.into_iter().filter(|name| !name.starts_with(OURS)) {
         interrupt.check()?;
         if started.elapsed() > ASKING {
             silent.push(group);

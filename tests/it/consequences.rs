@@ -176,6 +176,18 @@ fn groups_of_the_target_with_their_lag_and_whether_they_are_past_the_window() {
 }
 
 #[test]
+fn where_a_load_or_a_fill_is_kept_is_no_reader() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &old(10));
+    produce(&pair.b, &[record(0, WINDOW.1 + HOUR, "later", "x")]);
+    for group in [format!("replicator/load/{}/x", pair.b), format!("replicator/{}/elsewhere", pair.b)] {
+        reset_group(&group, &pair.b, Offset::End);
+    }
+    let (found, _) = planned(&pair);
+    assert_eq!(found.groups, []);
+}
+
+#[test]
 fn a_group_at_the_end_of_a_target_that_stopped_before_the_window_is_not_past_it() {
     let pair = Pair::new(1, 1);
     let records = day(600, 1);
