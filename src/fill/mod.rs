@@ -232,8 +232,12 @@ impl<'a> Run<'a> {
         }
         // Before anything is looked up: members that are gone by now can have nothing accepted any more, and one
         // that comes fences us.
-        if share.is_none() && self.mode == Mode::Fill && cluster.has_members(target)? {
-            return Err(share::members_at_work());
+        if share.is_none() && self.mode == Mode::Fill {
+            // Who may not have the group, or has no coordinator yet, is told by this; a commit would only wait.
+            offsets::committed(cluster, source, self.interrupt)?;
+            if cluster.has_members(target)? {
+                return Err(share::members_at_work());
+            }
         }
         failpoint::instant("after-init");
         tracing::debug!("initialised");
