@@ -14,7 +14,6 @@ use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
-
 use crate::sys::access::{self, Access};
 use crate::sys::admin;
 use crate::window::rfc3339;
@@ -181,7 +180,7 @@ impl Cluster {
     }
 
     /// Whether the job's group has members: then its coordinator refuses what a stranger commits. Of this commit
-    /// nothing is kept, since its metadata is longer than any broker takes.
+    /// nothing is kept, since its metadata is longer than a broker takes by default.
     ///
     /// # Errors
     /// As its coordinator answers.

@@ -1,6 +1,5 @@
 //! Kills, rivals, signals: the real binary as a process.
 
-use std::process::Child;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,12 +12,6 @@ use replicator::sys::Outgoing;
 use replicator::txn::{CommittedOffsets, Producer};
 
 use crate::kit::*;
-
-fn signal(child: &Child, signal: &str) {
-    let killed =
-        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
-    assert!(killed.success());
-}
 
 fn in_mid_copy(pair: &Pair, more_than: i64) {
     until(|| watermarks(&pair.b).iter().map(|w| w.1).sum::<i64>() > more_than);

@@ -47,12 +47,6 @@ fn spawn(pair: &Pair, options: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
 }
 
-fn signal(child: &Child, signal: &str) {
-    let killed =
-        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
-    assert!(killed.success());
-}
-
 fn ended(children: Vec<Child>) -> Vec<Output> {
     children.into_iter().map(|child| child.wait_with_output().expect("ends")).collect()
 }
