@@ -14,8 +14,8 @@ use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
-use crate::sys::access::{self, Access};
 use crate::sys::admin;
+use crate::sys::describe::{self, Access};
 use crate::window::rfc3339;
 
 /// The two clients that only ask. A read_committed one is told the last stable offset where the other is
@@ -32,6 +32,8 @@ pub struct Topic {
     pub name: String,
     /// The topic's id (KIP-516), in base64.
     pub id: String,
+    /// What this principal may do with it, where the broker tells.
+    pub access: Option<Access>,
     pub partitions: usize,
     /// Replicas in sync of the partition that has fewest.
     pub min_in_sync: usize,
@@ -115,10 +117,12 @@ impl Cluster {
                 partition.id()
             )));
         }
-        let id = admin::topic_id(&self.uncommitted, name, REQUEST_TIMEOUT);
+        let described = describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT);
+        let described = described.map_err(|code| Error::code(format!("the id of topic {name}"), code))?;
         Ok(Some(Topic {
             name: name.to_owned(),
-            id: id.map_err(|code| Error::code(format!("the id of topic {name}"), code))?,
+            id: described.id,
+            access: described.access,
             partitions: topic.partitions().len(),
             min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
         }))
@@ -168,14 +172,6 @@ impl Cluster {
             Ok(configurations) => Ok(Some(configurations)),
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(None),
             Err(code) => Err(Error::code("the configuration of the topics", code)),
-        }
-    }
-
-    /// What this principal may do with a topic, where the broker tells.
-    pub fn access_to_topic(&self, topic: &str) -> Option<Access> {
-        match access::to_topic(&self.uncommitted, topic, REQUEST_TIMEOUT) {
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Some(Access::default()),
-            answer => answer.ok().flatten(),
         }
     }
 

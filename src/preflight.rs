@@ -8,7 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Result};
-use crate::job::{Job, Mode, Selection, TargetScan};
+use crate::job::{Job, Mode, TargetScan};
 use crate::window::{Window, rfc3339};
 
 /// What the checks found out.
@@ -62,7 +62,7 @@ pub fn check(
     window: Result<Window>,
 ) -> Result<(Preflight, Window)> {
     let mut findings = Findings::default();
-    let may_read = check_access(&mut findings, cluster, job, mode);
+    let may_read = check_access(&mut findings, &source, &target, mode);
     let window = match window {
         // Of a source that cannot be read that was said.
         Err(Error::Refused(why)) => {
@@ -118,20 +118,18 @@ pub fn check(
 /// What this principal may not do with the topics, as far as the broker tells before it is tried. Of the group only
 /// its coordinator would, and a request of that kind ends the process where the coordinator dies
 /// (librdkafka#4605). Whether the source may be read. A plan needs no permission to write, and warns.
-fn check_access(findings: &mut Findings, cluster: &Cluster, job: &Job, mode: Mode) -> bool {
-    let Selection { source, target, .. } = &job.selection;
-    let of_topic = |doing: &str, operation, topic: &str| {
-        Error::topic(format!("{doing} {topic}"), operation, topic, RDKafkaErrorCode::TopicAuthorizationFailed)
+fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: Mode) -> bool {
+    let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
+        Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
     };
-    let (on_source, on_target) = (cluster.access_to_topic(source), cluster.access_to_topic(target));
-    let may_read = on_source.is_none_or(|may| may.read);
+    let may_read = source.access.is_none_or(|may| may.read);
     if !may_read {
         findings.refuse(of_topic("reading", "Read", source).to_string());
     }
-    if on_target.is_some_and(|may| !may.read) {
+    if target.access.is_some_and(|may| !may.read) {
         findings.refuse(of_topic("reading", "Read", target).to_string());
     }
-    if on_target.is_some_and(|may| !may.write) {
+    if target.access.is_some_and(|may| !may.write) {
         let why = of_topic("writing", "Write", target);
         match mode {
             Mode::Fill => findings.refuse(why.to_string()),

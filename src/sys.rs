@@ -7,8 +7,8 @@
 //! - key, value and headers are borrowed from the message, and librdkafka copies them on `produce`;
 //! - each pointer that a C call hands over is destroyed once, in the `Drop` of the type that holds it.
 
-pub mod access;
 pub mod admin;
+pub mod describe;
 pub mod groups;
 
 use std::ffi::{CStr, CString, c_char, c_void};

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::offsets::{self, Committed};
-use crate::sys::{access, groups as sys};
+use crate::sys::{describe, groups as sys};
 
 const OURS: &str = "replicator/";
 /// How long groups are asked for their offsets, one after the other.
@@ -41,7 +41,7 @@ pub(super) fn of(
         }
     };
     // The broker leaves out, without a word, the groups that this principal may not describe.
-    if !matches!(access::to_cluster(client, REQUEST_TIMEOUT), Ok(Some(may)) if may.describe) {
+    if !matches!(describe::access_to_cluster(client, REQUEST_TIMEOUT), Ok(Some(may)) if may.describe) {
         not_known.push(format!(
             "whether other consumer groups read {name}: this principal is shown only those that it may describe; grant \
              it Describe on the cluster"

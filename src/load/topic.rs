@@ -191,7 +191,7 @@ mod tests {
 
     fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, Vec<String>) {
         let configuration = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let topic = Topic { name: "t".into(), id: "i".into(), partitions: 1, min_in_sync: 1 };
+        let topic = Topic { name: "t".into(), id: "i".into(), access: None, partitions: 1, min_in_sync: 1 };
         let survey = Survey { span: Some(span), ..Survey::default() };
         (warnings("t", &configuration, &survey, NOW), refusals(&topic, &configuration, &survey, NOW))
     }

@@ -11,44 +11,6 @@ use rdkafka_sys as ffi;
 
 use super::string;
 
-/// The cluster's id of a topic (KIP-516): another one after the topic is deleted and made again.
-///
-/// # Errors
-/// librdkafka's code, `UnknownTopicOrPartition` and `OperationTimedOut` among them.
-pub fn topic_id<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Result<String, RDKafkaErrorCode> {
-    let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
-    let mut names: [*const c_char; 1] = [name.as_ptr()];
-    let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: the collection is made and destroyed here; the answer is copied out of the event.
-    unsafe {
-        let topics = ffi::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
-        let answer = ask(
-            client,
-            operation,
-            timeout,
-            |rk, options, queue| ffi::rd_kafka_DescribeTopics(rk, topics, options, queue),
-            |event| {
-                let result = ffi::rd_kafka_event_DescribeTopics_result(event);
-                let mut count = 0;
-                let descriptions = ffi::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-                if descriptions.is_null() || count == 0 {
-                    return Err(RDKafkaErrorCode::UnknownTopic);
-                }
-                let description = *descriptions;
-                check(ffi::rd_kafka_error_code(ffi::rd_kafka_TopicDescription_error(description)))?;
-                let id = ffi::rd_kafka_TopicDescription_topic_id(description);
-                Ok(string(ffi::rd_kafka_Uuid_base64str(id)))
-            },
-        );
-        ffi::rd_kafka_TopicCollection_destroy(topics);
-        answer
-    }
-}
-
 /// The configurations of topics, in their order: names to values, without those that are secret.
 ///
 /// # Errors

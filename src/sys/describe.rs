@@ -1,4 +1,4 @@
-//! What the broker says this principal may do (KIP-430), before it is tried.
+//! What the broker says of a topic and of the cluster, and what this principal may do there (KIP-430).
 
 use std::ffi::{CString, c_char};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as ffi;
 
 use super::admin::{ask, check};
+use super::string;
 use ffi::rd_kafka_AclOperation_t as Operation;
 use ffi::rd_kafka_admin_op_t as Request;
 
@@ -19,15 +20,21 @@ pub struct Access {
     pub describe: bool,
 }
 
-/// What may be done with a topic; `None` where the broker does not tell.
-///
+/// A topic, as its cluster knows it.
+pub struct Description {
+    /// In base64 (KIP-516): another one after the topic is deleted and made again.
+    pub id: String,
+    /// `None` where the broker does not tell.
+    pub access: Option<Access>,
+}
+
 /// # Errors
-/// librdkafka's code, `TopicAuthorizationFailed` among them.
-pub fn to_topic<C: ConsumerContext>(
+/// librdkafka's code, `UnknownTopicOrPartition` and `OperationTimedOut` among them.
+pub fn topic<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,
     timeout: Duration,
-) -> Result<Option<Access>, RDKafkaErrorCode> {
+) -> Result<Description, RDKafkaErrorCode> {
     let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
     let mut names: [*const c_char; 1] = [name.as_ptr()];
     // SAFETY: the collection is made and destroyed here; the answer is copied out of the event.
@@ -46,11 +53,12 @@ pub fn to_topic<C: ConsumerContext>(
                 let mut count = 0;
                 let found = ffi::rd_kafka_DescribeTopics_result_topics(result, &mut count);
                 if found.is_null() || count == 0 {
-                    return Ok(None);
+                    return Err(RDKafkaErrorCode::UnknownTopic);
                 }
                 check(ffi::rd_kafka_error_code(ffi::rd_kafka_TopicDescription_error(*found)))?;
+                let id = ffi::rd_kafka_TopicDescription_topic_id(*found);
                 let may = ffi::rd_kafka_TopicDescription_authorized_operations(*found, &mut count);
-                Ok(access(may, count))
+                Ok(Description { id: string(ffi::rd_kafka_Uuid_base64str(id)), access: access(may, count) })
             },
         );
         ffi::rd_kafka_TopicCollection_destroy(topics);
@@ -63,7 +71,7 @@ pub fn to_topic<C: ConsumerContext>(
 ///
 /// # Errors
 /// librdkafka's code, where no broker answers.
-pub fn to_cluster<C: ConsumerContext>(
+pub fn access_to_cluster<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     timeout: Duration,
 ) -> Result<Option<Access>, RDKafkaErrorCode> {
