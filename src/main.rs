@@ -25,9 +25,11 @@ use replicator::progress::Progress;
 use replicator::receipt::Receipt;
 use replicator::sink::sink;
 use replicator::store::keep_receipt;
+use replicator::sys::memory;
 use replicator::verify::verify;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let _failpoints = fail::FailScenario::setup();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
