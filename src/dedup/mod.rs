@@ -1,9 +1,8 @@
 //! The index of identities that topicB holds or this run wrote. Pure.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{self, Entry::Occupied, Entry::Vacant};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+mod table;
 
+use self::table::{Key, Table};
 use crate::error::{Error, Result};
 use crate::identity::IdentityHash;
 
@@ -34,30 +33,12 @@ enum Origin {
     Source,
 }
 
-/// Identity to content, bounded in memory: 16 bytes each, so 20 to 39 in the table, and half as much again
-/// where it has to grow.
+/// Identity to content, bounded in memory: 16 bytes each, so 21 to 32 in the table, and two thirds as much again
+/// while it grows.
 pub struct Index {
-    entries: HashMap<Key, Entry, BuildHasherDefault<AlreadyHashed>>,
+    entries: Table,
     memory: usize,
     ignore_target_timestamps: bool,
-}
-
-/// 96 bits of an identity. Where two of them meet by chance, their contents differ, and that is an error: it
-/// takes all 127 bits of an entry to lose a record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key([u32; 3]);
-
-impl Key {
-    #[expect(clippy::cast_possible_truncation, reason = "the bits that are left out are not needed")]
-    fn new([first, second]: IdentityHash) -> Key {
-        Key([first as u32, (first >> 32) as u32, second as u32])
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.0[0]) | u64::from(self.0[1]) << 32);
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -78,23 +59,19 @@ impl Entry {
     }
 }
 
-/// What an entry takes in the table: its 16 bytes and a control byte.
-const ENTRY_BYTES: usize = size_of::<(Key, Entry)>() + 1;
-
 impl Index {
     /// `memory` bounds the table in bytes. With `ignore_target_timestamps`, a copy in the target is equal
     /// to the source's record whatever its timestamp.
     pub fn new(memory: usize, ignore_target_timestamps: bool) -> Index {
-        Index { entries: HashMap::default(), memory, ignore_target_timestamps }
+        Index { entries: Table::default(), memory, ignore_target_timestamps }
     }
 
     /// Makes room for that many identities at once, where the memory allows: to grow into it takes half as much
     /// again, and time.
     pub fn reserve(&mut self, expected: usize) {
-        let slots = (expected.min(self.memory) / 7 + 1).saturating_mul(8).next_power_of_two();
-        if slots.saturating_mul(ENTRY_BYTES) <= self.memory {
-            // Without the room it grows, or says that it cannot.
-            let _ = self.entries.try_reserve(expected);
+        let places = Table::places_for(expected.min(self.memory));
+        if places > self.entries.places() && places.saturating_mul(Table::PLACE_BYTES) <= self.memory {
+            self.entries.grow(places);
         }
     }
 
@@ -104,13 +81,12 @@ impl Index {
     /// [`Error::Failed`] when the table would outgrow its memory.
     pub fn insert_target(&mut self, identity: IdentityHash, content: Content) -> Result<bool> {
         let hash = if self.ignore_target_timestamps { content.loose } else { content.exact };
-        match self.entry(identity)? {
-            Occupied(entry) => Ok(entry.get().is_content(hash)),
-            Vacant(entry) => {
-                entry.insert(Entry::new(hash, Origin::Target));
-                Ok(false)
-            }
+        let key = Key::new(identity);
+        if let Some(entry) = self.entries.get(key) {
+            return Ok(Entry(entry).is_content(hash));
         }
+        self.insert(key, Entry::new(hash, Origin::Target))?;
+        Ok(false)
     }
 
     /// Judges a record of the source, and takes it in where it is new.
@@ -118,21 +94,19 @@ impl Index {
     /// # Errors
     /// [`Error::Failed`] when the table would outgrow its memory.
     pub fn judge(&mut self, identity: IdentityHash, content: Content) -> Result<Verdict> {
-        let ignore_target_timestamps = self.ignore_target_timestamps;
-        let mut slot = match self.entry(identity)? {
-            Occupied(slot) => slot,
-            Vacant(slot) => {
-                slot.insert(Entry::new(content.exact, Origin::Source));
-                return Ok(Verdict::New);
-            }
+        let (key, ours) = (Key::new(identity), Entry::new(content.exact, Origin::Source));
+        let Some(slot) = self.entries.get_mut(key) else {
+            self.insert(key, ours)?;
+            return Ok(Verdict::New);
         };
-        let entry = *slot.get();
+        let entry = Entry(*slot);
+        let ignore_target_timestamps = self.ignore_target_timestamps;
         Ok(match entry.origin() {
             Origin::Source if entry.is_content(content.exact) => Verdict::DuplicateInSource,
             Origin::Target if ignore_target_timestamps && entry.is_content(content.loose) => {
                 // From here on the source's own timestamp counts: another record of the source that
                 // differs in nothing else is not this one.
-                slot.insert(Entry::new(content.exact, Origin::Source));
+                *slot = ours.0;
                 Verdict::AlreadyInTarget
             }
             Origin::Target if !ignore_target_timestamps && entry.is_content(content.exact) => {
@@ -142,9 +116,14 @@ impl Index {
         })
     }
 
+    /// Has the processor fetch the places of `identities`, many at once; the look-ups that follow do not wait.
+    pub fn warm(&self, identities: impl Iterator<Item = IdentityHash>) {
+        self.entries.warm(identities.map(Key::new));
+    }
+
     /// Whether the record was found in the source by this run.
     pub fn is_from_source(&self, identity: &IdentityHash) -> bool {
-        self.entries.get(&Key::new(*identity)).is_some_and(|entry| entry.origin() == Origin::Source)
+        self.entries.get(Key::new(*identity)).is_some_and(|entry| Entry(entry).origin() == Origin::Source)
     }
 
     pub fn len(&self) -> usize {
@@ -152,44 +131,26 @@ impl Index {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
-    /// The identity's place, which may be taken.
-    fn entry(&mut self, identity: IdentityHash) -> Result<hash_map::Entry<'_, Key, Entry>> {
-        let key = Key::new(identity);
-        // A full table doubles, and holds both copies while it moves; it is full at 7/8 of its slots.
-        let (len, capacity) = (self.entries.len(), self.entries.capacity());
-        if len == capacity {
-            let slots = capacity.max(3) * 8 / 7;
-            if slots * 3 * ENTRY_BYTES > self.memory && !self.entries.contains_key(&key) {
+    fn insert(&mut self, key: Key, entry: Entry) -> Result<()> {
+        if self.entries.is_full() {
+            let (len, places) = (self.entries.len(), self.entries.places());
+            let more = Table::places_for(places);
+            let needed = (places + more) * Table::PLACE_BYTES; // both are there while it moves
+            if needed > self.memory {
                 return Err(Error::Failed(format!(
                     "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
                      raise it to {} MiB or fill a smaller window at a time",
                     self.memory >> 20,
-                    ((slots * 3 * ENTRY_BYTES) >> 20) + 1,
+                    (needed >> 20) + 1,
                 )));
             }
+            self.entries.grow(more);
         }
-        Ok(self.entries.entry(key))
-    }
-}
-
-/// Takes the first 64 bits of an identity as its hash, which they are already.
-#[derive(Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = word;
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("a key writes one word");
+        self.entries.insert(key, entry.0);
+        Ok(())
     }
 }
 
@@ -233,24 +194,28 @@ mod tests {
         assert_eq!(index.judge([1, 2], content(2, 9)).expect("room"), Verdict::Conflict);
     }
 
+    /// Spread as hashes are.
+    fn identity(n: u64) -> IdentityHash {
+        [n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n]
+    }
+
     #[test]
     fn reserves_what_its_memory_allows() {
         let mut index = Index::new(2 << 20, false);
         index.reserve(usize::MAX);
-        assert_eq!(index.entries.capacity(), 0);
+        assert_eq!(index.entries.places(), 0);
         index.reserve(50_000);
-        let capacity = index.entries.capacity();
-        assert!(capacity >= 50_000);
-        (0..50_000).for_each(|n| assert!(index.judge([n, n], content(n, n)).is_ok()));
-        assert_eq!(index.entries.capacity(), capacity);
+        let places = index.entries.places();
+        (0..50_000).for_each(|n| assert!(index.judge(identity(n), content(n, n)).is_ok()));
+        assert_eq!(index.entries.places(), places);
     }
 
     #[test]
     fn refuses_to_outgrow_its_memory() {
         let mut index = Index::new(1 << 20, false);
-        let outcome = (0..1 << 20).find_map(|n| index.judge([n, n], content(n, n)).err());
+        let outcome = (0..1 << 20).find_map(|n| index.judge(identity(n), content(n, n)).err());
         let message = outcome.expect("refused").to_string();
         assert!(message.contains("--index-memory"), "{message}");
-        assert!(index.entries.capacity() * ENTRY_BYTES < 1 << 20);
+        assert!(index.entries.places() * Table::PLACE_BYTES < 1 << 20);
     }
 }
