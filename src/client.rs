@@ -175,10 +175,9 @@ impl Properties {
             ("fetch.queue.backoff.ms", "5"),
             // Only ranges that exist are read, and a consumer cannot end while a fetch waits at the broker.
             ("fetch.wait.max.ms", "10"),
-            ("fetch.message.max.bytes", "2097152"),
-            ("fetch.max.bytes", "52428800"),
+            ("fetch.max.bytes", "8388608"),
             ("queued.min.messages", "1000000"),
-            ("queued.max.messages.kbytes", "32768"),
+            ("queued.max.messages.kbytes", "8192"),
         ] {
             self.set_unless_given(&mut config, key, value);
         }
@@ -226,7 +225,7 @@ impl Properties {
             ("batch.num.messages", "100000"),
             ("message.max.bytes", "1000000000"),
             ("queue.buffering.max.messages", "200000"),
-            ("queue.buffering.max.kbytes", "131072"),
+            ("queue.buffering.max.kbytes", "65536"),
         ] {
             self.set_unless_given(&mut config, key, value);
         }
