@@ -40,7 +40,7 @@ pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -
     let reading = Reading { properties, group, topic, isolation: Isolation::ReadCommitted, patience };
     let mut timestamps = Vec::new();
     let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
-    reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message| {
+    reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message, ()| {
         timestamps.push(message.timestamp().0);
         Ok(())
     })?;

@@ -84,7 +84,7 @@ fn days(
             patience: Duration::from_secs(10),
         };
         let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
-        reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message| {
+        reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message, ()| {
             days.extend(selection.event_time.of(message).and_then(day_of));
             Ok(())
         })?;

@@ -43,7 +43,7 @@ impl Side<'_> {
             patience: selection.patience,
         };
         let bar = self.progress.bar(&format!("reading {}", topic.name), ranges.iter().map(Range::len).sum());
-        Reader::open(&reading, &ranges)?.for_each(self.interrupt, &bar, |message| {
+        Reader::open(&reading, &ranges)?.for_each(self.interrupt, &bar, |message, ()| {
             if selection.event_time.of(message).is_none_or(|time| self.window.contains(time)) {
                 each(message);
             }

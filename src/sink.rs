@@ -249,7 +249,7 @@ impl Run<'_> {
         let most = failpoint::number("sink-write-records", WRITE_RECORDS);
         let (mut rows, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
         while let Some(batch) = reader.next(self.interrupt)? {
-            for event in batch.events() {
+            for (event, ()) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
                     let row = Row::of(message);
                     bytes += row.size();
@@ -261,7 +261,7 @@ impl Run<'_> {
                     (bytes, since) = (0, Instant::now());
                 }
             }
-            bar.inc(batch.len() as u64);
+            bar.inc(batch.seen().len() as u64);
         }
         self.write(cluster, &part.topic, &rows, reader.positions())?;
         bar.finish_and_clear();

@@ -1,7 +1,7 @@
 //! Reading ranges of a topic's partitions to their very end.
 //!
-//! A thread polls and hands batches over in order; it knows nothing else. Positions advance only over
-//! what the reading loop has accepted, so they can be committed as they are.
+//! A thread polls, looks at each record by itself, and hands batches over in order; it knows nothing else.
+//! Positions advance only over what the reading loop has accepted, so they can be committed as they are.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -30,10 +30,26 @@ pub struct Reading<'a> {
     pub patience: Duration,
 }
 
+/// Messages of one poll, and what was seen in each.
+pub struct Looked<T> {
+    batch: Batch,
+    seen: Vec<T>,
+}
+
+impl<T> Looked<T> {
+    pub fn events(&self) -> impl Iterator<Item = (Event<'_>, &T)> {
+        self.batch.events().zip(&self.seen)
+    }
+
+    pub fn seen(&self) -> &[T] {
+        &self.seen
+    }
+}
+
 /// Reads each range once, in order within a partition.
-pub struct Reader {
+pub struct Reader<T = ()> {
     topic: String,
-    batches: Option<Receiver<Batch>>,
+    batches: Option<Receiver<Looked<T>>>,
     partitions: Vec<Option<Progress>>,
     open: usize,
     /// Time in which the loop was busy elsewhere does not count.
@@ -48,14 +64,29 @@ struct Progress {
 
 /// Batches in flight between poll and loop; with the consumer's own queue they bound the memory.
 const POLL: Duration = Duration::from_millis(10);
-const BATCHES: usize = 4;
-const BATCH_RECORDS: usize = 2048;
-const BATCH_BYTES: usize = 4 << 20;
+const BATCHES: usize = 16;
+const BATCH_RECORDS: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
 
 impl Reader {
     /// # Errors
-    /// [`Error::Failed`] where the consumer cannot be assigned.
+    /// As [`Reader::looking`].
     pub fn open(reading: &Reading<'_>, ranges: &[Range]) -> Result<Reader> {
+        Reader::looking(reading, ranges, |_| ())
+    }
+}
+
+impl<T: Default + Send + 'static> Reader<T> {
+    /// A reader that calls `look` with each record on the thread that polls, beside the reading loop. It may see
+    /// records that are not of the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where the consumer cannot be assigned.
+    pub fn looking(
+        reading: &Reading<'_>,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> T + Send + 'static,
+    ) -> Result<Reader<T>> {
         let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
         let mut reader = Reader {
             topic: reading.topic.to_owned(),
@@ -80,13 +111,13 @@ impl Reader {
         if reader.open > 0 {
             let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
             consumer.assign(&assignment).map_err(|e| Error::kafka(what(), e))?;
-            let (batches, poll) = poll_in_background(consumer)?;
+            let (batches, poll) = poll_in_background(consumer, look)?;
             (reader.batches, reader.poll) = (Some(batches), Some(poll));
         }
         Ok(reader)
     }
 
-    /// Calls `each` with every record of the ranges, to their end, and moves `bar` by offsets.
+    /// Calls `each` with every record of the ranges and what was seen in it, to their end, and moves `bar` by offsets.
     ///
     /// # Errors
     /// As [`Reader::next`], [`Reader::accept`] and `each`.
@@ -94,15 +125,15 @@ impl Reader {
         mut self,
         interrupt: &Interrupt,
         bar: &ProgressBar,
-        mut each: impl FnMut(&Message) -> Result<()>,
+        mut each: impl FnMut(&Message, &T) -> Result<()>,
     ) -> Result<()> {
         while let Some(batch) = self.next(interrupt)? {
-            for event in batch.events() {
+            for (event, seen) in batch.events() {
                 if let Some(message) = self.accept(event)? {
-                    each(message)?;
+                    each(message, seen)?;
                 }
             }
-            bar.inc(batch.len() as u64);
+            bar.inc(batch.seen().len() as u64);
         }
         bar.finish_and_clear();
         Ok(())
@@ -112,7 +143,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Failed`] names the partition that makes no progress; [`Error::Interrupted`].
-    pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Batch>> {
+    pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Looked<T>>> {
         interrupt.check()?;
         let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
         if self.patience.is_over() {
@@ -194,7 +225,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl<T> Drop for Reader<T> {
     /// Ends the poll, and the consumer with it: none of its threads may outlive the process's end.
     fn drop(&mut self) {
         drop(self.batches.take());
@@ -204,7 +235,10 @@ impl Drop for Reader {
     }
 }
 
-fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<(Receiver<Batch>, JoinHandle<()>)> {
+fn poll_in_background<T: Default + Send + 'static>(
+    consumer: BaseConsumer<Quiet>,
+    look: impl Fn(&Message) -> T + Send + 'static,
+) -> Result<(Receiver<Looked<T>>, JoinHandle<()>)> {
     let consumer = Arc::new(consumer);
     let queue = ConsumerQueue::new(consumer.clone())
         .ok_or_else(|| Error::Failed("the consumer has no queue".to_owned()))?;
@@ -212,22 +246,31 @@ fn poll_in_background(consumer: BaseConsumer<Quiet>) -> Result<(Receiver<Batch>,
     let poll = std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
-            poll_until_dropped(&queue, &sender);
+            poll_until_dropped(&queue, &sender, look);
             close(&consumer);
         })
         .map_err(|e| Error::io("the polling thread", e))?;
     Ok((receiver, poll))
 }
 
-fn poll_until_dropped(queue: &ConsumerQueue<Quiet>, sender: &SyncSender<Batch>) {
+fn poll_until_dropped<T: Default>(
+    queue: &ConsumerQueue<Quiet>,
+    sender: &SyncSender<Looked<T>>,
+    look: impl Fn(&Message) -> T,
+) {
     let mut max = 64; // until the size of a record is known
     loop {
         let batch = queue.poll(POLL, max);
         if !batch.is_empty() {
             max = (BATCH_BYTES * batch.len() / batch.bytes().max(1)).clamp(1, BATCH_RECORDS);
         }
+        let look = |event| match event {
+            Event::Record(message) => look(message),
+            _ => T::default(),
+        };
+        let seen = batch.events().map(look).collect();
         // An empty batch is sent as well: it is how the receiver's end is noticed.
-        if sender.send(batch).is_err() {
+        if sender.send(Looked { batch, seen }).is_err() {
             return;
         }
     }
@@ -252,7 +295,7 @@ pub fn first_timestamp(
     };
     let mut reader = Reader::open(&reading, &[range])?;
     while let Some(batch) = reader.next(interrupt)? {
-        for event in batch.events() {
+        for (event, ()) in batch.events() {
             if let Some(message) = reader.accept(event)? {
                 return Ok(Some(message.timestamp().0));
             }

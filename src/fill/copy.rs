@@ -6,10 +6,10 @@ use std::time::Instant;
 use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::{InDoubt, Mode, Run, content};
-use crate::dedup::{Index, Verdict};
+use crate::dedup::{Content, Index, Verdict};
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Rule};
-use crate::identity::Fingers;
+use crate::identity::{Fingers, IdentityHash};
 use crate::job::{Job, OnConflict};
 use crate::metrics;
 use crate::offsets::Fingerprint;
@@ -44,6 +44,14 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) placement: Option<Placement>,
 }
 
+/// What a record says of itself.
+#[derive(Clone, Copy, Default)]
+struct Sighting {
+    time: Option<i64>,
+    /// Of a record in the window that has an identity.
+    found: Option<(IdentityHash, Content)>,
+}
+
 enum Fate {
     Passed,
     Write,
@@ -66,7 +74,8 @@ impl Copying<'_, '_> {
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
         let (job, interrupt) = (self.run.job, self.run.interrupt);
         let name = job.selection.name();
-        let mut reader = Reader::open(&self.run.reading(&job.selection.source, &name), ranges)?;
+        let mut reader =
+            Reader::looking(&self.run.reading(&job.selection.source, &name), ranges, self.look())?;
         let bar = self
             .run
             .progress
@@ -74,9 +83,12 @@ impl Copying<'_, '_> {
         'batches: while !self.is_enough()
             && let Some(batch) = reader.next(interrupt)?
         {
-            for event in batch.events() {
+            self.index.warm(
+                batch.seen().iter().filter_map(|sighting| sighting.found.map(|(identity, _)| identity)),
+            );
+            for (event, sighting) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
-                    self.take(message)?;
+                    self.take(message, *sighting)?;
                     if self.transaction.as_ref().is_some_and(Transaction::is_full) {
                         self.commit(&reader)?;
                     }
@@ -86,7 +98,7 @@ impl Copying<'_, '_> {
                     self.slow_down(&reader)?;
                 }
             }
-            bar.inc(batch.len() as u64);
+            bar.inc(batch.seen().len() as u64);
             self.publish(&reader);
             if let Some(transaction) = &self.transaction {
                 transaction.poll();
@@ -109,7 +121,7 @@ impl Copying<'_, '_> {
     }
 
     /// Waits as long as --max-rate asks; meanwhile, the transaction ends in time.
-    fn slow_down(&mut self, reader: &Reader) -> Result<()> {
+    fn slow_down(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         while let Some(pause) = self.throttle.as_ref().and_then(|throttle| throttle.wait(Instant::now())) {
             self.run.interrupt.check()?;
             std::thread::sleep(pause);
@@ -124,7 +136,7 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    fn publish(&self, reader: &Reader) {
+    fn publish(&self, reader: &Reader<Sighting>) {
         if !metrics::is_served() {
             return;
         }
@@ -138,10 +150,23 @@ impl Copying<'_, '_> {
         self.source_partitions == self.target_partitions
     }
 
-    fn take(&mut self, message: &Message) -> Result<()> {
+    /// What can be told of a record whatever came before it, and so beside the loop.
+    fn look(&self) -> impl Fn(&Message) -> Sighting + Send + 'static {
+        let (job, window, fingers) = (self.run.job, self.window, *self.fingers);
+        let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
+        let scan = job.target_scan;
+        move |message| {
+            let time = event_time.of(message);
+            let is_in_window = time.is_some_and(|time| window.contains(time));
+            let identity = is_in_window.then(|| fingers.identity(&identity, message)).flatten();
+            Sighting { time, found: identity.map(|identity| (identity, content(&fingers, message, scan))) }
+        }
+    }
+
+    fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
         let job = self.run.job;
         self.pending.read += 1;
-        match self.judge(message)? {
+        match self.judge(message, sighting)? {
             Fate::Passed => Ok(()),
             Fate::Write => self.write(message),
             Fate::Conflict => {
@@ -157,9 +182,8 @@ impl Copying<'_, '_> {
         }
     }
 
-    fn judge(&mut self, message: &Message) -> Result<Fate> {
-        let job = self.run.job;
-        let Some(time) = job.selection.event_time.of(message) else {
+    fn judge(&mut self, message: &Message, sighting: Sighting) -> Result<Fate> {
+        let Some(time) = sighting.time else {
             return Ok(Fate::Invalid("no event time"));
         };
         if !self.window.contains(time) {
@@ -173,7 +197,7 @@ impl Copying<'_, '_> {
         if !self.keeps_partition() && message.key().is_none() {
             return Ok(Fate::Invalid("null key, and the partition counts differ"));
         }
-        let Some(identity) = self.fingers.identity(&job.selection.identity, message) else {
+        let Some((identity, content)) = sighting.found else {
             return Ok(Fate::Invalid("no identity"));
         };
         if let Some(placement) = self.placement {
@@ -182,7 +206,7 @@ impl Copying<'_, '_> {
         if failpoint::breaks(Rule::Dedup) {
             return Ok(Fate::Write);
         }
-        Ok(match self.index.judge(identity, content(self.fingers, message, job.target_scan))? {
+        Ok(match self.index.judge(identity, content)? {
             Verdict::New => Fate::Write,
             Verdict::Conflict => Fate::Conflict,
             Verdict::AlreadyInTarget => {
@@ -243,7 +267,7 @@ impl Copying<'_, '_> {
     }
 
     /// Commits the position with what was written below it; a position alone where nothing was.
-    fn commit(&mut self, reader: &Reader) -> Result<()> {
+    fn commit(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         let counts = std::mem::take(&mut self.pending);
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             let written = if self.run.mode == Mode::Plan { counts.written } else { 0 };

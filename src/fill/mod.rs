@@ -386,7 +386,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let name = self.job.selection.name();
         let reader = Reader::open(&self.reading(topic, &name), ranges)?;
-        reader.for_each(self.interrupt, bar, |message| each(self, message))
+        reader.for_each(self.interrupt, bar, |message, ()| each(self, message))
     }
 
     fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {

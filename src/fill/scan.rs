@@ -10,13 +10,15 @@ use crate::identity::{Fingers, IdentityHash};
 use crate::job::{Job, TargetScan};
 use crate::preflight::{self, Preflight};
 use crate::range::Range;
+use crate::source::Reader;
+use crate::sys::Message;
 use crate::window::Window;
 
 /// The index holds records this far outside of the window as well, in milliseconds.
 const MARGIN: i64 = 60_000;
 /// Records of the source looked for in the target under other timestamps.
 const SAMPLE: i64 = 1000;
-/// Entries put into the index in one go, so that the processor waits for several places of it at once.
+/// Entries put into the index in one go, after a look at all their places.
 const TOGETHER: usize = 256;
 
 impl Run<'_> {
@@ -47,24 +49,38 @@ impl Run<'_> {
         let bar = self
             .progress
             .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
-        self.duplicates_in_target = 0;
+        let look = {
+            let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
+            let (fingers, scan) = (*fingers, job.target_scan);
+            move |message: &Message| {
+                let identity = fingers.identity(&identity, message)?;
+                let time = event_time.of(message);
+                let is_near = scan_all || time.is_none_or(|time| wide.contains(time));
+                Some(Sighting {
+                    identity,
+                    content: is_near.then(|| content(&fingers, message, scan)),
+                    is_of_window: time.is_none_or(|time| window.contains(time)),
+                })
+            }
+        };
+        let name = job.selection.name();
+        let reader = Reader::looking(&self.reading(&job.selection.target, &name), &ranges, look)?;
         let mut found = Vec::with_capacity(TOGETHER);
-        self.read(&job.selection.target, &ranges, &bar, |run, message| {
+        self.duplicates_in_target = 0;
+        reader.for_each(self.interrupt, &bar, |message, sighting| {
             let (timestamp, stamped) = message.timestamp();
             if stamped && !scan_all {
                 return Err(Error::Refused(preflight::log_append_time(&job.selection.target)));
             }
-            if let Some(foresight) = &mut run.foresight {
+            if let Some(foresight) = &mut self.foresight {
                 foresight.look_at(message);
             }
-            let Some(identity) = fingers.identity(&job.selection.identity, message) else { return Ok(()) };
-            sample.look_at(identity, timestamp, || fingers.content(message, false));
-            let time = job.selection.event_time.of(message);
-            if scan_all || time.is_none_or(|time| wide.contains(time)) {
-                let content = content(fingers, message, job.target_scan);
-                found.push((identity, content, time.is_none_or(|time| window.contains(time))));
+            let Some(sighting) = *sighting else { return Ok(()) };
+            sample.look_at(sighting.identity, timestamp, || fingers.content(message, false));
+            if let Some(content) = sighting.content {
+                found.push((sighting.identity, content, sighting.is_of_window));
                 if found.len() == TOGETHER {
-                    run.duplicates_in_target += take_in(index, &mut found)?;
+                    self.duplicates_in_target += take_in(index, &mut found)?;
                 }
             }
             Ok(())
@@ -135,9 +151,19 @@ impl Run<'_> {
     }
 }
 
+/// What a record of the target says of itself.
+#[derive(Clone, Copy)]
+struct Sighting {
+    identity: IdentityHash,
+    /// Where the index is to hold it.
+    content: Option<Content>,
+    is_of_window: bool,
+}
+
 /// Empties `found` into the index: how many of the window doubled another one.
 fn take_in(index: &mut Index, found: &mut Vec<(IdentityHash, Content, bool)>) -> Result<u64> {
     let mut doubles = 0;
+    index.warm(found.iter().map(|(identity, ..)| *identity));
     for (identity, content, is_of_window) in found.drain(..) {
         doubles += u64::from(index.insert_target(identity, content)? && is_of_window);
     }

@@ -225,7 +225,7 @@ fn header_keys(topic: &str) -> Vec<Vec<u8>> {
     let mut reader = Reader::open(&reading, &[Range { partition: 0, start: 0, end: 1 }]).expect("opens");
     let mut keys = Vec::new();
     while let Some(batch) = reader.next(&Interrupt::default()).expect("reads") {
-        for event in batch.events() {
+        for (event, ()) in batch.events() {
             if let Some(message) = reader.accept(event).expect("accepted") {
                 message.for_each_header(|key, _| keys.push(key.to_vec()));
             }

@@ -178,7 +178,7 @@ fn a_reader_gives_up_on_a_partition_that_makes_no_progress() {
     let error = loop {
         match reader.next(&interrupt) {
             Ok(Some(batch)) => {
-                for event in batch.events() {
+                for (event, ()) in batch.events() {
                     reader.accept(event).expect("accepted");
                 }
             }
