@@ -200,8 +200,8 @@ pub struct FillArgs {
     /// Fill a target that is compacted
     #[arg(long)]
     pub allow_compacted_target: bool,
-    /// Records in a transaction, at most; it also ends after a second, or 64 MiB
-    #[arg(long, default_value = "200000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Records in a transaction, at most; it also ends after a second, or 256 MiB
+    #[arg(long, default_value = "1000000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub transaction_records: u32,
     /// MiB that the index of identities may take (20 to 60 bytes each)
     #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]

@@ -42,7 +42,7 @@ impl Pace {
         if took >= SLOW {
             self.bytes.set((full / 2).max(LEAST));
         } else if took < QUICK && bytes >= full {
-            self.bytes.set((full * 2).min(self.limits.bytes));
+            self.bytes.set((full * 4).min(self.limits.bytes));
         }
     }
 
