@@ -1,6 +1,8 @@
 //! What the comparison with other copiers needs beside them: a broker, topics, the plain copy and the floor.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,25 +14,29 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use replicator::drill::topics::{Record, Topics, delivered, send};
 use replicator::sandbox::Sandbox;
-use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic};
+use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, memory};
 
-const PARTITIONS: usize = 6;
 /// 2021-04-14T10:00Z, in milliseconds; the records are spread over 405 minutes from here.
 const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
-const USAGE: &str = "broker | source BOOTSTRAP TOPIC RECORDS | create BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
-                     | copy BOOTSTRAP SOURCE TARGET | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
+const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
+                     | sum BOOTSTRAP TOPIC | copy BOOTSTRAP SOURCE TARGET | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
                      | stable BOOTSTRAP TOPIC";
 
 fn main() {
+    memory::keep_freed();
     let arguments: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| OsString::into_string(a).ok()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["broker"] => broker(),
-        ["source", bootstrap, topic, records] => source(bootstrap, topic, records.parse().expect("a number")),
-        ["create", bootstrap, topic] => Topics::new(bootstrap).create(topic, PARTITIONS, 1).expect("made"),
+        ["source", bootstrap, topic, partitions, records] => {
+            source(bootstrap, topic, number(partitions), number(records));
+        }
+        ["create", bootstrap, topic, partitions] => {
+            Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
+        }
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
         ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
         ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
@@ -38,6 +44,10 @@ fn main() {
         ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
         _ => panic!("{USAGE}"),
     }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
 }
 
 /// Starts a broker, says where it is, and keeps it until the standard input ends.
@@ -48,21 +58,21 @@ fn broker() {
 }
 
 /// Events of about 350 bytes of JSON, evenly spread over partitions and time.
-fn source(bootstrap: &str, topic: &str, records: usize) {
+fn source(bootstrap: &str, topic: &str, partitions: usize, records: usize) {
     let topics = Topics::new(bootstrap);
-    topics.create(topic, PARTITIONS, 1).expect("made");
+    topics.create(topic, partitions, 1).expect("made");
     let producer = topics.producer(None).expect("a producer");
     for chunk in (0..records).collect::<Vec<_>>().chunks(50_000) {
-        let chunk: Vec<Record> = chunk.iter().map(|n| event(*n, records)).collect();
+        let chunk: Vec<Record> = chunk.iter().map(|n| event(*n, records, partitions)).collect();
         send(&producer, topic, &chunk).expect("sent");
     }
     delivered(&producer).expect("delivered");
 }
 
-fn event(n: usize, records: usize) -> Record {
+fn event(n: usize, records: usize, partitions: usize) -> Record {
     let (number, of) = (i64::try_from(n).expect("fits"), i64::try_from(records).expect("fits"));
     Record {
-        partition: i32::try_from(n % PARTITIONS).expect("fits"),
+        partition: i32::try_from(n % partitions).expect("fits"),
         time: START + SPAN * number / of,
         key: Some(format!("event-{n}").into_bytes()),
         value: Some(
@@ -92,8 +102,7 @@ fn sum(bootstrap: &str, topic: &str) {
 fn stable(bootstrap: &str, topic: &str) {
     let consumer: BaseConsumer =
         config(bootstrap).set("isolation.level", "read_committed").create().expect("a consumer");
-    let ends = (0..PARTITIONS).map(|partition| {
-        let partition = i32::try_from(partition).expect("fits");
+    let ends = partitions(&consumer, topic).map(|partition| {
         consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |(_, end)| end)
     });
     println!("{}", ends.sum::<i64>());
@@ -122,12 +131,12 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
     let group = group.group_metadata().expect("a group");
     let timeout = Duration::from_secs(30);
     producer.init_transactions(timeout).expect("initialised");
-    let (mut open, mut positions) = (0, [0; PARTITIONS]);
-    let commit = |positions: &[i64; PARTITIONS]| {
+    let (mut open, mut positions) = (0, BTreeMap::new());
+    let commit = |positions: &BTreeMap<i32, i64>| {
         drain(&producer);
         let mut offsets = TopicPartitionList::new();
-        for (partition, offset) in (0..).zip(positions) {
-            offsets.add_partition_offset(source, partition, Offset::Offset(*offset)).expect("an offset");
+        for (partition, offset) in positions {
+            offsets.add_partition_offset(source, *partition, Offset::Offset(*offset)).expect("an offset");
         }
         producer.send_offsets_to_transaction(&offsets, &group, timeout).expect("sent");
         producer.commit_transaction(timeout).expect("committed");
@@ -137,7 +146,7 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
             producer.begin_transaction().expect("begun");
         }
         produce(&producer, &topic, message);
-        positions[usize::try_from(message.partition()).expect("fits")] = message.next_position();
+        positions.insert(message.partition(), message.next_position());
         open += 1;
         if open == 50_000 {
             commit(&positions);
@@ -177,7 +186,7 @@ fn fast(config: &mut ClientConfig) {
         ("batch.size", "1000000"),
         ("batch.num.messages", "100000"),
         ("queue.buffering.max.messages", "200000"),
-        ("queue.buffering.max.kbytes", "131072"),
+        ("queue.buffering.max.kbytes", "65536"),
         ("delivery.report.only.error", "true"),
     ] {
         config.set(key, value);
@@ -190,6 +199,11 @@ fn config(bootstrap: &str) -> ClientConfig {
     config
 }
 
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Range<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("metadata");
+    0..i32::try_from(metadata.topics()[0].partitions().len()).expect("fits")
+}
+
 /// Reads all committed records, in batches, to the ends of the partitions.
 fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
     let mut config = config(bootstrap);
@@ -198,10 +212,9 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
         ("enable.auto.commit", "false"),
         ("enable.partition.eof", "true"),
         ("isolation.level", "read_committed"),
-        ("fetch.message.max.bytes", "2097152"),
-        ("fetch.max.bytes", "52428800"),
+        ("fetch.max.bytes", "8388608"),
         ("queued.min.messages", "1000000"),
-        ("queued.max.messages.kbytes", "32768"),
+        ("queued.max.messages.kbytes", "8192"),
         ("fetch.queue.backoff.ms", "5"),
         ("fetch.wait.max.ms", "10"),
     ] {
@@ -209,13 +222,12 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
     }
     let consumer: Arc<BaseConsumer> = Arc::new(config.create().expect("a consumer"));
     let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        let partition = i32::try_from(partition).expect("fits");
+    for partition in partitions(&consumer, topic) {
         assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&assignment).expect("assigned");
     let queue = ConsumerQueue::new(consumer.clone()).expect("a queue");
-    let (mut open, begun) = (PARTITIONS, Instant::now());
+    let (mut open, begun) = (assignment.count(), Instant::now());
     while open > 0 {
         assert!(begun.elapsed() < Duration::from_secs(300), "{topic} has no end");
         for event in queue.poll(Duration::from_millis(100), 2048).events() {
