@@ -21,6 +21,7 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
+use crate::cluster::Topic;
 use crate::error::{Error, Result, denied};
 use crate::failpoint::{self, Rule};
 use crate::pace::Pace;
@@ -66,12 +67,13 @@ impl Producer {
     pub fn init(
         properties: &Properties,
         transactional_id: &str,
-        topic: &str,
+        topic: &Topic,
         batch_bytes: usize,
         patience: Duration,
         pace: &Rc<Pace>,
     ) -> Result<Producer> {
-        let config = properties.producer(transactional_id, batch_bytes);
+        let config = properties.producer(transactional_id, topic.partitions, batch_bytes);
+        let topic = topic.name.as_str();
         let inner =
             BaseProducer::from_config_and_context(&config, Told::default()).map_err(Properties::invalid)?;
         let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
@@ -345,8 +347,10 @@ impl Transaction<'_> {
     /// a millisecond.
     fn drain(&self) {
         let deadline = Instant::now() + self.producer.timeout;
-        while !sys::flush(&self.producer.inner, Duration::from_millis(20)) && Instant::now() < deadline {
+        // In between, nobody flushes: while one does, the client's thread spins (see `linger.ms`).
+        while !sys::flush(&self.producer.inner, Duration::from_millis(1)) && Instant::now() < deadline {
             self.poll();
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

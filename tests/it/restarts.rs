@@ -153,9 +153,10 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
     let offsets = CommittedOffsets { topic: &pair.a, positions: &[(0, 1)], metadata: "" };
     let pace = Rc::new(Pace::new(TransactionLimits::default()));
     let record = |partition| Outgoing { partition, key: None, value: None, timestamp: 1, headers_of: None };
+    let target = cluster.topic(&pair.b).expect("answers").expect("there");
     for _ in 0..10 {
         let producer =
-            Producer::init(&properties(), &name, &pair.b, 1_000_000, TIMEOUT, &pace).expect("initialised");
+            Producer::init(&properties(), &name, &target, 1_000_000, TIMEOUT, &pace).expect("initialised");
         let mut transaction = producer.begin().expect("begun");
         for partition in 0..3 {
             transaction.send(record(partition)).expect("sent");
