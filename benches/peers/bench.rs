@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use replicator::drill::topics::{Record, Topics, delivered, send};
@@ -21,11 +22,11 @@ const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
 const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
-                     | sum BOOTSTRAP TOPIC | copy BOOTSTRAP SOURCE TARGET | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
-                     | stable BOOTSTRAP TOPIC";
+                     | sum BOOTSTRAP TOPIC \
+                     | copy BOOTSTRAP SOURCE TARGET | safe-copy BOOTSTRAP SOURCE TARGET \
+                     | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE | stable BOOTSTRAP TOPIC";
 
 fn main() {
-    memory::keep_freed();
     let arguments: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| OsString::into_string(a).ok()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -39,6 +40,7 @@ fn main() {
         }
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
         ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
+        ["safe-copy", bootstrap, source, target] => safe_copy(bootstrap, source, target),
         ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
         ["stable", bootstrap, topic] => stable(bootstrap, topic),
         ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
@@ -108,7 +110,7 @@ fn stable(bootstrap: &str, topic: &str) {
     println!("{}", ends.sum::<i64>());
 }
 
-/// The plain copy: no transaction, no window, no dedup.
+/// The plain copy: no transaction, no window, no dedup; by the calls and the settings of the fill.
 fn copy(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
@@ -116,6 +118,48 @@ fn copy(bootstrap: &str, source: &str, target: &str) {
     let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
     read(bootstrap, source, |message| produce(&producer, &topic, message));
     drain(&producer);
+}
+
+/// The plain copy as one writes it first: rdkafka's safe calls, a message at a time, and large buffers.
+fn safe_copy(bootstrap: &str, source: &str, target: &str) {
+    let mut producing = config(bootstrap);
+    fast(&mut producing);
+    let producer: BaseProducer =
+        producing.set("queue.buffering.max.kbytes", "131072").create().expect("a producer");
+    let mut consuming = config(bootstrap);
+    reader(&mut consuming);
+    for (key, value) in [
+        ("fetch.message.max.bytes", "8388608"),
+        ("fetch.max.bytes", "52428800"),
+        ("queued.max.messages.kbytes", "65536"),
+        ("fetch.wait.max.ms", "100"),
+    ] {
+        consuming.set(key, value);
+    }
+    let consumer: BaseConsumer = consuming.create().expect("a consumer");
+    let mut open = assign_all(&consumer, source);
+    while open > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => send_safely(&producer, target, &message),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => panic!("{error}"),
+            None => (),
+        }
+    }
+    producer.flush(Duration::from_secs(30)).expect("flushed");
+}
+
+fn send_safely(producer: &BaseProducer, target: &str, message: &BorrowedMessage) {
+    let mut record: BaseRecord<[u8], [u8]> = BaseRecord::to(target).partition(message.partition());
+    record.key = message.key();
+    record.payload = message.payload();
+    record.timestamp = message.timestamp().to_millis();
+    record.headers = message.headers().map(BorrowedHeaders::detach);
+    while let Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) = producer.send(record)
+    {
+        producer.poll(Duration::from_millis(1));
+        record = back;
+    }
 }
 
 /// The same in transactions of 50,000 records, with offsets: no window, no dedup, no care for failures.
@@ -204,9 +248,17 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Range<i32> {
     0..i32::try_from(metadata.topics()[0].partitions().len()).expect("fits")
 }
 
-/// Reads all committed records, in batches, to the ends of the partitions.
-fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
-    let mut config = config(bootstrap);
+/// Reads from the beginnings of all partitions; returns how many they are.
+fn assign_all(consumer: &BaseConsumer, topic: &str) -> usize {
+    let mut assignment = TopicPartitionList::new();
+    for partition in partitions(consumer, topic) {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&assignment).expect("assigned");
+    assignment.count()
+}
+
+fn reader(config: &mut ClientConfig) {
     for (key, value) in [
         ("group.id", "bench"),
         ("enable.auto.commit", "false"),
@@ -220,14 +272,17 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
     ] {
         config.set(key, value);
     }
+}
+
+/// Reads all committed records, in batches, to the ends of the partitions.
+fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
+    memory::keep_freed();
+    let mut config = config(bootstrap);
+    reader(&mut config);
     let consumer: Arc<BaseConsumer> = Arc::new(config.create().expect("a consumer"));
-    let mut assignment = TopicPartitionList::new();
-    for partition in partitions(&consumer, topic) {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
-    }
-    consumer.assign(&assignment).expect("assigned");
+    let mut open = assign_all(&consumer, topic);
     let queue = ConsumerQueue::new(consumer.clone()).expect("a queue");
-    let (mut open, begun) = (assignment.count(), Instant::now());
+    let begun = Instant::now();
     while open > 0 {
         assert!(begun.elapsed() < Duration::from_secs(300), "{topic} has no end");
         for event in queue.poll(Duration::from_millis(100), 2048).events() {
