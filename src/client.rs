@@ -70,10 +70,6 @@ const SECRET: &[&str] = &[
 /// How long one request to the cluster may take before the start-up gives up on it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a producer queues at most.
-const QUEUE_KBYTES: usize = 64 << 10;
-const QUEUE_RECORDS: usize = 200_000;
-
 /// Validated client properties. Flags beat the environment, which beats the file.
 #[derive(Clone)]
 pub struct Properties {
@@ -179,8 +175,8 @@ impl Properties {
             ("fetch.queue.backoff.ms", "5"),
             // Only ranges that exist are read, and a consumer cannot end while a fetch waits at the broker.
             ("fetch.wait.max.ms", "10"),
-            ("fetch.max.bytes", "8388608"),
             ("queued.min.messages", "1000000"),
+            // A fetch asks for as much at most (`fetch.max.bytes`, in `rd_kafka_conf_finalize`).
             ("queued.max.messages.kbytes", "8192"),
         ] {
             self.set_unless_given(&mut config, key, value);
@@ -208,9 +204,9 @@ impl Properties {
         config.create_with_context(context).map_err(Properties::invalid)
     }
 
-    /// The configuration of a transactional producer to a topic of `partitions`, which takes batches of
-    /// `batch_bytes` at most. Records stay in order and are written once.
-    pub fn producer(&self, transactional_id: &str, partitions: usize, batch_bytes: usize) -> ClientConfig {
+    /// The configuration of a transactional producer to a topic that takes batches of `batch_bytes` at most.
+    /// Records stay in order and are written once.
+    pub fn producer(&self, transactional_id: &str, batch_bytes: usize) -> ClientConfig {
         let mut config = self.common();
         config
             // Lost connections are told by log lines alone.
@@ -221,19 +217,16 @@ impl Properties {
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .set("message.timeout.ms", (TRANSACTION_TIMEOUT.as_millis() * 3 / 4).to_string())
             .set("delivery.report.only.error", "true");
-        // A full queue holds a full batch of some partition, and so never waits for the others to fill.
-        let batch_bytes = batch_bytes.min((QUEUE_KBYTES << 10) / 2 / partitions.max(1)).to_string();
-        let batch_records = (QUEUE_RECORDS / 2 / partitions.max(1)).max(1).to_string();
-        let (queue_records, queue_kbytes) = (QUEUE_RECORDS.to_string(), QUEUE_KBYTES.to_string());
+        let batch_bytes = batch_bytes.to_string();
         for (key, value) in [
-            // No record waits as long: a commit flushes. One that does, while a batch of its partition is in
-            // flight, makes the client's thread spin (`rd_kafka_msgq_allow_wakeup_at`).
+            // No record waits as long: a commit flushes, and so does a full queue. One that does, while a batch of
+            // its partition is in flight, makes the client's thread spin (`rd_kafka_msgq_allow_wakeup_at`).
             ("linger.ms", "2000"),
             ("batch.size", batch_bytes.as_str()),
-            ("batch.num.messages", batch_records.as_str()),
+            ("batch.num.messages", "100000"),
             ("message.max.bytes", "1000000000"),
-            ("queue.buffering.max.messages", queue_records.as_str()),
-            ("queue.buffering.max.kbytes", queue_kbytes.as_str()),
+            ("queue.buffering.max.messages", "200000"),
+            ("queue.buffering.max.kbytes", "65536"),
         ] {
             self.set_unless_given(&mut config, key, value);
         }

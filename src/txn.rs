@@ -21,9 +21,9 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
-use crate::cluster::Topic;
 use crate::error::{Error, Result, denied};
 use crate::failpoint::{self, Rule};
+use crate::interrupt::Interrupt;
 use crate::pace::Pace;
 use crate::sys::{self, Outgoing, OutgoingTopic};
 
@@ -58,6 +58,9 @@ pub struct Transaction<'p> {
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 const SHORTEST_CALL: Duration = Duration::from_secs(5);
 
+/// A queue that is full for longer may hold no full batch, so that nothing of it is sent before `linger.ms`.
+const BATCHES_FILL: Duration = Duration::from_millis(20);
+
 impl Producer {
     /// Makes the producer and initialises its transactions: a dead run's open transaction is aborted, a
     /// live run of the same id is fenced. No call waits longer than `patience`, nor than half a minute.
@@ -67,13 +70,12 @@ impl Producer {
     pub fn init(
         properties: &Properties,
         transactional_id: &str,
-        topic: &Topic,
+        topic: &str,
         batch_bytes: usize,
         patience: Duration,
         pace: &Rc<Pace>,
     ) -> Result<Producer> {
-        let config = properties.producer(transactional_id, topic.partitions, batch_bytes);
-        let topic = topic.name.as_str();
+        let config = properties.producer(transactional_id, batch_bytes);
         let inner =
             BaseProducer::from_config_and_context(&config, Told::default()).map_err(Properties::invalid)?;
         let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
@@ -225,37 +227,47 @@ impl Producer {
 }
 
 impl Transaction<'_> {
-    /// Queues a record.
+    /// Queues a record; where the queue is full, waits for room in it.
     ///
     /// # Errors
-    /// As [`Transaction::commit`].
-    pub fn send(&mut self, record: Outgoing<'_>) -> Result<()> {
+    /// As [`Transaction::commit`]; [`Error::Failed`] for a record that is larger than the queue; as
+    /// [`Interrupt::check`] while it waits.
+    pub fn send(&mut self, record: Outgoing<'_>, interrupt: &Interrupt) -> Result<()> {
         failpoint::instant("before-send");
-        let mut full_since = None;
-        loop {
-            match self.producer.topic.produce(record) {
-                Ok(()) => break,
-                Err(RDKafkaErrorCode::QueueFull)
-                    if full_since.get_or_insert_with(Instant::now).elapsed() < self.producer.timeout =>
-                {
-                    self.producer.inner.poll(Duration::ZERO);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(code) => {
-                    self.producer.pace.failed(self.bytes);
-                    return Err(self.producer.classify(
-                        "producing",
-                        self.producer.writing(),
-                        &KafkaError::MessageProduction(code),
-                        Some(self.begun),
-                    ));
-                }
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let (mut full_since, mut is_alone) = (None, false);
+        while let Err(code) = self.producer.topic.produce(record) {
+            let waited = full_since.get_or_insert_with(Instant::now).elapsed();
+            if code != RDKafkaErrorCode::QueueFull || waited >= self.producer.timeout {
+                return Err(self.unsent(code));
+            }
+            if is_alone {
+                return Err(Error::Failed(format!(
+                    "a record of {bytes} bytes to partition {} is more than the producer queues; raise it with -X \
+                     queue.buffering.max.kbytes={}",
+                    record.partition,
+                    (bytes >> 10) + 1
+                )));
+            }
+            interrupt.check()?;
+            is_alone = self.producer.inner.in_flight_count() == 0;
+            self.poll();
+            if waited < BATCHES_FILL {
+                std::thread::sleep(Duration::from_millis(1));
+            } else {
+                sys::flush(&self.producer.inner, Duration::from_millis(1));
             }
         }
         self.records += 1;
-        self.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        self.bytes += bytes;
         failpoint::instant("after-send");
         Ok(())
+    }
+
+    fn unsent(&self, code: RDKafkaErrorCode) -> Error {
+        self.producer.pace.failed(self.bytes);
+        let err = KafkaError::MessageProduction(code);
+        self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
     }
 
     /// Serves delivery reports; to be called now and then.

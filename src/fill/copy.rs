@@ -236,13 +236,14 @@ impl Copying<'_, '_> {
             Some(transaction) => transaction,
             none => none.insert(producer.begin()?),
         };
-        transaction.send(Outgoing {
+        let record = Outgoing {
             partition,
             key: message.key(),
             value: message.value(),
             timestamp: message.timestamp().0,
             headers_of: Some(message),
-        })?;
+        };
+        transaction.send(record, self.run.interrupt)?;
         if let Some(throttle) = &mut self.throttle {
             let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
             throttle.take(bytes, Instant::now());

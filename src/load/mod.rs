@@ -188,7 +188,7 @@ impl Run<'_> {
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
         let producer =
-            Producer::init(self.properties, self.name, topic, self.batch_bytes, PATIENCE, &self.pace)?;
+            Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE, &self.pace)?;
 
         // 2. So this is where the last committed transaction left off, for good.
         let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;

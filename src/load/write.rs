@@ -135,13 +135,14 @@ impl<'a> Writer<'a> {
             Some(transaction) => transaction,
             none => none.insert(self.producer.begin()?),
         };
-        transaction.send(Outgoing {
+        let record = Outgoing {
             partition,
             key: event.key.as_deref(),
             value: Some(document.bytes),
             timestamp: event.millis,
             headers_of: None,
-        })?;
+        };
+        transaction.send(record, self.plan.interrupt)?;
         self.next.loaded += 1;
         Ok(())
     }

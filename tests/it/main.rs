@@ -11,6 +11,7 @@ mod load;
 mod observe;
 mod pace;
 mod preflight;
+mod queue;
 pub mod raw;
 mod restarts;
 mod scale_out;

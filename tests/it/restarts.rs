@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rdkafka::consumer::Consumer;
 
 use replicator::cluster::Cluster;
+use replicator::interrupt::Interrupt;
 use replicator::job::TransactionLimits;
 use replicator::pace::Pace;
 use replicator::sys::Outgoing;
@@ -155,15 +156,15 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
     let record = |partition| Outgoing { partition, key: None, value: None, timestamp: 1, headers_of: None };
     let target = cluster.topic(&pair.b).expect("answers").expect("there");
     for _ in 0..10 {
-        let producer =
-            Producer::init(&properties(), &name, &target, 1_000_000, TIMEOUT, &pace).expect("initialised");
+        let producer = Producer::init(&properties(), &name, &target.name, 1_000_000, TIMEOUT, &pace)
+            .expect("initialised");
         let mut transaction = producer.begin().expect("begun");
         for partition in 0..3 {
-            transaction.send(record(partition)).expect("sent");
+            transaction.send(record(partition), &Interrupt::default()).expect("sent");
         }
         transaction.commit(&offsets, &group).expect("committed");
         let mut transaction = producer.begin().expect("begun");
-        transaction.send(record(0)).expect("sent");
+        transaction.send(record(0), &Interrupt::default()).expect("sent");
         transaction.poll();
         transaction.abort().expect("aborted");
     }
