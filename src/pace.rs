@@ -11,6 +11,8 @@ use crate::job::TransactionLimits;
 /// Bytes of the first transaction: 45 s for a broker that takes 180 kB a second.
 const FIRST: usize = 8 << 20;
 const LEAST: usize = 64 << 10;
+/// What a producer queues, and so the most that a transaction may still have to send when it ends.
+const QUEUED: usize = 64 << 20;
 /// A commit, with the sending of what was still queued, may take this long in a transaction that grows.
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(5);
@@ -46,9 +48,9 @@ impl Pace {
         }
     }
 
-    /// Takes that a transaction of `bytes` failed, which may have been too many.
+    /// Takes that a transaction of `bytes` failed, of which what was queued may have been too many.
     pub fn failed(&self, bytes: usize) {
-        self.bytes.set((bytes / 4).clamp(LEAST, self.bytes.get()));
+        self.bytes.set((bytes.min(QUEUED) / 4).clamp(LEAST, self.bytes.get()));
     }
 }
 

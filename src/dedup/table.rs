@@ -3,8 +3,8 @@
 
 use crate::identity::IdentityHash;
 
-/// 95 bits of an identity, and one that is set in every key: a place of zeros is free. Where two of them meet by
-/// chance, their contents differ, and that is an error: it takes all 126 bits of a place to lose a record.
+/// 95 bits of an identity, and one that is set in every key: a place of zeros is free. Where two identities meet in
+/// them by chance, their contents differ, and that is an error: it takes 126 bits to lose a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u32; 3]);
 
