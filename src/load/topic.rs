@@ -78,7 +78,11 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
     let deadline = Instant::now() + LEADERS;
     loop {
         interrupt.check()?;
-        match cluster.topic(name) {
+        // A leader may not know yet that it is one.
+        let answered = cluster.topic(name).and_then(|topic| {
+            topic.as_ref().map_or(Ok(Vec::new()), |topic| cluster.watermarks(topic)).map(|_| topic)
+        });
+        match answered {
             Ok(Some(topic)) => return Ok(topic),
             Ok(None) | Err(Error::Failed(_) | Error::Restart { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
