@@ -264,7 +264,6 @@ fn reader(config: &mut ClientConfig) {
         ("enable.auto.commit", "false"),
         ("enable.partition.eof", "true"),
         ("isolation.level", "read_committed"),
-        ("fetch.max.bytes", "8388608"),
         ("queued.min.messages", "1000000"),
         ("queued.max.messages.kbytes", "8192"),
         ("fetch.queue.backoff.ms", "5"),
