@@ -1,4 +1,4 @@
-//! The whole fill, from start-up to receipt, on a real broker: `KAFKA_BOOTSTRAP_SERVERS`, or one of its own.
+//! The whole fill, from start-up to receipt, on a real broker of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
 use replicator::job::{Job, Mode, Selection};
 use replicator::progress::Progress;
-use replicator::sandbox::Sandbox;
+use replicator::sandbox::{Extras, Sandbox};
 
 const PARTITIONS: usize = 6;
 /// 2021-04-14T11:00Z, in milliseconds.
@@ -34,15 +34,16 @@ impl Bench {
         name
     }
 
-    /// `records` of 350 bytes, evenly over `hours`, the last of which is the window.
-    fn source(&self, records: usize, hours: i64) -> String {
+    /// `records` of 350 bytes, evenly over the hour of the window and the hours `before` and `after` it.
+    fn source(&self, records: usize, before: i64, after: i64) -> String {
         let topic = self.topic("a");
         let producer = self.topics.producer(None).expect("a producer");
+        let span = (before + 1 + after) * HOUR;
+        let of = i64::try_from(records).expect("fits");
         let records: Vec<Record> = (0..records)
             .map(|n| Record {
                 partition: i32::try_from(n % PARTITIONS).expect("fits"),
-                time: START - (hours - 1) * HOUR
-                    + hours * HOUR * i64::try_from(n).expect("fits") / i64::try_from(records).expect("fits"),
+                time: START - before * HOUR + span * i64::try_from(n).expect("fits") / of,
                 key: Some(format!("user-{n}").into_bytes()),
                 value: Some(format!("{{\"n\":{n},\"pad\":\"{:x<320}\"}}", "").into_bytes()),
                 headers: Vec::new(),
@@ -66,6 +67,18 @@ impl Bench {
             patience: Duration::from_secs(60),
         })
     }
+
+    /// How long it takes to fill as many fresh targets, with `wanted` records each.
+    fn fills(&self, source: &str, wanted: u64, targets: u64) -> Duration {
+        (0..targets)
+            .map(|_| {
+                let job = self.job(source, &self.topic("b"));
+                let begun = Instant::now();
+                assert_eq!(run(&job), wanted);
+                begun.elapsed()
+            })
+            .sum()
+    }
 }
 
 fn run(job: &Job) -> u64 {
@@ -75,51 +88,31 @@ fn run(job: &Job) -> u64 {
 }
 
 fn fills(c: &mut Criterion) {
-    let sandbox = Sandbox::start(1).expect("a broker");
+    let sandbox = Sandbox::start_own_with(1, &Extras::for_measuring()).expect("a broker");
     let topics = Topics::new(sandbox.bootstrap());
     let bench = Bench { sandbox, topics, made: AtomicU32::new(0) };
 
     let mut group = c.benchmark_group("fill");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(20));
 
-    let records = 200_000;
-    let source = bench.source(records, 1);
+    let source = bench.source(200_000, 0, 0);
     let target = bench.topic("b");
     let job = bench.job(&source, &target);
     run(&job);
     group.bench_function("again, with nothing to do", |b| b.iter(|| assert_eq!(run(&job), 0)));
 
-    let elements = records as u64;
-    group.throughput(Throughput::ElementsAndBytes { elements, bytes: 350 * elements });
+    group.throughput(Throughput::ElementsAndBytes { elements: 200_000, bytes: 350 * 200_000 });
     group.bench_function("all of 200,000 records", |b| {
-        b.iter_custom(|times| {
-            (0..times)
-                .map(|_| {
-                    let job = bench.job(&source, &bench.topic("b"));
-                    let begun = Instant::now();
-                    assert_eq!(run(&job), elements);
-                    begun.elapsed()
-                })
-                .sum()
-        });
+        b.iter_custom(|times| bench.fills(&source, 200_000, times))
     });
 
-    // The window is the last hour of more and more hours: what lies before it should cost nothing.
+    // What lies before the window should cost nothing; what lies after it is read.
     group.throughput(Throughput::Elements(20_000));
-    for hours in [1, 4, 16] {
-        let source = bench.source(20_000 * hours, i64::try_from(hours).expect("fits"));
-        group.bench_function(format!("the last 20,000 of {} records", 20_000 * hours), |b| {
-            b.iter_custom(|times| {
-                (0..times)
-                    .map(|_| {
-                        let job = bench.job(&source, &bench.topic("b"));
-                        let begun = Instant::now();
-                        assert_eq!(run(&job), 20_000);
-                        begun.elapsed()
-                    })
-                    .sum()
-            });
-        });
+    for (before, after) in [(0, 0), (4, 0), (16, 0), (0, 4), (0, 16)] {
+        let each = |hours| 20_000 * usize::try_from(hours).expect("fits");
+        let source = bench.source(each(before + 1 + after), before, after);
+        let name = format!("20,000 records, {} before them and {} after", each(before), each(after));
+        group.bench_function(name, |b| b.iter_custom(|times| bench.fills(&source, 20_000, times)));
     }
     group.finish();
 }

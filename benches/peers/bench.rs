@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::{Offset, TopicPartitionList};
 
 use replicator::drill::topics::{Record, Topics, delivered, send};
-use replicator::sandbox::Sandbox;
+use replicator::sandbox::{Extras, Sandbox};
 use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, memory};
 
 /// 2021-04-14T10:00Z, in milliseconds; the records are spread over 405 minutes from here.
@@ -22,7 +22,7 @@ const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
 const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
-                     | sum BOOTSTRAP TOPIC \
+                     | delete BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
                      | copy BOOTSTRAP SOURCE TARGET | safe-copy BOOTSTRAP SOURCE TARGET \
                      | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE | stable BOOTSTRAP TOPIC";
 
@@ -38,6 +38,7 @@ fn main() {
         ["create", bootstrap, topic, partitions] => {
             Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
         }
+        ["delete", bootstrap, topic] => Topics::new(bootstrap).delete(&[topic]).expect("deleted"),
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
         ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
         ["safe-copy", bootstrap, source, target] => safe_copy(bootstrap, source, target),
@@ -54,7 +55,7 @@ fn number(text: &str) -> usize {
 
 /// Starts a broker, says where it is, and keeps it until the standard input ends.
 fn broker() {
-    let sandbox = Sandbox::start_own(1).expect("a broker");
+    let sandbox = Sandbox::start_own_with(1, &Extras::for_measuring()).expect("a broker");
     println!("{}", sandbox.bootstrap());
     let _ = std::io::read_to_string(std::io::stdin());
 }
@@ -239,7 +240,7 @@ fn fast(config: &mut ClientConfig) {
 
 fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("log_level", "0").set("reconnect.backoff.ms", "50");
+    config.set("bootstrap.servers", bootstrap).set("log_level", "0").set("reconnect.backoff.ms", "20");
     config
 }
 

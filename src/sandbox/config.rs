@@ -99,13 +99,14 @@ impl Cluster {
 
     /// The variables that [`LAUNCH`] reads.
     pub fn variables(&self, nodes: &[Node], broker: usize) -> [(&'static str, String); 4] {
-        let heap = if nodes.len() == 1 { 512 } else { 384 };
+        let heap = if nodes.len() == 1 { "-Xmx512m" } else { "-Xmx384m" };
+        let (jvm, heap) = self.extras.jvm.map_or((JVM, heap), |options| (options, ""));
         let properties: String =
             properties(nodes, broker, &self.extras).map(|(key, value)| format!("{key}={value}\n")).collect();
         [
             ("CLUSTER", self.id.clone()),
-            ("HEAP", format!("-Xmx{heap}m")),
-            ("JVM", JVM.to_owned()),
+            ("HEAP", heap.to_owned()),
+            ("JVM", jvm.to_owned()),
             ("PROPERTIES", properties),
         ]
     }

@@ -81,13 +81,30 @@ pub struct Sandbox {
     own: Option<Own>,
 }
 
-/// What the brokers have beside their plain listeners, which stay: for tests of secured clients.
+/// What the brokers have beside their plain listeners, which stay: for tests of secured clients, and for measurements.
 #[derive(Clone, Default)]
 pub struct Extras {
     /// More listeners: the name, and the security protocol (`SSL`, `SASL_SSL`, …).
     pub listeners: Vec<(&'static str, &'static str)>,
     /// Broker properties, in the escaped form of a properties file. They beat the sandbox's own.
     pub properties: Vec<(&'static str, String)>,
+    /// Options of the JVM, in place of those for a short life.
+    pub jvm: Option<&'static str>,
+}
+
+impl Extras {
+    /// A broker to measure by: the JVM as Kafka's own `kafka-server-start.sh` and `kafka-run-class.sh` start it, and
+    /// deleted topics leave the disk soon.
+    pub fn for_measuring() -> Extras {
+        Extras {
+            listeners: Vec::new(),
+            properties: vec![("log.segment.delete.delay.ms", "1000".to_owned())],
+            jvm: Some(
+                "-Xmx1G -Xms1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 \
+                 -XX:+ExplicitGCInvokesConcurrent -XX:MaxInlineLevel=15",
+            ),
+        }
+    }
 }
 
 struct Own {

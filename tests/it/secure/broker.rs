@@ -70,7 +70,7 @@ impl Broker {
             ),
         ]);
         let listeners = vec![(TLS, "SSL"), (ELSEWHERE, "SSL"), (MUTUAL, "SSL"), (SASL, "SASL_SSL")];
-        let extras = Extras { listeners, properties };
+        let extras = Extras { listeners, properties, ..Extras::default() };
         Broker { sandbox: Sandbox::start_own_with(1, &extras).expect("a secured broker"), authority }
     }
 
