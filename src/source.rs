@@ -62,9 +62,10 @@ struct Progress {
     end: i64,
 }
 
-/// Batches in flight between poll and loop; with the consumer's own queue they bound the memory.
+/// Batches in flight between poll and loop; with the consumer's own queue they bound the memory. Few, since a record that
+/// waits for long has left the processor's caches.
 const POLL: Duration = Duration::from_millis(10);
-const BATCHES: usize = 16;
+const BATCHES: usize = 4;
 const BATCH_RECORDS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 
