@@ -152,7 +152,7 @@ impl Copying<'_, '_> {
 
     /// What can be told of a record whatever came before it, and so beside the loop.
     fn look(&self) -> impl Fn(&Message) -> Sighting + Send + 'static {
-        let (job, window, fingers) = (self.run.job, self.window, *self.fingers);
+        let (job, window, fingers) = (self.run.job, self.window, self.fingers.clone());
         let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
         let scan = job.target_scan;
         move |message| {

@@ -51,7 +51,7 @@ impl Run<'_> {
             .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
         let look = {
             let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
-            let (fingers, scan) = (*fingers, job.target_scan);
+            let (fingers, scan) = (fingers.clone(), job.target_scan);
             move |message: &Message| {
                 let identity = fingers.identity(&identity, message)?;
                 let time = event_time.of(message);
