@@ -146,7 +146,8 @@ impl Properties {
             .set("client.id", "replicator")
             .set("bootstrap.servers", &self.bootstrap)
             .set("socket.keepalive.enable", "true")
-            .set("reconnect.backoff.ms", "50")
+            // A client that begins waits for half of it, now and then (`rd_kafka_connect_any`).
+            .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "1000");
         let given = self.given.iter().filter(|(key, _)| !GROUP.contains(&key.as_str()));
         config.extend(given.map(|(key, value)| (key.clone(), value.clone())));
