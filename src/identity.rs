@@ -52,8 +52,8 @@ pub type IdentityHash = [u64; 2];
 #[derive(Clone)]
 pub struct Fingers {
     identity: SipHasher13,
-    /// Of all bytes of each record: three times as fast as the other over 350 of them. Its 64 bits decide only between
-    /// records of one identity.
+    /// Of all bytes of each record: three times as fast as the other over 350 of them. Its 64 bits decide between records
+    /// of one identity, and in comparisons of topics between those that have none.
     content: ahash::RandomState,
 }
 
