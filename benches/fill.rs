@@ -11,7 +11,7 @@ use replicator::event_time::EventTime;
 use replicator::fill::fill;
 use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
-use replicator::job::{Job, Mode, Selection};
+use replicator::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
 use replicator::progress::Progress;
 use replicator::sandbox::{Extras, Sandbox};
 
@@ -63,7 +63,8 @@ impl Bench {
             window: "2021-04-14T11:00Z/2021-04-14T12:00Z".parse().expect("a window"),
             date: None,
             event_time: EventTime::Timestamp,
-            identity: Identity::Key,
+            rules: Rules::by(Identity::Key),
+            index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(60),
         })
     }

@@ -32,7 +32,7 @@ pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -
     let group = "replicator/chart";
     let cluster = Cluster::connect(properties, group)?;
     let found: Topic =
-        cluster.topic(topic)?.ok_or_else(|| Error::Refused(format!("there is no topic {topic}")))?;
+        cluster.topic(topic)?.ok_or_else(|| Error::refused(format!("there is no topic {topic}")))?;
     let (starts, ends): (Vec<_>, Vec<_>) =
         cluster.watermarks(&found)?.iter().map(|w| (w.low, w.high)).unzip();
     let patience = std::time::Duration::from_secs(30);

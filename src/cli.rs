@@ -13,7 +13,7 @@ use crate::drill::schedule::Fault;
 use crate::error::{Error, Result};
 use crate::event_time::{EventTime, parse_date};
 use crate::identity::Identity;
-use crate::job::{Job, OnConflict, Selection, TargetScan, TransactionLimits};
+use crate::job::{Job, OnConflict, Rules, Selection, TargetScan, TransactionLimits};
 use crate::json::Pointer;
 use crate::rate::MaxRate;
 use crate::sink::Sinking;
@@ -48,15 +48,14 @@ impl Cli {
         if !self.scale_out {
             return Ok(job);
         }
-        if !matches!(job.selection.identity, Identity::Key | Identity::KeyAndValue) {
-            return Err(Error::Usage(
+        if !matches!(job.selection.rules.identity, Identity::Key | Identity::KeyAndValue) {
+            return Err(Error::usage(
                 "--scale-out goes with --identity key or key+value: of others, no instance could know what the others \
-                 write"
-                    .into(),
+                 write",
             ));
         }
-        if job.target_scan == TargetScan::All || job.limit.is_some() {
-            return Err(Error::Usage("--scale-out goes without --target-scan all and --limit".into()));
+        if job.selection.rules.target_scan == TargetScan::All || job.limit.is_some() {
+            return Err(Error::usage("--scale-out goes without --target-scan all and --limit"));
         }
         Ok(Job { scale_out: true, ..job })
     }
@@ -166,6 +165,18 @@ pub struct TopicsArgs {
     /// What makes two records the same one: key, key+value, value or field:/pointer
     #[arg(long, default_value = "key")]
     pub identity: Identity,
+    /// What to do where one identity has two contents
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_conflict: OnConflict,
+    /// Leave out records without identity or event time, and count them
+    #[arg(long)]
+    pub skip_invalid: bool,
+    /// Which records of the target are compared
+    #[arg(long, value_enum, default_value = "window")]
+    pub target_scan: TargetScan,
+    /// MiB that the index of identities may take (20 to 60 bytes each)
+    #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub index_memory: u32,
     /// Seconds to wait without progress, as on another producer's open transaction
     #[arg(long, default_value = "90", value_name = "SECONDS")]
     pub patience: u64,
@@ -188,24 +199,12 @@ pub struct SelectionArgs {
 pub struct FillArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// What to do where one identity has two contents
-    #[arg(long, value_enum, default_value = "fail")]
-    pub on_conflict: OnConflict,
-    /// Leave out records without identity or event time, and count them
-    #[arg(long)]
-    pub skip_invalid: bool,
-    /// Which records of the target are compared
-    #[arg(long, value_enum, default_value = "window")]
-    pub target_scan: TargetScan,
     /// Fill a target that is compacted
     #[arg(long)]
     pub allow_compacted_target: bool,
     /// Records in a transaction, at most; it also ends after a second, or 256 MiB
     #[arg(long, default_value = "1000000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub transaction_records: u32,
-    /// MiB that the index of identities may take (20 to 60 bytes each)
-    #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
-    pub index_memory: u32,
     /// Write no faster than this: records as 5000/s, or bytes as 10MB/s
     #[arg(long, value_name = "RATE")]
     pub max_rate: Option<MaxRate>,
@@ -223,15 +222,11 @@ impl FillArgs {
     pub fn job(&self, common: &Common) -> Result<Job> {
         Ok(Job {
             selection: self.selection.selection(common)?,
-            on_conflict: self.on_conflict,
-            skip_invalid: self.skip_invalid,
-            target_scan: self.target_scan,
             allow_compacted_target: self.allow_compacted_target,
             limits: TransactionLimits {
                 records: self.transaction_records as usize,
                 ..TransactionLimits::default()
             },
-            index_memory: (self.index_memory as usize) << 20,
             max_rate: self.max_rate,
             limit: self.limit,
             scale_out: false,
@@ -241,9 +236,8 @@ impl FillArgs {
 
 impl SelectionArgs {
     fn selection(&self, common: &Common) -> Result<Selection> {
-        let window = self
-            .window
-            .ok_or_else(|| Error::Usage("--window is missing, as in --window 11:00-13:00".into()))?;
+        let window =
+            self.window.ok_or_else(|| Error::usage("--window is missing, as in --window 11:00-13:00"))?;
         self.topics.selection(common, window, self.date)
     }
 }
@@ -252,11 +246,11 @@ impl TopicsArgs {
     fn selection(&self, common: &Common, window: WindowSpec, date: Option<NaiveDate>) -> Result<Selection> {
         match (window, date) {
             (WindowSpec::Instants(_), Some(_)) => {
-                return Err(Error::Usage(
-                    "--date goes with a window in times of day; this one has its dates".into(),
+                return Err(Error::usage(
+                    "--date goes with a window in times of day; this one has its dates",
                 ));
             }
-            (window, Some(date)) => drop(window.on(date).map_err(Error::Usage)?),
+            (window, Some(date)) => drop(window.on(date).map_err(Error::usage)?),
             (_, None) => {}
         }
         Ok(Selection {
@@ -266,7 +260,13 @@ impl TopicsArgs {
             window,
             date,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
-            identity: self.identity.clone(),
+            rules: Rules {
+                identity: self.identity.clone(),
+                on_conflict: self.on_conflict,
+                skip_invalid: self.skip_invalid,
+                target_scan: self.target_scan,
+            },
+            index_memory: (self.index_memory as usize) << 20,
             patience: Duration::from_secs(self.patience),
         })
     }

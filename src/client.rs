@@ -91,7 +91,7 @@ impl Properties {
         let mut given = BTreeMap::new();
         if let Some(path) = file {
             let from =
-                |e: &dyn std::fmt::Display| Error::Usage(format!("--command-config {}: {e}", path.display()));
+                |e: &dyn std::fmt::Display| Error::usage(format!("--command-config {}: {e}", path.display()));
             let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
             given.extend(java_properties::read(opened).map_err(|e| from(&e))?);
         }
@@ -106,16 +106,16 @@ impl Properties {
             }
             let value = value
                 .into_string()
-                .map_err(|_| Error::Usage(format!("the environment's REPLICATOR_{property} is not UTF-8")))?;
+                .map_err(|_| Error::usage(format!("the environment's REPLICATOR_{property} is not UTF-8")))?;
             given.insert(property.to_lowercase().replace('_', "."), value);
         }
         for flag in flags {
             let (key, value) = flag
                 .split_once('=')
-                .ok_or_else(|| Error::Usage("-X takes key=value, and one of them has no `=`".to_owned()))?;
+                .ok_or_else(|| Error::usage("-X takes key=value, and one of them has no `=`".to_owned()))?;
             let key = key.trim();
             if SECRET.contains(&key) {
-                return Err(Error::Usage(format!(
+                return Err(Error::usage(format!(
                     "-X {key}: a flag is seen in the process list; put it in the environment as {} or in a file for -F",
                     environment_name(key)
                 )));
@@ -127,7 +127,7 @@ impl Properties {
             given.remove("bootstrap.servers");
         }
         if let Some((key, why)) = OURS.iter().find(|(key, _)| given.contains_key(*key)) {
-            return Err(Error::Usage(format!("the property {key} cannot be set: {why}")));
+            return Err(Error::usage(format!("the property {key} cannot be set: {why}")));
         }
         let properties = Properties { bootstrap: bootstrap.to_owned(), given };
         let mut all = properties.common();
@@ -252,10 +252,10 @@ impl Properties {
             // The value is left out: it may be a secret.
             KafkaError::ClientConfig(_, reason, key, _) => {
                 let reason = if SECRET.contains(&key.as_str()) { "not accepted".to_owned() } else { reason };
-                Error::Usage(format!("the property {key}: {reason}"))
+                Error::usage(format!("the property {key}: {reason}"))
             }
-            KafkaError::ClientCreation(reason) => Error::Usage(format!("the client properties: {reason}")),
-            other => Error::Failed(other.to_string()),
+            KafkaError::ClientCreation(reason) => Error::usage(format!("the client properties: {reason}")),
+            other => Error::failed(other.to_string()),
         }
     }
 }

@@ -102,7 +102,7 @@ impl Cluster {
             return match RDKafkaErrorCode::from(code) {
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
                 RDKafkaErrorCode::InvalidTopic => {
-                    Err(Error::Usage(format!("`{name}` cannot be a topic's name")))
+                    Err(Error::usage(format!("`{name}` cannot be a topic's name")))
                 }
                 // Who may read or write it may see it.
                 code => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
@@ -147,7 +147,7 @@ impl Cluster {
                 drop(self.uncommitted.poll(Duration::from_millis(5)));
             }
             if let Some(refusal) = self.uncommitted.context().heard().refusal {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "no connection to {bootstrap}: {refusal}; {}",
                     way_in(&refusal)
                 )));
@@ -319,7 +319,7 @@ impl Cluster {
             .flatten()
             .map_or("unknown".to_owned(), rfc3339);
         let (name, Range { partition, start, end }) = (&topic.name, open);
-        Error::Failed(format!(
+        Error::failed(format!(
             "a transaction of another producer has been open in {name}-{partition} for {} s without progress: last \
              stable offset {start}, high watermark {end}, its first record's time {since}; wait for that producer, or \
              find it with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic \
@@ -358,7 +358,7 @@ fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<W
         let edges = list_offsets(client, topic, offset)?.into_iter();
         edges
             .collect::<Option<Vec<i64>>>()
-            .ok_or_else(|| Error::Failed(format!("{} has no {offset:?}", topic.name)))
+            .ok_or_else(|| Error::failed(format!("{} has no {offset:?}", topic.name)))
     };
     let (lows, highs) = (edge(Offset::Beginning)?, edge(Offset::End)?);
     Ok(lows.into_iter().zip(highs).map(|(low, high)| Watermarks { low, high }).collect())
@@ -386,10 +386,10 @@ fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Resu
             _ => None,
         };
         let slot = offsets.get_mut(index(element.partition()));
-        *slot.ok_or_else(|| Error::Failed(format!("{}: a partition too many", what())))? = Some(offset);
+        *slot.ok_or_else(|| Error::failed(format!("{}: a partition too many", what())))? = Some(offset);
     }
     let offsets: Option<Vec<_>> = offsets.into_iter().collect();
-    offsets.ok_or_else(|| Error::Failed(format!("{}: a partition was left out", what())))
+    offsets.ok_or_else(|| Error::failed(format!("{}: a partition was left out", what())))
 }
 
 /// As `org.apache.kafka.common.internals.Topic` has it. librdkafka takes no longer name, and `rdkafka`
@@ -399,7 +399,7 @@ fn check_name(name: &str) -> Result<()> {
     if !name.is_empty() && name.len() <= 249 && name.chars().all(is_legal) && name != "." && name != ".." {
         return Ok(());
     }
-    Err(Error::Usage(format!(
+    Err(Error::usage(format!(
         "`{}` cannot be a topic's name: it has 1 to 249 letters, digits, dots, underscores and hyphens",
         name.chars().take(60).flat_map(char::escape_debug).collect::<String>()
     )))

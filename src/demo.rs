@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event_time::EventTime;
 use crate::fill::fill;
 use crate::interrupt::Interrupt;
-use crate::job::{Job, Mode, Selection};
+use crate::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
 use crate::load::load;
 use crate::progress::Progress;
 use crate::receipt::Receipt;
@@ -104,7 +104,8 @@ impl<'a> Stage<'a> {
             window: args.window,
             date: None,
             event_time: EventTime::Timestamp,
-            identity: args.identity.clone(),
+            rules: Rules::by(args.identity.clone()),
+            index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(90),
         });
         Ok(Stage { job, data, _generated: generated, receipts: RefCell::default(), progress, interrupt })
@@ -135,7 +136,7 @@ impl<'a> Stage<'a> {
         let again = self.fill()?;
         self.charts("after")?;
         if Some(first.counts.written) != plan.to_write || again.counts.written != 0 {
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "planned {:?}, wrote {}, and then {} again",
                 plan.to_write, first.counts.written, again.counts.written
             )));

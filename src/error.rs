@@ -1,25 +1,26 @@
 //! Errors, named by what the caller is to do next.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use serde::Serialize;
 
 /// Why a command did not end well. Each variant but the last two has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line contradicts itself or names something that cannot be.
     #[error("{0}")]
-    Usage(String),
+    Usage(Told),
     /// Found before anything was written; nothing was.
     #[error("{0}")]
-    Refused(String),
+    Refused(Told),
     /// Failed on the way. What was committed is right; safe to run again.
     #[error("{0}")]
-    Failed(String),
+    Failed(Told),
     /// `verify` found a difference.
     #[error("{0}")]
-    Different(String),
+    Different(Told),
     /// Another run with the same transactional id took over.
     #[error("{0}")]
-    Fenced(String),
+    Fenced(Told),
     /// Ctrl-C or SIGTERM; the open transaction, if any, was aborted.
     #[error("interrupted; what was committed is right, and the same command goes on from there")]
     Interrupted,
@@ -39,6 +40,59 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A sentence for people, and why for machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub text: String,
+    reason: Option<Reason>,
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<T: Into<String>> From<T> for Told {
+    fn from(text: T) -> Told {
+        Told { text: text.into(), reason: None }
+    }
+}
+
+/// Why a command did not end well, as `error.reason` of its JSON has it. Scripts match these words, so they stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    // What an error is where nothing more is known of it.
+    Usage,
+    Refused,
+    Failed,
+    Different,
+    Fenced,
+    Interrupted,
+    // Of the cluster.
+    NoPermission,
+    Unreachable,
+    NoProgress,
+    HangingTransaction,
+    UnsupportedBroker,
+    // Of the topics.
+    MissingTopic,
+    TopicChanged,
+    TopicConfiguration,
+    RecordsDeleted,
+    LogLost,
+    // Of the records.
+    AmbiguousDate,
+    Conflicts,
+    InvalidRecords,
+    RefusedRecords,
+    OtherTimestamps,
+    DoubledByOthers,
+    // Of this run.
+    IndexMemory,
+}
+
 impl Error {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
@@ -52,13 +106,59 @@ impl Error {
         }
     }
 
+    pub fn usage(told: impl Into<Told>) -> Error {
+        Error::Usage(told.into())
+    }
+
+    pub fn refused(told: impl Into<Told>) -> Error {
+        Error::Refused(told.into())
+    }
+
+    pub fn failed(told: impl Into<Told>) -> Error {
+        Error::Failed(told.into())
+    }
+
+    pub fn different(told: impl Into<Told>) -> Error {
+        Error::Different(told.into())
+    }
+
+    pub fn fenced(told: impl Into<Told>) -> Error {
+        Error::Fenced(told.into())
+    }
+
+    /// The same error, with a closer reason than its kind.
+    #[must_use]
+    pub fn because(mut self, because: Reason) -> Error {
+        match &mut self {
+            Error::Usage(told)
+            | Error::Refused(told)
+            | Error::Failed(told)
+            | Error::Different(told)
+            | Error::Fenced(told) => told.reason = Some(because),
+            Error::Interrupted | Error::Reassigned | Error::Restart { .. } => {}
+        }
+        self
+    }
+
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::Usage(told) => told.reason.unwrap_or(Reason::Usage),
+            Error::Refused(told) => told.reason.unwrap_or(Reason::Refused),
+            Error::Failed(told) => told.reason.unwrap_or(Reason::Failed),
+            Error::Different(told) => told.reason.unwrap_or(Reason::Different),
+            Error::Fenced(told) => told.reason.unwrap_or(Reason::Fenced),
+            Error::Interrupted => Reason::Interrupted,
+            Error::Reassigned | Error::Restart { .. } => Reason::Failed,
+        }
+    }
+
     pub fn restart(why: impl Into<String>) -> Error {
         Error::Restart { why: why.into(), abandoned: false }
     }
 
     /// For errors of the machine we run on: files, pipes, threads.
     pub fn io(what: impl std::fmt::Display, err: impl std::fmt::Display) -> Error {
-        Error::Failed(format!("{what}: {err}"))
+        Error::failed(format!("{what}: {err}"))
     }
 
     /// For a call to Kafka outside of a transaction: a missing permission is refused by name, what may pass
@@ -70,7 +170,7 @@ impl Error {
         };
         match code {
             Some(code) => Error::code(what, code),
-            None => Error::Failed(format!("{what}: {err}")),
+            None => Error::failed(format!("{what}: {err}")),
         }
     }
 
@@ -82,9 +182,10 @@ impl Error {
         code: RDKafkaErrorCode,
     ) -> Error {
         match code {
-            RDKafkaErrorCode::TopicAuthorizationFailed => Error::Refused(format!(
+            RDKafkaErrorCode::TopicAuthorizationFailed => Error::refused(format!(
                 "{what}: no permission; grant this principal {operations} on topic {topic}"
-            )),
+            ))
+            .because(Reason::NoPermission),
             code => Error::code(what, code),
         }
     }
@@ -92,9 +193,10 @@ impl Error {
     /// [`Error::kafka`], for a bare error code.
     pub fn code(what: impl std::fmt::Display, code: RDKafkaErrorCode) -> Error {
         match denied(code) {
-            Some(acl) => Error::Refused(format!("{what}: no permission; grant this principal {acl}")),
+            Some(acl) => Error::refused(format!("{what}: no permission; grant this principal {acl}"))
+                .because(Reason::NoPermission),
             None if is_transient(code) => Error::restart(format!("{what}: {code}")),
-            None => Error::Failed(format!("{what}: {code}")),
+            None => Error::failed(format!("{what}: {code}")),
         }
     }
 }

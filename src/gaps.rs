@@ -78,7 +78,7 @@ pub fn gaps(
     let fingers = Fingers::new()?;
     let identity_of = |message: &_| -> IdentityHash {
         // A record without identity is known by its content.
-        let identity = fingers.identity(&selection.identity, message);
+        let identity = fingers.identity(&selection.rules.identity, message);
         identity.unwrap_or_else(|| [fingers.content(message, true), 0])
     };
     let side = Side { selection, cluster: &cluster, window, progress, interrupt };
@@ -174,8 +174,8 @@ fn command(selection: &Selection, first: i64, last: i64) -> String {
     if let EventTime::Field(pointer) = &selection.event_time {
         command += &format!(" --time-field '{}'", pointer.as_str());
     }
-    if selection.identity != Identity::Key {
-        command += &format!(" --identity '{}'", selection.identity);
+    if selection.rules.identity != Identity::Key {
+        command += &format!(" --identity '{}'", selection.rules.identity);
     }
     command
 }

@@ -19,7 +19,9 @@ pub struct Selection {
     pub window: WindowSpec,
     pub date: Option<NaiveDate>,
     pub event_time: EventTime,
-    pub identity: Identity,
+    pub rules: Rules,
+    /// Bytes that the index of identities may take.
+    pub index_memory: usize,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
 }
@@ -32,18 +34,37 @@ impl Selection {
     }
 }
 
-/// A fill of a window of the target from the source.
-#[derive(Clone)]
-pub struct Job {
-    pub selection: Selection,
+/// [`Selection::index_memory`] of the command line.
+pub const INDEX_MEMORY: usize = 1 << 30;
+
+/// How a record is told from others, and what becomes of those that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub identity: Identity,
     pub on_conflict: OnConflict,
     /// Leave out records without identity or event time, and count them.
     pub skip_invalid: bool,
     pub target_scan: TargetScan,
+}
+
+impl Rules {
+    /// The rules with the defaults of the command line.
+    pub fn by(identity: Identity) -> Rules {
+        Rules {
+            identity,
+            on_conflict: OnConflict::Fail,
+            skip_invalid: false,
+            target_scan: TargetScan::Window,
+        }
+    }
+}
+
+/// A fill of a window of the target from the source.
+#[derive(Clone)]
+pub struct Job {
+    pub selection: Selection,
     pub allow_compacted_target: bool,
     pub limits: TransactionLimits,
-    /// Bytes that the index of identities may take.
-    pub index_memory: usize,
     pub max_rate: Option<MaxRate>,
     /// Records to write before the run stops, complete or not.
     pub limit: Option<u64>,
@@ -56,12 +77,8 @@ impl Job {
     pub fn new(selection: Selection) -> Job {
         Job {
             selection,
-            on_conflict: OnConflict::Fail,
-            skip_invalid: false,
-            target_scan: TargetScan::Window,
             allow_compacted_target: false,
             limits: TransactionLimits::default(),
-            index_memory: 1 << 30,
             max_rate: None,
             limit: None,
             scale_out: false,

@@ -109,7 +109,7 @@ fn man(name: Option<&str>) -> Result<()> {
         None => Some(&program),
         Some(name) => program.find_subcommand(name),
     };
-    let command = command.ok_or_else(|| Error::Usage("there is no such sub-command".to_owned()))?;
+    let command = command.ok_or_else(|| Error::usage("there is no such sub-command".to_owned()))?;
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page).map_err(|e| Error::io("the page", e))?;
     write_out(&page)
@@ -151,7 +151,7 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let flag = misplaced.replace('_', "-");
     let takes = Cli::command();
     let mut taken = takes.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
-    Some(Error::Usage(if taken.any(|argument| argument.get_id() == misplaced) {
+    Some(Error::usage(if taken.any(|argument| argument.get_id() == misplaced) {
         format!("put --{flag} behind `{command}`")
     } else {
         format!("`{command}` takes no --{flag}")

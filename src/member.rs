@@ -108,7 +108,7 @@ impl Member {
             let state = rebalances.state().clone();
             let group = self.consumer.group_metadata();
             if let Some(refusal) = state.refusal {
-                return Err(Error::Refused(refusal));
+                return Err(Error::refused(refusal));
             }
             let is_known = !state.is_moving && (state.is_told || asked.elapsed() > FIRST_WORD);
             if let (Some(generation), Some(group), true) = (before, group, is_known)

@@ -42,7 +42,7 @@ pub fn is_served() -> bool {
 /// [`Error::Refused`] where the address is taken, or not this machine's.
 pub fn serve(address: SocketAddr) -> Result<()> {
     PrometheusBuilder::new().with_http_listener(address).install().map_err(|err| {
-        Error::Refused(format!(
+        Error::refused(format!(
             "--metrics-listen {address}: {err}; name an address of this machine and a port that is free"
         ))
     })?;

@@ -28,7 +28,7 @@ pub struct Preflight {
 /// [`Error::Refused`] for a missing topic; as [`Cluster::topic`].
 pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, Topic)> {
     if source == target {
-        return Err(Error::Usage(format!("--source and --target are both {source}; name two topics")));
+        return Err(Error::usage(format!("--source and --target are both {source}; name two topics")));
     }
     let mut found = Vec::new();
     let mut sentences = Vec::new();
@@ -38,13 +38,13 @@ pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, T
             Ok(None) => {
                 sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"));
             }
-            Err(Error::Refused(why)) => sentences.push(why),
+            Err(Error::Refused(why)) => sentences.push(why.text),
             Err(err) => return Err(err),
         }
     }
     match <[Topic; 2]>::try_from(found) {
         Ok([source, target]) => Ok((source, target)),
-        Err(_) => Err(Error::Refused(sentences.join("\n"))),
+        Err(_) => Err(Error::refused(sentences.join("\n"))),
     }
 }
 
@@ -67,7 +67,7 @@ pub fn check(
         // Of a source that cannot be read that was said.
         Err(Error::Refused(why)) => {
             if may_read {
-                findings.refuse(why);
+                findings.refuse(why.text);
             }
             None
         }
@@ -111,7 +111,7 @@ pub fn check(
         Some(window) => {
             Ok((Preflight { source, target, warnings, batch_bytes, target_is_compacted }, window))
         }
-        None => Err(Error::Refused(refusals.join("\n"))),
+        None => Err(Error::refused(refusals.join("\n"))),
     }
 }
 
@@ -175,7 +175,7 @@ fn check_target(
         ));
     }
     if config.text("message.timestamp.type") == "LogAppendTime" {
-        if job.target_scan == TargetScan::Window {
+        if job.selection.rules.target_scan == TargetScan::Window {
             findings.refuse(log_append_time(name));
         } else {
             findings.warn(format!(

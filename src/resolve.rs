@@ -29,14 +29,14 @@ pub fn window(
     interrupt: &Interrupt,
 ) -> Result<Window> {
     if !selection.window.needs_date() {
-        return selection.window.on(NaiveDate::default()).map_err(Error::Usage);
+        return selection.window.on(NaiveDate::default()).map_err(Error::usage);
     }
     let days = days(cluster, selection, source, interrupt)?;
     let list = || days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ");
     let date = match (selection.date, days.first(), days.last()) {
         (Some(date), Some(first), Some(last)) if *first <= date && date <= *last => date,
         (Some(date), Some(_), _) => {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "{} holds no record of --date {date}; it holds records of {}",
                 source.name,
                 list()
@@ -44,21 +44,21 @@ pub fn window(
         }
         (None, Some(first), Some(last)) if first == last => *first,
         (None, Some(first), _) => {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "{} holds records of several days ({}); say which one is meant, as in --date {first}",
                 source.name,
                 list()
             )));
         }
         (_, None, _) => {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "{} shows no record with an event time, so no date to put the window on; load the topic, or name \
                  another by --source",
                 source.name
             )));
         }
     };
-    selection.window.on(date).map_err(Error::Usage)
+    selection.window.on(date).map_err(Error::usage)
 }
 
 /// The days of the first and last records of each partition. The time index is no help here: it also

@@ -45,7 +45,7 @@ impl Restarts {
             }
             Err(Error::Fenced(why)) if self.abandoned > 0 => {
                 self.abandoned -= 1;
-                why
+                why.text
             }
             result => return Some(result),
         };
@@ -55,7 +55,7 @@ impl Restarts {
         self.in_vain += 1;
         self.committed = committed;
         if self.in_vain >= AT_LEAST && self.since.elapsed() >= self.patience {
-            return Some(Err(Error::Failed(format!(
+            return Some(Err(Error::failed(format!(
                 "no transaction could be committed for {} s, in {} start-ups, the last one of which ended with: {why}; \
                  see whether the brokers are up, and run again",
                 self.since.elapsed().as_secs(),
@@ -63,7 +63,7 @@ impl Restarts {
             ))));
         }
         if interrupt.is_set() {
-            return Some(Err(Error::Failed(format!(
+            return Some(Err(Error::failed(format!(
                 "interrupted while a transaction's outcome was unknown ({why}): if it is open, the broker aborts it \
                  soon, or the next run at once"
             ))));
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn one_fence_after_an_abandoned_call_is_our_own() {
         let (mut restarts, interrupt) = (Restarts::new(Duration::from_secs(3600)), Interrupt::default());
-        let fenced = || Err(Error::Fenced("a test".into()));
+        let fenced = || Err(Error::fenced("a test"));
         assert!(matches!(restarts.take(fenced(), 0, &interrupt), Some(Err(Error::Fenced(_)))));
         assert!(restarts.take(unknown(true), 0, &interrupt).is_none());
         assert!(restarts.take(fenced(), 1, &interrupt).is_none());

@@ -92,7 +92,7 @@ fn check(job: &Sinking) -> Result<()> {
     let mut names = job.topics.clone();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Usage(format!("--topic {} is given twice", pair[0]))),
+        Some(pair) => Err(Error::usage(format!("--topic {} is given twice", pair[0]))),
         None => Ok(()),
     }
 }
@@ -142,7 +142,7 @@ impl Run<'_> {
                     self.pause();
                     vain.wait(begun.elapsed());
                     if vain.is_over() {
-                        return Err(Error::Failed(why));
+                        return Err(Error::failed(why));
                     }
                     self.interrupt.check()?;
                     tracing::warn!("trying again: {why}");
@@ -174,7 +174,7 @@ impl Run<'_> {
                 Some(topic) => parts.push(self.part(cluster, topic)?),
                 None if job.follow => tracing::debug!("there is no topic {name} yet"),
                 None => {
-                    return Err(Error::Refused(format!(
+                    return Err(Error::refused(format!(
                         "there is no topic {name}; see kafka-topics.sh --list, or --follow to wait for it"
                     )));
                 }
@@ -208,7 +208,7 @@ impl Run<'_> {
         for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
             let (name, Watermarks { low, high }) = (&topic.name, watermarks);
             if position < low {
-                return Err(Error::Failed(format!(
+                return Err(Error::failed(format!(
                     "records {position} to {} of {name}-{partition} were deleted before they were in the store; raise \
                      the topic's retention, and run again once the store's positions have {low} as the next_offset of \
                      this partition (topic_id {}), if the others are to be sunk without them",
@@ -220,7 +220,7 @@ impl Run<'_> {
             if position > high
                 && cluster.watermarks(topic)?.get(partition).is_some_and(|w| *position > w.high)
             {
-                return Err(Error::Failed(format!(
+                return Err(Error::failed(format!(
                     "the store has {name}-{partition} up to {position}, past its end {high}: the topic lost records; \
                      sink it into a new store"
                 )));

@@ -196,7 +196,7 @@ impl<T: Default + Send + 'static> Reader<T> {
 
     fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
         if code == RDKafkaErrorCode::AutoOffsetReset {
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
                  again for what is left",
                 self.topic
@@ -217,7 +217,7 @@ impl<T: Default + Send + 'static> Reader<T> {
             progress.as_ref().filter(|p| p.position < p.end).map(|p| (partition, p.position, p.end))
         });
         let (partition, position, end) = waiting.unwrap_or_default();
-        Error::Failed(format!(
+        Error::failed(format!(
             "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
              up, and run again, with a longer --patience if it is",
             self.patience.limit.as_secs(),
@@ -242,7 +242,7 @@ fn poll_in_background<T: Default + Send + 'static>(
 ) -> Result<(Receiver<Looked<T>>, JoinHandle<()>)> {
     let consumer = Arc::new(consumer);
     let queue = ConsumerQueue::new(consumer.clone())
-        .ok_or_else(|| Error::Failed("the consumer has no queue".to_owned()))?;
+        .ok_or_else(|| Error::failed("the consumer has no queue".to_owned()))?;
     let (sender, receiver) = sync_channel(BATCHES);
     let poll = std::thread::Builder::new()
         .name("poll".into())

@@ -82,7 +82,7 @@ impl Producer {
         let inner = Arc::new(inner);
         let producer = Producer {
             topic: OutgoingTopic::new(inner.clone(), topic)
-                .ok_or_else(|| Error::Usage(format!("`{topic}` cannot be a topic's name")))?,
+                .ok_or_else(|| Error::usage(format!("`{topic}` cannot be a topic's name")))?,
             inner,
             transactional_id: transactional_id.to_owned(),
             target: topic.to_owned(),
@@ -202,7 +202,7 @@ impl Producer {
             return if timed_out {
                 Error::restart(format!("{step}: the transaction outlived its timeout"))
             } else {
-                Error::Fenced(format!(
+                Error::fenced(format!(
                     "another run took over the transactional id `{}`, and goes on with the work; this one wrote \
                      nothing after that",
                     self.transactional_id
@@ -214,12 +214,12 @@ impl Producer {
         let (operation, topic) = if is_of_records { self.writing() } else { (operation, topic) };
         match delivery.as_ref().map(|d| d.code).or(code) {
             Some(code) if denied(code).is_some() => Error::topic(step, operation, topic, code),
-            Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::Refused(format!(
+            Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::refused(format!(
                 "{step}: {code}; set the brokers' transaction.max.timeout.ms to {} or more",
                 TRANSACTION_TIMEOUT.as_millis()
             )),
             Some(code) if is_permanent(code) => {
-                Error::Failed(format!("{step}: {}", delivery.map_or(code.to_string(), |d| d.to_string())))
+                Error::failed(format!("{step}: {}", delivery.map_or(code.to_string(), |d| d.to_string())))
             }
             _ => Error::restart(format!("{step}: {}", delivery.map_or(err.to_string(), |d| d.to_string()))),
         }
@@ -242,7 +242,7 @@ impl Transaction<'_> {
                 return Err(self.unsent(code));
             }
             if is_alone {
-                return Err(Error::Failed(format!(
+                return Err(Error::failed(format!(
                     "a record of {bytes} bytes to partition {} is more than the producer queues; raise it with -X \
                      queue.buffering.max.kbytes={}",
                     record.partition,
@@ -343,7 +343,7 @@ impl Transaction<'_> {
         match (self.abort(), result) {
             // Who took over the id has ended it.
             (Ok(()) | Err(Error::Fenced(_)), result) => result,
-            (Err(err), Err(Error::Interrupted)) => Err(Error::Failed(format!(
+            (Err(err), Err(Error::Interrupted)) => Err(Error::failed(format!(
                 "interrupted, and the open transaction was not aborted ({err}): the broker does that within {} s, or \
                  the next run at once",
                 TRANSACTION_TIMEOUT.as_secs()

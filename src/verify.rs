@@ -126,7 +126,7 @@ impl Comparison {
     /// A record without identity is known by its content.
     fn identity_of(&self, fingers: &Fingers, message: &Message) -> IdentityHash {
         fingers
-            .identity(&self.selection.identity, message)
+            .identity(&self.selection.rules.identity, message)
             .unwrap_or_else(|| [fingers.content(message, true), 0])
     }
 }
@@ -213,7 +213,7 @@ impl Findings {
         if differences == 0 && (out_of_place == 0 || !strict_order) {
             return Ok(());
         }
-        Err(Error::Different(format!(
+        Err(Error::different(format!(
             "{} and {} differ in the window: {} missing, {} duplicated, {} changed, {} extra, {} reordered, {} moved",
             self.source,
             self.target,

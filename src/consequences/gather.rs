@@ -90,7 +90,7 @@ impl<'a> Foresight<'a> {
         let Some(key) = self.key(message) else { return };
         if let Some(newest) = self.newest.get_mut(&key) {
             newest.time = newest.time.max(time);
-        } else if self.newest.len() < self.job.index_memory / 8 / KEY_BYTES {
+        } else if self.newest.len() < self.job.selection.index_memory / 8 / KEY_BYTES {
             self.newest.insert(key, Newest { time, is_counted: false });
         } else {
             self.is_full = true;

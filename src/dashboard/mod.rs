@@ -203,7 +203,7 @@ async fn ask<T: Send + 'static>(
 ) -> Result<T> {
     let asked = move || question(&mut shared.board.lock().unwrap_or_else(PoisonError::into_inner));
     let answer = tokio::task::spawn_blocking(asked).await;
-    answer.unwrap_or_else(|e| Err(Error::Failed(format!("the store was not asked: {e}"))))
+    answer.unwrap_or_else(|e| Err(Error::failed(format!("the store was not asked: {e}"))))
 }
 
 #[cfg(test)]

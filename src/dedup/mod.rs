@@ -140,7 +140,7 @@ impl Index {
             let more = Table::places_for(places);
             let needed = (places + more) * Table::PLACE_BYTES; // both are there while it moves
             if needed > self.memory {
-                return Err(Error::Failed(format!(
+                return Err(Error::failed(format!(
                     "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
                      raise it to {} MiB or fill a smaller window at a time",
                     self.memory >> 20,

@@ -35,7 +35,7 @@ pub fn drill(args: &DrillArgs, common: &Common, interrupt: &Interrupt) -> (Repor
     let result = rounds(args, common, interrupt, begun, &mut report);
     report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let result =
-        result.and_then(|()| if report.is_right() { Ok(()) } else { Err(Error::Different(report.wrong())) });
+        result.and_then(|()| if report.is_right() { Ok(()) } else { Err(Error::different(report.wrong())) });
     (report, result)
 }
 
@@ -49,7 +49,7 @@ fn rounds(
     if !common.property.is_empty() || common.command_config.is_some() {
         let sentence =
             "a drill takes no client properties: leave out -X and -F, and name a plaintext cluster";
-        return Err(Error::Usage(sentence.to_owned()));
+        return Err(Error::usage(sentence.to_owned()));
     }
     let cluster = |e: anyhow::Error| Error::io("a cluster to drill on", format!("{e:#}"));
     let sandbox = common
@@ -58,7 +58,7 @@ fn rounds(
         .map_err(cluster)?;
     let is_ours = sandbox.backend() != Backend::Environment;
     if let Some(fault) = args.faults.iter().find(|fault| !is_ours && !fault.is_of_clients()) {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "--faults {}: not on a cluster that is not ours to break; leave out --bootstrap-server, and unset \
              KAFKA_BOOTSTRAP_SERVERS",
             clap::ValueEnum::to_possible_value(fault)

@@ -487,7 +487,7 @@ fn renamed(records: Vec<Record>, number: usize) -> Vec<Record> {
 }
 
 fn broken(err: anyhow::Error) -> Error {
-    Error::Failed(format!("the drill's own broker: {err:#}"))
+    Error::failed(format!("the drill's own broker: {err:#}"))
 }
 
 /// The partition of an internal topic whose leader coordinates `name`: Java's hash of it, as in Kafka's

@@ -58,7 +58,7 @@ impl Tail {
         }
         self.finish.store(true, Ordering::Relaxed);
         let records = self.thread.take().and_then(|thread| thread.join().ok());
-        Ok(records.ok_or_else(|| Error::Failed("the drill's own reader died".to_owned()))?.concat())
+        Ok(records.ok_or_else(|| Error::failed("the drill's own reader died".to_owned()))?.concat())
     }
 }
 

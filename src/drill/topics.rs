@@ -77,7 +77,7 @@ impl Topics {
             .set("min.insync.replicas", min_in_sync);
         let made = block_on(self.admin()?.create_topics([&new], &options())).map_err(of("making a topic"))?;
         for topic in made {
-            topic.map_err(|(topic, code)| Error::Failed(format!("making {topic}: {code}")))?;
+            topic.map_err(|(topic, code)| Error::failed(format!("making {topic}: {code}")))?;
         }
         self.until("the topic's leaders", || {
             let leaders = self.leaders(topic).unwrap_or_default();
@@ -157,7 +157,7 @@ impl Topics {
                 Some(Ok(message)) => records[index(message.partition())].push(record(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 _ if begun.elapsed() > PATIENCE => {
-                    return Err(Error::Failed(format!("reading {topic} takes too long")));
+                    return Err(Error::failed(format!("reading {topic} takes too long")));
                 }
                 _ => {}
             }
@@ -190,7 +190,7 @@ impl Topics {
         let begun = Instant::now();
         while !condition() {
             if begun.elapsed() > PATIENCE {
-                return Err(Error::Failed(format!("{what} did not come in {} s", PATIENCE.as_secs())));
+                return Err(Error::failed(format!("{what} did not come in {} s", PATIENCE.as_secs())));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -257,7 +257,7 @@ pub fn delivered(producer: &BaseProducer) -> Result<()> {
 
 /// An error of the drill itself, not of what it drills.
 pub fn of(what: &str) -> impl Fn(KafkaError) -> Error {
-    move |err| Error::Failed(format!("the drill's own {what}: {err}"))
+    move |err| Error::failed(format!("the drill's own {what}: {err}"))
 }
 
 fn options() -> AdminOptions {

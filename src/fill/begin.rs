@@ -53,13 +53,13 @@ impl Run<'_> {
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
             // Where the target's timestamps are not compared, a record's counterpart there can stand for
             // only one record of the source, which a run that begins in the middle could not know.
-            let resumed = committed[partition]
-                .as_ref()
-                .filter(|c| fingerprint.is_of(&c.metadata) && self.job.target_scan == TargetScan::Window);
+            let resumed = committed[partition].as_ref().filter(|c| {
+                fingerprint.is_of(&c.metadata) && self.job.selection.rules.target_scan == TargetScan::Window
+            });
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.map_or(by_time[partition], |c| c.position);
             if start > watermarks.high {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the committed offset {start} of {}-{partition} is past its end {}: the topic lost records; delete \
                      the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
                     source.name,
@@ -99,8 +99,13 @@ pub(super) fn fingerprint(
     let job = [
         window.to_string(),
         event_time,
-        job.selection.identity.to_string(),
-        format!("{:?} {:?} {}", job.on_conflict, job.target_scan, job.skip_invalid),
+        job.selection.rules.identity.to_string(),
+        format!(
+            "{:?} {:?} {}",
+            job.selection.rules.on_conflict,
+            job.selection.rules.target_scan,
+            job.selection.rules.skip_invalid
+        ),
         checked.source.id.clone(),
         checked.target.id.clone(),
         format!("{} {}", checked.source.partitions, checked.target.partitions),

@@ -33,7 +33,7 @@ impl Run<'_> {
         let mut since = Vec::new();
         for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
             if now.low > scanned.start {
-                return Err(Error::Failed(format!(
+                return Err(Error::failed(format!(
                     "{}-{} lost its records below offset {} during the run, of the window perhaps; raise its \
                      retention.ms, and run again",
                     target.name, scanned.partition, now.low
@@ -55,9 +55,9 @@ impl Run<'_> {
         let mut doubled = 0;
         let mut examples = Vec::new();
         self.read(&job.selection.target, since, &indicatif::ProgressBar::hidden(), |_, message| {
-            let in_window = job.target_scan == TargetScan::All
+            let in_window = job.selection.rules.target_scan == TargetScan::All
                 || job.selection.event_time.of(message).is_none_or(|time| window.contains(time));
-            let identity = fingers.identity(&job.selection.identity, message).filter(|_| in_window);
+            let identity = fingers.identity(&job.selection.rules.identity, message).filter(|_| in_window);
             if identity.is_some_and(|identity| !seen.insert(identity)) {
                 doubled += 1;
                 if examples.len() < EXAMPLES {
@@ -69,7 +69,7 @@ impl Run<'_> {
         if doubled == 0 {
             return Ok(());
         }
-        Err(Error::Failed(format!(
+        Err(Error::failed(format!(
             "somebody else added {doubled} of the window's records to {} during the run, so they stand there twice: \
              {}; stop the other writer, and look with `replicator verify`",
             job.selection.target,
@@ -86,7 +86,7 @@ fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
             .topic(&topic.name)?
             .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
         if !is_same {
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "{} was deleted, made anew or given partitions during the run; run again",
                 topic.name
             )));

@@ -153,8 +153,8 @@ impl Copying<'_, '_> {
     /// What can be told of a record whatever came before it, and so beside the loop.
     fn look(&self) -> impl Fn(&Message) -> Sighting + Send + 'static {
         let (job, window, fingers) = (self.run.job, self.window, self.fingers.clone());
-        let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
-        let scan = job.target_scan;
+        let (event_time, identity) = (job.selection.event_time.clone(), job.selection.rules.identity.clone());
+        let scan = job.selection.rules.target_scan;
         move |message| {
             let time = event_time.of(message);
             let is_in_window = time.is_some_and(|time| window.contains(time));
@@ -172,12 +172,12 @@ impl Copying<'_, '_> {
             Fate::Conflict => {
                 self.pending.conflicts += 1;
                 self.run.example("conflict", message);
-                self.block_if(job.on_conflict == OnConflict::Fail)
+                self.block_if(job.selection.rules.on_conflict == OnConflict::Fail)
             }
             Fate::Invalid(why) => {
                 self.pending.invalid += 1;
                 self.run.example(why, message);
-                self.block_if(!job.skip_invalid)
+                self.block_if(!job.selection.rules.skip_invalid)
             }
         }
     }
@@ -316,27 +316,27 @@ impl Run<'_> {
     pub(super) fn blocked(&self) -> Error {
         let job = self.job;
         let mut sentences = Vec::new();
-        if self.counts.conflicts > 0 && job.on_conflict == OnConflict::Fail {
+        if self.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
             sentences.push(format!(
                 "{} records share their identity ({}) with a record of another content: the identity does not tell \
                  records apart. Name one that does (--identity key+value, or --identity field:/event_id), or keep the \
                  first of each with --on-conflict skip",
-                self.counts.conflicts, job.selection.identity
+                self.counts.conflicts, job.selection.rules.identity
             ));
         }
-        if self.counts.invalid > 0 && !job.skip_invalid {
+        if self.counts.invalid > 0 && !job.selection.rules.skip_invalid {
             sentences.push(format!(
                 "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
                  partition to go to. Name another identity (--identity value) or time (--time-field), or leave them \
                  out with --skip-invalid",
-                self.counts.invalid, job.selection.identity
+                self.counts.invalid, job.selection.rules.identity
             ));
         }
         let kept = match self.transactions {
             0 => "nothing was written".to_owned(),
             n => format!("what was committed before the first of them ({n} transactions) is right"),
         };
-        Error::Failed(format!("{}; {kept}", sentences.join("\n")))
+        Error::failed(format!("{}; {kept}", sentences.join("\n")))
     }
 }
 

@@ -56,7 +56,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
         Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
             Err(Error::Failed(why))
         }
-        Err(Error::Restart { why, .. }) => Err(Error::Failed(why)),
+        Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
         result => result,
     };
     let mut receipt = run.receipt();
@@ -298,7 +298,8 @@ impl<'a> Run<'a> {
         metrics::phase(Phase::Scan);
         metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let fingers = Fingers::new()?;
-        let mut index = Index::new(job.index_memory, job.target_scan == TargetScan::All);
+        let mut index =
+            Index::new(job.selection.index_memory, job.selection.rules.target_scan == TargetScan::All);
         let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
         self.first.get_or_insert(FirstScan { ranges: scanned });
         failpoint::instant("after-scan");
@@ -309,7 +310,7 @@ impl<'a> Run<'a> {
                 .committed
                 .group_metadata()
                 .map(Arc::new)
-                .ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?,
+                .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
             Some(_) => Some(self.placement(cluster, source, window, &snapshot.source)?),

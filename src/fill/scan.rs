@@ -33,7 +33,7 @@ impl Run<'_> {
         index: &mut Index,
     ) -> Result<Vec<Range>> {
         let job = self.job;
-        let (scan_all, wide) = (job.target_scan == TargetScan::All, window.widened(MARGIN));
+        let (scan_all, wide) = (job.selection.rules.target_scan == TargetScan::All, window.widened(MARGIN));
         let start = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
         let starts = cluster.positions_from(&checked.target, start, &snapshot.target)?;
         let ranges = Range::all(&starts, &ends(&snapshot.target));
@@ -50,8 +50,9 @@ impl Run<'_> {
             .progress
             .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
         let look = {
-            let (event_time, identity) = (job.selection.event_time.clone(), job.selection.identity.clone());
-            let (fingers, scan) = (fingers.clone(), job.target_scan);
+            let (event_time, identity) =
+                (job.selection.event_time.clone(), job.selection.rules.identity.clone());
+            let (fingers, scan) = (fingers.clone(), job.selection.rules.target_scan);
             move |message: &Message| {
                 let identity = fingers.identity(&identity, message)?;
                 let time = event_time.of(message);
@@ -70,7 +71,7 @@ impl Run<'_> {
         reader.for_each(self.interrupt, &bar, |message, sighting| {
             let (timestamp, stamped) = message.timestamp();
             if stamped && !scan_all {
-                return Err(Error::Refused(preflight::log_append_time(&job.selection.target)));
+                return Err(Error::refused(preflight::log_append_time(&job.selection.target)));
             }
             if let Some(foresight) = &mut self.foresight {
                 foresight.look_at(message);
@@ -141,7 +142,7 @@ impl Run<'_> {
                 })
                 .collect();
             self.read(&job.selection.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
-                if let Some(identity) = fingers.identity(&job.selection.identity, message) {
+                if let Some(identity) = fingers.identity(&job.selection.rules.identity, message) {
                     sample.take(identity, message.timestamp().0, fingers.content(message, false));
                 }
                 Ok(())
@@ -200,7 +201,7 @@ impl Sample {
         if moved == 0 {
             return Ok(());
         }
-        Err(Error::Refused(format!(
+        Err(Error::refused(format!(
             "{moved} of {} records of {} that were looked for stand in {} with another timestamp: its copies were \
              stamped anew, so the window alone does not show which are there; compare the whole topic with \
              --target-scan all",

@@ -140,7 +140,7 @@ impl Run<'_> {
             Ok(())
         })?;
         Placement::of(&found, source.partitions).ok_or_else(|| {
-            Error::Refused(format!(
+            Error::refused(format!(
                 "the keys of {} are not placed by Java's partitioner, nor by librdkafka's: one may stand in two \
                  partitions, and two instances would both write it; run without --scale-out",
                 source.name
@@ -192,7 +192,7 @@ impl Placement {
             }
             None => "it has no key".to_owned(),
         };
-        Err(Error::Refused(format!(
+        Err(Error::refused(format!(
             "{}: {why}, so its like may stand in two partitions, and two instances would both write it; run without \
              --scale-out",
             describe(message)
@@ -210,7 +210,7 @@ pub(super) fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String
 }
 
 pub(super) fn members_at_work() -> Error {
-    Error::Fenced(
+    Error::fenced(
         "instances of a run with --scale-out are at work on these topics, or died within the group's session timeout; \
          wait for them, or run with --scale-out too"
             .to_owned(),
@@ -218,7 +218,7 @@ pub(super) fn members_at_work() -> Error {
 }
 
 fn another_job_at_work() -> Error {
-    Error::Refused(
+    Error::refused(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \
          the partitions; let one job end before the other begins"
             .to_owned(),

@@ -71,14 +71,14 @@ impl Guess {
     pub fn time(&self) -> Result<Pointer> {
         let times: Vec<&Field> = self.fields.iter().filter(|f| f.is_time && !f.is_named_as_key()).collect();
         if times.is_empty() {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "no field holds a time in each of the first {} events; name the one that does with --time-field",
                 self.events.min(TIME_SAMPLE)
             )));
         }
         plainest(&times, Field::time_rank).ok_or_else(|| {
             let names: Vec<_> = times.iter().take(LISTED).map(|field| field.pointer.as_str()).collect();
-            Error::Usage(format!(
+            Error::usage(format!(
                 "more than one field holds times ({}); name the event's with --time-field",
                 names.join(", ")
             ))
@@ -93,7 +93,7 @@ impl Guess {
         let unique: Vec<&Field> =
             keys.iter().filter(|field| field.values.len() as u64 == self.events).copied().collect();
         if unique.is_empty() {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "no field is unique in the first {} events{}; give --key-field: any of them can be the records' key, but \
                  does not tell them apart, so a fill then wants --identity key+value",
                 self.events,
@@ -101,7 +101,7 @@ impl Guess {
             )));
         }
         plainest(&unique, Field::key_rank).ok_or_else(|| {
-            Error::Usage(format!(
+            Error::usage(format!(
                 "more than one field is unique in the first {} events{}; give --key-field",
                 self.events,
                 listed(unique)

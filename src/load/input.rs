@@ -40,14 +40,14 @@ impl Input {
     /// [`Error::Usage`] where the path is no readable regular file, [`Error::Refused`] where it is empty.
     pub fn open(path: &Path) -> Result<Input> {
         let shown = path.display();
-        let unreadable = |err: io::Error| Error::Usage(format!("{shown}: {err}"));
+        let unreadable = |err: io::Error| Error::usage(format!("{shown}: {err}"));
         // Asked before it is opened: opening a pipe would wait for its writer.
         let metadata = path.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
-            return Err(Error::Usage(format!("{shown} is a directory; name one file in it")));
+            return Err(Error::usage(format!("{shown} is a directory; name one file in it")));
         }
         if !metadata.is_file() {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "{shown} is no regular file: the input is read twice, which a pipe or a terminal cannot give; write it \
                  to a file first"
             )));
@@ -55,7 +55,7 @@ impl Input {
         let file = File::open(path).map_err(unreadable)?;
         let state = State::of(&file.metadata().map_err(unreadable)?);
         if state.bytes == 0 {
-            return Err(Error::Refused(format!("{shown} is empty")));
+            return Err(Error::refused(format!("{shown} is empty")));
         }
         Ok(Input { path: path.to_owned(), file, state })
     }
@@ -105,7 +105,7 @@ impl Input {
         if State::of(&now) == self.state {
             return Ok(());
         }
-        Err(Error::Failed(format!(
+        Err(Error::failed(format!(
             "{} was changed while it was read: what was loaded of it, if anything, is its old content; load a copy that \
              nobody writes to, into a new topic",
             self.name()
@@ -165,7 +165,7 @@ impl Documents {
             }
             Ok(Next::End) => Ok(None),
             Ok(Next::Broken { line, why }) => {
-                Err(Error::Refused(format!("{}, line {line}: {why}", self.path.display())))
+                Err(Error::refused(format!("{}, line {line}: {why}", self.path.display())))
             }
             Err(err) => Err(unreadable(&self.path, &err)),
         }
@@ -185,7 +185,7 @@ impl Documents {
 
 fn unreadable(path: &Path, err: &io::Error) -> Error {
     let shown = path.display();
-    Error::Refused(match err.kind() {
+    Error::refused(match err.kind() {
         io::ErrorKind::UnexpectedEof => format!("{shown} is a truncated gzip file; fetch it again, whole"),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             format!("{shown} is a broken gzip file ({err}); fetch it again")

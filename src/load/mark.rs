@@ -49,7 +49,7 @@ impl Way {
     pub fn mark(&self, committed: Option<&Committed>) -> Result<Option<Mark>> {
         let Some(committed) = committed else { return Ok(None) };
         let Some((fingerprint, topic_id, loaded)) = parts(&committed.metadata) else {
-            return Err(Error::Refused(
+            return Err(Error::refused(
                 "the load's committed offset was not written by this version of the program; load into a new topic"
                     .to_owned(),
             ));
@@ -58,7 +58,7 @@ impl Way {
             return Ok(None);
         }
         if fingerprint != self.fingerprint().closed() {
-            return Err(Error::Refused(
+            return Err(Error::refused(
                 "the file was loaded into this topic in another way (other fields, another --except, or the topic had \
                  another count of partitions); loading it again would double its lines; use a new topic"
                     .to_owned(),

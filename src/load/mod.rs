@@ -117,9 +117,9 @@ pub fn load_within(
 
 fn check_date(args: &LoadArgs) -> Result<()> {
     match (args.date, args.except) {
-        (Some(_), None) => Err(Error::Usage("--date is the day of --except, which is missing".into())),
+        (Some(_), None) => Err(Error::usage("--date is the day of --except, which is missing")),
         (Some(_), Some(window)) if !window.needs_date() => {
-            Err(Error::Usage("--date goes with a window in times of day; this one has its dates".into()))
+            Err(Error::usage("--date goes with a window in times of day; this one has its dates"))
         }
         _ => Ok(()),
     }
@@ -199,7 +199,7 @@ impl Run<'_> {
         // 3. The rest of the lines, each in one transaction with the position after it.
         if self.reached.mark.position < self.plan.survey.documents {
             let group = self.cluster.committed.group_metadata();
-            let group = group.ok_or_else(|| Error::Failed("the client has no group metadata".to_owned()))?;
+            let group = group.ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?;
             let bar = self.progress.bar(&format!("loading {}", topic.name), self.plan.survey.documents);
             Writer::new(self.plan, &producer, group, &mut self.reached).finish(&bar)?;
             bar.finish_and_clear();
@@ -214,7 +214,7 @@ impl Run<'_> {
     fn resume(&mut self, found: Option<Mark>) -> Result<()> {
         let mark = found.unwrap_or_default();
         if mark.position > self.plan.survey.documents {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "the load's committed offset {} is past the file's {} lines; load into a new topic",
                 mark.position, self.plan.survey.documents
             )));
@@ -255,7 +255,7 @@ impl Run<'_> {
         if is_same {
             return Ok(());
         }
-        Err(Error::Failed(format!(
+        Err(Error::failed(format!(
             "{} was deleted or made anew during the load, and may hold some of the lines; delete it, and run again",
             topic.name
         )))

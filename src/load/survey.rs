@@ -120,26 +120,26 @@ impl Survey {
     pub fn except(&self, args: &LoadArgs) -> Result<Option<Window>> {
         let Some(window) = args.except else { return Ok(None) };
         if !window.needs_date() {
-            return window.on(NaiveDate::default()).map(Some).map_err(Error::Usage);
+            return window.on(NaiveDate::default()).map(Some).map_err(Error::usage);
         }
         let span = self.span.and_then(|(first, last)| Some((day_of(first)?, day_of(last)?)));
         let date = match (args.date, span) {
             (Some(date), Some((first, last))) if first <= date && date <= last => date,
             (None, Some((first, last))) if first == last => first,
             (Some(date), _) => {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the file has no event of --date {date}; it has events of {}",
                     self.listed_days()
                 )));
             }
             (None, _) => {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the file has events of several days ({}), so --except needs a --date",
                     self.listed_days()
                 )));
             }
         };
-        window.on(date).map(Some).map_err(Error::Usage)
+        window.on(date).map(Some).map_err(Error::usage)
     }
 
     fn listed_days(&self) -> String {
@@ -153,7 +153,7 @@ fn pause(documents: &Documents, interrupt: &Interrupt) -> Result<()> {
 }
 
 fn nothing(input: &Input) -> Error {
-    Error::Refused(format!("{} holds no events", input.name()))
+    Error::refused(format!("{} holds no events", input.name()))
 }
 
 /// Documents that are no events.
@@ -184,7 +184,7 @@ impl Faults {
         }
         let more = if self.count > self.named.len() as u64 { "\n  …" } else { "" };
         let way_out = if self.count < documents { "; leave them out with --skip-invalid" } else { "" };
-        Err(Error::Refused(format!(
+        Err(Error::refused(format!(
             "{}: {} of {documents} {} are no events{way_out}; nothing was written\n  {}{more}",
             self.file,
             self.count,

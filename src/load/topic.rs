@@ -63,7 +63,7 @@ fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
             // Somebody else was first, or an earlier request got through after all.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "there is no topic {name}, and this principal may not make it: grant it Create on topic {name}, or make the topic \
                      with retention.ms=-1"
                 )));
@@ -87,7 +87,7 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
             Ok(None) | Err(Error::Failed(_) | Error::Restart { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Ok(None) => return Err(Error::Failed(format!("topic {name} was made, and does not show up"))),
+            Ok(None) => return Err(Error::failed(format!("topic {name} was made, and does not show up"))),
             Err(err) => return Err(err),
         }
     }
@@ -110,7 +110,7 @@ fn check(cluster: &Cluster, topic: &Topic, survey: &Survey) -> Result<usize> {
     }
     match refusals(topic, &configuration, survey, now) {
         refusals if refusals.is_empty() => {}
-        refusals => return Err(Error::Refused(refusals.join("\n"))),
+        refusals => return Err(Error::refused(refusals.join("\n"))),
     }
     let largest = number(&configuration, "max.message.bytes").and_then(|max| usize::try_from(max).ok());
     // A batch has a header of 61 bytes; leave it some room more.

@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
     fn changed(&self, how: &str) -> Error {
         match self.plan.input.check_unchanged() {
             Err(err) => err,
-            Ok(()) => Error::Failed(format!(
+            Ok(()) => Error::failed(format!(
                 "{} reads otherwise than at the first reading ({how}); load a copy that nobody writes to, into a new topic",
                 self.plan.input.name()
             )),

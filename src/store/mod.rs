@@ -132,7 +132,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
         return Ok(Box::new(opensearch::OpenSearch::open(place)?));
     }
     // Not the URL itself, which may hold a password.
-    Err(Error::Usage(
+    Err(Error::usage(
         "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+http://HOST:PORT".to_owned(),
     ))
 }
@@ -169,7 +169,7 @@ fn new_owner() -> Result<String> {
 }
 
 fn fenced(topic: &str) -> Error {
-    Error::Fenced(format!(
+    Error::fenced(format!(
         "another run sinks {topic} into this store and took over; nothing is lost or doubled: stop one of the two"
     ))
 }
@@ -197,7 +197,7 @@ mod tests {
     #[case("postgres://me:hunter2@host/db?no_such=1")]
     fn a_url_that_is_none_names_the_forms(#[case] url: &str) {
         let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };
-        assert!(message.contains("postgres://USER@HOST/DATABASE"), "{message}");
-        assert!(!message.contains("hunter2"), "{message}");
+        assert!(message.text.contains("postgres://USER@HOST/DATABASE"), "{message}");
+        assert!(!message.text.contains("hunter2"), "{message}");
     }
 }

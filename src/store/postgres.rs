@@ -15,7 +15,7 @@ impl Postgres {
         let mut config: postgres::Config = url
             .parse()
             // Not the URL itself, which may hold a password.
-            .map_err(|e| Error::Usage(format!("--store postgres://USER@HOST/DATABASE: {}", chain(&e))))?;
+            .map_err(|e| Error::usage(format!("--store postgres://USER@HOST/DATABASE: {}", chain(&e))))?;
         if config.get_application_name().is_none() {
             config.application_name("replicator");
         }
@@ -23,7 +23,7 @@ impl Postgres {
         let encoding: String =
             client.query_one("SHOW server_encoding", &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
         if encoding != "UTF8" {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "the database's encoding is {encoding}, which cannot hold all text: name one that was made with \
                  CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
@@ -46,7 +46,7 @@ fn failed(err: postgres::Error) -> Error {
     } else {
         ""
     };
-    Error::Failed(format!("the store in PostgreSQL: {}{fix}", chain(&err)))
+    Error::failed(format!("the store in PostgreSQL: {}{fix}", chain(&err)))
 }
 
 fn borrowed<'a>(parameters: &'a [Parameter<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {

@@ -50,7 +50,7 @@ fn failed(file: &str, err: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy) => "; another process holds it locked: end that one, and run again",
         _ => "",
     };
-    Error::Failed(format!("the store sqlite:{file}: {err}{fix}"))
+    Error::failed(format!("the store sqlite:{file}: {err}{fix}"))
 }
 
 impl rusqlite::ToSql for Parameter<'_> {

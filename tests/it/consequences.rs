@@ -42,7 +42,7 @@ fn keys_with_newer_records_are_counted_once_each() {
     target.extend([at(7, WINDOW.1 + HOUR), at(50, WINDOW.0 - HOUR), at(5000, WINDOW.1 + HOUR)]);
     target.push(Record { key: None, ..at(0, WINDOW.1 + HOUR) });
     produce(&pair.b, &target);
-    let pair = pair.with(|job| job.selection.identity = "key+value".parse().expect("an identity"));
+    let pair = pair.with(|job| job.selection.rules.identity = "key+value".parse().expect("an identity"));
     let (found, text) = planned(&pair);
     assert_eq!((found.keys_with_newer_records, found.keys_are_exact), (Some(30), true));
     assert_eq!(found.bytes_to_write, 110 * 10);
@@ -61,7 +61,7 @@ fn keys_with_newer_records_are_counted_once_each() {
 #[test]
 fn a_newer_record_within_the_window_counts_and_an_older_one_does_not() {
     let pair = Pair::new(1, 1).with(|job| {
-        job.selection.identity = "key+value".parse().expect("an identity");
+        job.selection.rules.identity = "key+value".parse().expect("an identity");
     });
     produce(&pair.a, &old(3));
     let at = |n: usize, after: i64| record(0, WINDOW.0 + 1 + after, &key(n), "other");
@@ -72,7 +72,7 @@ fn a_newer_record_within_the_window_counts_and_an_older_one_does_not() {
 
 #[test]
 fn what_does_not_fit_into_memory_is_told_as_at_least() {
-    let pair = Pair::new(1, 1).with(|job| job.index_memory = 64 * 8 * 40);
+    let pair = Pair::new(1, 1).with(|job| job.selection.index_memory = 64 * 8 * 40);
     produce(&pair.a, &old(100));
     let newer: Vec<Record> = (0..60).map(|n| record(0, WINDOW.1 + HOUR, &key(n), "newer")).collect();
     produce(&pair.b, &newer);
@@ -86,7 +86,7 @@ fn times_of_a_field_are_compared_where_they_are_the_events() {
     let pair = Pair::new(1, 1).with(|job| {
         job.selection.event_time =
             replicator::event_time::EventTime::Field("/at".parse().expect("a pointer"));
-        job.selection.identity = "key+value".parse().expect("an identity");
+        job.selection.rules.identity = "key+value".parse().expect("an identity");
     });
     let at = |key: &str, time: i64, stamp: i64| record(0, stamp, key, &format!("{{\"at\":{time}}}"));
     produce(&pair.a, &[at("a", WINDOW.0, DAY), at("b", WINDOW.0, DAY + 20 * HOUR)]);
@@ -102,8 +102,8 @@ fn where_the_broker_stamped_the_target_it_is_not_known() {
     produce(&pair.a, &old(5));
     produce(&stamped, &[record(0, WINDOW.1 + HOUR, &key(0), "value")]);
     let mut job = job(&pair.a, &stamped);
-    job.target_scan = replicator::job::TargetScan::All;
-    job.on_conflict = replicator::job::OnConflict::Skip;
+    job.selection.rules.target_scan = replicator::job::TargetScan::All;
+    job.selection.rules.on_conflict = replicator::job::OnConflict::Skip;
     let (found, text) = planned(&Pair { b: stamped, job, ..pair });
     assert_eq!((found.keys_with_newer_records, found.keys_are_exact), (None, false));
     assert!(text.contains("not known: which keys have newer records"), "{text}");

@@ -220,5 +220,5 @@ fn only_what_is_asked_for_by_its_own_name() {
     // The address is taken.
     let address = page.url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
     let second = Dashboard::open(&format!("sqlite:{}", dir.path().join("b.db").display()), address);
-    assert!(matches!(second.map(drop), Err(Error::Failed(why)) if why.contains("--listen")));
+    assert!(matches!(second.map(drop), Err(Error::Failed(why)) if why.text.contains("--listen")));
 }

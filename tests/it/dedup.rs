@@ -27,7 +27,7 @@ fn a_user_id_as_key_is_refused_with_the_counts_and_the_way_out() {
     assert_eq!(receipt.examples.len(), 5);
     assert!(error.to_string().contains("--identity key+value"), "{error}");
     assert_same(&consume(&pair.b), &[]);
-    let pair = pair.with(|job| job.selection.identity = "key+value".parse().expect("an identity"));
+    let pair = pair.with(|job| job.selection.rules.identity = "key+value".parse().expect("an identity"));
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
 }
@@ -49,7 +49,7 @@ fn one_identity_with_two_contents_in_one_run_or_two() {
     }
     let after = consume(&pair.b);
     assert_same(&after[..before.len()], &before);
-    let pair = pair.with(|job| job.on_conflict = OnConflict::Skip);
+    let pair = pair.with(|job| job.selection.rules.on_conflict = OnConflict::Skip);
     let receipt = pair.filled();
     assert_eq!(receipt.counts.conflicts, 1);
     let wanted: Vec<Record> = window_of(&records).into_iter().filter(|r| *r != records[240]).collect();
@@ -112,7 +112,7 @@ fn a_target_that_stamps_its_records_is_refused() {
     let error = pair.fill().1.expect_err("refused");
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("--target-scan all"), "{error}");
-    let pair = pair.with(|job| job.target_scan = TargetScan::All);
+    let pair = pair.with(|job| job.selection.rules.target_scan = TargetScan::All);
     let receipt = pair.filled();
     assert_eq!(receipt.counts.already_in_target + receipt.counts.written, 178);
     assert_eq!(receipt.counts.already_in_target, 61);
@@ -145,7 +145,7 @@ fn a_target_filled_by_a_copier_that_stamps_its_own_time_is_refused() {
     let error = pair.fill().1.expect_err("refused");
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("another timestamp"), "{error}");
-    let pair = pair.with(|job| job.target_scan = TargetScan::All);
+    let pair = pair.with(|job| job.selection.rules.target_scan = TargetScan::All);
     assert_eq!(pair.filled().counts.written, 178);
     assert_eq!(consume(&pair.b).len(), 600);
     assert_eq!(pair.filled().counts.written, 0);

@@ -129,7 +129,7 @@ fn another_identity_in_between() {
     pair.filled();
     for identity in ["key+value", "field:/n", "value", "key"] {
         let other = Pair { a: pair.a.clone(), b: pair.b.clone(), job: pair.job.clone() }
-            .with(|job| job.selection.identity = identity.parse().expect("an identity"));
+            .with(|job| job.selection.rules.identity = identity.parse().expect("an identity"));
         let receipt = other.filled();
         assert_eq!(receipt.counts.written, 0);
         assert_eq!(receipt.counts.already_in_target, 178, "by {identity}");

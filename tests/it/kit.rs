@@ -22,7 +22,7 @@ use replicator::event_time::EventTime;
 use replicator::fill::fill;
 use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
-use replicator::job::{Job, Mode, Selection};
+use replicator::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
 use replicator::progress::Progress;
 use replicator::receipt::Receipt;
 use replicator::sandbox::Sandbox;
@@ -196,7 +196,8 @@ pub fn job(a: &str, b: &str) -> Job {
         window: "11:00-13:00".parse().expect("a window"),
         date: NaiveDate::from_ymd_opt(2021, 4, 14),
         event_time: EventTime::Timestamp,
-        identity: Identity::Key,
+        rules: Rules::by(Identity::Key),
+        index_memory: INDEX_MEMORY,
         patience: Duration::from_secs(30),
     })
 }

@@ -147,7 +147,7 @@ fn a_compacted_target_that_is_allowed() {
 fn a_source_and_a_target_that_stamp_their_records() {
     let stamps = [("message.timestamp.type", "LogAppendTime")];
     let pair = pair(&stamps, &stamps).with(|job| {
-        job.target_scan = replicator::job::TargetScan::All;
+        job.selection.rules.target_scan = replicator::job::TargetScan::All;
         job.selection.window = "2021-04-14T11:00Z/".parse().expect("a window");
         job.selection.date = None;
     });

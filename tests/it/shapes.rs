@@ -113,7 +113,8 @@ fn unequal_partition_counts(#[case] a: i32, #[case] b: i32) {
 
 #[test]
 fn null_keys_and_unequal_partition_counts_are_refused() {
-    let pair = Pair::new(1, 2).with(|job| job.selection.identity = "value".parse().expect("an identity"));
+    let pair =
+        Pair::new(1, 2).with(|job| job.selection.rules.identity = "value".parse().expect("an identity"));
     let mut records = day(60, 1);
     records[20].key = None;
     produce(&pair.a, &records);
@@ -148,14 +149,14 @@ fn null_keys_need_another_identity() {
     assert!(error.to_string().contains("--identity"), "{error}");
     assert_eq!(receipt.counts.invalid, nulls, "all are counted");
     assert_same(&consume(&pair.b), &[]);
-    let pair = pair.with(|job| job.selection.identity = "value".parse().expect("an identity"));
+    let pair = pair.with(|job| job.selection.rules.identity = "value".parse().expect("an identity"));
     assert_eq!(pair.filled().counts.written, 178);
     pair.assert_filled(&[]);
 }
 
 #[test]
 fn null_keys_are_left_out_on_request() {
-    let pair = Pair::new(1, 1).with(|job| job.skip_invalid = true);
+    let pair = Pair::new(1, 1).with(|job| job.selection.rules.skip_invalid = true);
     let mut records = day(600, 1);
     records[100].key = None;
     records[101].key = None;

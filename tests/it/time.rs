@@ -67,7 +67,7 @@ fn a_record_without_the_field_is_counted_and_refused() {
     let error = result.expect_err("refused");
     assert!(error.to_string().contains("--skip-invalid"), "{error}");
     assert_eq!(receipt.counts.invalid, 2);
-    let pair = pair.with(|job| job.skip_invalid = true);
+    let pair = pair.with(|job| job.selection.rules.skip_invalid = true);
     assert_eq!(pair.filled().counts.written, 1);
     assert_same(&consume(&pair.b), &[good]);
 }

@@ -71,7 +71,7 @@ impl Http {
             } else {
                 ""
             };
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "the store in OpenSearch: {path} answered {status}: {reason}{fix}"
             )));
         }
@@ -80,7 +80,7 @@ impl Http {
 
     fn once(&self, method: &str, path: &str, body: &str) -> Result<(u64, Value)> {
         let failed = |e: &dyn std::fmt::Display| {
-            Error::Failed(format!(
+            Error::failed(format!(
                 "the store in OpenSearch: no answer from {}: {e}; see whether it is up, without TLS, and run again",
                 self.base
             ))

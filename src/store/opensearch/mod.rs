@@ -35,7 +35,7 @@ impl OpenSearch {
         };
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
         if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.chars().all(is_plain) {
-            return Err(Error::Usage(
+            return Err(Error::usage(
                 "--store opensearch+http://HOST:PORT/PREFIX: a prefix of indices has lower-case letters, digits, \
                  hyphens and underscores only"
                     .to_owned(),
@@ -81,7 +81,7 @@ impl OpenSearch {
         }
         let (status, answer) = self.http.call("PUT", &index, &definition.to_string(), &[400])?;
         if status == 400 && answer["error"]["type"] != "resource_already_exists_exception" {
-            return Err(Error::Failed(format!("the index {index}: {}", answer["error"]["reason"])));
+            return Err(Error::failed(format!("the index {index}: {}", answer["error"]["reason"])));
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Positions {
         let (_, answer) = http.call("POST", &path, &json!({"ids": ids}).to_string(), &[])?;
         let documents = answer["docs"].as_array().map_or(&[][..], Vec::as_slice);
         if documents.len() != partitions {
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "OpenSearch answered for {} of {partitions} positions",
                 documents.len()
             )));
@@ -168,7 +168,7 @@ impl Positions {
                     (409, _) => {}
                     (status, _) if is_busy(status) && tries < TRIES => again.push(*change),
                     (status, _) => {
-                        return Err(Error::Failed(format!(
+                        return Err(Error::failed(format!(
                             "OpenSearch answered {status} for the position of {}-{}: {}",
                             after.topic, after.partition, item["error"]["reason"]
                         )));
@@ -211,13 +211,13 @@ fn version(item: &Value) -> Option<(u64, u64)> {
 
 fn place(document: &Value) -> Result<Option<Place>> {
     if let Some(error) = document.get("error") {
-        return Err(Error::Failed(format!("OpenSearch has no position to give: {}", error["reason"])));
+        return Err(Error::failed(format!("OpenSearch has no position to give: {}", error["reason"])));
     }
     if document["found"] != true {
         return Ok(None);
     }
     let position = Position::deserialize(&document["_source"]).map_err(|e| Error::io("a position", e))?;
     let (sequence, term) = version(document)
-        .ok_or_else(|| Error::Failed("OpenSearch gave no version of a position".to_owned()))?;
+        .ok_or_else(|| Error::failed("OpenSearch gave no version of a position".to_owned()))?;
     Ok(Some(Place { position, sequence, term }))
 }

@@ -115,7 +115,7 @@ pub fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) -> Resu
         let (_, answer) = http.call("POST", &path, &body, &[])?;
         let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
         if items.len() != waiting.len() {
-            return Err(Error::Failed(format!(
+            return Err(Error::failed(format!(
                 "OpenSearch answered for {} of {} records",
                 items.len(),
                 waiting.len()
@@ -133,7 +133,7 @@ pub fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) -> Resu
                     again.push((row, true));
                 }
                 status => {
-                    return Err(Error::Failed(format!(
+                    return Err(Error::failed(format!(
                         "OpenSearch answered {status} for partition {} offset {} of {}: {}",
                         row.partition, row.offset, topic.name, item["create"]["error"]["reason"]
                     )));
