@@ -4,10 +4,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use replicator::dedup::{Content, Index};
 use replicator::event_time::from_json;
 use replicator::identity::{Fingers, Identity};
+use replicator::job::Rules;
 use replicator::json::Pointer;
+use replicator::judge::{Judge, Mark};
 use replicator::partition::of_key;
 use replicator::window::Window;
 
@@ -50,22 +51,26 @@ fn per_record(c: &mut Criterion) {
 fn index(c: &mut Criterion) {
     const RECORDS: u64 = 1_000_000;
     // As spread as hashes are.
-    let identity = |n: u64| [n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n];
-    let content = |n| Content { exact: n, loose: n };
-    let filled = || {
-        let mut index = Index::new(1 << 30, false);
+    let mark = |n: u64| {
+        let spread = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mark { identity: [spread, n], exact: spread, loose: !spread }
+    };
+    let filled = |identity: Identity| {
+        let mut judge = Judge::new(&Rules::by(identity), 1 << 30);
         for n in 0..RECORDS {
-            index.insert_target(identity(n), content(n)).expect("room");
+            judge.target(mark(n)).expect("room");
         }
-        index
+        judge
     };
     let mut group = c.benchmark_group("a million identities");
     group.throughput(Throughput::Elements(RECORDS)).sample_size(10);
-    group.bench_function("taken into the index", |b| b.iter(filled));
-    group.bench_function("found in the index", |b| {
-        let mut index = filled();
-        b.iter(|| (0..RECORDS).map(|n| index.judge(identity(n), content(n))).filter(Result::is_ok).count());
-    });
+    for identity in [Identity::Key, Identity::Record] {
+        group.bench_function(format!("taken in by {identity}"), |b| b.iter(|| filled(identity.clone())));
+        group.bench_function(format!("judged by {identity}"), |b| {
+            let mut judge = filled(identity.clone());
+            b.iter(|| (0..RECORDS).map(|n| judge.source(mark(n))).filter(Result::is_ok).count());
+        });
+    }
     group.finish();
 }
 

@@ -48,10 +48,10 @@ impl Cli {
         if !self.scale_out {
             return Ok(job);
         }
-        if !matches!(job.selection.rules.identity, Identity::Key | Identity::KeyAndValue) {
+        if !matches!(job.selection.rules.identity, Identity::Key | Identity::KeyAndValue | Identity::Record) {
             return Err(Error::usage(
-                "--scale-out goes with --identity key or key+value: of others, no instance could know what the others \
-                 write",
+                "--scale-out goes with --identity key, key+value or record: of others, no instance could know what the \
+                 others write",
             ));
         }
         if job.selection.rules.target_scan == TargetScan::All || job.limit.is_some() {
@@ -162,7 +162,8 @@ pub struct TopicsArgs {
     /// Take the event time from this field of the JSON value, not from the record's timestamp
     #[arg(long, value_name = "POINTER")]
     pub time_field: Option<Pointer>,
-    /// What makes two records the same one: key, key+value, value or field:/pointer
+    /// What makes two records the same one: key, key+value, value or field:/pointer; or record, which counts equal
+    /// records (key, value, headers and timestamp), and fits where keys are user or device ids
     #[arg(long, default_value = "key")]
     pub identity: Identity,
     /// What to do where one identity has two contents
@@ -368,7 +369,8 @@ pub struct DemoArgs {
     pub fields: FieldArgs,
     #[arg(long, default_value = "11:00-13:00", value_name = "WINDOW", allow_hyphen_values = true)]
     pub window: WindowSpec,
-    /// What makes two records the same one: key, key+value, value or field:/pointer
+    /// What makes two records the same one: key, key+value, value or field:/pointer; or record, which counts equal
+    /// records (key, value, headers and timestamp), and fits where keys are user or device ids
     #[arg(long, default_value = "key")]
     pub identity: Identity,
     /// Leave the broker up at the end, and print what to try on it

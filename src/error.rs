@@ -28,6 +28,10 @@ pub enum Error {
     /// for the new ones. Never leaves [`crate::fill`].
     #[error("the group moved this instance's partitions")]
     Reassigned,
+    /// A record of the window may stand in the target under another time: the open transaction was aborted, and the
+    /// start-up is done again, to decide that before anything is written. Never leaves [`crate::fill`].
+    #[error("a record may stand in the target under another time")]
+    LookAgain,
     /// The outcome of a transaction is unknown, or its producer is no longer to be trusted: drop every
     /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
     #[error("{why}")]
@@ -97,7 +101,7 @@ impl Error {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::Reassigned | Error::Restart { .. } => 1,
+            Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => 1,
             Error::Usage(_) => 2,
             Error::Refused(_) => 3,
             Error::Different(_) => 4,
@@ -135,7 +139,7 @@ impl Error {
             | Error::Failed(told)
             | Error::Different(told)
             | Error::Fenced(told) => told.reason = Some(because),
-            Error::Interrupted | Error::Reassigned | Error::Restart { .. } => {}
+            Error::Interrupted | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => {}
         }
         self
     }
@@ -148,7 +152,7 @@ impl Error {
             Error::Different(told) => told.reason.unwrap_or(Reason::Different),
             Error::Fenced(told) => told.reason.unwrap_or(Reason::Fenced),
             Error::Interrupted => Reason::Interrupted,
-            Error::Reassigned | Error::Restart { .. } => Reason::Failed,
+            Error::Reassigned | Error::LookAgain | Error::Restart { .. } => Reason::Failed,
         }
     }
 

@@ -4,24 +4,22 @@
 //! markers and aborted records hold offsets too, and a marker bears the time of its writing, so that the time index
 //! leads to it for every later time where records are old. Nothing is written, and no running fill is disturbed.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::chart::Histogram;
-use crate::cluster::Cluster;
+use crate::compare::{Judged, Notes, compare};
 use crate::error::Result;
-use crate::event_time::EventTime;
-use crate::identity::{Fingers, Identity, IdentityHash};
+use crate::identity::Identity;
 use crate::interrupt::Interrupt;
-use crate::job::Selection;
+use crate::job::{OnConflict, Selection};
+use crate::judge::{Sighting, Verdict};
 use crate::progress::Progress;
 use crate::range::index;
-use crate::side::Side;
-use crate::window::rfc3339;
-use crate::{preflight, resolve};
+use crate::sys::Message;
+use crate::window::{Window, rfc3339};
 
 /// What the target lacks, and when. Counts are of records.
 #[derive(Debug, Default, Serialize)]
@@ -30,12 +28,35 @@ pub struct Gaps {
     pub target: String,
     pub in_source: u64,
     pub in_target: u64,
+    /// Of the source, and not in the target: each stands in a hole, or has no event time.
     pub missing: u64,
+    /// Of `missing`, those whose identity stands for another content: a fill by this identity stops at them.
+    pub conflicts: u64,
+    /// Of the source, left out: as `--on-conflict skip` and `--skip-invalid` say.
+    pub left_out: u64,
+    /// Equal records that the source holds more than once; one in the target is enough, unless they are counted.
+    pub duplicates_in_source: u64,
+    /// Of the target, and not in the source: of other writers, doubled, or changed.
+    pub only_in_target: u64,
+    /// Without event time, and so in no hole.
+    pub without_time: WithoutTime,
+    /// Of the target, outside of the window: equal to a record of the source's window but for the timestamp.
+    pub under_another_time: u64,
     /// In order of time.
     pub holes: Vec<Hole>,
     pub elapsed_ms: u64,
+    pub warnings: Vec<String>,
     #[serde(skip)]
     charts: Option<(Histogram, Histogram)>,
+}
+
+/// Records without event time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WithoutTime {
+    pub in_source: u64,
+    pub in_target: u64,
+    /// Of those of the source, missing in the target.
+    pub missing: u64,
 }
 
 /// A stretch of time in which the target lacks records: all that are closer together than a bucket.
@@ -72,55 +93,75 @@ pub fn gaps(
     interrupt: &Interrupt,
 ) -> Result<Gaps> {
     let started = Instant::now();
-    let cluster = Cluster::connect(&selection.properties, &selection.name())?;
-    let (source, target) = preflight::topics(&cluster, &selection.source, &selection.target)?;
-    let window = resolve::window(&cluster, selection, &source, interrupt)?;
-    let fingers = Fingers::new()?;
-    let identity_of = |message: &_| -> IdentityHash {
-        // A record without identity is known by its content.
-        let identity = fingers.identity(&selection.rules.identity, message);
-        identity.unwrap_or_else(|| [fingers.content(message, true), 0])
-    };
-    let side = Side { selection, cluster: &cluster, window, progress, interrupt };
-
-    // The target first: what comes to both meanwhile is then missing in neither.
-    let source_ends = cluster.watermarks(&source)?;
-    let mut in_target = HashSet::new();
-    let mut target_times = Vec::new();
-    side.read(&target, |message| {
-        in_target.insert(identity_of(message));
-        target_times.extend(selection.event_time.of(message));
-    })?;
-    let mut seen = Vec::new();
-    side.read(&source, |message| {
-        let is_before = source_ends
-            .get(index(message.partition()))
-            .is_some_and(|watermarks| message.offset() < watermarks.high);
-        if let Some(time) = selection.event_time.of(message).filter(|_| is_before) {
-            let is_missing = !in_target.contains(&identity_of(message));
-            seen.push(Seen { time, partition: message.partition(), is_missing });
-        }
-    })?;
-
+    let mut counted =
+        Counted { skips_conflicts: selection.rules.on_conflict == OnConflict::Skip, ..Counted::default() };
+    let compared = compare(selection, progress, interrupt, &mut counted)?;
+    let Counted { mut found, mut seen, target_times, in_both, .. } = counted;
+    // A conflict is none between records that are told apart by all that is in them.
+    let identity = if found.conflicts > 0 { &Identity::Record } else { &selection.rules.identity };
     seen.sort_unstable();
     let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
     let times: Vec<i64> = seen.iter().map(|record| record.time).collect();
     let span = (times.first().copied().unwrap_or(0), times.last().map_or(0, |last| last.saturating_add(1)));
-    let chart = Histogram::new(&source.name, &times, span);
-    let lacking = Histogram::new(&target.name, &target_times, span).scaled_as(&chart);
-    Ok(Gaps {
-        source: source.name,
-        target: target.name,
-        in_source: seen.len() as u64,
-        in_target: target_times.len() as u64,
-        missing: seen.iter().filter(|record| record.is_missing).count() as u64,
-        holes: holes(&seen, bucket)
-            .into_iter()
-            .map(|records| Hole::new(records, source.partitions, selection))
-            .collect(),
-        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        charts: (!times.is_empty()).then_some((chart, lacking)),
-    })
+    let chart = Histogram::new(&compared.source.name, &times, span);
+    let lacking = Histogram::new(&compared.target.name, &target_times, span).scaled_as(&chart);
+    found.holes = holes(&seen, bucket)
+        .into_iter()
+        .map(|records| Hole::new(records, compared.source.partitions, selection, identity))
+        .collect();
+    found.only_in_target = found.in_target.saturating_sub(in_both);
+    found.under_another_time = compared.elsewhen.copies;
+    found.warnings = compared.warnings;
+    found.charts = (!times.is_empty()).then_some((chart, lacking));
+    (found.source, found.target) = (compared.source.name, compared.target.name);
+    found.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(found)
+}
+
+/// Notes of what was compared.
+#[derive(Default)]
+struct Counted {
+    skips_conflicts: bool,
+    found: Gaps,
+    seen: Vec<Seen>,
+    target_times: Vec<i64>,
+    /// Records of the target that stand for one of the source.
+    in_both: u64,
+}
+
+impl Notes for Counted {
+    fn target(&mut self, _: &Message, seen: &Sighting) {
+        self.found.in_target += 1;
+        match seen.time {
+            Some(time) => self.target_times.push(time),
+            None => self.found.without_time.in_target += 1,
+        }
+    }
+
+    fn explained(&mut self, _: &Sighting) {}
+
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
+        self.found.in_source += 1;
+        let mut is_missing = false;
+        match judged {
+            Judged::LeftOut(_) => self.found.left_out += 1,
+            Judged::By(Verdict::AlreadyInTarget | Verdict::UnderAnotherTime) => self.in_both += 1,
+            Judged::By(Verdict::DuplicateInSource) => self.found.duplicates_in_source += 1,
+            Judged::By(Verdict::Conflict) if self.skips_conflicts => self.found.left_out += 1,
+            Judged::By(verdict @ (Verdict::New | Verdict::Conflict)) => {
+                is_missing = true;
+                self.found.missing += 1;
+                self.found.conflicts += u64::from(verdict == Verdict::Conflict);
+            }
+        }
+        match seen.time {
+            Some(time) => self.seen.push(Seen { time, partition: message.partition(), is_missing }),
+            None => {
+                self.found.without_time.in_source += 1;
+                self.found.without_time.missing += u64::from(is_missing);
+            }
+        }
+    }
 }
 
 /// Each hole's records, from its first missing one to its last, of records in order of time.
@@ -140,7 +181,7 @@ fn holes(seen: &[Seen], bucket: i64) -> Vec<&[Seen]> {
 }
 
 impl Hole {
-    fn new(records: &[Seen], partitions: usize, selection: &Selection) -> Hole {
+    fn new(records: &[Seen], partitions: usize, selection: &Selection, identity: &Identity) -> Hole {
         let (first, last) = match records {
             [first, .., last] => (first.time, last.time),
             [only] => (only.time, only.time),
@@ -158,26 +199,10 @@ impl Hole {
             missing: per_partition.iter().sum(),
             of: records.len() as u64,
             per_partition,
-            command: command(selection, first, last),
+            command: selection
+                .command(Window { start: Some(first), end: Some(last.saturating_add(1)) }, identity),
         }
     }
-}
-
-fn command(selection: &Selection, first: i64, last: i64) -> String {
-    let mut command = format!(
-        "replicator --window {}/{} --source {} --target {}",
-        rfc3339(first),
-        rfc3339(last.saturating_add(1)),
-        selection.source,
-        selection.target
-    );
-    if let EventTime::Field(pointer) = &selection.event_time {
-        command += &format!(" --time-field '{}'", pointer.as_str());
-    }
-    if selection.rules.identity != Identity::Key {
-        command += &format!(" --identity '{}'", selection.rules.identity);
-    }
-    command
 }
 
 impl fmt::Display for Gaps {
@@ -194,18 +219,54 @@ impl fmt::Display for Gaps {
             )?;
             writeln!(f, "  {}", hole.command)?;
         }
-        match self.holes.len() {
-            0 => write!(f, "{} lacks none of the {} records of {}", self.target, self.in_source, self.source),
-            count => write!(
-                f,
-                "{} lacks {} of the {} records of {}, in {count} {}",
-                self.target,
-                self.missing,
-                self.in_source,
-                self.source,
-                if count == 1 { "hole" } else { "holes" }
-            ),
+        for sentence in self.sentences() {
+            writeln!(f, "{sentence}")?;
         }
+        let (source, target, all) = (&self.source, &self.target, self.in_source);
+        match (self.missing, self.holes.len()) {
+            (0, _) => write!(f, "{target} lacks none of the {all} records of {source}"),
+            (missing, 0) => write!(f, "{target} lacks {missing} of the {all} records of {source}"),
+            (missing, 1) => write!(f, "{target} lacks {missing} of the {all} records of {source}, in 1 hole"),
+            (missing, count) => {
+                write!(f, "{target} lacks {missing} of the {all} records of {source}, in {count} holes")
+            }
+        }
+    }
+}
+
+impl Gaps {
+    /// What there is to say beside the holes, so that all records that were read are accounted for.
+    fn sentences(&self) -> Vec<String> {
+        let (source, target) = (&self.source, &self.target);
+        let mut told = Vec::new();
+        let mut tell = |count: u64, what: String| {
+            if count > 0 {
+                told.push(format!("{count} {what}"));
+            }
+        };
+        tell(
+            self.conflicts,
+            "of the missing records share their identity with another content, so the identity does not tell records \
+             apart; the commands name one that does"
+                .to_owned(),
+        );
+        let none = &self.without_time;
+        tell(
+            none.in_source,
+            format!("records of {source} have no event time: {} of them are missing", none.missing),
+        );
+        tell(none.in_target, format!("records of {target} have no event time"));
+        tell(
+            self.left_out,
+            format!("records of {source} were left out, as --on-conflict and --skip-invalid say"),
+        );
+        tell(
+            self.duplicates_in_source,
+            format!("records of {source} equal another one there; one is enough"),
+        );
+        tell(self.only_in_target, format!("records of {target} are not in {source}; see replicator verify"));
+        told.extend(self.warnings.iter().cloned());
+        told
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Identity {
     Value,
     /// A field of the JSON value.
     Field(Pointer),
+    /// All of it: key, value, headers and timestamp. Equal records are counted, not taken for one.
+    Record,
 }
 
 impl std::fmt::Display for Identity {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Identity {
             Identity::KeyAndValue => f.write_str("key+value"),
             Identity::Value => f.write_str("value"),
             Identity::Field(pointer) => write!(f, "field:{}", pointer.as_str()),
+            Identity::Record => f.write_str("record"),
         }
     }
 }
@@ -37,9 +40,12 @@ impl std::str::FromStr for Identity {
             "key" => Ok(Identity::Key),
             "key+value" => Ok(Identity::KeyAndValue),
             "value" => Ok(Identity::Value),
+            "record" => Ok(Identity::Record),
             text => match text.strip_prefix("field:") {
                 Some(pointer) => Ok(Identity::Field(pointer.parse()?)),
-                None => Err(format!("`{text}` is not an identity; write key, key+value, value or field:/id")),
+                None => Err(format!(
+                    "`{text}` is not an identity; write key, key+value, value, field:/id or record"
+                )),
             },
         }
     }
@@ -68,12 +74,19 @@ impl Fingers {
         })
     }
 
-    /// `None` where the record has no such identity: a null key, or no such field.
+    /// `None` where the record has no such identity: a null key, or no such field. The timestamp is in none of
+    /// them; of [`Identity::Record`] it is the content's ([`Fingers::contents`]).
     pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
-        self.identity_of(identity, message.key(), message.value())
+        if *identity != Identity::Record {
+            return self.identity_of(identity, message.key(), message.value());
+        }
+        let mut hasher = self.identity;
+        all_but_time(&mut hasher, message);
+        let hash = hasher.finish128();
+        Some([hash.h1, hash.h2])
     }
 
-    /// [`Fingers::identity`] of a record of `key` and `value`.
+    /// [`Fingers::identity`] of a record of `key` and `value` without headers.
     pub fn identity_of(
         &self,
         identity: &Identity,
@@ -83,7 +96,7 @@ impl Fingers {
         let mut hasher = self.identity;
         match identity {
             Identity::Key => hasher.write(key?),
-            Identity::KeyAndValue => {
+            Identity::KeyAndValue | Identity::Record => {
                 part(&mut hasher, key);
                 part(&mut hasher, value);
             }
@@ -97,20 +110,23 @@ impl Fingers {
         Some([hash.h1, hash.h2])
     }
 
-    /// A hash of key, value, headers and, where asked for, the timestamp.
-    pub fn content(&self, message: &Message, with_timestamp: bool) -> u64 {
+    /// Hashes of key, value and headers: with the timestamp, and without it.
+    pub fn contents(&self, message: &Message) -> (u64, u64) {
         let mut hasher = self.content.build_hasher();
-        part(&mut hasher, message.key());
-        part(&mut hasher, message.value());
-        message.for_each_header(|name, value| {
-            part(&mut hasher, Some(name));
-            part(&mut hasher, value);
-        });
-        if with_timestamp {
-            hasher.write_i64(message.timestamp().0);
-        }
-        hasher.finish()
+        all_but_time(&mut hasher, message);
+        let loose = hasher.finish();
+        hasher.write_i64(message.timestamp().0);
+        (hasher.finish(), loose)
     }
+}
+
+fn all_but_time(hasher: &mut impl Hasher, message: &Message) {
+    part(hasher, message.key());
+    part(hasher, message.value());
+    message.for_each_header(|name, value| {
+        part(hasher, Some(name));
+        part(hasher, value);
+    });
 }
 
 /// Writes a part so that no other sequence of parts reads the same: null, empty and neighbours differ.

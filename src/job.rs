@@ -8,7 +8,7 @@ use crate::client::Properties;
 use crate::event_time::EventTime;
 use crate::identity::Identity;
 use crate::rate::MaxRate;
-use crate::window::WindowSpec;
+use crate::window::{Window, WindowSpec};
 
 /// Which records of which topics, and how to tell them apart.
 #[derive(Clone)]
@@ -32,6 +32,28 @@ impl Selection {
     pub fn name(&self) -> String {
         format!("replicator/{}/{}", self.source, self.target)
     }
+
+    /// The command line of a fill of `window`, with these topics and rules but by `identity`.
+    pub fn command(&self, window: Window, identity: &Identity) -> String {
+        let mut command =
+            format!("replicator --window {window} --source {} --target {}", self.source, self.target);
+        if let EventTime::Field(pointer) = &self.event_time {
+            command += &format!(" --time-field '{}'", pointer.as_str());
+        }
+        if *identity != Identity::Key {
+            command += &format!(" --identity '{identity}'");
+        }
+        if self.rules.on_conflict == OnConflict::Skip {
+            command += " --on-conflict skip";
+        }
+        if self.rules.skip_invalid {
+            command += " --skip-invalid";
+        }
+        if self.rules.target_scan == TargetScan::All {
+            command += " --target-scan all";
+        }
+        command
+    }
 }
 
 /// [`Selection::index_memory`] of the command line.
@@ -48,6 +70,13 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether a run may begin where an earlier one was. Where copies are counted, or their timestamps not compared, a
+    /// record of the target stands for only one of the source: a run that begins in the middle could not know which
+    /// copies are taken.
+    pub fn can_resume(&self) -> bool {
+        self.target_scan == TargetScan::Window && self.identity != Identity::Record
+    }
+
     /// The rules with the defaults of the command line.
     pub fn by(identity: Identity) -> Rules {
         Rules {
@@ -106,7 +135,7 @@ pub enum OnConflict {
 /// Which records of the target are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TargetScan {
-    /// Those whose event time lies in the window, and a minute around it
+    /// Those whose event time lies in the window
     Window,
     /// All, whatever their timestamps: for a target whose copies were stamped anew
     All,

@@ -21,7 +21,7 @@
 //!    read ([`cluster`]).
 //! 5. A partition is at its end when a position says so, never by a count or by silence ([`source`]).
 //! 6. Identity and content are compared, so that one identity with two contents is an error, not a choice
-//!    ([`dedup`], [`identity`]).
+//!    ([`judge`], [`identity`]).
 //! 7. After any failure of unknown outcome the producer, the readers and the index are dropped, and the
 //!    start-up is done again: there is no second way to recover ([`restart`]).
 //! 8. Where instances share the partitions, each does all of this for the ones that the group gives it, and commits
@@ -36,9 +36,9 @@ pub mod chart;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod compare;
 pub mod consequences;
 pub mod dashboard;
-pub mod dedup;
 pub mod demo;
 pub mod drill;
 pub mod error;
@@ -51,6 +51,7 @@ pub mod identity;
 pub mod interrupt;
 pub mod job;
 pub mod json;
+pub mod judge;
 pub mod load;
 pub mod member;
 pub mod metrics;
@@ -67,7 +68,6 @@ pub mod record;
 pub mod resolve;
 pub mod restart;
 pub mod sandbox;
-pub mod side;
 pub mod sink;
 pub mod source;
 pub mod store;

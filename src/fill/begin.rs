@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, Watermarks};
 use crate::error::{Error, Result};
 use crate::event_time::EventTime;
 use crate::failpoint::{self, Rule};
-use crate::job::{Job, TargetScan};
+use crate::job::Job;
 use crate::offsets::{Committed, Fingerprint};
 use crate::preflight::Preflight;
 use crate::range::{id, index};
@@ -51,11 +51,9 @@ impl Run<'_> {
         let mut starts = Vec::with_capacity(by_time.len());
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
-            // Where the target's timestamps are not compared, a record's counterpart there can stand for
-            // only one record of the source, which a run that begins in the middle could not know.
-            let resumed = committed[partition].as_ref().filter(|c| {
-                fingerprint.is_of(&c.metadata) && self.job.selection.rules.target_scan == TargetScan::Window
-            });
+            let can_resume = self.job.selection.rules.can_resume();
+            let resumed =
+                committed[partition].as_ref().filter(|c| can_resume && fingerprint.is_of(&c.metadata));
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.map_or(by_time[partition], |c| c.position);
             if start > watermarks.high {

@@ -1,15 +1,17 @@
 //! After the last commit: what exit 0 promises is looked at, not believed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{EXAMPLES, Run};
 use crate::cluster::{Cluster, Watermarks, ends};
-use crate::error::{Error, Result};
-use crate::identity::Fingers;
+use crate::error::{Error, Reason, Result};
+use crate::identity::{Identity, IdentityHash};
 use crate::job::TargetScan;
+use crate::judge::{Look, Mark};
 use crate::preflight::Preflight;
 use crate::range::Range;
 use crate::record::describe;
+use crate::sys::Message;
 use crate::window::Window;
 
 impl Run<'_> {
@@ -45,36 +47,80 @@ impl Run<'_> {
             is_ours_alone &= now.high - scanned.end <= written.offsets();
             since.push(Range { start: scanned.end, end: now.high, ..*scanned });
         }
-        if is_ours_alone { Ok(()) } else { self.look_for_strangers(window, &since) }
+        if is_ours_alone { Ok(()) } else { self.look_for_strangers(cluster, checked, window, &since) }
     }
 
-    /// Reads what was added to the target since the first scan: no identity of the window may be there twice.
-    fn look_for_strangers(&mut self, window: Window, since: &[Range]) -> Result<()> {
-        let (job, fingers) = (self.job, Fingers::new()?);
-        let mut seen = HashSet::new();
-        let mut doubled = 0;
-        let mut examples = Vec::new();
-        self.read(&job.selection.target, since, &indicatif::ProgressBar::hidden(), |_, message| {
-            let in_window = job.selection.rules.target_scan == TargetScan::All
-                || job.selection.event_time.of(message).is_none_or(|time| window.contains(time));
-            let identity = fingers.identity(&job.selection.rules.identity, message).filter(|_| in_window);
-            if identity.is_some_and(|identity| !seen.insert(identity)) {
-                doubled += 1;
-                if examples.len() < EXAMPLES {
-                    examples.push(describe(message));
-                }
+    /// Reads what was added to the target since the first scan: no identity of the window may be there twice; where
+    /// equal records are counted, not more often than in the source.
+    fn look_for_strangers(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        since: &[Range],
+    ) -> Result<()> {
+        let selection = &self.job.selection;
+        let keeps_partitions = checked.source.partitions == checked.target.partitions;
+        let look = Look::new(self.fingers.clone(), selection, window, keeps_partitions);
+        let at = || {
+            let look = look.clone();
+            move |message: &Message| look.at(message)
+        };
+        let (is_by_count, is_at_any_time) =
+            (selection.rules.identity == Identity::Record, selection.rules.target_scan == TargetScan::All);
+        let key = |mark: Mark| match (is_by_count, is_at_any_time) {
+            (true, true) => mark.loose_key(),
+            (true, false) => mark.exact_key(),
+            (false, _) => mark.identity,
+        };
+        let mut added: HashMap<IdentityHash, (i64, String)> = HashMap::new();
+        let mut doubled = Vec::new();
+        self.read_looking(&selection.target, since, at(), |message, seen| {
+            if !look.is_compared(seen) || !seen.has_identity {
+                return Ok(());
+            }
+            let (count, example) = added.entry(key(seen.mark)).or_default();
+            *count += 1;
+            if is_by_count && example.is_empty() {
+                *example = describe(message);
+            }
+            if *count > 1 && !is_by_count {
+                doubled.push(describe(message));
             }
             Ok(())
         })?;
-        if doubled == 0 {
+        if is_by_count && !added.is_empty() {
+            let before: Vec<Range> = self.first.iter().flat_map(|first| first.ranges.clone()).collect();
+            self.read_looking(&selection.target, &before, at(), |_, seen| {
+                let count = added.get_mut(&key(seen.mark)).filter(|_| look.is_compared(seen));
+                count.into_iter().for_each(|(count, _)| *count += 1);
+                Ok(())
+            })?;
+            // What came to the target by now came to the source before.
+            let now = cluster.watermarks(&checked.source)?;
+            cluster.wait_until_stable(&checked.source, &ends(&now), selection.patience, self.interrupt)?;
+            let start = window.start.filter(|_| selection.event_time.is_indexed() && !is_at_any_time);
+            let starts = cluster.positions_from(&checked.source, start, &now)?;
+            self.read_looking(&selection.source, &Range::all(&starts, &ends(&now)), at(), |_, seen| {
+                let count = added.get_mut(&key(seen.mark));
+                count.into_iter().for_each(|(count, _)| *count -= 1);
+                Ok(())
+            })?;
+            doubled =
+                added.into_values().filter(|(count, _)| *count > 0).map(|(_, example)| example).collect();
+        }
+        if doubled.is_empty() {
             return Ok(());
         }
+        let count = doubled.len();
+        doubled.truncate(EXAMPLES);
         Err(Error::failed(format!(
-            "somebody else added {doubled} of the window's records to {} during the run, so they stand there twice: \
-             {}; stop the other writer, and look with `replicator verify`",
-            job.selection.target,
-            examples.join("; ")
-        )))
+            "somebody else added {count} of the window's records to {} during the run, so they stand there twice: {}; \
+             stop the other writer, and look with `replicator verify`",
+            selection.target,
+            doubled.join("; ")
+        ))
+        .because(Reason::DoubledByOthers))
     }
 }
 

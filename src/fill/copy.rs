@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
-use super::{InDoubt, Mode, Run, content};
-use crate::dedup::{Content, Index, Verdict};
+use super::{InDoubt, Mode, Run};
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Rule};
-use crate::identity::{Fingers, IdentityHash};
+use crate::identity::Identity;
 use crate::job::{Job, OnConflict};
+use crate::judge::elsewhen::Outside;
+use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
 use crate::metrics;
 use crate::offsets::Fingerprint;
 use crate::partition::{self, Placement};
@@ -20,16 +21,16 @@ use crate::receipt::Counts;
 use crate::source::Reader;
 use crate::sys::{Message, Outgoing};
 use crate::txn::{CommittedOffsets, Producer, Transaction};
-use crate::window::Window;
 
 /// The copy of the source's ranges: every branch that a record can take.
 pub(super) struct Copying<'r, 'a> {
     pub(super) run: &'r mut Run<'a>,
-    pub(super) window: Window,
+    pub(super) look: &'r Look,
     pub(super) source_partitions: usize,
     pub(super) target_partitions: usize,
-    pub(super) fingers: &'r Fingers,
-    pub(super) index: &'r mut Index,
+    pub(super) judge: &'r mut Judge,
+    /// What the target holds outside of the window.
+    pub(super) outside: Option<&'r Outside>,
     /// `None` in a plan.
     pub(super) producer: Option<&'r Producer>,
     pub(super) transaction: Option<Transaction<'r>>,
@@ -42,14 +43,6 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) throttle: Option<Throttle>,
     /// With --scale-out, where the source's keys belong.
     pub(super) placement: Option<Placement>,
-}
-
-/// What a record says of itself.
-#[derive(Clone, Copy, Default)]
-struct Sighting {
-    time: Option<i64>,
-    /// Of a record in the window that has an identity.
-    found: Option<(IdentityHash, Content)>,
 }
 
 enum Fate {
@@ -74,8 +67,11 @@ impl Copying<'_, '_> {
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
         let (job, interrupt) = (self.run.job, self.run.interrupt);
         let name = job.selection.name();
+        let look = self.look.clone();
         let mut reader =
-            Reader::looking(&self.run.reading(&job.selection.source, &name), ranges, self.look())?;
+            Reader::looking(&self.run.reading(&job.selection.source, &name), ranges, move |message| {
+                look.within(message)
+            })?;
         let bar = self
             .run
             .progress
@@ -83,9 +79,9 @@ impl Copying<'_, '_> {
         'batches: while !self.is_enough()
             && let Some(batch) = reader.next(interrupt)?
         {
-            self.index.warm(
-                batch.seen().iter().filter_map(|sighting| sighting.found.map(|(identity, _)| identity)),
-            );
+            let marks = || batch.seen().iter().filter(|seen| seen.has_identity).map(|seen| seen.mark);
+            self.judge.warm(marks());
+            self.outside.iter().for_each(|outside| outside.warm(marks()));
             for (event, sighting) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
                     self.take(message, *sighting)?;
@@ -150,19 +146,6 @@ impl Copying<'_, '_> {
         self.source_partitions == self.target_partitions
     }
 
-    /// What can be told of a record whatever came before it, and so beside the loop.
-    fn look(&self) -> impl Fn(&Message) -> Sighting + Send + 'static {
-        let (job, window, fingers) = (self.run.job, self.window, self.fingers.clone());
-        let (event_time, identity) = (job.selection.event_time.clone(), job.selection.rules.identity.clone());
-        let scan = job.selection.rules.target_scan;
-        move |message| {
-            let time = event_time.of(message);
-            let is_in_window = time.is_some_and(|time| window.contains(time));
-            let identity = is_in_window.then(|| fingers.identity(&identity, message)).flatten();
-            Sighting { time, found: identity.map(|identity| (identity, content(&fingers, message, scan))) }
-        }
-    }
-
     fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
         let job = self.run.job;
         self.pending.read += 1;
@@ -182,34 +165,29 @@ impl Copying<'_, '_> {
         }
     }
 
-    fn judge(&mut self, message: &Message, sighting: Sighting) -> Result<Fate> {
-        let Some(time) = sighting.time else {
-            return Ok(Fate::Invalid("no event time"));
-        };
-        if !self.window.contains(time) {
+    fn judge(&mut self, message: &Message, seen: Sighting) -> Result<Fate> {
+        if !seen.is_in_window {
             return Ok(Fate::Passed);
         }
-        self.pending.in_window += 1;
-        if message.timestamp().0 == 0 {
-            // librdkafka would write the time of the copy in its place.
-            return Ok(Fate::Invalid("timestamp 0"));
+        self.pending.in_window += u64::from(seen.time.is_some());
+        if let Some(why) = why_invalid(message, &seen, self.keeps_partition()) {
+            return Ok(Fate::Invalid(why));
         }
-        if !self.keeps_partition() && message.key().is_none() {
-            return Ok(Fate::Invalid("null key, and the partition counts differ"));
-        }
-        let Some((identity, content)) = sighting.found else {
-            return Ok(Fate::Invalid("no identity"));
-        };
         if let Some(placement) = self.placement {
             placement.check(message, self.source_partitions)?;
+        }
+        if self.outside.is_some_and(|outside| outside.may_hold(seen.mark))
+            && !self.run.second.knows(seen.mark)
+        {
+            return Err(Error::LookAgain);
         }
         if failpoint::breaks(Rule::Dedup) {
             return Ok(Fate::Write);
         }
-        Ok(match self.index.judge(identity, content)? {
+        Ok(match self.judge.source(seen.mark)? {
             Verdict::New => Fate::Write,
             Verdict::Conflict => Fate::Conflict,
-            Verdict::AlreadyInTarget => {
+            Verdict::AlreadyInTarget | Verdict::UnderAnotherTime => {
                 self.pending.already_in_target += 1;
                 Fate::Passed
             }
@@ -319,15 +297,17 @@ impl Run<'_> {
         if self.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
             sentences.push(format!(
                 "{} records share their identity ({}) with a record of another content: the identity does not tell \
-                 records apart. Name one that does (--identity key+value, or --identity field:/event_id), or keep the \
-                 first of each with --on-conflict skip",
-                self.counts.conflicts, job.selection.rules.identity
+                 records apart. Count all records, equal ones too, with --identity record; or name what does tell them \
+                 apart ({}); or keep the first of each with --on-conflict skip",
+                self.counts.conflicts,
+                job.selection.rules.identity,
+                other_identities(&job.selection.rules.identity)
             ));
         }
         if self.counts.invalid > 0 && !job.selection.rules.skip_invalid {
             sentences.push(format!(
                 "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
-                 partition to go to. Name another identity (--identity value) or time (--time-field), or leave them \
+                 partition to go to. Name another identity (--identity record) or time (--time-field), or leave them \
                  out with --skip-invalid",
                 self.counts.invalid, job.selection.rules.identity
             ));
@@ -338,6 +318,18 @@ impl Run<'_> {
         };
         Error::failed(format!("{}; {kept}", sentences.join("\n")))
     }
+}
+
+/// Identities beside `record`, without the one that is in use.
+fn other_identities(in_use: &Identity) -> String {
+    let others = [("key+value", Identity::KeyAndValue), ("value", Identity::Value)];
+    let mut ways: Vec<String> = others
+        .iter()
+        .filter(|(_, other)| other != in_use)
+        .map(|(name, _)| format!("--identity {name}"))
+        .collect();
+    ways.push("--identity field:/another_id".to_owned());
+    ways.join(", ")
 }
 
 /// Commits positions alone, in a transaction of their own.

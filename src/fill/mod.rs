@@ -19,12 +19,13 @@ use self::share::Joined;
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::consequences::{Consequences, Foresight};
-use crate::dedup::{Content, Index};
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Rule};
-use crate::identity::Fingers;
+use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
-use crate::job::{Job, Mode, TargetScan};
+use crate::job::{Job, Mode};
+use crate::judge::Look;
+use crate::judge::elsewhen::SecondLook;
 use crate::member::{Member, Share};
 use crate::metrics::{self, Phase};
 use crate::offsets;
@@ -50,7 +51,11 @@ const EXAMPLES: usize = 5;
 /// As the exit codes of the README; never [`Error::Restart`].
 pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
     let started = Instant::now();
-    let mut run = Run::new(job, mode, progress, interrupt);
+    let fingers = match Fingers::new() {
+        Ok(fingers) => fingers,
+        Err(err) => return (Receipt::default(), Err(err)),
+    };
+    let mut run = Run::new(job, mode, progress, interrupt, fingers);
     let result = match run.until_done() {
         // What a later start-up refuses was not before anything was written.
         Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
@@ -71,6 +76,7 @@ struct Run<'a> {
     mode: Mode,
     progress: Progress,
     interrupt: &'a Interrupt,
+    fingers: Fingers,
     window: Option<Window>,
     warnings: Vec<String>,
     examples: Vec<String>,
@@ -87,6 +93,11 @@ struct Run<'a> {
     in_doubt: Option<InDoubt>,
     /// How the first scan found the target: what is there more in the end must be ours.
     first: Option<FirstScan>,
+    /// A record of the window may stand in the target under another time: that is decided before anything is written.
+    is_suspicious: bool,
+    second: SecondLook,
+    /// Found by it, of records that stand in the target as they are, too.
+    copies_at_other_times: u64,
     /// Of a plan alone.
     foresight: Option<Foresight<'a>>,
     consequences: Option<Consequences>,
@@ -120,12 +131,19 @@ struct Snapshot {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: &'a Job, mode: Mode, progress: Progress, interrupt: &'a Interrupt) -> Run<'a> {
+    fn new(
+        job: &'a Job,
+        mode: Mode,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+        fingers: Fingers,
+    ) -> Run<'a> {
         Run {
             job,
             mode,
             progress,
             interrupt,
+            fingers,
             window: None,
             warnings: Vec::new(),
             examples: Vec::new(),
@@ -138,6 +156,9 @@ impl<'a> Run<'a> {
             recounted: 0,
             in_doubt: None,
             first: None,
+            is_suspicious: false,
+            second: SecondLook::default(),
+            copies_at_other_times: 0,
             foresight: None,
             consequences: None,
             written: Vec::new(),
@@ -156,8 +177,16 @@ impl<'a> Run<'a> {
         let mut prepared = None;
         loop {
             let result = self.start_up(&cluster, &topics, &mut prepared);
-            if matches!(result, Err(Error::Reassigned)) {
-                continue;
+            match result {
+                Err(Error::Reassigned) => continue,
+                Err(Error::LookAgain) => {
+                    self.is_suspicious = true;
+                    if self.mode == Mode::Plan {
+                        (self.counts, self.examples) = (Counts::default(), Vec::new());
+                    }
+                    continue;
+                }
+                _ => {}
             }
             if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
                 return result;
@@ -251,8 +280,12 @@ impl<'a> Run<'a> {
         tracing::debug!("asked for the committed offsets");
 
         // 3. The ends, before anything is read: what the promise covers.
-        let mut snapshot =
-            Snapshot { source: cluster.watermarks(source)?, target: cluster.watermarks(target)? };
+        //    The target's first: a copy comes after its original, so no copy below the target's end is of a record above
+        //    the source's, which an equal one that is missing below would be taken for.
+        let target_watermarks = cluster.watermarks(target)?;
+        tracing::debug!("took the target's ends");
+        failpoint::instant("between-the-ends");
+        let mut snapshot = Snapshot { source: cluster.watermarks(source)?, target: target_watermarks };
         let source_ends = match share {
             Some(share) => self.ends_of(share, &snapshot.source),
             None => ends(&snapshot.source),
@@ -297,11 +330,11 @@ impl<'a> Run<'a> {
         // 7. What the target holds already, then the copy.
         metrics::phase(Phase::Scan);
         metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
-        let fingers = Fingers::new()?;
-        let mut index =
-            Index::new(job.selection.index_memory, job.selection.rules.target_scan == TargetScan::All);
-        let scanned = self.scan_target(cluster, checked, window, &snapshot, &fingers, &mut index)?;
-        self.first.get_or_insert(FirstScan { ranges: scanned });
+        let keeps_partitions = source.partitions == target.partitions;
+        let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
+        let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
+        self.first.get_or_insert(FirstScan { ranges: scanned.ranges.clone() });
+        self.look_again(&snapshot, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");
         let group = match share {
@@ -313,17 +346,22 @@ impl<'a> Run<'a> {
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
+            // By record, equal ones of two partitions are two, wherever they belong.
+            Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
+            Some(_) if job.selection.rules.identity == Identity::Record => {
+                return Err(share::equal_in_two_places());
+            }
             Some(_) => Some(self.placement(cluster, source, window, &snapshot.source)?),
             None => None,
         };
         metrics::phase(Phase::Copy);
         let mut copy = Copying {
             run: self,
-            window,
+            look: &look,
             source_partitions: source.partitions,
             target_partitions: target.partitions,
-            fingers: &fingers,
-            index: &mut index,
+            judge: &mut scanned.judge,
+            outside: scanned.outside.as_ref(),
             producer: producer.as_ref(),
             transaction: None,
             fingerprint: &fingerprint,
@@ -333,8 +371,11 @@ impl<'a> Run<'a> {
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
             placement,
         };
-        copy.all(&ranges)?;
-        if copy.blocked {
+        let result = copy.all(&ranges);
+        let is_blocked = copy.blocked;
+        self.duplicates_in_target = scanned.judge.duplicates_in_target() + self.copies_at_other_times;
+        result?;
+        if is_blocked {
             return Err(self.blocked());
         }
         if self.is_stopped {
@@ -460,10 +501,4 @@ impl Written {
     fn offsets(self) -> i64 {
         self.records + self.markers
     }
-}
-
-fn content(fingers: &Fingers, message: &Message, scan: TargetScan) -> Content {
-    let exact = fingers.content(message, true);
-    let loose = if scan == TargetScan::All { fingers.content(message, false) } else { exact };
-    Content { exact, loose }
 }

@@ -1,95 +1,118 @@
-//! What the target holds already, and whether it can be told from its timestamps.
+//! What the target holds already, and what of it bears another time.
 
-use std::collections::HashMap;
-
-use super::{Run, Snapshot, content};
+use super::{Run, Snapshot};
 use crate::cluster::{Cluster, Watermarks, ends};
-use crate::dedup::{Content, Index};
-use crate::error::{Error, Result};
-use crate::identity::{Fingers, IdentityHash};
-use crate::job::{Job, TargetScan};
+use crate::error::{Error, Reason, Result};
+use crate::identity::Identity;
+use crate::judge::elsewhen::{Found, Outside};
+use crate::judge::{Judge, Look, Sighting};
 use crate::preflight::{self, Preflight};
-use crate::range::Range;
+use crate::range::{Range, index};
 use crate::source::Reader;
 use crate::sys::Message;
 use crate::window::Window;
 
-/// The index holds records this far outside of the window as well, in milliseconds.
-const MARGIN: i64 = 60_000;
-/// Records of the source looked for in the target under other timestamps.
-const SAMPLE: i64 = 1000;
-/// Entries put into the index in one go, after a look at all their places.
+/// Records taken in in one go, after a look at all their places.
 const TOGETHER: usize = 256;
 
+/// What the scan of the target found.
+pub(super) struct Scanned {
+    pub(super) ranges: Vec<Range>,
+    pub(super) judge: Judge,
+    pub(super) outside: Option<Outside>,
+    /// The first offset of each partition at which a record was found that counts, else the end.
+    pub(super) firsts: Vec<i64>,
+}
+
 impl Run<'_> {
-    /// Reads the target from the window's start to the snapshot into the index; the ranges that it read.
+    /// Reads the target from the window's start to the snapshot.
     pub(super) fn scan_target(
         &mut self,
         cluster: &Cluster,
         checked: &Preflight,
         window: Window,
         snapshot: &Snapshot,
-        fingers: &Fingers,
-        index: &mut Index,
-    ) -> Result<Vec<Range>> {
-        let job = self.job;
-        let (scan_all, wide) = (job.selection.rules.target_scan == TargetScan::All, window.widened(MARGIN));
-        let start = wide.start.filter(|_| job.selection.event_time.is_indexed() && !scan_all);
-        let starts = cluster.positions_from(&checked.target, start, &snapshot.target)?;
+        look: &Look,
+    ) -> Result<Scanned> {
+        let selection = &self.job.selection;
+        let mut judge = Judge::new(&selection.rules, selection.index_memory);
+        let is_by_time = selection.event_time.is_indexed() && !judge.wants_explanations();
+        let starts =
+            cluster.positions_from(&checked.target, window.start.filter(|_| is_by_time), &snapshot.target)?;
         let ranges = Range::all(&starts, &ends(&snapshot.target));
-        index.reserve(self.expected(cluster, checked, window, snapshot)?);
-        if ranges.iter().all(Range::is_empty) {
-            return Ok(ranges);
-        }
-        let mut sample = if scan_all || !job.selection.event_time.is_indexed() {
-            Sample::default()
-        } else {
-            self.sample_source(cluster, checked, window, snapshot, fingers)?
-        };
-        let bar = self
-            .progress
-            .bar(&format!("scanning {}", job.selection.target), ranges.iter().map(Range::len).sum());
-        let look = {
-            let (event_time, identity) =
-                (job.selection.event_time.clone(), job.selection.rules.identity.clone());
-            let (fingers, scan) = (fingers.clone(), job.selection.rules.target_scan);
-            move |message: &Message| {
-                let identity = fingers.identity(&identity, message)?;
-                let time = event_time.of(message);
-                let is_near = scan_all || time.is_none_or(|time| wide.contains(time));
-                Some(Sighting {
-                    identity,
-                    content: is_near.then(|| content(&fingers, message, scan)),
-                    is_of_window: time.is_none_or(|time| window.contains(time)),
-                })
-            }
-        };
-        let name = job.selection.name();
-        let reader = Reader::looking(&self.reading(&job.selection.target, &name), &ranges, look)?;
-        let mut found = Vec::with_capacity(TOGETHER);
-        self.duplicates_in_target = 0;
-        reader.for_each(self.interrupt, &bar, |message, sighting| {
-            let (timestamp, stamped) = message.timestamp();
-            if stamped && !scan_all {
-                return Err(Error::refused(preflight::log_append_time(&job.selection.target)));
+        judge.reserve(self.expected(cluster, checked, window, snapshot)?);
+        let length = ranges.iter().map(Range::len).sum();
+        let mut outside = look
+            .has_outside()
+            .then(|| Outside::new(usize::try_from(length).unwrap_or(usize::MAX), selection.index_memory / 8));
+        let bar = self.progress.bar(&format!("scanning {}", selection.target), length);
+        let name = selection.name();
+        let at = look.clone();
+        let reader =
+            Reader::looking(&self.reading(&selection.target, &name), &ranges, move |message| at.at(message))?;
+        let mut firsts = ends(&snapshot.target);
+        let (mut found, mut beside) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
+        reader.for_each(self.interrupt, &bar, |message, seen| {
+            if message.timestamp().1 && is_by_time {
+                return Err(Error::refused(preflight::log_append_time(&selection.target))
+                    .because(Reason::OtherTimestamps));
             }
             if let Some(foresight) = &mut self.foresight {
                 foresight.look_at(message);
             }
-            let Some(sighting) = *sighting else { return Ok(()) };
-            sample.look_at(sighting.identity, timestamp, || fingers.content(message, false));
-            if let Some(content) = sighting.content {
-                found.push((sighting.identity, content, sighting.is_of_window));
+            if !seen.has_identity {
+                return Ok(());
+            }
+            if look.is_compared(seen) {
+                let first = &mut firsts[index(message.partition())];
+                *first = message.offset().min(*first);
+                found.push(seen.mark);
                 if found.len() == TOGETHER {
-                    self.duplicates_in_target += take_in(index, &mut found)?;
+                    judge.take_in(&mut found)?;
+                }
+            } else if let Some(outside) = &mut outside {
+                beside.push(seen.mark);
+                if beside.len() == TOGETHER {
+                    outside.take_in(&mut beside);
                 }
             }
             Ok(())
         })?;
-        self.duplicates_in_target += take_in(index, &mut found)?;
-        sample.verdict(job)?;
-        tracing::debug!("{} identities in the window of {}", index.len(), job.selection.target);
-        Ok(ranges)
+        judge.take_in(&mut found)?;
+        outside.iter_mut().for_each(|outside| outside.take_in(&mut beside));
+        if judge.wants_explanations() {
+            self.read_source(snapshot, look, |seen| judge.explain(seen.mark))?;
+        }
+        tracing::debug!("{} identities in the window of {}", judge.len(), selection.target);
+        Ok(Scanned { ranges, judge, outside, firsts })
+    }
+
+    /// Reads all of the source, whatever the window.
+    fn read_source(&self, snapshot: &Snapshot, look: &Look, mut each: impl FnMut(&Sighting)) -> Result<()> {
+        let starts: Vec<i64> = snapshot.source.iter().map(|watermarks| watermarks.low).collect();
+        let ranges = Range::all(&starts, &ends(&snapshot.source));
+        let look = look.clone();
+        self.read_looking(
+            &self.job.selection.source,
+            &ranges,
+            move |message| look.at(message),
+            |_, seen| {
+                each(seen);
+                Ok(())
+            },
+        )
+    }
+
+    pub(super) fn read_looking(
+        &self,
+        topic: &str,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let name = self.job.selection.name();
+        let bar = self.progress.bar(&format!("reading {topic}"), ranges.iter().map(Range::len).sum());
+        Reader::looking(&self.reading(topic, &name), ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 
     /// How many identities there may be, by the time index; 0 where that does not tell.
@@ -116,98 +139,71 @@ impl Run<'_> {
         Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 
-    /// Some records of the source around the window's start, and its last ones.
-    fn sample_source(
+    /// Decides exactly which records of the target are copies of the window's under another time, before anything
+    /// is written: of those that the source has in `ranges`.
+    pub(super) fn look_again(
         &mut self,
-        cluster: &Cluster,
-        checked: &Preflight,
-        window: Window,
         snapshot: &Snapshot,
-        fingers: &Fingers,
-    ) -> Result<Sample> {
-        let job = self.job;
-        let ends = ends(&snapshot.source);
-        let each = (SAMPLE / i64::try_from(ends.len()).unwrap_or(SAMPLE)).max(1);
-        let around = cluster.positions_from(&checked.source, window.start, &snapshot.source)?;
-        let mut sample = Sample::default();
-        // By position: the time index also finds transaction markers, which bear the time of their writing.
-        for middles in [&around, &ends] {
-            let ranges: Vec<Range> = Range::all(middles, &ends)
-                .into_iter()
-                .zip(&snapshot.source)
-                .map(|(at, w)| Range {
-                    start: (at.start - each).max(w.low),
-                    end: (at.start + each).min(w.high),
-                    ..at
-                })
-                .collect();
-            self.read(&job.selection.source, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
-                if let Some(identity) = fingers.identity(&job.selection.rules.identity, message) {
-                    sample.take(identity, message.timestamp().0, fingers.content(message, false));
+        look: &Look,
+        scanned: &Scanned,
+        ranges: &[Range],
+    ) -> Result<()> {
+        let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
+        let mut second = std::mem::take(&mut self.second);
+        let known = second.len();
+        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
+        let (within, at) = (look.clone(), look.clone());
+        self.read_looking(
+            source,
+            ranges,
+            move |message| within.within(message),
+            |_, seen| {
+                let is_suspect = seen.is_in_window && seen.has_identity && outside.may_hold(seen.mark);
+                if is_suspect && (second.knows(seen.mark) || !second.is_full(known)) {
+                    second.suspect(seen.mark, scanned.judge.holds(seen.mark));
                 }
                 Ok(())
-            })?;
+            },
+        )?;
+        self.read_looking(
+            target,
+            &scanned.ranges,
+            move |message| at.at(message),
+            |_, seen| {
+                second.target(seen);
+                Ok(())
+            },
+        )?;
+        if second.has_evidence() {
+            self.read_source(snapshot, look, |seen| second.source(seen))?;
         }
-        Ok(sample)
-    }
-}
-
-/// What a record of the target says of itself.
-#[derive(Clone, Copy)]
-struct Sighting {
-    identity: IdentityHash,
-    /// Where the index is to hold it.
-    content: Option<Content>,
-    is_of_window: bool,
-}
-
-/// Empties `found` into the index: how many of the window doubled another one.
-fn take_in(index: &mut Index, found: &mut Vec<(IdentityHash, Content, bool)>) -> Result<u64> {
-    let mut doubles = 0;
-    index.warm(found.iter().map(|(identity, ..)| *identity));
-    for (identity, content, is_of_window) in found.drain(..) {
-        doubles += u64::from(index.insert_target(identity, content)? && is_of_window);
-    }
-    Ok(doubles)
-}
-
-/// Records of the source, looked for in the target under another timestamp: a copier that stamps its own
-/// time leaves nothing of the window where the index looks for it.
-#[derive(Default)]
-struct Sample(HashMap<IdentityHash, Sampled>);
-
-struct Sampled {
-    timestamp: i64,
-    content: u64,
-    found: bool,
-    found_elsewhen: bool,
-}
-
-impl Sample {
-    fn take(&mut self, identity: IdentityHash, timestamp: i64, content: u64) {
-        self.0.entry(identity).or_insert(Sampled { timestamp, content, found: false, found_elsewhen: false });
+        let found = second.settle();
+        self.second = second;
+        self.report(found)
     }
 
-    fn look_at(&mut self, identity: IdentityHash, timestamp: i64, content: impl Fn() -> u64) {
-        if let Some(sampled) = self.0.get_mut(&identity) {
-            let is_same = timestamp == sampled.timestamp;
-            sampled.found |= is_same;
-            sampled.found_elsewhen |= !is_same && content() == sampled.content;
-        }
-    }
-
-    fn verdict(&self, job: &Job) -> Result<()> {
-        let moved = self.0.values().filter(|s| s.found_elsewhen && !s.found).count();
-        if moved == 0 {
+    fn report(&mut self, Found { copies, lacking }: Found) -> Result<()> {
+        if copies == 0 {
             return Ok(());
         }
-        Err(Error::refused(format!(
-            "{moved} of {} records of {} that were looked for stand in {} with another timestamp: its copies were \
-             stamped anew, so the window alone does not show which are there; compare the whole topic with \
-             --target-scan all",
-            self.0.len(),
-            job.selection.source,
-            job.selection.target
-        )))
+        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
+        let told = format!(
+            "{copies} records of {target} outside of the window equal records of {source} in it but for their \
+             timestamp, and no record of {source} itself"
+        );
+        if self.job.selection.rules.identity == Identity::Record {
+            self.warn(format!("{told}: by --identity record they are other records"));
+        } else if lacking == 0 {
+            self.copies_at_other_times = copies;
+            self.warn(format!("{told}: so these records stand in {target} twice"));
+        } else {
+            return Err(Error::refused(format!(
+                "{told}: they look like copies with another timestamp, of {lacking} records that {target} lacks \
+                 otherwise. If they are copies, compare the whole topic with --target-scan all; if they are records of \
+                 their own, name --identity record"
+            ))
+            .because(Reason::OtherTimestamps));
+        }
+        Ok(())
     }
 }

@@ -217,6 +217,13 @@ pub(super) fn members_at_work() -> Error {
     )
 }
 
+pub(super) fn equal_in_two_places() -> Error {
+    Error::refused(
+        "--scale-out with --identity record needs topics of as many partitions: else equal records of two partitions \
+         could stand in one, and two instances would both take the same copy for theirs; run without --scale-out",
+    )
+}
+
 fn another_job_at_work() -> Error {
     Error::refused(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \

@@ -4,7 +4,7 @@
 use crate::identity::IdentityHash;
 
 /// 95 bits of an identity, and one that is set in every key: a place of zeros is free. Where two identities meet in
-/// them by chance, their contents differ, and that is an error: it takes 126 bits to lose a record.
+/// them by chance, their contents differ, and that is an error: it takes 125 bits to lose a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u32; 3]);
 
@@ -68,6 +68,10 @@ impl Table {
     pub(super) fn get(&self, key: Key) -> Option<u32> {
         let place = self.places[self.find(key)?];
         (place.key == key).then_some(place.value)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().filter(|place| place.key != Key::NONE).map(|place| place.value)
     }
 
     /// Takes a key that is not there, where it is not full.

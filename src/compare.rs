@@ -1,0 +1,258 @@
+//! Two topics side by side, each read to its end of now, and each record of the source's window judged.
+
+use std::time::Duration;
+
+use crate::client::Isolation;
+use crate::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::error::Result;
+use crate::identity::{Fingers, Identity};
+use crate::interrupt::Interrupt;
+use crate::job::Selection;
+use crate::judge::elsewhen::{Found, Outside, SecondLook};
+use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
+use crate::progress::Progress;
+use crate::range::Range;
+use crate::source::{Reader, Reading};
+use crate::sys::Message;
+use crate::window::Window;
+use crate::{preflight, resolve};
+
+/// Who takes notes while two topics are compared.
+pub trait Notes {
+    /// A record of the target that is compared with the window's.
+    fn target(&mut self, message: &Message, seen: &Sighting);
+
+    /// A record of the source, in the window or not: before any is judged, where timestamps are not compared.
+    fn explained(&mut self, seen: &Sighting);
+
+    /// A record of the source's window.
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged);
+}
+
+/// What is to be said of a record of the source's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    By(Verdict),
+    /// A fill cannot copy it, for this reason, and `--skip-invalid` leaves it out.
+    LeftOut(&'static str),
+}
+
+/// What was compared.
+pub struct Compared {
+    pub window: Window,
+    pub source: Topic,
+    pub target: Topic,
+    /// Copies outside of the window.
+    pub elsewhen: Found,
+    pub warnings: Vec<String>,
+}
+
+/// Reads both topics' windows, committed records only.
+///
+/// # Errors
+/// As the exit codes.
+pub fn compare(
+    selection: &Selection,
+    progress: Progress,
+    interrupt: &Interrupt,
+    notes: &mut impl Notes,
+) -> Result<Compared> {
+    let cluster = Cluster::connect(&selection.properties, &selection.name())?;
+    let (source, target) = preflight::topics(&cluster, &selection.source, &selection.target)?;
+    let window = resolve::window(&cluster, selection, &source, interrupt)?;
+    let keeps_partitions = source.partitions == target.partitions;
+    let side = |topic| Side::open(selection, &cluster, topic, progress, interrupt);
+    let (source, target) = if selection.rules.identity == Identity::Record {
+        // A copy comes after its original: none below the target's end is of a record above the source's, which an
+        // equal one that is missing would be taken for.
+        let target = side(target)?;
+        (side(source)?, target)
+    } else {
+        // What comes to both meanwhile is then missing in neither.
+        (side(source)?, side(target)?)
+    };
+    let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
+    let pair = Pair { selection, source, target, window, keeps_partitions, look };
+    let elsewhen = pair.judge(notes)?;
+    let Pair { source, target, .. } = pair;
+    let mut warnings = Vec::new();
+    if let Some(warning) = about_copies(selection, elsewhen) {
+        warnings.push(warning);
+    }
+    Ok(Compared { window, source: source.topic, target: target.topic, elsewhen, warnings })
+}
+
+/// What is to be said of copies under other timestamps.
+fn about_copies(selection: &Selection, Found { copies, lacking }: Found) -> Option<String> {
+    let (source, target) = (&selection.source, &selection.target);
+    let ways = match selection.rules.identity {
+        Identity::Record => "by --identity record they are other records",
+        _ if lacking > 0 => "if they are copies, compare by --target-scan all; if not, by --identity record",
+        _ => "so these records stand there twice",
+    };
+    (copies > 0).then(|| {
+        format!(
+            "{copies} records of {target} outside of the window equal records of {source} in it but for their timestamp, \
+             and no record of {source} itself: {ways}"
+        )
+    })
+}
+
+struct Pair<'a> {
+    selection: &'a Selection,
+    source: Side<'a>,
+    target: Side<'a>,
+    window: Window,
+    keeps_partitions: bool,
+    look: Look,
+}
+
+impl Pair<'_> {
+    fn judge(&self, notes: &mut impl Notes) -> Result<Found> {
+        let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
+        let outside = self.take_in_target(&mut judge, notes)?;
+        if judge.wants_explanations() {
+            self.read_source(|_, seen| {
+                judge.explain(seen.mark);
+                notes.explained(seen);
+                Ok(())
+            })?;
+        }
+        let mut second = SecondLook::default();
+        let skips_invalid = self.selection.rules.skip_invalid;
+        let within = self.look.clone();
+        self.source.read(
+            self.by_time(),
+            move |message| within.within(message),
+            |message, seen| {
+                if !seen.is_in_window {
+                    return Ok(());
+                }
+                if let Some(why) = why_invalid(message, seen, self.keeps_partitions).filter(|_| skips_invalid)
+                {
+                    notes.source(message, seen, Judged::LeftOut(why));
+                    return Ok(());
+                }
+                if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.mark)) {
+                    second.suspect(seen.mark, judge.holds(seen.mark));
+                }
+                notes.source(message, seen, Judged::By(judge.source(seen.mark)?));
+                Ok(())
+            },
+        )?;
+        self.look_again(second)
+    }
+
+    fn take_in_target(&self, judge: &mut Judge, notes: &mut impl Notes) -> Result<Option<Outside>> {
+        let from = self.by_time().filter(|_| !judge.wants_explanations());
+        let ranges = self.target.ranges(from)?;
+        let mut outside = self.look.has_outside().then(|| {
+            Outside::new(
+                ranges.iter().map(|range| usize::try_from(range.len()).unwrap_or(usize::MAX)).sum(),
+                self.selection.index_memory / 8,
+            )
+        });
+        let at = self.look.clone();
+        self.target.read(
+            from,
+            move |message| at.at(message),
+            |message, seen| {
+                if self.look.is_compared(seen) {
+                    judge.target(seen.mark)?;
+                    notes.target(message, seen);
+                } else if let Some(outside) = &mut outside {
+                    outside.insert(seen.mark);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(outside)
+    }
+
+    /// Exactly which records of the target are copies that bear another time.
+    fn look_again(&self, mut second: SecondLook) -> Result<Found> {
+        if second.is_empty() {
+            return Ok(Found::default());
+        }
+        let at = self.look.clone();
+        self.target.read(
+            self.by_time(),
+            move |message| at.at(message),
+            |_, seen| {
+                second.target(seen);
+                Ok(())
+            },
+        )?;
+        if second.has_evidence() {
+            self.read_source(|_, seen| {
+                second.source(seen);
+                Ok(())
+            })?;
+        }
+        Ok(second.settle())
+    }
+
+    /// Reads all of the source, whatever the window.
+    fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
+        let at = self.look.clone();
+        self.source.read(None, move |message| at.at(message), each)
+    }
+
+    /// The time from which on a reading finds all of the window, where there is one.
+    fn by_time(&self) -> Option<i64> {
+        self.window.start.filter(|_| self.selection.event_time.is_indexed())
+    }
+}
+
+/// One topic, and where it ended when the comparison began.
+struct Side<'a> {
+    selection: &'a Selection,
+    cluster: &'a Cluster,
+    topic: Topic,
+    watermarks: Vec<Watermarks>,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Side<'a> {
+    /// Asks for the ends, and waits until all below them is decided.
+    fn open(
+        selection: &'a Selection,
+        cluster: &'a Cluster,
+        topic: Topic,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+    ) -> Result<Side<'a>> {
+        let watermarks = cluster.watermarks(&topic)?;
+        let patience: Duration = selection.patience;
+        cluster.wait_until_stable(&topic, &ends(&watermarks), patience, interrupt)?;
+        Ok(Side { selection, cluster, topic, watermarks, progress, interrupt })
+    }
+
+    /// From the first record of `millis` or later, or from the beginning, to the end.
+    fn ranges(&self, millis: Option<i64>) -> Result<Vec<Range>> {
+        let starts = self.cluster.positions_from(&self.topic, millis, &self.watermarks)?;
+        Ok(Range::all(&starts, &ends(&self.watermarks)))
+    }
+
+    /// Reads the committed records of [`Side::ranges`].
+    fn read(
+        &self,
+        millis: Option<i64>,
+        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let ranges = self.ranges(millis)?;
+        let group = self.selection.name();
+        let reading = Reading {
+            properties: &self.selection.properties,
+            group: &group,
+            topic: &self.topic.name,
+            isolation: Isolation::ReadCommitted,
+            patience: self.selection.patience,
+        };
+        let what = format!("reading {}", self.topic.name);
+        let bar = self.progress.bar(&what, ranges.iter().map(Range::len).sum());
+        Reader::looking(&reading, &ranges, look)?.for_each(self.interrupt, &bar, each)
+    }
+}

@@ -1,0 +1,164 @@
+//! Copies that bear another time: records of the target outside of the window that are, but for their timestamp, what
+//! the source holds in it. A copier that stamps its own time leaves such, and so does a repair by hand.
+//!
+//! While the target is scanned, a small filter notes what lies outside of the window. Where a record of the window hits
+//! it, a second look decides exactly: it reads the target's records outside of the window again, and then the source's.
+//! A record of the target that equals some record of the source, time included, is that record and no copy of another.
+
+use std::collections::HashMap;
+
+use super::filter::Filter;
+use super::{Mark, Sighting};
+use crate::identity::IdentityHash;
+
+/// What lies outside of the window in the target, without times.
+pub struct Outside(Filter);
+
+impl Outside {
+    /// For `expected` records, in `memory` bytes at most.
+    pub fn new(expected: usize, memory: usize) -> Outside {
+        Outside(Filter::new(expected, memory))
+    }
+
+    /// Takes in some records, and empties the list of them.
+    pub fn take_in(&mut self, marks: &mut Vec<Mark>) {
+        self.warm(marks.iter().copied());
+        marks.drain(..).for_each(|mark| self.insert(mark));
+    }
+
+    pub fn insert(&mut self, mark: Mark) {
+        self.0.insert(mark.loose_key());
+    }
+
+    /// Has the processor fetch the places of many records at once; the look-ups that follow do not wait.
+    pub fn warm(&self, marks: impl Iterator<Item = Mark>) {
+        self.0.warm(marks.map(|mark| mark.loose_key()));
+    }
+
+    /// Whether a second look is needed to know.
+    pub fn may_hold(&self, mark: Mark) -> bool {
+        self.0.may_hold(mark.loose_key())
+    }
+}
+
+/// A second look. It is shown the window's records of the source that hit the filter, then the target's records outside of
+/// the window, then the source's.
+#[derive(Default)]
+pub struct SecondLook {
+    suspects: HashMap<IdentityHash, Suspect>,
+    /// Records of the target, with the suspect that they may be copies of.
+    evidence: HashMap<IdentityHash, Evidence>,
+}
+
+/// Records of the source's window that differ in time alone.
+#[derive(Clone, Copy, Default)]
+struct Suspect {
+    /// How many of them the target lacks.
+    lacking: u64,
+    /// Records of the target that are left as copies of them.
+    copies: u64,
+}
+
+struct Evidence {
+    suspect: IdentityHash,
+    copies: u64,
+}
+
+/// Suspects that are looked at together: some 40 bytes each.
+const TOGETHER: usize = 1 << 20;
+
+/// What a second look found. Counts are of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Of the target: copies of the window's records that bear another timestamp.
+    pub copies: u64,
+    /// Of the source's window: lacking in the target but for such copies.
+    pub lacking: u64,
+}
+
+impl SecondLook {
+    pub fn is_empty(&self) -> bool {
+        self.suspects.is_empty()
+    }
+
+    /// Whether the record was looked at, or waits for it.
+    pub fn knows(&self, mark: Mark) -> bool {
+        self.suspects.contains_key(&mark.loose_key())
+    }
+
+    /// Whether it takes more suspects.
+    pub fn is_full(&self, since: usize) -> bool {
+        self.suspects.len() >= since + TOGETHER
+    }
+
+    pub fn len(&self) -> usize {
+        self.suspects.len()
+    }
+
+    /// Takes in a record of the source's window.
+    pub fn suspect(&mut self, mark: Mark, is_in_target: bool) {
+        self.suspects.entry(mark.loose_key()).or_default().lacking += u64::from(!is_in_target);
+    }
+
+    /// Takes in a record of the target.
+    pub fn target(&mut self, seen: &Sighting) {
+        let suspect = seen.mark.loose_key();
+        if !seen.is_in_window && self.suspects.contains_key(&suspect) {
+            let evidence = Evidence { suspect, copies: 0 };
+            self.evidence.entry(seen.mark.exact_key()).or_insert(evidence).copies += 1;
+        }
+    }
+
+    /// Whether the source is to be looked at too.
+    pub fn has_evidence(&self) -> bool {
+        !self.evidence.is_empty()
+    }
+
+    /// Takes in a record of the source, which explains what equals it in the target.
+    pub fn source(&mut self, seen: &Sighting) {
+        self.evidence.remove(&seen.mark.exact_key());
+    }
+
+    /// What is left unexplained.
+    pub fn settle(&mut self) -> Found {
+        let mut found = Found::default();
+        for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
+            if let Some(suspect) = self.suspects.get_mut(&suspect) {
+                if suspect.copies == 0 {
+                    found.lacking += suspect.lacking;
+                }
+                suspect.copies += copies;
+                found.copies += copies;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(identity: u64, time: u64) -> Sighting {
+        let mark = Mark { identity: [identity, 0], exact: identity * 1000 + time, loose: identity };
+        Sighting { mark, ..Sighting::default() }
+    }
+
+    #[test]
+    fn a_record_that_the_source_explains_is_no_copy_of_another() {
+        let mut look = SecondLook::default();
+        look.suspect(seen(1, 12).mark, false);
+        look.suspect(seen(2, 12).mark, false);
+        look.suspect(seen(3, 12).mark, true);
+        for (identity, time) in [(1, 10), (1, 14), (2, 10), (2, 99), (3, 98), (3, 99), (4, 10)] {
+            look.target(&seen(identity, time));
+        }
+        assert!(look.has_evidence());
+        for (identity, time) in [(1, 10), (1, 14), (2, 10), (3, 10)] {
+            look.source(&seen(identity, time));
+        }
+        assert_eq!(look.settle(), Found { copies: 3, lacking: 1 });
+        assert!(look.knows(seen(1, 77).mark) && !look.knows(seen(4, 10).mark));
+        assert_eq!(look.settle(), Found::default(), "each is told once");
+    }
+}

@@ -1,0 +1,280 @@
+//! The one judge of whether the target holds a record: by identity, content and count. Pure.
+//!
+//! A fill, a plan, `gaps` and `verify` all ask it the same way: first it takes in what the target holds
+//! ([`Judge::target`]), then it judges the source's records of the window one by one ([`Judge::source`]).
+//! What it compares is told by [`Look`]; what it cannot see, copies outside of the window, is [`elsewhen`]'s.
+
+pub mod elsewhen;
+mod filter;
+mod look;
+mod store;
+mod table;
+
+pub use self::look::{Look, Mark, Sighting, why_invalid};
+
+use self::store::{Store, Which};
+use crate::error::Result;
+use crate::identity::{Identity, IdentityHash};
+use crate::job::{Rules, TargetScan};
+
+/// What becomes of a record of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The target lacks it. From now on the judge takes it for written.
+    New,
+    AlreadyInTarget,
+    /// The target holds it under another timestamp; only where timestamps are not compared.
+    UnderAnotherTime,
+    /// The source itself holds an equal record before this one, and one in the target is enough.
+    DuplicateInSource,
+    /// The target lacks it, and its identity stands for another content, there or before in the source.
+    Conflict,
+}
+
+/// Bounded in memory: 16 bytes for each record of the target and of the source's window, so 21 to 32 in the
+/// table, and two thirds as much again while it grows. Where timestamps are not compared it takes three times that.
+pub struct Judge {
+    way: Way,
+    store: Store,
+    doubles: u64,
+}
+
+/// How records are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One content for each identity.
+    Contents,
+    /// As many equal records as the source has (`--identity record`).
+    Counts,
+    /// [`Way::Contents`], and a copy may bear another timestamp.
+    AnyTime,
+    /// [`Way::Counts`], and a copy may bear another timestamp.
+    CountsAnyTime,
+}
+
+/// An entry of the first content of an identity: 30 bits of its hash, and what is known of it.
+#[derive(Clone, Copy)]
+struct Entry(u32);
+
+impl Entry {
+    const SOURCE: u32 = 1; // the source was seen to hold it
+    const MORE: u32 = 2; // the target holds other contents of this identity too
+
+    #[expect(clippy::cast_possible_truncation, reason = "30 bits are kept")]
+    fn new(content: u64, flags: u32) -> Entry {
+        Entry((content as u32) << 2 | flags)
+    }
+
+    fn is_content(self, content: u64) -> bool {
+        self.0 >> 2 == Entry::new(content, 0).0 >> 2
+    }
+}
+
+/// In the tables of counts: how many copies, and two flags below.
+const SEEN: u32 = 1; // in the source
+const EXPLAINED: u32 = 2; // by a record of the source that equals it, time included
+const ONE: u32 = 4;
+
+impl Judge {
+    /// `memory` bounds the tables, in bytes.
+    pub fn new(rules: &Rules, memory: usize) -> Judge {
+        let way = match (&rules.identity, rules.target_scan) {
+            (Identity::Record, TargetScan::Window) => Way::Counts,
+            (Identity::Record, TargetScan::All) => Way::CountsAnyTime,
+            (_, TargetScan::Window) => Way::Contents,
+            (_, TargetScan::All) => Way::AnyTime,
+        };
+        Judge { way, store: Store::new(memory), doubles: 0 }
+    }
+
+    /// Makes room for that many records at once, where the memory allows: to grow into it takes half as much
+    /// again, and time.
+    pub fn reserve(&mut self, expected: usize) {
+        self.store.reserve(expected);
+    }
+
+    /// Has the processor fetch the places of many records at once; the look-ups that follow do not wait.
+    pub fn warm(&self, marks: impl Iterator<Item = Mark>) {
+        match self.way {
+            Way::Contents => self.store.warm(marks.map(|mark| mark.identity)),
+            _ => self.store.warm(marks.map(|mark| mark.exact_key())),
+        }
+    }
+
+    /// Whether the records of the source's whole topic are to be shown to [`Judge::explain`] first.
+    pub fn wants_explanations(&self) -> bool {
+        matches!(self.way, Way::AnyTime | Way::CountsAnyTime)
+    }
+
+    /// Takes in some records of the target, and empties the list of them.
+    ///
+    /// # Errors
+    /// As [`Judge::target`].
+    pub fn take_in(&mut self, marks: &mut Vec<Mark>) -> Result<()> {
+        self.warm(marks.iter().copied());
+        marks.drain(..).try_for_each(|mark| self.target(mark))
+    }
+
+    /// Takes in a record of the target.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    pub fn target(&mut self, mark: Mark) -> Result<()> {
+        if self.way == Way::Contents {
+            return self.content_of_target(mark);
+        }
+        let copies = self.store.add(Which::First, mark.exact_key(), ONE)?;
+        if self.wants_explanations() {
+            self.store.add(Which::Loose, mark.loose_key(), 1)?;
+            self.store.add(Which::Identity, mark.identity, 1)?;
+            self.doubles += u64::from(self.way == Way::AnyTime && copies > ONE);
+        }
+        Ok(())
+    }
+
+    fn content_of_target(&mut self, mark: Mark) -> Result<()> {
+        let Some(entry) = self.store.get_mut(Which::First, mark.identity) else {
+            return self.store.insert(Which::First, mark.identity, Entry::new(mark.exact, 0).0);
+        };
+        if Entry(*entry).is_content(mark.exact) {
+            self.doubles += 1;
+            return Ok(());
+        }
+        *entry |= Entry::MORE;
+        let copies = self.store.add(Which::More, mark.exact_key(), ONE)?;
+        self.doubles += u64::from(copies > ONE);
+        Ok(())
+    }
+
+    /// Takes in that the source holds this record, in the window or elsewhere: what equals it in the target, time
+    /// included, stands for no other record.
+    pub fn explain(&mut self, mark: Mark) {
+        let Some(entry) = self.store.get_mut(Which::First, mark.exact_key()) else { return };
+        if *entry & EXPLAINED != 0 {
+            return;
+        }
+        *entry |= EXPLAINED;
+        let copies = *entry / ONE;
+        for (which, key) in [(Which::Loose, mark.loose_key()), (Which::Identity, mark.identity)] {
+            if let Some(unexplained) = self.store.get_mut(which, key) {
+                *unexplained = unexplained.saturating_sub(copies);
+            }
+        }
+    }
+
+    /// Judges a record of the source's window.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    pub fn source(&mut self, mark: Mark) -> Result<Verdict> {
+        match self.way {
+            Way::Contents => self.by_content(mark),
+            Way::AnyTime => self.by_content_at_any_time(mark),
+            Way::Counts | Way::CountsAnyTime => Ok(self.by_count(mark)),
+        }
+    }
+
+    /// Whether the target is known to hold this very record, time included; nothing changes by the question.
+    pub fn holds(&self, mark: Mark) -> bool {
+        if self.way != Way::Contents {
+            return self.store.get(Which::First, mark.exact_key()).is_some_and(|entry| entry >= ONE);
+        }
+        self.store.get(Which::First, mark.identity).is_some_and(|entry| {
+            Entry(entry).is_content(mark.exact)
+                || (entry & Entry::MORE != 0 && self.store.get(Which::More, mark.exact_key()).is_some())
+        })
+    }
+
+    fn by_content(&mut self, mark: Mark) -> Result<Verdict> {
+        let found = |flags: &mut u32| match *flags & SEEN {
+            0 => {
+                *flags |= SEEN;
+                Verdict::AlreadyInTarget
+            }
+            _ => Verdict::DuplicateInSource,
+        };
+        let Some(entry) = self.store.get_mut(Which::First, mark.identity) else {
+            self.store.insert(Which::First, mark.identity, Entry::new(mark.exact, Entry::SOURCE).0)?;
+            return Ok(Verdict::New);
+        };
+        if Entry(*entry).is_content(mark.exact) {
+            return Ok(found(entry));
+        }
+        let has_more = *entry & Entry::MORE != 0;
+        let other = has_more.then(|| self.store.get_mut(Which::More, mark.exact_key())).flatten();
+        Ok(other.map_or(Verdict::Conflict, found))
+    }
+
+    fn by_content_at_any_time(&mut self, mark: Mark) -> Result<Verdict> {
+        match self.store.get_mut(Which::First, mark.exact_key()) {
+            Some(entry) if *entry & SEEN != 0 => return Ok(Verdict::DuplicateInSource),
+            Some(entry) => {
+                *entry |= SEEN;
+                self.store.add(Which::Identity, mark.identity, 1)?;
+                return Ok(Verdict::AlreadyInTarget);
+            }
+            None => {}
+        }
+        let is_known = self.store.get(Which::Identity, mark.identity).is_some_and(|known| known > 0);
+        if self.take_loose(mark) {
+            self.store.add(Which::First, mark.exact_key(), SEEN)?;
+            return Ok(Verdict::UnderAnotherTime);
+        }
+        if is_known {
+            return Ok(Verdict::Conflict);
+        }
+        self.store.add(Which::First, mark.exact_key(), SEEN)?;
+        self.store.add(Which::Identity, mark.identity, 1)?;
+        Ok(Verdict::New)
+    }
+
+    fn by_count(&mut self, mark: Mark) -> Verdict {
+        if let Some(entry) = self.store.get_mut(Which::First, mark.exact_key()) {
+            *entry |= SEEN;
+            if *entry >= ONE {
+                *entry -= ONE;
+                return Verdict::AlreadyInTarget;
+            }
+        }
+        if self.take_loose(mark) { Verdict::UnderAnotherTime } else { Verdict::New }
+    }
+
+    /// Takes a copy that differs in time alone, if one is left that stands for no other record.
+    fn take_loose(&mut self, mark: Mark) -> bool {
+        match self.store.get_mut(Which::Loose, mark.loose_key()) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Copies that the target holds beyond what is enough; by count, once all of the window was judged.
+    pub fn duplicates_in_target(&self) -> u64 {
+        match self.way {
+            Way::Contents | Way::AnyTime => self.doubles,
+            Way::Counts | Way::CountsAnyTime => {
+                let left = self.store.values(Which::First).filter(|entry| entry & SEEN != 0);
+                left.map(|entry| u64::from(entry / ONE)).sum()
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A key of two hashes.
+fn mixed([first, second]: IdentityHash, other: u64) -> IdentityHash {
+    // An odd factor loses nothing; the other half keeps what the product's low bits cannot tell.
+    [first ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15), second.wrapping_add(other.rotate_left(32))]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The tables of a judge, which share one bound of memory.
+
+use super::table::{Key, Table};
+use crate::error::{Error, Reason, Result};
+use crate::identity::IdentityHash;
+
+/// What a table is keyed by.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// Identities with their first content; or records, where they are counted.
+    First,
+    /// Further contents of identities.
+    More,
+    /// Records without their time.
+    Loose,
+    /// Identities.
+    Identity,
+}
+
+pub(super) struct Store {
+    tables: [Table; 4],
+    memory: usize,
+}
+
+impl Store {
+    pub(super) fn new(memory: usize) -> Store {
+        Store { tables: Default::default(), memory }
+    }
+
+    fn bytes(&self) -> usize {
+        self.tables.iter().map(|table| table.places() * Table::PLACE_BYTES).sum()
+    }
+
+    pub(super) fn reserve(&mut self, expected: usize) {
+        let places = Table::places_for(expected.min(self.memory));
+        let first = &mut self.tables[Which::First as usize];
+        if places > first.places() && places.saturating_mul(Table::PLACE_BYTES) <= self.memory {
+            first.grow(places);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tables[Which::First as usize].len()
+    }
+
+    pub(super) fn warm(&self, identities: impl Iterator<Item = IdentityHash>) {
+        self.tables[Which::First as usize].warm(identities.map(Key::new));
+    }
+
+    pub(super) fn get(&self, which: Which, key: IdentityHash) -> Option<u32> {
+        self.tables[which as usize].get(Key::new(key))
+    }
+
+    pub(super) fn get_mut(&mut self, which: Which, key: IdentityHash) -> Option<&mut u32> {
+        self.tables[which as usize].get_mut(Key::new(key))
+    }
+
+    pub(super) fn values(&self, which: Which) -> impl Iterator<Item = u32> {
+        self.tables[which as usize].values()
+    }
+
+    /// Adds to a value, which is 0 at first; the sum.
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
+    pub(super) fn add(&mut self, which: Which, key: IdentityHash, more: u32) -> Result<u32> {
+        if let Some(value) = self.get_mut(which, key) {
+            *value = value.saturating_add(more);
+            return Ok(*value);
+        }
+        self.insert(which, key, more)?;
+        Ok(more)
+    }
+
+    /// Takes in a key that is not there.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the tables would outgrow their memory.
+    pub(super) fn insert(&mut self, which: Which, key: IdentityHash, value: u32) -> Result<()> {
+        if self.tables[which as usize].is_full() {
+            let (len, places) = (self.len(), self.tables[which as usize].places());
+            let more = Table::places_for(places);
+            let needed = self.bytes() + more * Table::PLACE_BYTES; // both are there while it moves
+            if needed > self.memory {
+                return Err(Error::failed(format!(
+                    "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
+                     raise it to {} MiB or fill a smaller window at a time",
+                    self.memory >> 20,
+                    (needed >> 20) + 1,
+                ))
+                .because(Reason::IndexMemory));
+            }
+            self.tables[which as usize].grow(more);
+        }
+        self.tables[which as usize].insert(Key::new(key), value);
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! What the judge does not keep: where each record stands, and how often.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Findings;
+use crate::compare::{Judged, Notes};
+use crate::identity::IdentityHash;
+use crate::job::{OnConflict, Selection, TargetScan};
+use crate::judge::{Mark, Sighting, Verdict};
+use crate::record::describe;
+use crate::sys::Message;
+
+pub(super) struct Ledger {
+    skips_conflicts: bool,
+    /// Timestamps are not compared.
+    is_at_any_time: bool,
+    /// The target's records, by all that is in them.
+    slots: HashMap<IdentityHash, Slot>,
+    /// The same without times; only where these are not compared.
+    loose: HashMap<IdentityHash, Loose>,
+    /// Where the source's records stand in the target.
+    pairs: Vec<(Place, Place)>,
+    /// Records of the source that the target has another content of, by identity.
+    conflicts: HashMap<IdentityHash, u64>,
+    found: Findings,
+}
+
+/// Equal records of the target.
+struct Slot {
+    identity: IdentityHash,
+    loose: IdentityHash,
+    /// Of the first.
+    place: Place,
+    is_in_window: bool,
+    copies: u64,
+    /// As many as the source's window was seen to hold.
+    in_source: u64,
+    /// The source holds it somewhere.
+    is_explained: bool,
+}
+
+/// Records of the target that differ in time alone.
+#[derive(Default)]
+struct Loose {
+    slots: Vec<IdentityHash>,
+    /// Records of the source that the target holds, if at all, under another time.
+    wanted: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    partition: i32,
+    offset: i64,
+}
+
+impl Place {
+    fn of(message: &Message) -> Place {
+        Place { partition: message.partition(), offset: message.offset() }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "partition {} offset {}", self.partition, self.offset)
+    }
+}
+
+impl Notes for Ledger {
+    fn target(&mut self, message: &Message, seen: &Sighting) {
+        let Mark { identity, .. } = seen.mark;
+        let (key, loose) = (seen.mark.exact_key(), seen.mark.loose_key());
+        if self.is_at_any_time && !self.slots.contains_key(&key) {
+            self.loose.entry(loose).or_default().slots.push(key);
+        }
+        let slot = self.slots.entry(key).or_insert_with(|| Slot {
+            identity,
+            loose,
+            place: Place::of(message),
+            is_in_window: seen.is_in_window,
+            copies: 0,
+            in_source: 0,
+            is_explained: false,
+        });
+        slot.copies += 1;
+    }
+
+    fn explained(&mut self, seen: &Sighting) {
+        if let Some(slot) = self.slots.get_mut(&seen.mark.exact_key()) {
+            slot.is_explained = true;
+        } else if let Some(loose) = self.loose.get_mut(&seen.mark.loose_key()) {
+            loose.wanted += 1;
+        }
+    }
+
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
+        self.found.in_source += 1;
+        let verdict = match judged {
+            Judged::LeftOut(why) => {
+                self.found.invalid += 1;
+                return self.found.example(why, || describe(message));
+            }
+            Judged::By(verdict) => verdict,
+        };
+        match verdict {
+            Verdict::AlreadyInTarget => self.pair(seen.mark.exact_key(), message),
+            Verdict::UnderAnotherTime => {
+                let Some(loose) = self.loose.get_mut(&seen.mark.loose_key()) else { return };
+                loose.wanted = loose.wanted.saturating_sub(1);
+                let is_left = |key: &&IdentityHash| {
+                    self.slots
+                        .get(*key)
+                        .is_some_and(|slot| !slot.is_explained && slot.in_source < slot.copies)
+                };
+                if let Some(key) = loose.slots.iter().find(is_left).copied() {
+                    self.pair(key, message);
+                }
+            }
+            Verdict::DuplicateInSource => {
+                self.found.duplicates_in_source += 1;
+                if let Some(slot) = self.slots.get_mut(&seen.mark.exact_key()) {
+                    slot.in_source += 1;
+                }
+            }
+            Verdict::New => {
+                self.found.missing += 1;
+                self.found.example("missing", || describe(message));
+            }
+            Verdict::Conflict => {
+                *self.conflicts.entry(seen.mark.identity).or_default() += 1;
+                let what = if self.skips_conflicts { "conflict, left out" } else { "other content" };
+                self.found.example(what, || describe(message));
+            }
+        }
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(selection: &Selection) -> Ledger {
+        Ledger {
+            skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
+            is_at_any_time: selection.rules.target_scan == TargetScan::All,
+            slots: HashMap::new(),
+            loose: HashMap::new(),
+            pairs: Vec::new(),
+            conflicts: HashMap::new(),
+            found: Findings::default(),
+        }
+    }
+
+    /// A record of the source is that one of the target.
+    fn pair(&mut self, key: IdentityHash, message: &Message) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.in_source += 1;
+        if slot.in_source == 1 {
+            self.pairs.push((slot.place, Place::of(message)));
+        }
+    }
+
+    /// Counts what can be told once all was read.
+    pub(super) fn settle(mut self, keeps_partitions: bool, findings: &mut Findings) {
+        self.order(keeps_partitions);
+        self.leftovers();
+        let conflicts: u64 = self.conflicts.values().sum();
+        if self.skips_conflicts {
+            self.found.conflicts += conflicts;
+        } else {
+            self.found.missing += conflicts;
+        }
+        let (found, named) = (self.found, findings.clone());
+        *findings = Findings {
+            window: named.window,
+            source: named.source,
+            target: named.target,
+            under_another_time: named.under_another_time,
+            warnings: named.warnings,
+            ..found
+        };
+    }
+
+    /// In order are pairs of which, within a partition of either topic, the source's offsets only rise.
+    fn order(&mut self, keeps_partitions: bool) {
+        self.pairs.sort_unstable();
+        let mut last: HashMap<(i32, i32), i64> = HashMap::new();
+        for (target, source) in &self.pairs {
+            let last = last.entry((source.partition, target.partition)).or_insert(-1);
+            let is_behind = source.offset < *last;
+            let is_moved = keeps_partitions && source.partition != target.partition;
+            *last = source.offset.max(*last);
+            self.found.reordered += u64::from(is_behind);
+            self.found.moved += u64::from(is_moved);
+            if is_behind || is_moved {
+                let what = if is_behind { "reordered" } else { "moved" };
+                self.found.example(what, || format!("target {target}"));
+            }
+        }
+    }
+
+    /// What the target holds beyond what the source's records stand for.
+    fn leftovers(&mut self) {
+        let Ledger { slots, loose, conflicts, found, .. } = self;
+        let is_known = |slot: &Slot| slot.is_explained || slot.in_source > 0;
+        let known: HashSet<IdentityHash> =
+            slots.values().filter(|slot| is_known(slot)).map(|slot| slot.loose).collect();
+        let mut slots: Vec<&Slot> = slots.values().collect();
+        slots.sort_unstable_by_key(|slot| slot.place);
+        for slot in slots {
+            let is_of_window = slot.is_in_window || slot.in_source > 0;
+            found.in_target += if is_of_window { slot.copies } else { 0 };
+            let mut left = slot.copies - slot.copies.min(slot.in_source);
+            if slot.is_explained && slot.in_source == 0 {
+                // It is a record of the source that is not of the window.
+                continue;
+            }
+            if let Some(loose) = loose.get_mut(&slot.loose).filter(|_| !slot.is_explained) {
+                // Copies of other records, which bear another time.
+                let copies = left.min(loose.wanted);
+                loose.wanted -= copies;
+                left -= copies;
+            }
+            let is_double = slot.in_source > 0 || (self.is_at_any_time && known.contains(&slot.loose));
+            if left == 0 || !(is_of_window || is_double) {
+                continue;
+            }
+            if is_double {
+                found.duplicated += left;
+                found.example("duplicated", || format!("target {}", slot.place));
+                continue;
+            }
+            let changed = conflicts.get(&slot.identity).map_or(0, |conflicts| left.min(*conflicts));
+            if !self.skips_conflicts {
+                found.changed += changed;
+                conflicts.entry(slot.identity).and_modify(|conflicts| *conflicts -= changed);
+            }
+            found.extra += left - changed;
+            let what = if changed > 0 { "changed to" } else { "extra" };
+            found.example(what, || format!("target {}", slot.place));
+        }
+    }
+}
