@@ -100,3 +100,73 @@ fn the_command_that_is_printed_fills_the_hole() {
     let text = replicator(&arguments[..5]).output().expect("runs");
     assert!(String::from_utf8_lossy(&text.stdout).contains("lacks none of the 4050 records"), "{text:?}");
 }
+
+/// Users as keys: an identity that is somewhere in the target says nothing of the others with the same key.
+#[test]
+fn keys_that_many_records_share_hide_no_hole() {
+    let pair = Pair::new(2, 2);
+    let records: Vec<Record> = day(1200, 2)
+        .into_iter()
+        .enumerate()
+        .map(|(n, r)| Record { key: Some(format!("user-{}", n % 20).into_bytes()), ..r })
+        .collect();
+    produce(&pair.a, &records);
+    produce(&pair.b, &outside_of(&records));
+    let missing = window_of(&records).len() as u64;
+    let found = find(&pair);
+    assert_eq!((found.missing, found.conflicts), (missing, missing));
+    assert_eq!(found.holes.len(), 1, "{found}");
+    let command = &found.holes[0].command;
+    assert!(command.contains("--identity 'record'"), "{command}");
+    let arguments: Vec<String> =
+        command.split(' ').skip(1).map(|word| word.trim_matches('\'').to_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let filled = replicator(&arguments).output().expect("runs");
+    assert_eq!(code(&filled), 0, "{}", stderr(&filled));
+    let found = find(&pair);
+    assert_eq!((found.missing, found.only_in_target), (0, 0), "{found}");
+    let sorted = |mut records: Vec<Record>| {
+        records.sort();
+        records
+    };
+    assert_same(&sorted(consume(&pair.b)), &sorted(records));
+}
+
+/// Each record that was read is counted somewhere.
+#[test]
+fn what_stands_in_no_hole_is_named() {
+    let pair = Pair::new(1, 1).with(|job| {
+        job.selection.event_time =
+            replicator::event_time::EventTime::Field("/at".parse().expect("a pointer"));
+    });
+    let timed = |n: i64, key: &str| record(0, WINDOW.0 + n, key, &format!("{{\"at\":{}}}", WINDOW.0 + n));
+    let without = |n: i64, key: &str| record(0, WINDOW.0 + n, key, "{}");
+    produce(&pair.a, &[timed(0, "a"), timed(0, "a"), timed(1, "b"), without(2, "c"), without(3, "d")]);
+    produce(&pair.b, &[timed(0, "a"), timed(9, "other"), without(2, "c")]);
+    let found = find(&pair);
+    assert_eq!((found.in_source, found.in_target, found.missing), (5, 3, 2));
+    assert_eq!((found.duplicates_in_source, found.only_in_target), (1, 1));
+    let none = found.without_time;
+    assert_eq!((none.in_source, none.in_target, none.missing), (2, 1, 1));
+    let text = found.to_string();
+    assert!(text.contains("have no event time: 1 of them are missing"), "{text}");
+    assert!(text.contains("lacks 2 of the 5 records"), "{text}");
+}
+
+/// A copy of the missing records that bears another time is said, too.
+#[test]
+fn copies_under_another_time_are_named() {
+    let (pair, day) = pair(|n| !(600..1800).contains(&n));
+    let stamped: Vec<Record> = day[700..800]
+        .iter()
+        .map(|r| Record { time: chrono::Utc::now().timestamp_millis(), ..r.clone() })
+        .collect();
+    produce(&pair.b, &stamped);
+    let found = find(&pair);
+    assert_eq!((found.missing, found.conflicts, found.only_in_target), (1200, 100, 100));
+    let found =
+        gaps(&pair.job.selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default())
+            .expect("looks");
+    assert_eq!(found.under_another_time, 100, "{found}");
+    assert!(found.to_string().contains("but for their timestamp"), "{found}");
+}

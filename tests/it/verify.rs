@@ -39,3 +39,29 @@ fn order_alone_is_a_difference_only_on_request() {
         .expect("runs");
     assert_eq!(code(&output), 4);
 }
+
+/// What a fill left out as it was told to is no difference, and is counted.
+#[test]
+fn what_a_fill_left_out_on_request_is_no_difference() {
+    use replicator::job::OnConflict;
+    let pair = Pair::new(1, 1).with(|job| {
+        job.selection.rules.on_conflict = OnConflict::Skip;
+        job.selection.rules.skip_invalid = true;
+    });
+    let mut records = day(600, 1);
+    records[120].key = records[110].key.clone();
+    records[130].key = None;
+    produce(&pair.a, &records);
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.conflicts, receipt.counts.invalid), (1, 1));
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    assert_eq!((findings.conflicts, findings.invalid, findings.missing), (1, 1, 0));
+    let pair = pair.with(|job| {
+        job.selection.rules.on_conflict = OnConflict::Fail;
+        job.selection.rules.skip_invalid = false;
+    });
+    let (findings, result) = pair.verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    assert_eq!(findings.missing, 2);
+}

@@ -1,0 +1,197 @@
+//! Copies that bear another timestamp, records that only look like such, and the edges of the window.
+
+use rstest::rstest;
+
+use replicator::error::Reason;
+use replicator::identity::Identity;
+use replicator::job::TargetScan;
+
+use crate::kit::*;
+
+fn all(pair: Pair) -> Pair {
+    pair.with(|job| job.selection.rules.target_scan = TargetScan::All)
+}
+
+fn stamped(records: &[Record], time: i64) -> Vec<Record> {
+    records.iter().map(|record| Record { time, ..record.clone() }).collect()
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// Three devices say "ok" before, in and after the window.
+fn beats() -> Vec<Record> {
+    let at = |minutes: i64| {
+        (0..3).map(move |n| record(0, DAY + 10 * HOUR + minutes * MINUTE + n, &format!("device-{n}"), "ok"))
+    };
+    at(30).chain(at(150)).chain(at(270)).collect()
+}
+
+#[rstest]
+#[case::window(TargetScan::Window, "key+value")]
+#[case::all(TargetScan::All, "key+value")]
+#[case::window_by_key(TargetScan::Window, "key")]
+#[case::all_by_key(TargetScan::All, "key")]
+#[case::window_by_record(TargetScan::Window, "record")]
+#[case::all_by_record(TargetScan::All, "record")]
+fn repeated_contents_are_no_stamped_copies(#[case] scan: TargetScan, #[case] identity: &str) {
+    let pair = Pair::new(1, 1).with(|job| {
+        job.selection.rules.target_scan = scan;
+        job.selection.rules.identity = identity.parse().expect("an identity");
+    });
+    produce(&pair.a, &beats());
+    let before = outside_of(&beats());
+    produce(&pair.b, &before);
+    assert_eq!(pair.plan().0.to_write, Some(3));
+    assert_eq!(pair.filled().counts.written, 3);
+    pair.assert_filled(&before);
+}
+
+/// An earlier repair by hand, which stamped its own time, of a part of the window.
+#[test]
+fn an_earlier_repair_under_another_time_is_found_before_anything_is_written() {
+    let pair = Pair::new(2, 2);
+    let records = day(6000, 2);
+    produce(&pair.a, &records);
+    let window = window_of(&records);
+    let repaired = stamped(&window[800..1100], now());
+    let before = [outside_of(&records), repaired].concat();
+    produce(&pair.b, &before);
+    for (receipt, result) in [pair.plan(), pair.fill()] {
+        let error = result.expect_err("refused");
+        assert_eq!((error.exit_code(), error.reason()), (3, Reason::OtherTimestamps), "{error}");
+        assert!(error.to_string().contains("300 records of"), "{error}");
+        assert!(error.to_string().contains("--target-scan all"), "{error}");
+        assert_eq!(receipt.counts.written, 0);
+    }
+    assert_eq!(consume(&pair.b).len(), before.len());
+    let (findings, result) = pair.verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    assert_eq!((findings.missing, findings.under_another_time), (window.len() as u64, 300));
+
+    let pair = all(pair);
+    let receipt = pair.filled();
+    assert_eq!(receipt.counts.already_in_target, 300);
+    assert_eq!(receipt.counts.written, window.len() as u64 - 300);
+    assert_eq!(consume(&pair.b).len(), records.len());
+    assert_eq!(pair.filled().counts.written, 0);
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    assert_eq!((findings.in_source, findings.in_target), (window.len() as u64, window.len() as u64));
+}
+
+/// Where much is written before one of them is met, that is right, and none is doubled.
+#[test]
+fn an_earlier_repair_that_is_met_late_is_not_doubled() {
+    let pair = Pair::new(1, 1).with(|job| job.limits.records = 100);
+    let records = day(6000, 1);
+    produce(&pair.a, &records);
+    let window = window_of(&records);
+    let before = [outside_of(&records), stamped(&window[800..1100], now())].concat();
+    produce(&pair.b, &before);
+    let error = pair.fill().1.expect_err("found");
+    assert_eq!((error.exit_code(), error.reason()), (1, Reason::OtherTimestamps), "{error}");
+    let after = consume(&pair.b);
+    assert_same(&after[..before.len()], &before);
+    assert_same(&after[before.len()..], &window[..after.len() - before.len()]);
+    assert!(after.len() - before.len() <= 800);
+}
+
+/// What such a repair and a fill doubled is told by all.
+#[test]
+fn what_was_doubled_under_another_time_is_told() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let window = window_of(&records);
+    let doubled = stamped(&window[50..90], now());
+    produce(&pair.b, &[&records[..], &doubled[..]].concat());
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.written, receipt.duplicates_in_target), (0, 40));
+    assert!(receipt.warnings.iter().any(|warning| warning.contains("40 records")), "{receipt:?}");
+    let (findings, result) = pair.verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    assert_eq!((findings.missing, findings.extra, findings.under_another_time), (0, 0, 40));
+    let (findings, result) = all(pair).verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    assert_eq!((findings.missing, findings.duplicated), (0, 40));
+}
+
+/// By all of a record, one of another time is another record: it is said, and stops nothing.
+#[test]
+fn by_record_another_time_is_another_record() {
+    let pair = Pair::new(1, 1).with(|job| job.selection.rules.identity = Identity::Record);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let before = stamped(&window_of(&records)[..10], now());
+    produce(&pair.b, &before);
+    let receipt = pair.filled();
+    assert_eq!(receipt.counts.written, 178);
+    assert!(receipt.warnings.iter().any(|warning| warning.contains("10 records")), "{receipt:?}");
+    pair.assert_filled(&before);
+}
+
+/// Copies that were stamped anew, of one content at two times: each stands for one record.
+#[test]
+fn two_stamped_copies_stand_for_two_records() {
+    let pair = all(Pair::new(1, 1)).with(|job| job.selection.rules.identity = Identity::Record);
+    let beats: Vec<Record> = (0..6).map(|n| record(0, WINDOW.0 + n * MINUTE, "device", "ok")).collect();
+    produce(&pair.a, &beats);
+    produce(&pair.b, &stamped(&beats[..2], now()));
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.already_in_target, receipt.counts.written), (2, 4));
+    assert_eq!(pair.filled().counts.written, 0);
+    pair.verify().1.expect("the same");
+}
+
+/// A target that stamps all records: a right fill of it is one that verify agrees with.
+#[test]
+fn verify_judges_a_target_that_stamps_its_records() {
+    let pair = Pair::new(1, 1);
+    let target = format!("{}-stamped", pair.b);
+    create(&target, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    produce(&target, &records[..140]);
+    let pair = all(Pair { a: pair.a.clone(), b: target.clone(), job: job(&pair.a, &target) });
+    let (findings, _) = pair.verify();
+    assert_eq!((findings.missing, findings.extra, findings.duplicated), (127, 0, 0), "{findings:?}");
+    pair.filled();
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    assert_eq!((findings.in_source, findings.in_target), (178, 178));
+}
+
+/// Whatever lies how near to the window: what is outside of it is none of its business.
+#[rstest]
+#[case::just_before(-1)]
+#[case::half_a_minute_before(-30_000)]
+#[case::two_minutes_before(-120_000)]
+#[case::just_after(2 * HOUR)]
+#[case::half_a_minute_after(2 * HOUR + 30_000)]
+fn another_content_near_the_window_is_no_conflict(#[case] distance: i64) {
+    let pair = Pair::new(1, 1);
+    let key = record(0, WINDOW.0 + MINUTE, "key", "in the window");
+    let near = record(0, WINDOW.0 + distance, "key", "near it");
+    produce(&pair.a, &[near.clone(), key]);
+    produce(&pair.b, std::slice::from_ref(&near));
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.written, receipt.counts.conflicts), (1, 0));
+    pair.assert_filled(&[near]);
+}
+
+#[test]
+fn the_right_copy_beside_another_content_is_found() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let window = window_of(&records);
+    let others: Vec<Record> =
+        window.iter().map(|r| Record { value: Some(b"another".to_vec()), ..r.clone() }).collect();
+    produce(&pair.b, &[&others[..100], &window[..], &others[100..]].concat());
+    let receipt = pair.filled();
+    assert_eq!((receipt.counts.already_in_target, receipt.counts.conflicts), (178, 0));
+    let (findings, _) = pair.verify();
+    assert_eq!((findings.missing, findings.changed, findings.extra), (0, 0, 178));
+}
