@@ -16,7 +16,8 @@ use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
 use crate::sys::admin;
 use crate::sys::describe::{self, Access};
-use crate::window::rfc3339;
+use crate::sys::largest::{Stamped, largest_timestamps};
+use crate::window::{Window, rfc3339};
 
 /// The two clients that only ask. A read_committed one is told the last stable offset where the other is
 /// told the high watermark, and waits for offsets that an open transaction is about to commit.
@@ -233,8 +234,15 @@ impl Cluster {
         Ok(ends(&fetch_watermarks(&self.committed, topic)?))
     }
 
-    /// Where a reading begins: at the first record of `millis` or later, by the time index, or at the low
-    /// watermarks where no time is given.
+    /// Where a reading begins: no record of `millis` or later lies before it, also where the topic is not in order of
+    /// time. The low watermarks, where no time is given.
+    ///
+    /// A broker that names an offset names the first such record. One that names none has proved nothing: it looks only
+    /// into the first segment whose largest timestamp is `millis` or later, and that one may hold nothing above the
+    /// log's start, while later ones do (`UnifiedLog.fetchOffsetByTimestamp`, `LogSegment.findOffsetByTimestamp`; the
+    /// same in 2.8 to 4.0). So does a segment that DeleteRecords emptied, until the broker next looks for such
+    /// (`log.retention.check.interval.ms`). Then the reading begins at the low watermark, but where all records are
+    /// older for certain.
     ///
     /// # Errors
     /// [`Error::Failed`] where a leader does not answer.
@@ -244,21 +252,73 @@ impl Cluster {
         millis: Option<i64>,
         watermarks: &[Watermarks],
     ) -> Result<Vec<i64>> {
-        match millis {
-            Some(millis) => self.positions_at(topic, millis, &ends(watermarks)),
-            None => Ok(watermarks.iter().map(|w| w.low).collect()),
-        }
+        let Some(millis) = millis.map(|millis| millis.max(0)) else {
+            return Ok(watermarks.iter().map(|w| w.low).collect());
+        };
+        // With an open transaction in the topic, a read_committed client is told that there is nothing.
+        let found = list_offsets(&self.uncommitted, topic, Offset::Offset(millis))?;
+        let is_in_doubt = found.iter().zip(watermarks).any(|(at, w)| at.is_none() && w.low < w.high);
+        let older = if is_in_doubt { self.all_older(topic, millis)? } else { vec![true; topic.partitions] };
+        let positions = found.into_iter().zip(watermarks).zip(older);
+        Ok(positions
+            .map(|((at, w), all_older)| match at {
+                Some(at) => at.min(w.high),
+                None if all_older => w.high,
+                None => w.low,
+            })
+            .collect())
     }
 
-    /// Each partition's first offset whose record's timestamp is at or after `millis`, or its end where
-    /// there is none. All records before it are older, also where the topic is not in order of time.
+    /// Of which partitions it is certain that each record is older than `millis`, which is not negative: where the
+    /// largest timestamp is (KIP-734). A segment's largest timestamp may outlive its record, but is never too small:
+    /// appending and recovery raise it with each batch (`LogSegment.append`, `recover`), truncation and opening read
+    /// it again from the log (`readLargestTimestamp`), and the cleaner takes it from what it keeps
+    /// (`MemoryRecords.filterTo`). Two brokers' answers are not taken for it:
+    /// - one older than 3.0 takes -3 for a time, and names the partition's first record;
+    /// - with tiered storage, only the segments on the broker's own disk are looked at (`UnifiedLog`, 3.6 and later).
+    ///   Whose configuration is not visible may have it.
+    fn all_older(&self, topic: &Topic, millis: i64) -> Result<Vec<bool>> {
+        let unknown = vec![false; topic.partitions];
+        let is_local = |configuration: &HashMap<String, String>| {
+            let is_tiering = |name: &str| name.contains("remote") || name.contains("tier");
+            !configuration.iter().any(|(name, value)| is_tiering(name) && value == "true")
+        };
+        let configurations = self.configuration(&[&topic.name])?.unwrap_or_default();
+        if !configurations.first().is_some_and(is_local) {
+            return Ok(unknown);
+        }
+        let largest =
+            match largest_timestamps(&self.uncommitted, &topic.name, topic.partitions, REQUEST_TIMEOUT) {
+                Ok(largest) => largest,
+                Err(code) => {
+                    tracing::debug!("the largest timestamps of {}: {code}", topic.name);
+                    return Ok(unknown);
+                }
+            };
+        // Asked for after the largest: one that is before it now was so then, and so that one was not the first.
+        let first = list_offsets(&self.uncommitted, topic, Offset::Offset(0))?;
+        let is_older = |(largest, first): (Option<Stamped>, Option<i64>)| {
+            largest
+                .zip(first)
+                .is_some_and(|(largest, first)| first < largest.offset && largest.timestamp < millis)
+        };
+        Ok(largest.into_iter().zip(first).map(is_older).collect())
+    }
+
+    /// About how many records lie in the window, by the time index. To be believed by nobody who leaves out what it
+    /// leaves out: see [`Cluster::positions_from`].
     ///
     /// # Errors
     /// [`Error::Failed`] where a leader does not answer.
-    fn positions_at(&self, topic: &Topic, millis: i64, ends: &[i64]) -> Result<Vec<i64>> {
-        // With an open transaction in the topic, a read_committed client is told that there is nothing.
-        let positions = list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0)))?;
-        Ok(positions.into_iter().zip(ends).map(|(at, end)| at.map_or(*end, |at| at.min(*end))).collect())
+    pub fn about_how_many(&self, topic: &Topic, window: Window, watermarks: &[Watermarks]) -> Result<i64> {
+        let at = |millis: i64| list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0)));
+        let none = || Ok(vec![None; topic.partitions]);
+        let (from, to) = (window.start.map_or_else(none, at)?, window.end.map_or_else(none, at)?);
+        let within = from.into_iter().zip(to).zip(watermarks).map(|((from, to), w)| {
+            let from = from.unwrap_or(if window.start.is_some() { w.high } else { w.low });
+            (to.unwrap_or(w.high) - from).max(0)
+        });
+        Ok(within.sum())
     }
 
     /// Waits until everything below `ends` is decided: committed, and so readable, or aborted.

@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod describe;
 pub mod groups;
+pub mod largest;
 pub mod memory;
 
 use std::ffi::{CStr, CString, c_char, c_void};

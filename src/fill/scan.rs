@@ -1,7 +1,7 @@
 //! What the target holds already, and what of it bears another time.
 
 use super::{Run, Snapshot};
-use crate::cluster::{Cluster, Watermarks, ends};
+use crate::cluster::{Cluster, ends};
 use crate::error::{Error, Reason, Result};
 use crate::identity::Identity;
 use crate::judge::elsewhen::{Found, Outside};
@@ -126,16 +126,8 @@ impl Run<'_> {
         if !self.job.selection.event_time.is_indexed() {
             return Ok(0);
         }
-        let within = |topic, watermarks: &[Watermarks]| -> Result<i64> {
-            let from = cluster.positions_from(topic, window.start, watermarks)?;
-            let to = match window.end {
-                Some(end) => cluster.positions_from(topic, Some(end), watermarks)?,
-                None => ends(watermarks),
-            };
-            Ok(from.iter().zip(&to).map(|(from, to)| (to - from).max(0)).sum())
-        };
-        let source = within(&checked.source, &snapshot.source)?;
-        let target = within(&checked.target, &snapshot.target)?;
+        let source = cluster.about_how_many(&checked.source, window, &snapshot.source)?;
+        let target = cluster.about_how_many(&checked.target, window, &snapshot.target)?;
         Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 

@@ -1,4 +1,5 @@
 //! Tests on a real broker, one for all; each test has topics of its own.
+mod absence;
 mod bad_input;
 mod consequences;
 mod dashboard;
