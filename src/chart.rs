@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
 use crate::range::Range;
 use crate::source::{Reader, Reading};
@@ -31,8 +31,9 @@ const ROWS: u64 = 3;
 pub fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -> Result<Vec<i64>> {
     let group = "replicator/chart";
     let cluster = Cluster::connect(properties, group)?;
-    let found: Topic =
-        cluster.topic(topic)?.ok_or_else(|| Error::refused(format!("there is no topic {topic}")))?;
+    let found: Topic = cluster
+        .topic(topic)?
+        .ok_or_else(|| Error::refused(format!("there is no topic {topic}")).because(Reason::MissingTopic))?;
     let (starts, ends): (Vec<_>, Vec<_>) =
         cluster.watermarks(&found)?.iter().map(|w| (w.low, w.high)).unzip();
     let patience = std::time::Duration::from_secs(30);

@@ -9,7 +9,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Isolation, Properties, Quiet, REQUEST_TIMEOUT, close};
-use crate::error::{Error, Result, denied};
+use crate::error::{Error, Reason, Result, denied};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
@@ -116,7 +116,8 @@ impl Cluster {
             return Err(Error::restart(format!(
                 "partition {} of {name} has no leader now; bring its brokers up and run again",
                 partition.id()
-            )));
+            ))
+            .because(Reason::Unreachable));
         }
         let described = describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT);
         let described = described.map_err(|code| Error::code(format!("the id of topic {name}"), code))?;
@@ -151,7 +152,8 @@ impl Cluster {
                 return Err(Error::refused(format!(
                     "no connection to {bootstrap}: {refusal}; {}",
                     way_in(&refusal)
-                )));
+                ))
+                .because(Reason::NoPermission));
             }
         }
         let heard = self.uncommitted.context().heard().failure;
@@ -160,7 +162,8 @@ impl Cluster {
             "no broker answered at {bootstrap} within {} s ({why}); check --bootstrap-server, the network and the \
              security properties",
             REQUEST_TIMEOUT.as_secs()
-        )))
+        ))
+        .because(Reason::Unreachable))
     }
 
     /// The topic's configuration; `None` where this principal may not see it.
@@ -387,6 +390,7 @@ impl Cluster {
             patience.as_secs(),
             self.properties.bootstrap(),
         ))
+        .because(Reason::HangingTransaction)
     }
 }
 

@@ -10,15 +10,19 @@ use crate::interrupt::Interrupt;
 use crate::job::Selection;
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
+use crate::preflight;
 use crate::progress::Progress;
 use crate::range::Range;
+use crate::resolve::{self, Resolved};
 use crate::source::{Reader, Reading};
 use crate::sys::Message;
 use crate::window::Window;
-use crate::{preflight, resolve};
 
 /// Who takes notes while two topics are compared.
 pub trait Notes {
+    /// The window that is compared, before anything is read.
+    fn window(&mut self, window: Window);
+
     /// A record of the target that is compared with the window's.
     fn target(&mut self, message: &Message, seen: &Sighting);
 
@@ -59,7 +63,9 @@ pub fn compare(
 ) -> Result<Compared> {
     let cluster = Cluster::connect(&selection.properties, &selection.name())?;
     let (source, target) = preflight::topics(&cluster, &selection.source, &selection.target)?;
-    let window = resolve::window(&cluster, selection, &source, interrupt)?;
+    let Resolved { window, warning, mut other_days } =
+        resolve::window(&cluster, selection, &source, interrupt)?;
+    notes.window(window);
     let keeps_partitions = source.partitions == target.partitions;
     let side = |topic| Side::open(selection, &cluster, topic, progress, interrupt);
     let (source, target) = if selection.rules.identity == Identity::Record {
@@ -73,12 +79,17 @@ pub fn compare(
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
     let pair = Pair { selection, source, target, window, keeps_partitions, look };
-    let elsewhen = pair.judge(notes)?;
+    let mut in_source = 0;
+    let elsewhen = pair.judge(notes, |seen| {
+        other_days.see(seen.time);
+        in_source += u64::from(seen.is_in_window);
+    })?;
     let Pair { source, target, .. } = pair;
-    let mut warnings = Vec::new();
-    if let Some(warning) = about_copies(selection, elsewhen) {
-        warnings.push(warning);
-    }
+    let nothing =
+        (in_source == 0).then(|| resolve::nothing_in(window, &cluster, selection, &source.topic, interrupt));
+    let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
+    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(Compared { window, source: source.topic, target: target.topic, elsewhen, warnings })
 }
 
@@ -108,7 +119,8 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn judge(&self, notes: &mut impl Notes) -> Result<Found> {
+    /// Shows each record of the source to `see`, and each of its window to the judge.
+    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<Found> {
         let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
         let outside = self.take_in_target(&mut judge, notes)?;
         if judge.wants_explanations() {
@@ -125,6 +137,7 @@ impl Pair<'_> {
             self.by_time(),
             move |message| within.within(message),
             |message, seen| {
+                see(seen);
                 if !seen.is_in_window {
                     return Ok(());
                 }

@@ -36,7 +36,7 @@ pub enum Error {
     /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
     #[error("{why}")]
     Restart {
-        why: String,
+        why: Told,
         /// A call was given up on, so the old producer may still do something later.
         abandoned: bool,
     },
@@ -49,6 +49,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Told {
     pub text: String,
     reason: Option<Reason>,
+}
+
+impl Told {
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
 }
 
 impl std::fmt::Display for Told {
@@ -67,33 +73,51 @@ impl<T: Into<String>> From<T> for Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    // What an error is where nothing more is known of it.
+    /// The command line is wrong.
     Usage,
+    /// Nothing was written, and none of the closer words fits.
     Refused,
+    /// It failed on the way, and none of the closer words fits.
     Failed,
+    /// Two topics, or a drill's result, are not as they must be.
     Different,
+    /// Another run took over, or is at work.
     Fenced,
+    /// Ctrl-C or SIGTERM ended it.
     Interrupted,
-    // Of the cluster.
+    /// This principal may not do what the command has to, or the brokers do not let this client in.
     NoPermission,
+    /// No broker, or not the one that is needed, answered in time.
     Unreachable,
+    /// The brokers answer, and for as long as `--patience` allows nothing moved.
     NoProgress,
+    /// Another producer's transaction stayed open for as long as `--patience` allows.
     HangingTransaction,
+    /// The brokers are too old for what the promise needs.
     UnsupportedBroker,
-    // Of the topics.
+    /// There is no topic of that name.
     MissingTopic,
+    /// A topic was deleted, made anew or given partitions meanwhile, or is another one than before.
     TopicChanged,
+    /// A topic's or the brokers' configuration would break the promise: retention, compaction, timestamps, sizes.
     TopicConfiguration,
+    /// The broker deleted records that the command needs.
     RecordsDeleted,
+    /// A partition ends below what was committed or written: its leader lost a part of its log.
     LogLost,
-    // Of the records.
+    /// The window has no date, and the topic or file does not tell one.
     AmbiguousDate,
+    /// One identity has two contents.
     Conflicts,
+    /// Records without identity, event time or a place to go to, or a file with lines that are no events.
     InvalidRecords,
+    /// The broker does not take a record.
     RefusedRecords,
+    /// The target's copies bear other timestamps than the source's records.
     OtherTimestamps,
+    /// Somebody else added some of the window's records to the target meanwhile.
     DoubledByOthers,
-    // Of this run.
+    /// The identities do not fit into `--index-memory`.
     IndexMemory,
 }
 
@@ -107,6 +131,18 @@ impl Error {
             Error::Different(_) => 4,
             Error::Fenced(_) => 5,
             Error::Interrupted => 130,
+        }
+    }
+
+    /// [`Error::exit_code`] in a word, as `status` of a command's JSON has it; `done` where there is no error.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => "failed",
+            Error::Usage(_) => "usage",
+            Error::Refused(_) => "refused",
+            Error::Different(_) => "different",
+            Error::Fenced(_) => "fenced",
+            Error::Interrupted => "interrupted",
         }
     }
 
@@ -138,8 +174,9 @@ impl Error {
             | Error::Refused(told)
             | Error::Failed(told)
             | Error::Different(told)
-            | Error::Fenced(told) => told.reason = Some(because),
-            Error::Interrupted | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => {}
+            | Error::Fenced(told)
+            | Error::Restart { why: told, .. } => told.reason = Some(because),
+            Error::Interrupted | Error::Reassigned | Error::LookAgain => {}
         }
         self
     }
@@ -148,15 +185,15 @@ impl Error {
         match self {
             Error::Usage(told) => told.reason.unwrap_or(Reason::Usage),
             Error::Refused(told) => told.reason.unwrap_or(Reason::Refused),
-            Error::Failed(told) => told.reason.unwrap_or(Reason::Failed),
+            Error::Failed(told) | Error::Restart { why: told, .. } => told.reason.unwrap_or(Reason::Failed),
             Error::Different(told) => told.reason.unwrap_or(Reason::Different),
             Error::Fenced(told) => told.reason.unwrap_or(Reason::Fenced),
             Error::Interrupted => Reason::Interrupted,
-            Error::Reassigned | Error::LookAgain | Error::Restart { .. } => Reason::Failed,
+            Error::Reassigned | Error::LookAgain => Reason::Failed,
         }
     }
 
-    pub fn restart(why: impl Into<String>) -> Error {
+    pub fn restart(why: impl Into<Told>) -> Error {
         Error::Restart { why: why.into(), abandoned: false }
     }
 
@@ -199,7 +236,9 @@ impl Error {
         match denied(code) {
             Some(acl) => Error::refused(format!("{what}: no permission; grant this principal {acl}"))
                 .because(Reason::NoPermission),
-            None if is_transient(code) => Error::restart(format!("{what}: {code}")),
+            None if is_transient(code) => {
+                Error::restart(format!("{what}: {code}")).because(Reason::Unreachable)
+            }
             None => Error::failed(format!("{what}: {code}")),
         }
     }

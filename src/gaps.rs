@@ -130,6 +130,8 @@ struct Counted {
 }
 
 impl Notes for Counted {
+    fn window(&mut self, _: Window) {}
+
     fn target(&mut self, _: &Message, seen: &Sighting) {
         self.found.in_target += 1;
         match seen.time {
@@ -224,6 +226,12 @@ impl fmt::Display for Gaps {
         }
         let (source, target, all) = (&self.source, &self.target, self.in_source);
         match (self.missing, self.holes.len()) {
+            (0, _) if all + self.in_target == 0 => {
+                write!(f, "neither {source} nor {target} holds a record in the window")
+            }
+            (0, _) if all == 0 => {
+                write!(f, "{source} holds no record in the window, and {target} {}", self.in_target)
+            }
             (0, _) => write!(f, "{target} lacks none of the {all} records of {source}"),
             (missing, 0) => write!(f, "{target} lacks {missing} of the {all} records of {source}"),
             (missing, 1) => write!(f, "{target} lacks {missing} of the {all} records of {source}, in 1 hole"),
@@ -265,7 +273,6 @@ impl Gaps {
             format!("records of {source} equal another one there; one is enough"),
         );
         tell(self.only_in_target, format!("records of {target} are not in {source}; see replicator verify"));
-        told.extend(self.warnings.iter().cloned());
         told
     }
 }

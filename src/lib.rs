@@ -32,6 +32,7 @@
 //! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic,
 //! state on disk, and retries inside a transaction. The only unsafe code is in [`sys`] and its modules.
 
+pub mod answer;
 pub mod chart;
 pub mod cli;
 pub mod client;

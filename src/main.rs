@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::builder::Styles;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
-use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use replicator::cli::{Cli, Command, Common, FillArgs, Output};
+use replicator::answer::{Found, Unread};
+use replicator::cli::{Cli, Command, Common, FillArgs, Output, asks_for_json};
 use replicator::dashboard::Dashboard;
 use replicator::demo::demo;
 use replicator::drill::drill;
@@ -22,7 +22,6 @@ use replicator::job::{Job, Mode};
 use replicator::load::load;
 use replicator::metrics;
 use replicator::progress::Progress;
-use replicator::receipt::Receipt;
 use replicator::sink::sink;
 use replicator::store::keep_receipt;
 use replicator::sys::memory;
@@ -31,13 +30,16 @@ use replicator::verify::verify;
 fn main() -> ExitCode {
     memory::keep_freed();
     let _failpoints = fail::FailScenario::setup();
-    let matches = Cli::command().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(err) => err.exit(),
-    };
+    let parsed = Cli::command().try_get_matches();
+    let (cli, matches) =
+        match parsed.and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches))) {
+            Ok(parsed) => parsed,
+            Err(err) => return unparsed(&err),
+        };
     start_logging(&cli.common);
-    match misplaced_option(&matches).map_or_else(|| run(&cli), Err) {
+    let mut found = None;
+    let result = misplaced_option(&matches).map_or_else(|| run(&cli, &mut found), Err);
+    match print(&cli, found, result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             match cli.common.log_format {
@@ -49,37 +51,84 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+/// A command line that clap does not take; or a question that it answers itself, as --help.
+fn unparsed(err: &clap::Error) -> ExitCode {
+    // Not err.exit(), which prints no object; who does not read the sentence has the exit code.
+    let _ = err.print();
+    if err.use_stderr() && asks_for_json(std::env::args_os()) {
+        let told = err.render().to_string();
+        let sentence = told.split("\n\nUsage:").next().and_then(|told| told.split("\n\nFor more").next());
+        let sentence = sentence.unwrap_or(&told).trim().trim_start_matches("error: ");
+        let answer = Unread::default().json(&Err(Error::usage(sentence)));
+        let _ = answer.and_then(|answer| write_out(format!("{answer}\n").as_bytes()));
+    }
+    ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2))
+}
+
+/// Runs the command. What it found out is in `found`, also where it failed.
+fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
     let common = &cli.common;
     let progress = Progress { quiet: common.quiet || common.log_format == Output::Json };
     let interrupt = Interrupt::install()?;
     match &cli.command {
         None => {
-            let done = run_fill(&cli.job()?, &cli.fill, Mode::Fill, progress, &interrupt)?;
-            if let Some(Err(err)) = cli.store.as_deref().map(|url| keep_receipt(url, &done.0)) {
+            let (told, result) = run_fill(&cli.job()?, &cli.fill, Mode::Fill, progress, &interrupt)?;
+            if let Some(Err(err)) = cli.store.as_deref().map(|url| keep(url, &*told, &result)) {
                 tracing::warn!("the receipt is not kept for the dashboard: {err}");
             }
-            print(common, done)
+            *found = Some(told);
+            result
         }
         Some(Command::Plan(args)) => {
-            print(common, run_fill(&args.job(common)?, args, Mode::Plan, progress, &interrupt)?)
+            let (told, result) = run_fill(&args.job(common)?, args, Mode::Plan, progress, &interrupt)?;
+            *found = Some(told);
+            result
         }
         Some(Command::Gaps(args)) => {
-            print_done(common, gaps(&args.selection(common)?, args.bucket, progress, &interrupt))
+            let selection = args.selection(common)?;
+            let result = gaps(&selection, args.bucket, progress, &interrupt);
+            let unread = || Unread {
+                source: Some(selection.source),
+                target: Some(selection.target),
+                ..Unread::default()
+            };
+            found_if_done(found, result).inspect_err(|_| *found = Some(Box::new(unread())))
         }
-        Some(Command::Verify(args)) => print(common, verify(&args.comparison(common)?, progress, &interrupt)),
+        Some(Command::Verify(args)) => {
+            let (findings, result) = verify(&args.comparison(common)?, progress, &interrupt);
+            // Of half a comparison, no count says anything.
+            *found = Some(match &result {
+                Ok(()) | Err(Error::Different(_)) => Box::new(findings),
+                Err(_) => Box::new(findings.unread()),
+            });
+            result
+        }
         Some(Command::Load(args)) => {
-            print_done(common, load(args, &common.properties()?, progress, &interrupt))
+            let (receipt, result) = load(args, &common.properties()?, progress, &interrupt);
+            *found = receipt.map(|receipt| Box::new(receipt) as Box<dyn Found>);
+            result
         }
-        Some(Command::Generate(args)) => print_done(common, generate(args, progress, &interrupt)),
-        Some(Command::Sink(args)) => print(common, sink(&args.sinking(common)?, progress, &interrupt)),
+        Some(Command::Generate(args)) => found_if_done(found, generate(args, progress, &interrupt)),
+        Some(Command::Sink(args)) => {
+            let (receipt, result) = sink(&args.sinking(common)?, progress, &interrupt);
+            if result.is_ok() || receipt.written > 0 {
+                *found = Some(Box::new(receipt));
+            }
+            result
+        }
         Some(Command::Dashboard(args)) => {
             let page = Dashboard::open(&args.store, args.listen)?;
             tracing::info!("the page is at {}; Ctrl-C ends it", page.url());
             page.serve(&interrupt)
         }
         Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
-        Some(Command::Drill(args)) => print(common, drill(args, common, &interrupt)),
+        Some(Command::Drill(args)) => {
+            let (report, result) = drill(args, common, &interrupt);
+            if !report.rounds.is_empty() {
+                *found = Some(Box::new(report));
+            }
+            result
+        }
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "replicator", &mut script);
@@ -89,17 +138,36 @@ fn run(cli: &Cli) -> Result<()> {
     }
 }
 
+/// What the run found out, and how it ended.
+type Ended = (Box<dyn Found>, Result<()>);
+
 fn run_fill(
     job: &Job,
     args: &FillArgs,
     mode: Mode,
     progress: Progress,
     interrupt: &Interrupt,
-) -> Result<(Receipt, Result<()>)> {
+) -> Result<Ended> {
     if let Some(address) = args.metrics_listen {
         metrics::serve(address)?;
     }
-    Ok(fill(job, mode, progress, interrupt))
+    let (receipt, result) = fill(job, mode, progress, interrupt);
+    let has_read = receipt.has_read(&result);
+    let told: Box<dyn Found> = if has_read { Box::new(receipt) } else { Box::new(receipt.unread()) };
+    Ok((told, result))
+}
+
+/// Keeps what `--output json` prints in the store that `url` names.
+fn keep(url: &str, found: &dyn Found, result: &Result<()>) -> Result<()> {
+    let answer: serde_json::Value =
+        serde_json::from_str(&found.json(result)?).map_err(|e| Error::io("the answer", e))?;
+    keep_receipt(url, &answer)
+}
+
+/// For what is told only where it ended well.
+fn found_if_done(found: &mut Option<Box<dyn Found>>, result: Result<impl Found + 'static>) -> Result<()> {
+    *found = Some(Box::new(result?));
+    Ok(())
 }
 
 fn man(name: Option<&str>) -> Result<()> {
@@ -115,13 +183,15 @@ fn man(name: Option<&str>) -> Result<()> {
     write_out(&page)
 }
 
-/// Prints what a command found out, also where it failed.
-fn print<T: Serialize + std::fmt::Display>(common: &Common, (found, result): (T, Result<()>)) -> Result<()> {
-    let text = match common.output {
-        Output::Text => found.to_string(),
-        Output::Json => serde_json::to_string(&found).map_err(|e| Error::io("the receipt", e))?,
+/// Prints what the command found out; as JSON, how it ended too.
+fn print(cli: &Cli, found: Option<Box<dyn Found>>, result: Result<()>) -> Result<()> {
+    let has_printed = matches!(cli.command, Some(Command::Completions { .. } | Command::Man { .. }));
+    let text = match cli.common.output {
+        Output::Text => found.map_or(String::new(), |found| found.to_string()),
+        Output::Json if has_printed && result.is_ok() => return result,
+        Output::Json => found.unwrap_or_else(|| Box::new(Unread::default())).json(&result)?,
     };
-    let printed = write_out(format!("{text}\n").as_bytes());
+    let printed = if text.is_empty() { Ok(()) } else { write_out(format!("{text}\n").as_bytes()) };
     result.and(printed)
 }
 
@@ -131,11 +201,6 @@ fn write_out(bytes: &[u8]) -> Result<()> {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("stdout", err)),
         _ => Ok(()),
     }
-}
-
-/// [`print`], for what is told only where it ended well.
-fn print_done<T: Serialize + std::fmt::Display>(common: &Common, result: Result<T>) -> Result<()> {
-    print(common, (result?, Ok(())))
 }
 
 /// An option of the main job before a sub-command would be passed over in silence.

@@ -7,7 +7,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::job::{Job, Mode, TargetScan};
 use crate::window::{Window, rfc3339};
 
@@ -31,20 +31,24 @@ pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, T
         return Err(Error::usage(format!("--source and --target are both {source}; name two topics")));
     }
     let mut found = Vec::new();
-    let mut sentences = Vec::new();
+    let (mut sentences, mut reason) = (Vec::new(), None);
     for (name, flag) in [(source, "--source"), (target, "--target")] {
         match cluster.topic(name) {
             Ok(Some(topic)) => found.push(topic),
             Ok(None) => {
+                reason = reason.or(Some(Reason::MissingTopic));
                 sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"));
             }
-            Err(Error::Refused(why)) => sentences.push(why.text),
+            Err(Error::Refused(why)) => {
+                reason = reason.or(why.reason());
+                sentences.push(why.text);
+            }
             Err(err) => return Err(err),
         }
     }
     match <[Topic; 2]>::try_from(found) {
         Ok([source, target]) => Ok((source, target)),
-        Err(_) => Err(Error::refused(sentences.join("\n"))),
+        Err(_) => Err(Error::refused(sentences.join("\n")).because(reason.unwrap_or(Reason::Refused))),
     }
 }
 
@@ -67,6 +71,7 @@ pub fn check(
         // Of a source that cannot be read that was said.
         Err(Error::Refused(why)) => {
             if may_read {
+                findings.reason = findings.reason.or(why.reason());
                 findings.refuse(why.text);
             }
             None
@@ -106,12 +111,12 @@ pub fn check(
             source.name, source.partitions, target.name, target.partitions
         ));
     }
-    let Findings { refusals, warnings } = findings;
+    let Findings { refusals, reason, warnings } = findings;
     match window.filter(|_| refusals.is_empty()) {
         Some(window) => {
             Ok((Preflight { source, target, warnings, batch_bytes, target_is_compacted }, window))
         }
-        None => Err(Error::refused(refusals.join("\n"))),
+        None => Err(Error::refused(refusals.join("\n")).because(reason.unwrap_or(Reason::Refused))),
     }
 }
 
@@ -124,15 +129,15 @@ fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: M
     };
     let may_read = source.access.is_none_or(|may| may.read);
     if !may_read {
-        findings.refuse(of_topic("reading", "Read", source).to_string());
+        findings.deny(of_topic("reading", "Read", source).to_string());
     }
     if target.access.is_some_and(|may| !may.read) {
-        findings.refuse(of_topic("reading", "Read", target).to_string());
+        findings.deny(of_topic("reading", "Read", target).to_string());
     }
     if target.access.is_some_and(|may| !may.write) {
         let why = of_topic("writing", "Write", target);
         match mode {
-            Mode::Fill => findings.refuse(why.to_string()),
+            Mode::Fill => findings.deny(why.to_string()),
             Mode::Plan => findings.warn(format!("a run would be refused: {why}")),
         }
     }
@@ -241,12 +246,20 @@ pub fn log_append_time(target: &str) -> String {
 #[derive(Default)]
 struct Findings {
     refusals: Vec<String>,
+    /// Of the first of them.
+    reason: Option<Reason>,
     warnings: Vec<String>,
 }
 
 impl Findings {
     fn refuse(&mut self, sentence: impl Into<String>) {
+        self.reason = self.reason.or(Some(Reason::TopicConfiguration));
         self.refusals.push(sentence.into());
+    }
+
+    fn deny(&mut self, sentence: impl Into<String>) {
+        self.reason = self.reason.or(Some(Reason::NoPermission));
+        self.refuse(sentence);
     }
 
     fn warn(&mut self, sentence: impl Into<String>) {

@@ -4,13 +4,17 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::answer::Unread;
 use crate::consequences::Consequences;
+use crate::error::Result;
 use crate::window::{Window, rfc3339};
 
 /// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Receipt {
-    pub window: Edges,
+    /// `None` until it was resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Edges>,
     pub source: String,
     pub target: String,
     #[serde(flatten)]
@@ -32,6 +36,24 @@ pub struct Receipt {
     pub warnings: Vec<String>,
     /// A few of the conflicts and of the invalid records.
     pub examples: Vec<String>,
+}
+
+impl Receipt {
+    /// Whether the counts tell something: they are of what was committed, or planned, and an aborted transaction had
+    /// read too.
+    pub fn has_read(&self, result: &Result<()>) -> bool {
+        result.is_ok() || self.counts.read > 0 || self.aborted_transactions > 0
+    }
+
+    /// What is told in place of the counts where nothing was read.
+    pub fn unread(&self) -> Unread {
+        Unread {
+            window: self.window.clone(),
+            source: Some(self.source.clone()),
+            target: Some(self.target.clone()),
+            warnings: self.warnings.clone(),
+        }
+    }
 }
 
 /// The window's edges; `None` is unbounded.
@@ -82,7 +104,7 @@ impl std::ops::AddAssign for Counts {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counts;
-        writeln!(f, "{} -> {}  {}", self.source, self.target, self.window)?;
+        writeln!(f, "{} -> {}  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         line("read", c.read)?;
         line("in window", c.in_window)?;

@@ -7,70 +7,99 @@ use chrono::NaiveDate;
 
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
 use crate::job::Selection;
 use crate::range::Range;
+use crate::receipt::Edges;
 use crate::source::{Reader, Reading};
-use crate::window::{Window, day_of};
+use crate::window::{OtherDays, Window, day_of, rfc3339};
 
 /// Records looked at from either end of a partition.
 const PEEK: i64 = 64;
 
-/// The window's instants. The date, where one is needed and not given, is the one that the source's
-/// records are of.
+/// A window, and what is to be said of it.
+pub struct Resolved {
+    pub window: Window,
+    /// Where it crosses midnight.
+    pub warning: Option<String>,
+    /// To be shown the records of the source as they are read.
+    pub other_days: OtherDays,
+}
+
+/// The window's instants. A date that is given is trusted, wherever in the topic its records stand; where one is
+/// needed and not given, it is the one that the source's first and last records are of.
 ///
 /// # Errors
-/// [`Error::Refused`] where the source spans several days, holds nothing of `--date`, or nothing at all.
+/// [`Error::Refused`] where a date is needed, and the source shows several days, or no event time at all.
 pub fn window(
     cluster: &Cluster,
     selection: &Selection,
     source: &Topic,
     interrupt: &Interrupt,
-) -> Result<Window> {
-    if !selection.window.needs_date() {
-        return selection.window.on(NaiveDate::default()).map_err(Error::usage);
-    }
-    let days = days(cluster, selection, source, interrupt)?;
-    let list = || days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ");
-    let date = match (selection.date, days.first(), days.last()) {
-        (Some(date), Some(first), Some(last)) if *first <= date && date <= *last => date,
-        (Some(date), Some(_), _) => {
-            return Err(Error::refused(format!(
-                "{} holds no record of --date {date}; it holds records of {}",
-                source.name,
-                list()
-            )));
-        }
-        (None, Some(first), Some(last)) if first == last => *first,
-        (None, Some(first), _) => {
-            return Err(Error::refused(format!(
-                "{} holds records of several days ({}); say which one is meant, as in --date {first}",
-                source.name,
-                list()
-            )));
-        }
-        (_, None, _) => {
-            return Err(Error::refused(format!(
-                "{} shows no record with an event time, so no date to put the window on; load the topic, or name \
-                 another by --source",
-                source.name
-            )));
-        }
+) -> Result<Resolved> {
+    let date = match selection.date {
+        Some(date) => date,
+        None if !selection.window.needs_date() => NaiveDate::default(),
+        None => inferred(&look(cluster, selection, source, interrupt)?, source)?,
     };
-    selection.window.on(date).map_err(Error::usage)
+    let window = selection.window.on(date).map_err(Error::usage)?;
+    let is_inferred = selection.date.is_none() && selection.window.needs_date();
+    Ok(Resolved {
+        window,
+        warning: selection.window.crossing(date),
+        other_days: if is_inferred { OtherDays::than(date, window) } else { OtherDays::default() },
+    })
 }
 
-/// The days of the first and last records of each partition. The time index is no help here: it also
-/// finds transaction markers, which bear the time at which they were written.
-fn days(
+fn inferred(look: &Look, source: &Topic) -> Result<NaiveDate> {
+    match (look.days.first(), look.days.last()) {
+        (Some(first), Some(last)) if first == last => Ok(*first),
+        (Some(first), _) => Err(Error::refused(format!(
+            "{} holds records of several days ({}); say which one is meant, as in --date {first}",
+            source.name,
+            look.days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ")
+        ))),
+        (None, _) => Err(Error::refused(format!(
+            "{} shows no record with an event time, so no date to put the window on; load the topic, or name another \
+             by --source, or the day by --date",
+            source.name
+        ))),
+    }
+    .map_err(|err| err.because(Reason::AmbiguousDate))
+}
+
+/// What to say where no record of the source was in the window: a wrong day, say, or local time.
+pub fn nothing_in(
+    window: Window,
     cluster: &Cluster,
     selection: &Selection,
     source: &Topic,
     interrupt: &Interrupt,
-) -> Result<BTreeSet<NaiveDate>> {
+) -> String {
+    let holds = match look(cluster, selection, source, interrupt).map(|look| look.span) {
+        Ok(Some((first, last))) => {
+            format!("; its first and last records are of {} to {}", rfc3339(first), rfc3339(last))
+        }
+        Ok(None) => "; at neither end does it show a record with an event time".to_owned(),
+        Err(err) => format!("; what it holds was not found out: {err}"),
+    };
+    format!("{} holds no record in the window {}, which is in UTC{holds}", source.name, Edges::from(window))
+}
+
+/// What the first and last records of each partition say.
+#[derive(Default)]
+struct Look {
+    days: BTreeSet<NaiveDate>,
+    /// The first and the last of their event times, in milliseconds since the epoch.
+    span: Option<(i64, i64)>,
+}
+
+/// The time index is no help here: it also finds transaction markers, which bear the time at which they were
+/// written.
+fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &Interrupt) -> Result<Look> {
     let watermarks = cluster.watermarks(source)?;
-    let mut days = BTreeSet::new();
+    let mut look = Look::default();
     let heads = |w: &Watermarks| (w.low, w.high.min(w.low + PEEK));
     let tails = |w: &Watermarks| (w.low.max(w.high - PEEK), w.high);
     for edge in [&heads as &dyn Fn(&Watermarks) -> (i64, i64), &tails] {
@@ -85,9 +114,13 @@ fn days(
         };
         let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
         reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message, ()| {
-            days.extend(selection.event_time.of(message).and_then(day_of));
+            if let Some(time) = selection.event_time.of(message) {
+                let (first, last) = look.span.unwrap_or((time, time));
+                look.span = Some((first.min(time), last.max(time)));
+                look.days.extend(day_of(time));
+            }
             Ok(())
         })?;
     }
-    Ok(days)
+    Ok(look)
 }

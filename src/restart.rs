@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
 
 /// Start-ups that are tried in any case, however long each takes.
@@ -45,7 +45,7 @@ impl Restarts {
             }
             Err(Error::Fenced(why)) if self.abandoned > 0 => {
                 self.abandoned -= 1;
-                why.text
+                why
             }
             result => return Some(result),
         };
@@ -60,7 +60,8 @@ impl Restarts {
                  see whether the brokers are up, and run again",
                 self.since.elapsed().as_secs(),
                 self.in_vain
-            ))));
+            ))
+            .because(why.reason().unwrap_or(Reason::NoProgress))));
         }
         if interrupt.is_set() {
             return Some(Err(Error::failed(format!(

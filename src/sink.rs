@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::failpoint;
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
@@ -176,7 +176,8 @@ impl Run<'_> {
                 None => {
                     return Err(Error::refused(format!(
                         "there is no topic {name}; see kafka-topics.sh --list, or --follow to wait for it"
-                    )));
+                    ))
+                    .because(Reason::MissingTopic));
                 }
             }
         }
@@ -214,7 +215,8 @@ impl Run<'_> {
                      this partition (topic_id {}), if the others are to be sunk without them",
                     low - 1,
                     topic.id
-                )));
+                ))
+                .because(Reason::RecordsDeleted));
             }
             // The run that was taken over may have read on since the ends were taken.
             if position > high
@@ -223,7 +225,8 @@ impl Run<'_> {
                 return Err(Error::failed(format!(
                     "the store has {name}-{partition} up to {position}, past its end {high}: the topic lost records; \
                      sink it into a new store"
-                )));
+                ))
+                .because(Reason::LogLost));
             }
         }
         Ok(())
@@ -285,7 +288,8 @@ impl Run<'_> {
         }
         // A topic is read by its name: what was read is of this id only if the topic still is now.
         if cluster.topic(&topic.name)?.is_none_or(|now| now.id != topic.id) {
-            return Err(Error::restart(format!("{} was deleted while it was read", topic.name)));
+            return Err(Error::restart(format!("{} was deleted while it was read", topic.name))
+                .because(Reason::TopicChanged));
         }
         self.store.write(Batch {
             topic: TopicOf { name: &topic.name, id: &topic.id },

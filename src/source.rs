@@ -14,7 +14,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Isolation, Properties, Quiet, close};
-use crate::error::{Error, Result, denied};
+use crate::error::{Error, Reason, Result, denied};
 use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
@@ -200,7 +200,8 @@ impl<T: Default + Send + 'static> Reader<T> {
                 "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
                  again for what is left",
                 self.topic
-            )));
+            ))
+            .because(Reason::RecordsDeleted));
         }
         // Told by the client's search for its group, which no reading needs.
         let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
@@ -223,6 +224,7 @@ impl<T: Default + Send + 'static> Reader<T> {
             self.patience.limit.as_secs(),
             self.topic
         ))
+        .because(Reason::NoProgress)
     }
 }
 

@@ -172,7 +172,7 @@ impl Producer {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(_) => {
                     return Err(Error::Restart {
-                        why: format!("{name} did not answer in time"),
+                        why: format!("{name} did not answer in time").into(),
                         abandoned: true,
                     });
                 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use self::ledger::Ledger;
+use crate::answer::Unread;
 use crate::compare::compare;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -27,7 +28,9 @@ pub struct Comparison {
 /// What the comparison found; counts are of records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
-    pub window: Edges,
+    /// `None` until it was resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Edges>,
     pub source: String,
     pub target: String,
     pub in_source: u64,
@@ -65,26 +68,33 @@ const EXAMPLES: usize = 10;
 /// [`Error::Different`] with the findings beside it; as the exit codes otherwise.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
-    let selection = &comparison.selection;
-    let mut ledger = Ledger::new(selection);
-    let result = compare(selection, progress, interrupt, &mut ledger);
-    let mut findings = Findings {
-        source: selection.source.clone(),
-        target: selection.target.clone(),
-        ..Findings::default()
+    let mut ledger = Ledger::new(&comparison.selection);
+    let compared = compare(&comparison.selection, progress, interrupt, &mut ledger);
+    let (mut findings, result) = match compared {
+        Err(err) => (ledger.found, Err(err)),
+        Ok(compared) => {
+            let mut findings = ledger.settle(compared.source.partitions == compared.target.partitions);
+            findings.under_another_time = compared.elsewhen.copies;
+            findings.warnings = compared.warnings;
+            let verdict = findings.verdict(comparison);
+            (findings, verdict)
+        }
     };
-    let result = result.and_then(|compared| {
-        findings.window = compared.window.into();
-        findings.under_another_time = compared.elsewhen.copies;
-        findings.warnings = compared.warnings;
-        ledger.settle(compared.source.partitions == compared.target.partitions, &mut findings);
-        findings.verdict(comparison)
-    });
     findings.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     (findings, result)
 }
 
 impl Findings {
+    /// What is told in place of the counts where the comparison did not come to its end.
+    pub fn unread(&self) -> Unread {
+        Unread {
+            window: self.window.clone(),
+            source: Some(self.source.clone()),
+            target: Some(self.target.clone()),
+            warnings: self.warnings.clone(),
+        }
+    }
+
     fn example(&mut self, what: &str, example: impl Fn() -> String) {
         if self.examples.len() < EXAMPLES {
             self.examples.push(format!("{what}: {}", example()));
@@ -124,7 +134,7 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} = {} ?  {}", self.source, self.target, self.window)?;
+        writeln!(f, "{} = {} ?  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         line("in source", self.in_source)?;
         line("in target", self.in_target)?;
@@ -147,10 +157,10 @@ impl fmt::Display for Findings {
         for example in &self.examples {
             writeln!(f, "  e.g. {example}")?;
         }
-        for warning in &self.warnings {
-            writeln!(f, "  - {warning}")?;
-        }
-        let is_same = self.differences() == 0;
-        write!(f, "  {}", if is_same { "the same records" } else { "DIFFERENT" })
+        f.write_str(match self.differences() {
+            0 if self.in_source + self.in_target == 0 => "  neither holds a record in the window",
+            0 => "  the same records",
+            _ => "  DIFFERENT",
+        })
     }
 }

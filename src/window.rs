@@ -1,7 +1,9 @@
 //! The window of event time that a run fills: half-open, in UTC, in milliseconds. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 
@@ -89,6 +91,22 @@ impl WindowSpec {
         let millis = |at: NaiveDateTime| at.and_utc().timestamp_millis();
         Window::new(start.map(|start| millis(date.and_time(start))), end.map(millis))
     }
+
+    /// What to say of a window that crosses midnight, as one of swapped times does.
+    pub fn crossing(&self, date: NaiveDate) -> Option<String> {
+        let WindowSpec::TimesOfDay { start: Some(start), end: Some(EndOfDay::At(end)) } = *self else {
+            return None;
+        };
+        let window = self.on(date).ok().filter(|_| end < start)?;
+        let (from, to) = (window.start?, window.end?);
+        let swapped = WindowSpec::TimesOfDay { start: Some(end), end: Some(EndOfDay::At(start)) };
+        let length = Duration::from_millis(to.abs_diff(from));
+        Some(format!(
+            "the window {self} crosses midnight: it is {} long, up to {}; swap its times if {swapped} is meant",
+            humantime::format_duration(length),
+            rfc3339(to)
+        ))
+    }
 }
 
 impl fmt::Display for WindowSpec {
@@ -105,6 +123,44 @@ impl fmt::Display for WindowSpec {
                 write!(f, "{}-{end}", start.map_or(String::new(), |start| short(time(start))))
             }
         }
+    }
+}
+
+/// Whether records of another UTC day come by where the window's day was inferred.
+#[derive(Clone, Debug, Default)]
+pub struct OtherDays {
+    /// The day, and the window on it; `None` where none was inferred, and so none is another.
+    inferred: Option<(NaiveDate, Window)>,
+    found: BTreeSet<NaiveDate>,
+}
+
+/// Other days that a warning lists, at most.
+const OTHER_DAYS: usize = 3;
+
+impl OtherDays {
+    pub fn than(day: NaiveDate, window: Window) -> OtherDays {
+        OtherDays { inferred: Some((day, window)), found: BTreeSet::new() }
+    }
+
+    /// Takes the event time of a record of the source, in milliseconds since the epoch.
+    pub fn see(&mut self, time: Option<i64>) {
+        if let (Some((inferred, window)), Some(millis)) = (self.inferred, time)
+            && self.found.len() < OTHER_DAYS
+            && !window.contains(millis)
+            && let Some(day) = day_of(millis).filter(|day| *day != inferred)
+        {
+            self.found.insert(day);
+        }
+    }
+
+    pub fn warning(&self) -> Option<String> {
+        let ((inferred, _), first) = (self.inferred?, self.found.first()?);
+        let days: Vec<String> = self.found.iter().map(NaiveDate::to_string).collect();
+        Some(format!(
+            "the window was put on {inferred}, the day of the source's first and last records, and between them are \
+             records of {} too; name the day that is meant, as in --date {first}",
+            days.join(", ")
+        ))
     }
 }
 
@@ -207,6 +263,48 @@ mod tests {
     fn nonsense(#[case] text: &str, #[case] says: &str) {
         let error = on_the_day(text).expect_err("refused");
         assert!(error.contains(says), "{error}");
+    }
+
+    #[rstest]
+    #[case(
+        "13:00-11:00",
+        Some("22h long, up to 2021-04-15T11:00:00Z; swap its times if 11:00-13:00 is meant")
+    )]
+    #[case(
+        "23:30-01:00",
+        Some("1h 30m long, up to 2021-04-15T01:00:00Z; swap its times if 01:00-23:30 is meant")
+    )]
+    #[case("11:00-13:00", None)]
+    #[case("11:00-24:00", None)]
+    #[case("13:00-", None)]
+    #[case("-11:00", None)]
+    #[case("2021-04-14T13:00Z/2021-04-15T11:00Z", None)]
+    fn what_crosses_midnight_is_told(#[case] text: &str, #[case] wanted: Option<&str>) {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+        let told = text.parse::<WindowSpec>().expect("parses").crossing(date);
+        let wanted = wanted.map(|wanted| format!("the window {text} crosses midnight: it is {wanted}"));
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn records_of_other_days_are_told_where_the_day_was_inferred() {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+        let (midnight, hour) = (1_618_358_400_000, 3_600_000);
+        let window = Window { start: Some(midnight + 23 * hour), end: Some(midnight + 25 * hour) };
+        let mut days = OtherDays::than(date, window);
+        for time in [None, Some(midnight), Some(midnight + 24 * hour), Some(midnight + 25 * hour - 1)] {
+            days.see(time);
+            assert_eq!(days.warning(), None, "{time:?} is of the day, or of the window");
+        }
+        days.see(Some(midnight + 25 * hour));
+        days.see(Some(midnight - 1));
+        let told = days.warning().expect("a warning");
+        assert!(told.contains("on 2021-04-14,") && told.contains("of 2021-04-13, 2021-04-15 too"), "{told}");
+        assert!(told.ends_with("--date 2021-04-13"), "{told}");
+
+        let mut given = OtherDays::default();
+        given.see(Some(midnight - 1));
+        assert_eq!(given.warning(), None);
     }
 
     proptest! {

@@ -39,7 +39,8 @@ impl Run<'_> {
                     "{}-{} lost its records below offset {} during the run, of the window perhaps; raise its \
                      retention.ms, and run again",
                     target.name, scanned.partition, now.low
-                )));
+                ))
+                .because(Reason::RecordsDeleted));
             }
             if is_shared && written.records == 0 {
                 continue;
@@ -135,7 +136,8 @@ fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
             return Err(Error::failed(format!(
                 "{} was deleted, made anew or given partitions during the run; run again",
                 topic.name
-            )));
+            ))
+            .because(Reason::TopicChanged));
         }
     }
     Ok(())

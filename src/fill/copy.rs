@@ -6,7 +6,7 @@ use std::time::Instant;
 use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::{InDoubt, Mode, Run};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::failpoint::{self, Rule};
 use crate::identity::Identity;
 use crate::job::{Job, OnConflict};
@@ -149,6 +149,7 @@ impl Copying<'_, '_> {
     fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
         let job = self.run.job;
         self.pending.read += 1;
+        self.run.other_days.see(sighting.time);
         match self.judge(message, sighting)? {
             Fate::Passed => Ok(()),
             Fate::Write => self.write(message),
@@ -294,7 +295,9 @@ impl Run<'_> {
     pub(super) fn blocked(&self) -> Error {
         let job = self.job;
         let mut sentences = Vec::new();
+        let mut reason = Reason::InvalidRecords;
         if self.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
+            reason = Reason::Conflicts;
             sentences.push(format!(
                 "{} records share their identity ({}) with a record of another content: the identity does not tell \
                  records apart. Count all records, equal ones too, with --identity record; or name what does tell them \
@@ -316,7 +319,7 @@ impl Run<'_> {
             0 => "nothing was written".to_owned(),
             n => format!("what was committed before the first of them ({n} transactions) is right"),
         };
-        Error::failed(format!("{}; {kept}", sentences.join("\n")))
+        Error::failed(format!("{}; {kept}", sentences.join("\n"))).because(reason)
     }
 }
 

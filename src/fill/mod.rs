@@ -41,7 +41,7 @@ use crate::restart::Restarts;
 use crate::source::{Reader, Reading};
 use crate::sys::Message;
 use crate::txn::Producer;
-use crate::window::Window;
+use crate::window::{OtherDays, Window};
 
 const EXAMPLES: usize = 5;
 
@@ -64,6 +64,9 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
         Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
         result => result,
     };
+    if let Some(warning) = run.other_days.warning() {
+        run.warn(warning);
+    }
     let mut receipt = run.receipt();
     run.publish(run.counts);
     receipt.complete = result.is_ok() && !run.is_stopped;
@@ -78,6 +81,7 @@ struct Run<'a> {
     interrupt: &'a Interrupt,
     fingers: Fingers,
     window: Option<Window>,
+    other_days: OtherDays,
     warnings: Vec<String>,
     examples: Vec<String>,
     /// Settled with a committed transaction.
@@ -145,6 +149,7 @@ impl<'a> Run<'a> {
             interrupt,
             fingers,
             window: None,
+            other_days: OtherDays::default(),
             warnings: Vec::new(),
             examples: Vec::new(),
             counts: Counts::default(),
@@ -220,10 +225,13 @@ impl<'a> Run<'a> {
         (source, target): &(Topic, Topic),
     ) -> Result<(Preflight, Window)> {
         let window = resolve::window(cluster, &self.job.selection, source, self.interrupt);
-        if let Ok(window) = window {
-            self.window = Some(window);
-            tracing::info!("window {} of {}", Edges::from(window), source.name);
-        }
+        let window = window.map(|resolved| {
+            self.window = Some(resolved.window);
+            tracing::info!("window {} of {}", Edges::from(resolved.window), source.name);
+            self.other_days = resolved.other_days;
+            resolved.warning.into_iter().for_each(|warning| self.warn(warning));
+            resolved.window
+        });
         let (source, target) = (source.clone(), target.clone());
         let (checked, window) = preflight::check(cluster, self.job, source, target, self.mode, window)?;
         for warning in &checked.warnings {
@@ -298,6 +306,8 @@ impl<'a> Run<'a> {
         let fingerprint = fingerprint(job, checked, window, &snapshot.target);
         self.settle_doubt(&mut committed);
         let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
+        // Else, or of a share, the window may hold what is not looked at again.
+        let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
         let mut ranges = Range::all(&starts, &source_ends);
         let all = ranges.clone();
         // What came since is not read by anybody.
@@ -322,6 +332,9 @@ impl<'a> Run<'a> {
 
         // 6. If nothing is left to read, what was committed is readable, and this is the end.
         if ranges.iter().all(|range| fingerprint.is_done(range, &committed)) {
+            if is_anew {
+                self.warn_of_nothing(cluster, source, window);
+            }
             self.foresee(cluster, checked, &snapshot)?;
             self.close(cluster, checked, window)?;
             return self.wait_for_others(cluster, source, &fingerprint, &all);
@@ -378,6 +391,9 @@ impl<'a> Run<'a> {
         if is_blocked {
             return Err(self.blocked());
         }
+        if is_anew {
+            self.warn_of_nothing(cluster, source, window);
+        }
         if self.is_stopped {
             let limit = job.limit.unwrap_or_default();
             self.warn(format!(
@@ -407,6 +423,12 @@ impl<'a> Run<'a> {
         }
         // Done by now, by this run or by other instances.
         self.wait_for_others(cluster, source, &fingerprint, &all)
+    }
+
+    fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {
+        if self.counts.in_window == 0 {
+            self.warn(resolve::nothing_in(window, cluster, &self.job.selection, source, self.interrupt));
+        }
     }
 
     fn foresee(&mut self, cluster: &Cluster, checked: &Preflight, snapshot: &Snapshot) -> Result<()> {
@@ -470,7 +492,7 @@ impl<'a> Run<'a> {
             counts.written = 0;
         }
         Receipt {
-            window: self.window.map(Edges::from).unwrap_or_default(),
+            window: self.window.map(Edges::from),
             source: self.job.selection.source.clone(),
             target: self.job.selection.target.clone(),
             counts,

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::split::{Layout, Next, Splitter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 const BUFFER: usize = 256 << 10;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -55,7 +55,7 @@ impl Input {
         let file = File::open(path).map_err(unreadable)?;
         let state = State::of(&file.metadata().map_err(unreadable)?);
         if state.bytes == 0 {
-            return Err(Error::refused(format!("{shown} is empty")));
+            return Err(Error::refused(format!("{shown} is empty")).because(Reason::InvalidRecords));
         }
         Ok(Input { path: path.to_owned(), file, state })
     }
@@ -165,7 +165,8 @@ impl Documents {
             }
             Ok(Next::End) => Ok(None),
             Ok(Next::Broken { line, why }) => {
-                Err(Error::refused(format!("{}, line {line}: {why}", self.path.display())))
+                Err(Error::refused(format!("{}, line {line}: {why}", self.path.display()))
+                    .because(Reason::InvalidRecords))
             }
             Err(err) => Err(unreadable(&self.path, &err)),
         }

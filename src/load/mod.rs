@@ -29,7 +29,7 @@ use self::write::{Plan, Reached, Writer};
 use crate::cli::LoadArgs;
 use crate::client::Properties;
 use crate::cluster::{Cluster, ends};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::failpoint;
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
@@ -44,7 +44,8 @@ use crate::window::{Window, rfc3339};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Loads the file. A load that was killed goes on where its last transaction ended; one that is complete
-/// writes nothing.
+/// writes nothing. The receipt tells what was done also where the load failed on the way; `None` where it was not
+/// on its way.
 ///
 /// # Errors
 /// [`Error::Usage`] for a file that cannot be read twice, and where the key or time field is not plain;
@@ -56,7 +57,7 @@ pub fn load(
     properties: &Properties,
     progress: Progress,
     interrupt: &Interrupt,
-) -> Result<LoadReceipt> {
+) -> (Option<LoadReceipt>, Result<()>) {
     let default = TransactionLimits::default();
     let records = failpoint::number("load-transaction-records", default.records);
     load_within(TransactionLimits { records, ..default }, args, properties, progress, interrupt)
@@ -72,7 +73,21 @@ pub fn load_within(
     properties: &Properties,
     progress: Progress,
     interrupt: &Interrupt,
-) -> Result<LoadReceipt> {
+) -> (Option<LoadReceipt>, Result<()>) {
+    let mut receipt = None;
+    let result = load_into(&mut receipt, limits, args, properties, progress, interrupt);
+    (receipt, result)
+}
+
+/// The receipt is made once there is something to tell: all is loaded, or a part of it.
+fn load_into(
+    receipt: &mut Option<LoadReceipt>,
+    limits: TransactionLimits,
+    args: &LoadArgs,
+    properties: &Properties,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let started = Instant::now();
     check_date(args)?;
     let input = Input::open(&args.file)?;
@@ -111,8 +126,12 @@ pub fn load_within(
         restarts: Restarts::new(PATIENCE),
         pace: Rc::new(Pace::new(limits)),
     };
-    run.finish()?;
-    Ok(LoadReceipt { elapsed_ms: millis(started.elapsed()), ..run.receipt() })
+    let result = run.finish();
+    if result.is_ok() || run.reached.transactions > 0 {
+        let complete = result.is_ok();
+        *receipt = Some(LoadReceipt { elapsed_ms: millis(started.elapsed()), complete, ..run.receipt() });
+    }
+    result
 }
 
 fn check_date(args: &LoadArgs) -> Result<()> {
@@ -258,7 +277,8 @@ impl Run<'_> {
         Err(Error::failed(format!(
             "{} was deleted or made anew during the load, and may hold some of the lines; delete it, and run again",
             topic.name
-        )))
+        ))
+        .because(Reason::TopicChanged))
     }
 
     fn receipt(&self) -> LoadReceipt {
@@ -270,7 +290,8 @@ impl Run<'_> {
             lines: survey.documents,
             loaded: done.loaded.saturating_sub(before.loaded),
             already_loaded: before.loaded,
-            skipped_by_window: survey.documents - survey.invalid - done.loaded,
+            skipped_by_window: (done.position == survey.documents)
+                .then(|| survey.documents - survey.invalid - done.loaded),
             invalid: survey.invalid,
             without_key: survey.without_key,
             key_field: self.plan.fields.key().to_owned(),
@@ -278,6 +299,7 @@ impl Run<'_> {
             transactions: self.reached.transactions,
             restarts: self.restarts.count,
             elapsed_ms: 0,
+            complete: false,
             first_event: survey.span.map(|(first, _)| rfc3339(first)),
             last_event: survey.span.map(|(_, last)| rfc3339(last)),
         }

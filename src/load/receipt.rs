@@ -15,7 +15,8 @@ pub struct LoadReceipt {
     pub loaded: u64,
     /// By earlier runs.
     pub already_loaded: u64,
-    pub skipped_by_window: u64,
+    /// `None` where the load did not come to its end.
+    pub skipped_by_window: Option<u64>,
     /// No events, and left out.
     pub invalid: u64,
     /// Events without the key field: their records' keys are null.
@@ -26,6 +27,8 @@ pub struct LoadReceipt {
     /// How often the start-up was done again after a failure.
     pub restarts: u64,
     pub elapsed_ms: u64,
+    /// Whether all of the file is in the topic.
+    pub complete: bool,
     pub first_event: Option<String>,
     pub last_event: Option<String>,
 }
@@ -42,7 +45,7 @@ impl fmt::Display for LoadReceipt {
         line("loaded", self.loaded)?;
         for (name, count) in [
             ("already loaded", self.already_loaded),
-            ("skipped by window", self.skipped_by_window),
+            ("skipped by window", self.skipped_by_window.unwrap_or(0)),
             ("invalid", self.invalid),
             ("without key", self.without_key),
             ("transactions", self.transactions),
@@ -54,7 +57,11 @@ impl fmt::Display for LoadReceipt {
         }
         #[expect(clippy::cast_precision_loss, reason = "for reading")]
         let seconds = self.elapsed_ms as f64 / 1000.0;
-        let state = if self.transactions == 0 { "was complete before" } else { "complete" };
+        let state = match (self.complete, self.transactions) {
+            (true, 0) => "was complete before",
+            (true, _) => "complete",
+            (false, _) => "NOT complete",
+        };
         write!(f, "  {state} after {seconds:.1} s")
     }
 }

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::guess::{Guess, KEY_SAMPLE};
 use super::input::{Documents, Input, Place};
 use crate::cli::LoadArgs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::window::{Window, day_of};
@@ -130,15 +130,18 @@ impl Survey {
                 return Err(Error::refused(format!(
                     "the file has no event of --date {date}; it has events of {}",
                     self.listed_days()
-                )));
+                ))
+                .because(Reason::AmbiguousDate));
             }
             (None, _) => {
                 return Err(Error::refused(format!(
                     "the file has events of several days ({}), so --except needs a --date",
                     self.listed_days()
-                )));
+                ))
+                .because(Reason::AmbiguousDate));
             }
         };
+        window.crossing(date).inspect(|warning| tracing::warn!("--except: {warning}"));
         window.on(date).map(Some).map_err(Error::usage)
     }
 
@@ -153,7 +156,7 @@ fn pause(documents: &Documents, interrupt: &Interrupt) -> Result<()> {
 }
 
 fn nothing(input: &Input) -> Error {
-    Error::refused(format!("{} holds no events", input.name()))
+    Error::refused(format!("{} holds no events", input.name())).because(Reason::InvalidRecords)
 }
 
 /// Documents that are no events.
@@ -190,7 +193,8 @@ impl Faults {
             self.count,
             self.unit,
             self.named.join("\n  ")
-        )))
+        ))
+        .because(Reason::InvalidRecords))
     }
 }
 

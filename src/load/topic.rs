@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::survey::Survey;
 use crate::client::{Properties, REQUEST_TIMEOUT};
 use crate::cluster::{Cluster, Topic};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
 use crate::window::rfc3339;
 
@@ -66,7 +66,8 @@ fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
                 return Err(Error::refused(format!(
                     "there is no topic {name}, and this principal may not make it: grant it Create on topic {name}, or make the topic \
                      with retention.ms=-1"
-                )));
+                ))
+                .because(Reason::NoPermission));
             }
             Err((_, code)) => return Err(Error::code(what(), code)),
         }
@@ -110,7 +111,9 @@ fn check(cluster: &Cluster, topic: &Topic, survey: &Survey) -> Result<usize> {
     }
     match refusals(topic, &configuration, survey, now) {
         refusals if refusals.is_empty() => {}
-        refusals => return Err(Error::refused(refusals.join("\n"))),
+        refusals => {
+            return Err(Error::refused(refusals.join("\n")).because(Reason::TopicConfiguration));
+        }
     }
     let largest = number(&configuration, "max.message.bytes").and_then(|max| usize::try_from(max).ok());
     // A batch has a header of 61 bytes; leave it some room more.

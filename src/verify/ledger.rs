@@ -9,6 +9,7 @@ use crate::job::{OnConflict, Selection, TargetScan};
 use crate::judge::{Mark, Sighting, Verdict};
 use crate::record::describe;
 use crate::sys::Message;
+use crate::window::Window;
 
 pub(super) struct Ledger {
     skips_conflicts: bool,
@@ -22,7 +23,7 @@ pub(super) struct Ledger {
     pairs: Vec<(Place, Place)>,
     /// Records of the source that the target has another content of, by identity.
     conflicts: HashMap<IdentityHash, u64>,
-    found: Findings,
+    pub(super) found: Findings,
 }
 
 /// Equal records of the target.
@@ -66,6 +67,10 @@ impl std::fmt::Display for Place {
 }
 
 impl Notes for Ledger {
+    fn window(&mut self, window: Window) {
+        self.found.window = Some(window.into());
+    }
+
     fn target(&mut self, message: &Message, seen: &Sighting) {
         let Mark { identity, .. } = seen.mark;
         let (key, loose) = (seen.mark.exact_key(), seen.mark.loose_key());
@@ -143,7 +148,11 @@ impl Ledger {
             loose: HashMap::new(),
             pairs: Vec::new(),
             conflicts: HashMap::new(),
-            found: Findings::default(),
+            found: Findings {
+                source: selection.source.clone(),
+                target: selection.target.clone(),
+                ..Findings::default()
+            },
         }
     }
 
@@ -157,7 +166,7 @@ impl Ledger {
     }
 
     /// Counts what can be told once all was read.
-    pub(super) fn settle(mut self, keeps_partitions: bool, findings: &mut Findings) {
+    pub(super) fn settle(mut self, keeps_partitions: bool) -> Findings {
         self.order(keeps_partitions);
         self.leftovers();
         let conflicts: u64 = self.conflicts.values().sum();
@@ -166,15 +175,7 @@ impl Ledger {
         } else {
             self.found.missing += conflicts;
         }
-        let (found, named) = (self.found, findings.clone());
-        *findings = Findings {
-            window: named.window,
-            source: named.source,
-            target: named.target,
-            under_another_time: named.under_another_time,
-            warnings: named.warnings,
-            ..found
-        };
+        self.found
     }
 
     /// In order are pairs of which, within a partition of either topic, the source's offsets only rise.

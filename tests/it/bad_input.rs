@@ -47,17 +47,6 @@ fn an_unreachable_broker_is_told_soon() {
 }
 
 #[test]
-fn a_date_that_the_topic_does_not_hold() {
-    let pair = Pair::new(1, 1);
-    produce(&pair.a, &day(60, 1));
-    let arguments =
-        ["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "--date", "2021-04-15"];
-    let (code, text) = run(&arguments);
-    assert_eq!(code, 3, "{text}");
-    assert!(text.contains("2021-04-14"), "{text}");
-}
-
-#[test]
 fn the_date_is_inferred_or_asked_for() {
     let pair = Pair::new(2, 2);
     let records = day(60, 2);

@@ -37,6 +37,11 @@ struct Case {
     args: LoadArgs,
 }
 
+/// The receipt, of a load that ended well.
+fn whole((receipt, result): (Option<LoadReceipt>, Result<()>)) -> Result<LoadReceipt> {
+    result.map(|()| receipt.filter(|receipt| receipt.complete).expect("a receipt of the whole"))
+}
+
 impl Case {
     fn new(content: &[u8]) -> Case {
         let folder = tempfile::tempdir().expect("a folder");
@@ -56,7 +61,7 @@ impl Case {
     }
 
     fn load(&self) -> Result<LoadReceipt> {
-        load(&self.args, &properties(), QUIET, &Interrupt::default())
+        whole(load(&self.args, &properties(), QUIET, &Interrupt::default()))
     }
 
     fn records(&self) -> Vec<Vec<Record>> {
@@ -168,7 +173,8 @@ fn a_topic_that_is_there_is_used_as_it_is() {
 #[test]
 fn small_transactions_hold_the_same() {
     let case = Case::new(lines(2050).as_bytes());
-    let receipt = load_within(SMALL, &case.args, &properties(), QUIET, &Interrupt::default()).expect("loads");
+    let receipt =
+        whole(load_within(SMALL, &case.args, &properties(), QUIET, &Interrupt::default())).expect("loads");
     assert_eq!((receipt.loaded, receipt.transactions), (2050, 21));
     assert_eq!(case.records(), expected(0..2050, 3));
 }
@@ -178,10 +184,10 @@ fn the_events_of_the_window_are_left_out() {
     let mut case = Case::new(lines(5000).as_bytes());
     case.args.except = "10:00:10-10:00:20".parse().ok();
     let receipt = case.load().expect("loads");
-    assert_eq!((receipt.loaded, receipt.skipped_by_window), (4000, 1000));
+    assert_eq!((receipt.loaded, receipt.skipped_by_window), (4000, Some(1000)));
     assert_eq!(case.records(), expected((0..1000).chain(2000..5000), 3));
     let again = case.load().expect("is a no-op");
-    assert_eq!((again.loaded, again.already_loaded, again.skipped_by_window), (0, 4000, 1000));
+    assert_eq!((again.loaded, again.already_loaded, again.skipped_by_window), (0, 4000, Some(1000)));
 }
 
 #[test]
@@ -189,7 +195,7 @@ fn all_may_be_left_out() {
     let mut case = Case::new(lines(10).as_bytes());
     case.args.except = "10:00-".parse().ok();
     for _ in 0..2 {
-        assert_eq!(case.load().expect("loads").skipped_by_window, 10);
+        assert_eq!(case.load().expect("loads").skipped_by_window, Some(10));
     }
     assert!(case.records().concat().is_empty());
 }
@@ -240,10 +246,13 @@ fn interrupted_and_run_again() {
         interrupt.set();
         loading.join().expect("no panic")
     });
-    let error = outcome.expect_err("interrupted");
-    assert_eq!(error.exit_code(), 130);
+    let (receipt, result) = outcome;
+    assert_eq!(result.expect_err("interrupted").exit_code(), 130);
     let part = case.records().concat().len();
     assert!((2000..40_000).contains(&part), "{part} records");
+    let receipt = receipt.expect("a part was loaded");
+    assert_eq!((receipt.loaded, receipt.complete), (part as u64, false), "{receipt}");
+    assert!(receipt.to_string().contains("NOT complete"), "{receipt}");
 
     let receipt = case.load().expect("goes on");
     assert_eq!((receipt.already_loaded, receipt.loaded), (part as u64, 40_000 - part as u64));
@@ -270,7 +279,7 @@ fn killed_again_and_again_each_line_is_there_once() {
         child.wait().expect("ended");
     }
     let receipt = case.load().expect("goes on");
-    assert_eq!((receipt.already_loaded + receipt.loaded, receipt.skipped_by_window), (194_000, 6000));
+    assert_eq!((receipt.already_loaded + receipt.loaded, receipt.skipped_by_window), (194_000, Some(6000)));
     assert!(receipt.already_loaded > 0 && receipt.loaded > 0, "{receipt}");
     assert_eq!(case.records(), expected((0..6000).chain(12_000..200_000), 3));
 }
@@ -286,7 +295,7 @@ fn a_second_load_of_the_same_file_takes_over() {
         assert!(second.is_ok(), "{second:?}");
         first.join().expect("no panic")
     });
-    assert!(matches!(slow, Err(Error::Fenced(_))), "{slow:?}");
+    assert!(matches!(slow.1, Err(Error::Fenced(_))), "{slow:?}");
     assert_eq!(case.records(), expected(0..40_000, 3));
 }
 
@@ -315,7 +324,7 @@ fn bad_names_and_absent_brokers() {
 
     case.args.topic = topic();
     let nobody = Properties::new("localhost:1", None, std::iter::empty(), &[]).expect("valid");
-    let error = load(&case.args, &nobody, QUIET, &Interrupt::default()).expect_err("fails");
+    let error = load(&case.args, &nobody, QUIET, &Interrupt::default()).1.expect_err("fails");
     assert_eq!(error.exit_code(), 1);
 }
 

@@ -1,5 +1,6 @@
 //! Tests on a real broker, one for all; each test has topics of its own.
 mod absence;
+mod answers;
 mod bad_input;
 mod consequences;
 mod dashboard;

@@ -92,9 +92,13 @@ fn metrics_at_an_address_that_is_taken() {
 fn logs_of_one_json_object_a_line() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(60, 1));
-    for (arguments, wanted) in [(&["-vv"][..], 0), (&["--date", "2021-04-15"], 3)] {
+    for (arguments, wanted) in [("-vv", 0), ("-v", 3)] {
+        if wanted > 0 {
+            let later = day(60, 1).into_iter().map(|r| Record { time: r.time + 72 * HOUR, ..r });
+            produce(&pair.a, &later.collect::<Vec<_>>());
+        }
         let mut command = pair.command(50_000);
-        let output = command.args(["--log-format", "json"]).args(arguments).output().expect("runs");
+        let output = command.args(["--log-format", "json", arguments]).output().expect("runs");
         assert_eq!(code(&output), wanted, "{}", stderr(&output));
         let text = stderr(&output);
         let lines: Vec<serde_json::Value> = text

@@ -1,5 +1,6 @@
 //! Event times: at the edges, out of order, in a field; open and aborted transactions around them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use replicator::client::Isolation;
@@ -7,6 +8,7 @@ use replicator::event_time::EventTime;
 use replicator::interrupt::Interrupt;
 use replicator::range::Range;
 use replicator::source::{Reader, Reading};
+use replicator::window::rfc3339;
 
 use crate::kit::*;
 
@@ -195,4 +197,108 @@ fn the_date_of_a_topic_that_was_written_in_transactions() {
     Foreign::begin().send(&pair.a, &day(600, 2)).commit();
     assert_eq!(pair.filled().counts.written, 178, "a marker's time is no record's day");
     pair.assert_filled(&[]);
+}
+
+/// What fill, plan, gaps and verify say of a window, as JSON and in text.
+struct Told {
+    json: Vec<HashMap<String, serde_json::Value>>,
+    text: Vec<String>,
+}
+
+impl Told {
+    /// All of them end well: plan, gaps and verify first, since a fill changes what they find.
+    fn of(pair: &Pair, window: &[&str]) -> Told {
+        let of = ["--source", &pair.a, "--target", &pair.b];
+        let commands: [&[&str]; 4] = [&["plan"], &["gaps"], &[], &["verify"]];
+        let (mut json, mut text) = (Vec::new(), Vec::new());
+        for command in commands {
+            let arguments = [command, &["--window"], window, &of].concat();
+            let output = replicator(&arguments).args(["-o", "json"]).output().expect("runs");
+            assert_eq!(code(&output), 0, "{command:?}: {}", stderr(&output));
+            json.push(receipt(&output));
+            let output = replicator(&arguments).output().expect("runs");
+            text.push(String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output));
+        }
+        Told { json, text }
+    }
+
+    /// That each of them warns so, in JSON and in text; but a fill of which all is done has not looked again.
+    fn assert_warned(&self, warning: &str) {
+        for (n, (json, text)) in self.json.iter().zip(&self.text).enumerate() {
+            let warnings: Vec<&str> =
+                json["warnings"].as_array().expect("warnings").iter().filter_map(|w| w.as_str()).collect();
+            assert!(warnings.iter().any(|told| told.contains(warning)), "command {n}: {warnings:?}");
+            assert!(n == 2 || text.contains(warning), "command {n}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_window_without_a_record_is_told_with_the_span_that_there_is() {
+    let pair = Pair::new(2, 2);
+    let records = day(600, 2);
+    produce(&pair.a, &records);
+    produce(&pair.b, &outside_of(&records));
+    let told = Told::of(&pair, &["03:00-04:00"]);
+    let (first, last) = (rfc3339(records[0].time), rfc3339(records[599].time));
+    told.assert_warned(&format!("{} holds no record in the window [2021-04-14T03:00:00Z", pair.a));
+    told.assert_warned(&format!("its first and last records are of {first} to {last}"));
+    for text in &told.text {
+        assert!(!text.contains("lacks none") && !text.contains("the same records"), "{text}");
+    }
+    assert!(told.text[1].contains("neither"), "{}", told.text[1]);
+    assert!(told.text[3].contains("neither"), "{}", told.text[3]);
+
+    let told = Told::of(&pair, &["11:00-13:00"]);
+    assert!(told.json.iter().all(|json| json["warnings"] == serde_json::json!([])), "{:?}", told.json);
+}
+
+#[test]
+fn an_empty_source_is_told_too() {
+    let pair = Pair::new(1, 1);
+    let told = Told::of(&pair, &["11:00-13:00", "--date", "2021-04-14"]);
+    told.assert_warned("at neither end does it show a record");
+}
+
+#[test]
+fn a_window_that_crosses_midnight_is_told() {
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(600, 1));
+    let told = Told::of(&pair, &["13:00-11:00"]);
+    told.assert_warned("the window 13:00-11:00 crosses midnight: it is 22h long, up to 2021-04-15T11:00:00Z");
+    told.assert_warned("swap its times if 11:00-13:00 is meant");
+    assert!(told.text[2].contains("crosses midnight"), "a run that has nothing to do says it too");
+}
+
+/// A day's records amid those of the next day, more than are looked at from either end.
+fn amid_another_day() -> (Pair, usize) {
+    let pair = Pair::new(1, 1);
+    let records = day(300, 1);
+    let around: Vec<Record> =
+        records.iter().map(|r| Record { time: r.time + 24 * HOUR, ..r.clone() }).collect();
+    let name = |side: &str, records: &[Record]| -> Vec<Record> {
+        let key = |r: &Record| Some([side.as_bytes(), r.key.as_deref().expect("a key")].concat());
+        records.iter().map(|r| Record { key: key(r), ..r.clone() }).collect()
+    };
+    produce(&pair.a, &name("before", &around));
+    produce(&pair.a, &records);
+    produce(&pair.a, &name("after", &around));
+    (pair, window_of(&records).len())
+}
+
+#[test]
+fn a_date_that_is_given_is_trusted_wherever_its_records_stand() {
+    let (pair, count) = amid_another_day();
+    let told = Told::of(&pair, &["11:00-13:00", "--date", "2021-04-14"]);
+    assert_eq!((&told.json[0]["to_write"], &told.json[2]["written"]), (&count.into(), &count.into()));
+    assert_eq!((&told.json[1]["missing"], &told.json[3]["missing"]), (&count.into(), &0.into()));
+    assert!(told.json.iter().all(|json| json["warnings"] == serde_json::json!([])), "{:?}", told.json);
+    assert_eq!(consume(&pair.b).len(), count);
+}
+
+#[test]
+fn where_the_date_was_inferred_a_record_of_another_day_is_told() {
+    let told = Told::of(&amid_another_day().0, &["11:00-13:00"]);
+    told.assert_warned("the window was put on 2021-04-15");
+    told.assert_warned("records of 2021-04-14 too; name the day that is meant, as in --date 2021-04-14");
 }
