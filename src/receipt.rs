@@ -22,6 +22,9 @@ pub struct Receipt {
     /// What a run would write: `plan` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_write: Option<u64>,
+    /// What fills the window, by an identity without conflicts: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// What the fill would mean for the target's readers: `plan` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequences: Option<Consequences>,
@@ -133,6 +136,9 @@ impl fmt::Display for Receipt {
             self.consequences.iter().flat_map(|c| c.sentences(&self.target, self.to_write.unwrap_or(0)))
         {
             writeln!(f, "  - {sentence}")?;
+        }
+        if let Some(command) = &self.command {
+            writeln!(f, "  {command}")?;
         }
         #[expect(clippy::cast_precision_loss, reason = "for reading")]
         let seconds = self.elapsed_ms as f64 / 1000.0;

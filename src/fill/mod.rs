@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::failpoint::{self, Rule};
 use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
-use crate::job::{Job, Mode};
+use crate::job::{Job, Mode, OnConflict};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
 use crate::member::{Member, Share};
@@ -497,6 +497,13 @@ impl<'a> Run<'a> {
             target: self.job.selection.target.clone(),
             counts,
             to_write,
+            command: self.window.filter(|_| self.mode == Mode::Plan).map(|window| {
+                // A conflict is none between records that are told apart by all that is in them.
+                let rules = &self.job.selection.rules;
+                let has_conflicts = counts.conflicts > 0 && rules.on_conflict == OnConflict::Fail;
+                let identity = if has_conflicts { &Identity::Record } else { &rules.identity };
+                self.job.selection.command(window, identity)
+            }),
             consequences: self.consequences.clone(),
             duplicates_in_target: self.duplicates_in_target,
             transactions: self.transactions,

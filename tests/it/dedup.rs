@@ -20,11 +20,14 @@ fn a_user_id_as_key_is_refused_with_the_counts_and_the_way_out() {
     let (plan, result) = pair.plan();
     assert_eq!(result.expect_err("a plan finds it").exit_code(), 1);
     assert_eq!(plan.counts.conflicts, 158);
+    let command = plan.command.expect("a command");
+    assert!(command.ends_with("--identity 'record'"), "{command}");
     let (receipt, result) = pair.fill();
     let error = result.expect_err("refused");
     assert_eq!(error.exit_code(), 1);
     assert_eq!(receipt.counts.conflicts, 158, "178 records of 20 users");
     assert_eq!(receipt.examples.len(), 5);
+    assert!(error.to_string().contains("--identity record"), "{error}");
     assert!(error.to_string().contains("--identity key+value"), "{error}");
     assert_same(&consume(&pair.b), &[]);
     let pair = pair.with(|job| job.selection.rules.identity = "key+value".parse().expect("an identity"));
