@@ -19,7 +19,7 @@ use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::range::{Range, index};
 use crate::source::{Reader, Reading};
-use crate::store::{self, Batch, Move, Row, Store, TopicOf};
+use crate::store::{self, Batch, Move, Row, Store, TopicOf, now_ms};
 
 /// What to sink, and where.
 pub struct Sinking {
@@ -41,7 +41,7 @@ pub struct SinkReceipt {
     /// By this run, of all topics.
     pub written: u64,
     pub elapsed_ms: u64,
-    /// Whether all that was to be sunk is in the store.
+    /// Whether all that each topic held, when it was last asked for its ends, is in the store.
     pub complete: bool,
 }
 
@@ -53,6 +53,10 @@ pub struct Sunk {
     pub written: u64,
     /// In the store now, by this run and earlier ones; `None` where it did not answer.
     pub in_store: Option<u64>,
+    /// Offsets below the topic's ends that the store has not got to; `None` where the topic was not asked for them.
+    pub behind_offsets: Option<u64>,
+    /// When it was last asked, in milliseconds since the epoch.
+    pub as_of_ms: Option<i64>,
 }
 
 const GROUP: &str = "replicator/sink";
@@ -61,6 +65,9 @@ const GROUP: &str = "replicator/sink";
 const WRITE_RECORDS: usize = 20_000;
 const WRITE_BYTES: usize = 8 << 20;
 const WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// How often, at most, the store is told where a topic ends.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Between rounds that found nothing new.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -84,7 +91,7 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
         result = Err(if receipt.written > 0 { Error::Failed(why) } else { Error::Refused(why) });
     }
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    receipt.complete = result.is_ok();
+    receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
     (receipt, result)
 }
 
@@ -111,7 +118,19 @@ struct State {
     id: String,
     /// The next offset of each partition, as the store has it.
     stored: Vec<i64>,
+    /// Where the topic ended, and when it was asked.
+    seen: Option<(Vec<Watermarks>, i64)>,
+    /// When the store was told so, of this topic id.
+    told: Option<Instant>,
     written: u64,
+}
+
+impl State {
+    fn behind(&self) -> Option<u64> {
+        let (watermarks, _) = self.seen.as_ref()?;
+        let behind = |(at, w): (&i64, &Watermarks)| u64::try_from(w.high.saturating_sub(*at)).unwrap_or(0);
+        Some(self.stored.iter().zip(watermarks).map(behind).sum())
+    }
 }
 
 /// One topic's part of a round: the topic, and where it is to be read to.
@@ -119,6 +138,8 @@ struct Part {
     topic: Topic,
     watermarks: Vec<Watermarks>,
     ends: Vec<i64>,
+    /// The time before it was asked for these.
+    as_of_ms: i64,
 }
 
 impl Run<'_> {
@@ -186,6 +207,7 @@ impl Run<'_> {
                 cluster.wait_until_stable(&part.topic, &part.ends, job.patience, self.interrupt)?;
             }
             self.take_over(cluster, &part.topic, &part.watermarks)?;
+            self.tell(part)?;
             self.read(cluster, part)?;
         }
         Ok(())
@@ -193,9 +215,11 @@ impl Run<'_> {
 
     /// A topic and its ends. Who follows does not wait for open transactions: what they hold comes later.
     fn part(&self, cluster: &Cluster, topic: Topic) -> Result<Part> {
+        let as_of_ms = now_ms();
         let watermarks = cluster.watermarks(&topic)?;
         let ends = if self.job.follow { cluster.last_stable_offsets(&topic)? } else { ends(&watermarks) };
-        Ok(Part { topic, watermarks, ends })
+        is_still(cluster, &topic)?;
+        Ok(Part { topic, watermarks, ends, as_of_ms })
     }
 
     /// Asks the store for the positions, where the topic, or one of its partitions, is new to this run.
@@ -204,7 +228,7 @@ impl Run<'_> {
         if state.id != topic.id || state.stored.len() < topic.partitions {
             let starts: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
             let stored = self.store.resume(TopicOf { name: &topic.name, id: &topic.id }, &starts)?;
-            (state.id, state.stored) = (topic.id.clone(), stored);
+            *state = State { id: topic.id.clone(), stored, written: state.written, ..State::default() };
         }
         for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
             let (name, Watermarks { low, high }) = (&topic.name, watermarks);
@@ -228,6 +252,19 @@ impl Run<'_> {
                 ))
                 .because(Reason::LogLost));
             }
+        }
+        Ok(())
+    }
+
+    /// Tells the store where the topic ends: the high watermarks, so that it is behind, too, by what an open
+    /// transaction holds back. Also where there is nothing new: the time moves on.
+    fn tell(&mut self, part: &Part) -> Result<()> {
+        let Some(state) = self.topics.get_mut(&part.topic.name) else { return Ok(()) };
+        state.seen = Some((part.watermarks.clone(), part.as_of_ms));
+        if state.told.is_none_or(|told| told.elapsed() >= TELL) {
+            let topic = TopicOf { name: &part.topic.name, id: &part.topic.id };
+            self.store.keep_watermarks(topic, &part.watermarks, part.as_of_ms)?;
+            state.told = Some(Instant::now());
         }
         Ok(())
     }
@@ -286,11 +323,7 @@ impl Run<'_> {
         if moves.is_empty() {
             return Ok(());
         }
-        // A topic is read by its name: what was read is of this id only if the topic still is now.
-        if cluster.topic(&topic.name)?.is_none_or(|now| now.id != topic.id) {
-            return Err(Error::restart(format!("{} was deleted while it was read", topic.name))
-                .because(Reason::TopicChanged));
-        }
+        is_still(cluster, topic)?;
         self.store.write(Batch {
             topic: TopicOf { name: &topic.name, id: &topic.id },
             rows,
@@ -307,12 +340,26 @@ impl Run<'_> {
             let summary = summaries.as_ref()?.iter().find(|summary| summary.topic == topic);
             Some(summary.map_or(0, |summary| summary.records))
         };
-        let sunk = |topic: &String| Sunk {
-            topic: topic.clone(),
-            written: self.topics.get(topic).map_or(0, |state| state.written),
-            in_store: in_store(topic),
+        let sunk = |topic: &String| {
+            let state = self.topics.get(topic);
+            Sunk {
+                topic: topic.clone(),
+                written: state.map_or(0, |state| state.written),
+                in_store: in_store(topic),
+                behind_offsets: state.and_then(State::behind),
+                as_of_ms: state.and_then(|state| Some(state.seen.as_ref()?.1)),
+            }
         };
         self.job.topics.iter().map(sunk).collect()
+    }
+}
+
+/// A topic is read, and asked for its ends, by its name: the answers are of this id only if the topic still is now.
+fn is_still(cluster: &Cluster, topic: &Topic) -> Result<()> {
+    match cluster.topic(&topic.name)? {
+        Some(now) if now.id == topic.id => Ok(()),
+        _ => Err(Error::restart(format!("{} was deleted while it was read", topic.name))
+            .because(Reason::TopicChanged)),
     }
 }
 
@@ -322,6 +369,11 @@ impl fmt::Display for SinkReceipt {
         for sunk in &self.topics {
             write!(f, "  {:<22}{:>12} written", sunk.topic, sunk.written)?;
             sunk.in_store.map_or(Ok(()), |records| write!(f, ", {records} in the store"))?;
+            match sunk.behind_offsets {
+                Some(0) => {}
+                Some(behind) => write!(f, ", {behind} offsets behind its end")?,
+                None => write!(f, ", its end not known")?,
+            }
             writeln!(f)?;
         }
         #[expect(clippy::cast_precision_loss, reason = "for reading")]

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 pub use row::{Content, Row};
 
+use crate::cluster::Watermarks;
 use crate::error::{Error, Result};
 use crate::window::rfc3339;
 
@@ -51,10 +52,35 @@ pub struct Move {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicSummary {
     pub topic: String,
+    /// The topic's id (KIP-516), in base64.
+    pub topic_id: String,
     pub records: u64,
     /// The earliest timestamp, in milliseconds since the epoch; `None` where there is no record.
     pub first_ms: Option<i64>,
     pub last_ms: Option<i64>,
+    /// `None` where the store was not told of each partition, as by a version that did not tell.
+    pub ends: Option<Ends>,
+}
+
+/// How what a store holds of a topic compares with the topic itself, as it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ends {
+    /// When the topic was asked, in milliseconds since the epoch, by the clock of the sink.
+    pub as_of_ms: i64,
+    /// Offsets below the topic's high watermarks that the store had not got to. Not all need to be records.
+    pub behind_offsets: u64,
+    /// Whether the store holds records below the topic's low watermarks: deleted there since.
+    pub trimmed: bool,
+}
+
+/// How a store finds what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compared {
+    /// Record by record, by key, timestamp and value, and by how many copies there are.
+    Records,
+    /// By how many there are in each bucket: none missing does not prove that they are the same.
+    Counts,
 }
 
 /// A store of records, of the positions up to which they are there, and of receipts.
@@ -79,6 +105,10 @@ pub trait Store: Send {
     /// [`Error::Fenced`] where the positions are not those that this run left; nothing is stored twice then.
     fn write(&mut self, batch: Batch<'_>) -> Result<()>;
 
+    /// Keeps where each partition of the topic began and ended at `as_of_ms` or later. What is told later replaces it.
+    fn keep_watermarks(&mut self, topic: TopicOf<'_>, watermarks: &[Watermarks], as_of_ms: i64)
+    -> Result<()>;
+
     /// By name.
     fn topics(&mut self) -> Result<Vec<TopicSummary>>;
 
@@ -99,9 +129,12 @@ pub trait Store: Send {
         limit: usize,
     ) -> Result<Vec<(String, u64)>>;
 
-    /// Records of the source, per bucket, of which the target has no copy: none of equal key, timestamp and
-    /// value. Where a store cannot join (OpenSearch), by how many fewer the target's bucket holds.
+    /// Records of the source, per bucket, of which the target has too few copies, of equal key, timestamp and
+    /// value: each copy stands for one record. With [`Compared::Counts`], how many fewer the target's bucket holds.
     fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>>;
+
+    /// How [`Store::missing`] compares.
+    fn compared(&self) -> Compared;
 
     /// The last receipts that were kept, newest first.
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>>;
@@ -157,7 +190,8 @@ pub fn keep_receipt(url: &str, receipt: &impl Serialize) -> Result<()> {
     open(url)?.keep_receipt(&receipt)
 }
 
-fn now_ms() -> i64 {
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,8 @@
 //! Parameters are `$1`, `$2`, …, first used in that order: SQLite numbers them by first use.
 
 use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
-use super::{Batch, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
+use super::{Batch, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
+use crate::cluster::Watermarks;
 use crate::error::{Error, Result};
 use crate::range::id;
 
@@ -59,8 +60,9 @@ impl Cell {
         if let Cell::Int(int) = self { Some(*int) } else { None }
     }
 
-    fn count(&self) -> u64 {
-        self.int().and_then(|int| u64::try_from(int).ok()).unwrap_or(0)
+    fn count(&self) -> Result<u64> {
+        let count = self.int().and_then(|int| u64::try_from(int).ok());
+        count.ok_or_else(|| Error::failed(format!("the store answered {self:?} where a count belongs")))
     }
 
     fn text(&self) -> &str {
@@ -77,6 +79,9 @@ CREATE INDEX IF NOT EXISTS records_by_time ON records (topic_id, time_ms, digest
 CREATE TABLE IF NOT EXISTS positions (
     topic_id TEXT NOT NULL, topic TEXT NOT NULL, partition BIGINT NOT NULL, next_offset BIGINT NOT NULL,
     records BIGINT NOT NULL, owner TEXT NOT NULL, since_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
+CREATE TABLE IF NOT EXISTS ends (
+    topic_id TEXT NOT NULL, partition BIGINT NOT NULL, start_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL,
+    as_of_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
 CREATE TABLE IF NOT EXISTS receipts (at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
 "#;
 
@@ -88,19 +93,41 @@ const MOVE: &str = "UPDATE positions SET next_offset = $1, records = records + $
      WHERE topic_id = $3 AND partition = $4 AND next_offset = $5 AND owner = $6";
 
 const TOPICS: &str = "SELECT DISTINCT topic FROM positions ORDER BY topic";
-const SUMMARY: &str = "SELECT CAST((SELECT SUM(records) FROM positions WHERE topic_id = now.topic_id) AS BIGINT), \
+const SUMMARY: &str = "SELECT topic_id, CAST((SELECT SUM(records) FROM positions WHERE topic_id = now.topic_id) AS BIGINT), \
      (SELECT MIN(time_ms) FROM records WHERE topic_id = now.topic_id), \
      (SELECT MAX(time_ms) FROM records WHERE topic_id = now.topic_id) \
      FROM (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) AS now";
+/// One statement, so that positions and ends are of one moment.
+const ENDS: &str = "SELECT MIN(e.as_of_ms), \
+     CAST(SUM(CASE WHEN e.end_offset > p.next_offset THEN e.end_offset - p.next_offset ELSE 0 END) AS BIGINT), \
+     CAST(SUM(CASE WHEN (SELECT MIN(r.\"offset\") FROM records AS r WHERE r.topic_id = p.topic_id \
+     AND r.partition = p.partition) < e.start_offset THEN 1 ELSE 0 END) AS BIGINT), COUNT(*) - COUNT(e.as_of_ms) \
+     FROM positions AS p LEFT JOIN ends AS e ON e.topic_id = p.topic_id AND e.partition = p.partition \
+     WHERE p.topic_id = $1";
+const KEEP_ENDS: &str = "INSERT INTO ends (topic_id, partition, start_offset, end_offset, as_of_ms) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (topic_id, partition) DO UPDATE SET \
+     start_offset = excluded.start_offset, end_offset = excluded.end_offset, as_of_ms = excluded.as_of_ms";
 const TIMELINE: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records \
      WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
      AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
-const MISSING: &str = "SELECT (s.time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records AS s \
+/// Those without a copy, and those of which there are copies, but too few. To count the copies of each record would
+/// say the same, and take several times as long.
+const MISSING: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, CAST(SUM(lack) AS BIGINT) FROM (\
+     SELECT s.time_ms, 1 AS lack FROM records AS s \
      WHERE s.topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
      AND s.time_ms >= $1 AND s.time_ms < $4 \
      AND NOT EXISTS (SELECT 1 FROM records AS t \
      WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
-     AND t.time_ms = s.time_ms AND t.digest = s.digest) GROUP BY 1 ORDER BY 1";
+     AND t.time_ms = s.time_ms AND t.digest = s.digest) \
+     UNION ALL SELECT s.time_ms, s.copies - (SELECT COUNT(*) FROM records AS t \
+     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest) FROM (\
+     SELECT time_ms, digest, COUNT(*) AS copies FROM records \
+     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
+     AND time_ms >= $1 AND time_ms < $4 GROUP BY time_ms, digest HAVING COUNT(*) > 1) AS s \
+     WHERE EXISTS (SELECT 1 FROM records AS t \
+     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest)) AS lacks WHERE lack > 0 GROUP BY 1 ORDER BY 1";
 const VALUES: &str = "SELECT CAST(value AS TEXT) FROM records \
      WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
      AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
@@ -124,7 +151,19 @@ impl<D: Database> SqlStore<D> {
 
     fn buckets(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<(i64, u64)>> {
         let rows = self.database.query(sql, parameters)?;
-        Ok(rows.iter().filter_map(|row| Some((row[0].int()?, row[1].count()))).collect())
+        let bucket = |row: &Vec<Cell>| {
+            let start = row[0].int();
+            let start = start.ok_or_else(|| Error::failed("the store answered a bucket without time"))?;
+            Ok((start, row[1].count()?))
+        };
+        rows.iter().map(bucket).collect()
+    }
+
+    fn ends(&mut self, topic_id: &str) -> Result<Option<Ends>> {
+        let rows = self.database.query(ENDS, &[Parameter::Text(topic_id)])?;
+        let Some([as_of, behind, trimmed, untold]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+        let (Some(as_of_ms), 0) = (as_of.int(), untold.count()?) else { return Ok(None) };
+        Ok(Some(Ends { as_of_ms, behind_offsets: behind.count()?, trimmed: trimmed.count()? > 0 }))
     }
 }
 
@@ -171,14 +210,37 @@ impl<D: Database> Store for SqlStore<D> {
         })
     }
 
+    fn keep_watermarks(
+        &mut self,
+        topic: TopicOf<'_>,
+        watermarks: &[Watermarks],
+        as_of_ms: i64,
+    ) -> Result<()> {
+        use Parameter::{Int, Text};
+        self.database.transaction(|database| {
+            for (partition, Watermarks { low, high }) in watermarks.iter().enumerate() {
+                let partition = Int(id(partition).into());
+                let row = [Text(topic.id), partition, Int(*low), Int(*high), Int(as_of_ms)];
+                database.execute(KEEP_ENDS, &row)?;
+            }
+            Ok(())
+        })
+    }
+
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
         let topics = self.database.query(TOPICS, &[])?;
         let mut summaries = Vec::with_capacity(topics.len());
         for topic in &topics {
             let topic = topic[0].text();
             for row in self.database.query(SUMMARY, &[Parameter::Text(topic)])? {
-                let (records, first_ms, last_ms) = (row[0].count(), row[1].int(), row[2].int());
-                summaries.push(TopicSummary { topic: topic.to_owned(), records, first_ms, last_ms });
+                summaries.push(TopicSummary {
+                    topic: topic.to_owned(),
+                    topic_id: row[0].text().to_owned(),
+                    records: row[1].count()?,
+                    first_ms: row[2].int(),
+                    last_ms: row[3].int(),
+                    ends: self.ends(row[0].text())?,
+                });
             }
         }
         Ok(summaries)
@@ -209,13 +271,17 @@ impl<D: Database> Store for SqlStore<D> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let parameters = [Text(topic), Text(field), Int(start_ms), Int(end_ms), Int(limit)];
         let rows = self.database.query(D::TOP, &parameters)?;
-        Ok(rows.iter().map(|row| (row[0].text().to_owned(), row[1].count())).collect())
+        rows.iter().map(|row| Ok((row[0].text().to_owned(), row[1].count()?))).collect()
     }
 
     fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
         use Parameter::{Int, Text};
         let (start, bucket, end) = (Int(span.start_ms), Int(span.bucket_ms.max(1)), Int(span.end_ms));
         self.buckets(MISSING, &[start, bucket, Text(source), end, Text(target)])
+    }
+
+    fn compared(&self) -> Compared {
+        Compared::Records
     }
 
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>> {
@@ -278,9 +344,11 @@ mod tests {
         write(store.as_mut(), B, &rows((0..10).filter(|n| !(3..6).contains(n))), 0, 7).expect("writes");
         let summary = |topic: &str, records| TopicSummary {
             topic: topic.into(),
+            topic_id: format!("id-of-{topic}"),
             records,
             first_ms: Some(0),
             last_ms: Some(540_000),
+            ends: None,
         };
         assert_eq!(store.topics().expect("topics"), [summary("a", 10), summary("b", 7)]);
         assert_eq!(store.timeline("b", span).expect("timeline"), [(0, 3), (300_000, 4)]);
@@ -329,5 +397,29 @@ mod tests {
         write(store.as_mut(), anew, &rows(0..1), 0, 1).expect("writes");
         let summaries = store.topics().expect("topics");
         assert_eq!((summaries.len(), summaries[0].records), (1, 1));
+    }
+
+    #[test]
+    fn the_ends_are_of_each_partition_and_of_one_life() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = open(&url(&dir)).expect("opens");
+        let ends = |store: &mut dyn Store| store.topics().expect("topics")[0].ends;
+        let told = |as_of_ms, behind_offsets, trimmed| Some(Ends { as_of_ms, behind_offsets, trimmed });
+        store.resume(A, &[0, 5]).expect("resumes");
+        write(store.as_mut(), A, &rows(0..3), 0, 3).expect("writes");
+        assert_eq!(ends(store.as_mut()), None, "not told");
+        let marks = |low, high| Watermarks { low, high };
+        store.keep_watermarks(A, &[marks(0, 3)], 1000).expect("kept");
+        assert_eq!(ends(store.as_mut()), None, "not told of the second partition");
+        store.keep_watermarks(A, &[marks(0, 5), marks(5, 9)], 2000).expect("kept");
+        assert_eq!(ends(store.as_mut()), told(2000, 2 + 4, false));
+        // It read on since: no less behind than not at all, and nothing makes up for the other partition.
+        write(store.as_mut(), A, &rows(3..9), 3, 9).expect("writes");
+        assert_eq!(ends(store.as_mut()), told(2000, 4, false));
+        store.keep_watermarks(A, &[marks(1, 9), marks(5, 5)], 3000).expect("kept");
+        assert_eq!(ends(store.as_mut()), told(3000, 0, true));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        store.resume(TopicOf { id: "another", ..A }, &[0, 0]).expect("resumes");
+        assert_eq!(ends(store.as_mut()), None, "the topic was made anew");
     }
 }

@@ -14,7 +14,7 @@ use crate::kit::*;
 use crate::stores::{Kept, Kind, TestStore};
 
 /// Writes of few records, so that a kill has many to land between, or in.
-fn command(store: &TestStore, topics: &[&str]) -> Command {
+pub fn command(store: &TestStore, topics: &[&str]) -> Command {
     let mut command = replicator(&["sink", "--output", "json", "--store", &store.url]);
     for topic in topics {
         command.args(["--topic", topic]);
@@ -24,7 +24,7 @@ fn command(store: &TestStore, topics: &[&str]) -> Command {
 }
 
 /// Sinks to the end, and returns how many were written.
-fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
+pub fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
     let output = command(store, topics).output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let receipt = receipt(&output);
@@ -316,6 +316,22 @@ fn followed_until_told_to_stop() {
     assert_eq!(store.kept(&pair.b).len(), 15);
     let summaries = store::open(&store.url).expect("opens").topics().expect("topics");
     assert_eq!(summaries.iter().find(|s| s.topic == pair.b).map(|s| s.records), Some(5));
+}
+
+#[test]
+fn what_never_came_is_not_complete() {
+    let store = TestStore::new(Kind::Sqlite, "never").expect("SQLite");
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(10, 1));
+    let child = command(&store, &[&pair.a, "never-made"]).arg("--follow").spawn().expect("starts");
+    until(|| store.count() == 10);
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let receipt = receipt(&output);
+    assert_eq!(receipt["complete"], false, "{receipt:?}");
+    let known = |topic: usize| receipt["topics"][topic]["behind_offsets"].clone();
+    assert_eq!((known(0), known(1)), (json!(0), Value::Null), "{receipt:?}");
 }
 
 #[test]

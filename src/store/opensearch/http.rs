@@ -78,6 +78,29 @@ impl Http {
         unreachable!("the loop ends by itself")
     }
 
+    /// A search, answered from all of the index: a shard that fails, or is late, is otherwise left out in silence.
+    ///
+    /// # Errors
+    /// As [`Http::call`], and where the answer is of a part.
+    pub fn search(&self, index: &str, query: &Value) -> Result<Value> {
+        let path = format!("{index}/_search?allow_partial_search_results=false");
+        let (_, answer) = self.call("POST", &path, &query.to_string(), &[])?;
+        whole(&path, &answer)?;
+        if answer["timed_out"] != false {
+            return Err(Error::failed(format!("the store in OpenSearch: {path} took too long")));
+        }
+        Ok(answer)
+    }
+
+    /// What was stored before is found by searches after it.
+    ///
+    /// # Errors
+    /// As [`Http::search`].
+    pub fn refresh(&self, index: &str) -> Result<()> {
+        let path = format!("{index}/_refresh");
+        whole(&path, &self.call("POST", &path, "", &[])?.1)
+    }
+
     fn once(&self, method: &str, path: &str, body: &str) -> Result<(u64, Value)> {
         let failed = |e: &dyn std::fmt::Display| {
             Error::failed(format!(
@@ -97,5 +120,16 @@ impl Http {
         let text =
             response.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| failed(&e))?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+}
+
+fn whole(path: &str, answer: &Value) -> Result<()> {
+    match answer["_shards"]["failed"].as_u64() {
+        Some(0) => Ok(()),
+        failed => Err(Error::failed(format!(
+            "the store in OpenSearch: {path} was answered without {} of its shards: {}",
+            failed.map_or("some".to_owned(), |failed| failed.to_string()),
+            answer["_shards"]["failures"][0]["reason"]["reason"]
+        ))),
     }
 }

@@ -4,6 +4,7 @@
 //! whoever stores it, and the positions after them, by a conditional update of a document of their own: a
 //! run that dies in between stores the same rows again, which changes nothing.
 
+mod ends;
 mod http;
 mod positions;
 mod rows;
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 use self::http::Http;
 use self::positions::Positions;
 use super::summary::{SAMPLE, repeating};
-use super::{Batch, Span, Store, TopicOf, TopicSummary, now_ms};
+use super::{Batch, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
+use crate::cluster::Watermarks;
 use crate::error::{Error, Result};
 
 pub struct OpenSearch {
@@ -58,6 +60,7 @@ impl OpenSearch {
                 }}
             }),
         )?;
+        store.create("ends", &ends::mapping())?;
         store.create(
             "receipts",
             &json!({
@@ -87,7 +90,7 @@ impl OpenSearch {
     }
 
     fn search(&self, what: &str, query: &Value) -> Result<Value> {
-        Ok(self.http.call("POST", &format!("{}/_search", self.index(what)), &query.to_string(), &[])?.1)
+        self.http.search(&self.index(what), query)
     }
 
     /// The filter of a topic's records; of none where it was never sunk.
@@ -100,13 +103,24 @@ impl OpenSearch {
     }
 }
 
-fn hits(answer: &Value) -> &[Value] {
-    answer["hits"]["hits"].as_array().map_or(&[], Vec::as_slice)
+fn hits(answer: &Value) -> Result<&[Value]> {
+    let hits = answer["hits"]["hits"].as_array();
+    hits.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the hits"))
 }
 
-fn buckets(answer: &Value) -> impl Iterator<Item = (&Value, u64)> {
-    let buckets = answer["aggregations"]["all"]["buckets"].as_array().map_or(&[][..], Vec::as_slice);
-    buckets.iter().map(|bucket| (&bucket["key"], bucket["doc_count"].as_u64().unwrap_or(0)))
+/// The buckets of the aggregation `all`. There are some or none, but no answer is without the list.
+fn aggregated(answer: &Value) -> Result<&[Value]> {
+    let buckets = answer["aggregations"]["all"]["buckets"].as_array();
+    buckets.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the buckets"))
+}
+
+fn buckets(answer: &Value) -> Result<impl Iterator<Item = (&Value, u64)>> {
+    let count = |bucket: &Value| bucket["doc_count"].as_u64();
+    let buckets = aggregated(answer)?;
+    if buckets.iter().any(|bucket| count(bucket).is_none()) {
+        return Err(Error::failed("OpenSearch answered a bucket without a count"));
+    }
+    Ok(buckets.iter().map(move |bucket| (&bucket["key"], count(bucket).unwrap_or(0))))
 }
 
 /// What matches `text` itself in Lucene's regular expressions.
@@ -130,19 +144,33 @@ impl Store for OpenSearch {
         self.positions.advance(&self.http, batch)
     }
 
+    fn keep_watermarks(
+        &mut self,
+        topic: TopicOf<'_>,
+        watermarks: &[Watermarks],
+        as_of_ms: i64,
+    ) -> Result<()> {
+        ends::keep(&self.http, &self.prefix, topic, watermarks, as_of_ms)
+    }
+
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
-        let _ = self.http.call("POST", &format!("{}/_refresh", self.index("records")), "", &[])?;
+        let current = self.positions.current(&self.http)?;
+        // After the positions: what they count is then found by each question that follows.
+        self.http.refresh(&self.index("records"))?;
         let mut summaries = Vec::new();
-        for (topic, positions) in self.positions.current(&self.http)? {
+        for (topic, positions) in current {
+            let topic_id = positions[0].topic_id.clone();
             let aggregations =
                 json!({"first": {"min": {"field": "time_ms"}}, "last": {"max": {"field": "time_ms"}}});
-            let filter = json!({"term": {"topic_id": positions[0].topic_id}});
+            let filter = json!({"term": {"topic_id": topic_id}});
             let answer =
                 self.search("records", &json!({"size": 0, "query": filter, "aggs": aggregations}))?;
             #[expect(clippy::cast_possible_truncation, reason = "aggregations are doubles, of whole numbers")]
             let edge = |name: &str| answer["aggregations"][name]["value"].as_f64().map(|ms| ms as i64);
             let records = positions.iter().map(|position| position.records).sum();
-            summaries.push(TopicSummary { topic, records, first_ms: edge("first"), last_ms: edge("last") });
+            let ends = ends::of(&self.http, &self.prefix, &positions)?;
+            let (first_ms, last_ms) = (edge("first"), edge("last"));
+            summaries.push(TopicSummary { topic, topic_id, records, first_ms, last_ms, ends });
         }
         summaries.sort_by(|a, b| a.topic.cmp(&b.topic));
         Ok(summaries)
@@ -158,7 +186,7 @@ impl Store for OpenSearch {
                 "aggs": {"all": {"histogram": histogram}}}),
         )?;
         #[expect(clippy::cast_possible_truncation, reason = "keys are doubles, of whole numbers")]
-        Ok(buckets(&answer).filter_map(|(key, count)| Some((key.as_f64()? as i64, count))).collect())
+        Ok(buckets(&answer)?.filter_map(|(key, count)| Some((key.as_f64()? as i64, count))).collect())
     }
 
     fn fields(&mut self, topic: &str) -> Result<Vec<String>> {
@@ -171,7 +199,7 @@ impl Store for OpenSearch {
             "records",
             &json!({"size": SAMPLE, "query": query, "sort": sort, "_source": ["facets"]}),
         )?;
-        let facets = hits(&answer).iter().filter_map(|hit| hit["_source"]["facets"].as_array()).flatten();
+        let facets = hits(&answer)?.iter().filter_map(|hit| hit["_source"]["facets"].as_array()).flatten();
         let pairs = facets.filter_map(|facet| facet.as_str()?.split_once('='));
         Ok(repeating(pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))))
     }
@@ -195,7 +223,7 @@ impl Store for OpenSearch {
             &json!({"size": 0, "query": self.filter(topic, start_ms, end_ms)?, "aggs": {"all": {"terms": terms}}}),
         )?;
         let value = |facet: &str| facet.split_once('=').map(|(_, value)| value.to_owned());
-        Ok(buckets(&answer).filter_map(|(facet, count)| Some((value(facet.as_str()?)?, count))).collect())
+        Ok(buckets(&answer)?.filter_map(|(facet, count)| Some((value(facet.as_str()?)?, count))).collect())
     }
 
     fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
@@ -207,15 +235,77 @@ impl Store for OpenSearch {
         Ok(of_source.map(missing).filter(|(_, count)| *count > 0).collect())
     }
 
+    fn compared(&self) -> Compared {
+        Compared::Counts
+    }
+
     fn receipts(&mut self, limit: usize) -> Result<Vec<Value>> {
         let sort = json!([{"at_ms": "desc"}]);
         let answer = self.search("receipts", &json!({"size": limit.min(10000), "sort": sort}))?;
-        Ok(hits(&answer).iter().map(|hit| hit["_source"]["receipt"].clone()).collect())
+        Ok(hits(&answer)?.iter().map(|hit| hit["_source"]["receipt"].clone()).collect())
     }
 
     fn keep_receipt(&mut self, receipt: &Value) -> Result<()> {
         let document = json!({"at_ms": now_ms(), "receipt": receipt});
         let path = format!("{}/_doc?refresh=true", self.index("receipts"));
         self.http.call("POST", &path, &document.to_string(), &[]).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers each search with `answer`, and all else with success. It ends with the process.
+    fn server(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let place = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut reader = BufReader::new(stream.try_clone().expect("cloned"));
+                let (mut first, mut length) = (String::new(), 0);
+                reader.read_line(&mut first).expect("a request");
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).expect("a header");
+                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().expect("a length");
+                    }
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                }
+                reader.read_exact(&mut vec![0; length]).expect("a body");
+                let whole = r#"{"_shards":{"total":1,"successful":1,"failed":0}}"#;
+                let body = if first.contains("_search") { answer } else { whole };
+                let body = if first.starts_with("HEAD") { "" } else { body };
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}", body.len());
+                write!(stream, "{head}\r\n\r\n{body}").expect("answered");
+            }
+        });
+        place
+    }
+
+    #[test]
+    fn an_answer_of_a_part_is_none() {
+        let of = |answer| OpenSearch::open(&server(answer)).expect("opens").topics();
+        let whole = r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":[]}}"#;
+        assert_eq!(of(whole).expect("topics"), []);
+        for (part, says) in [
+            (
+                r#"{"timed_out":false,"_shards":{"failed":1,"failures":[{"reason":{"reason":"full"}}]},"hits":{"hits":[]}}"#,
+                "full",
+            ),
+            (r#"{"timed_out":true,"_shards":{"failed":0},"hits":{"hits":[]}}"#, "too long"),
+            (r#"{"timed_out":false,"_shards":{"failed":0}}"#, "without the hits"),
+            ("{}", "shards"),
+        ] {
+            let told = of(part).expect_err(part).to_string();
+            assert!(told.contains(says), "{told}");
+        }
     }
 }

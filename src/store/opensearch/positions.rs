@@ -24,8 +24,8 @@ pub struct Positions {
 pub struct Position {
     pub topic_id: String,
     topic: String,
-    partition: i32,
-    next_offset: i64,
+    pub partition: i32,
+    pub next_offset: i64,
     pub records: u64,
     owner: String,
     since_ms: i64,
@@ -186,15 +186,26 @@ impl Positions {
 
     /// All positions, by topic; of several topics of a name, the one that was sunk last.
     pub fn current(&self, http: &Http) -> Result<HashMap<String, Vec<Position>>> {
-        let _ = http.call("POST", &format!("{}/_refresh", self.index), "", &[])?;
-        let all = json!({"size": 10000, "sort": [{"since_ms": "desc"}]});
-        let answer = http.call("POST", &format!("{}/_search", self.index), &all.to_string(), &[])?.1;
+        /// Of one answer, at most: what the server takes by default.
+        const PAGE: usize = 10_000;
+        http.refresh(&self.index)?;
         let mut topics: HashMap<String, Vec<Position>> = HashMap::new();
-        for hit in hits(&answer) {
-            let position = Position::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
-            let topic = topics.entry(position.topic.clone()).or_default();
-            if topic.first().is_none_or(|first| first.topic_id == position.topic_id) {
-                topic.push(position);
+        let sort = json!([{"since_ms": "desc"}, {"topic_id": "asc"}, {"partition": "asc"}]);
+        let mut query = json!({"size": PAGE, "sort": sort});
+        loop {
+            let answer = http.search(&self.index, &query)?;
+            let hits = hits(&answer)?;
+            for hit in hits {
+                let position =
+                    Position::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
+                let topic = topics.entry(position.topic.clone()).or_default();
+                if topic.first().is_none_or(|first| first.topic_id == position.topic_id) {
+                    topic.push(position);
+                }
+            }
+            match hits.last() {
+                Some(last) if hits.len() == PAGE => query["search_after"] = last["sort"].clone(),
+                _ => break,
             }
         }
         Ok(topics)
