@@ -85,6 +85,8 @@ impl Dashboard {
     /// [`Error::Failed`] where the listener breaks.
     pub fn serve(self, interrupt: &Interrupt) -> Result<()> {
         let Dashboard { runtime, listener, shared, .. } = self;
+        // To the end: PostgreSQL's client has a runtime of its own, and panics where it is dropped within another.
+        let _board = shared.board.clone();
         let done = runtime.block_on(async {
             tokio::select! {
                 result = axum::serve(listener, router(shared)) => {
