@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::store::{Span, Store, TopicSummary};
+use crate::store::{Compared, Span, Store, TopicSummary};
 
 /// Buckets of a chart, at most.
 const BUCKETS: i64 = 500;
@@ -58,6 +58,7 @@ pub struct Overview {
     /// Where it is kept, without secrets.
     pub store: String,
     pub topics: Vec<String>,
+    /// `None` where the store does not hold the topic: nothing is then known of it, not that it is empty.
     pub source: Option<TopicSummary>,
     pub target: Option<TopicSummary>,
     #[serde(flatten)]
@@ -66,19 +67,22 @@ pub struct Overview {
     pub receipts: Vec<serde_json::Value>,
 }
 
-/// Counts per bucket; a bucket's number is its place.
-#[derive(Clone, Debug, Default, Serialize)]
+/// Counts per bucket; a bucket's number is its place. They are `None` where a topic that they are of is not held.
+#[derive(Clone, Debug, Serialize)]
 pub struct Charts {
+    /// All three are 0 where there is no record.
     pub start_ms: i64,
     pub end_ms: i64,
     pub bucket_ms: i64,
-    pub source_counts: Vec<u64>,
-    pub target_counts: Vec<u64>,
-    pub missing_counts: Vec<u64>,
+    pub source_counts: Option<Vec<u64>>,
+    pub target_counts: Option<Vec<u64>>,
+    pub missing_counts: Option<Vec<u64>>,
     /// Of the source, in this time.
-    pub in_source: u64,
-    pub missing: u64,
-    pub gaps: Vec<Gap>,
+    pub in_source: Option<u64>,
+    /// Of these, as the store holds both topics; how it was found is `compared`.
+    pub missing: Option<u64>,
+    pub compared: Option<Compared>,
+    pub gaps: Option<Vec<Gap>>,
 }
 
 /// Buckets in a row that lack records.
@@ -107,14 +111,15 @@ pub struct Breakdown {
 pub struct Value {
     pub value: String,
     pub source: u64,
-    pub target: u64,
+    /// `None` where the store does not hold the target, or not among its most frequent values.
+    pub target: Option<u64>,
 }
 
 /// The store, and what was last asked of it.
 pub struct Board {
     store: Box<dyn Store>,
     shown: String,
-    last: Option<(Look, Vec<TopicSummary>, Charts)>,
+    last: Option<(Look, [Option<TopicSummary>; 2], Charts)>,
 }
 
 impl Board {
@@ -129,12 +134,15 @@ impl Board {
         let topics = self.store.topics()?;
         let find = |name: &str| topics.iter().find(|topic| topic.topic == name).cloned();
         let (source, target) = (find(&look.source), find(&look.target));
+        // To look for what is missing reads both topics: not again where no record came.
+        let records =
+            |topic: &Option<TopicSummary>| topic.clone().map(|of| TopicSummary { ends: None, ..of });
+        let of = [records(&source), records(&target)];
         let charts = match &self.last {
-            // To look for what is missing reads both topics: not again where no record came.
-            Some((last, of, charts)) if last == look && *of == topics => charts.clone(),
+            Some((last, before, charts)) if last == look && *before == of => charts.clone(),
             _ => self.charts(look, source.as_ref(), target.as_ref())?,
         };
-        self.last = Some((look.clone(), topics.clone(), charts.clone()));
+        self.last = Some((look.clone(), of, charts.clone()));
         Ok(Overview {
             store: self.shown.clone(),
             topics: topics.into_iter().map(|topic| topic.topic).collect(),
@@ -154,18 +162,31 @@ impl Board {
         let both = || [source, target].into_iter().flatten();
         let first = both().filter_map(|topic| topic.first_ms).min();
         let last = both().filter_map(|topic| topic.last_ms).max();
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Charts::default()) };
-        let span = span(look.start.unwrap_or(first), look.end.unwrap_or(last.saturating_add(1)));
-        let source_counts = dense(span, &self.store.timeline(&look.source, span)?);
-        let target_counts = dense(span, &self.store.timeline(&look.target, span)?);
-        let missing_counts = dense(span, &self.store.missing(&look.source, &look.target, span)?);
+        let (source, target) = (source.map(|_| &look.source), target.map(|_| &look.target));
+        let span = match first.zip(last) {
+            Some((first, last)) => {
+                span(look.start.unwrap_or(first), look.end.unwrap_or(last.saturating_add(1)))
+            }
+            None => Span { start_ms: 0, end_ms: 0, bucket_ms: 0 },
+        };
+        let mut counts = |topic: Option<&String>| {
+            topic.map(|topic| Ok(dense(span, &self.store.timeline(topic, span)?))).transpose()
+        };
+        let (source_counts, target_counts) = (counts(source)?, counts(target)?);
+        let missing = |(source, target): (&String, &String)| {
+            Ok(dense(span, &self.store.missing(source, target, span)?))
+        };
+        let missing_counts = source.zip(target).map(missing).transpose()?;
+        let sum = |counts: &Option<Vec<u64>>| counts.as_ref().map(|counts| counts.iter().sum());
+        let of_both = missing_counts.as_ref().zip(source_counts.as_ref());
         Ok(Charts {
             start_ms: span.start_ms,
             end_ms: span.end_ms,
             bucket_ms: span.bucket_ms,
-            in_source: source_counts.iter().sum(),
-            missing: missing_counts.iter().sum(),
-            gaps: gaps(span, &missing_counts, &source_counts),
+            in_source: sum(&source_counts),
+            missing: sum(&missing_counts),
+            compared: missing_counts.as_ref().map(|_| self.store.compared()),
+            gaps: of_both.map(|(missing, in_source)| gaps(span, missing, in_source)),
             source_counts,
             target_counts,
             missing_counts,
@@ -175,6 +196,7 @@ impl Board {
     /// # Errors
     /// As [`Store`].
     pub fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
+        let is_held = self.store.topics()?.iter().any(|topic| topic.topic == look.target);
         let fields = self.store.fields(&look.source)?;
         let chosen = choose(&fields, &look.field);
         let (start, end) = (look.start.unwrap_or(i64::MIN), look.end.unwrap_or(i64::MAX));
@@ -182,7 +204,9 @@ impl Board {
         for field in chosen {
             let source = self.store.top(&look.source, field, start, end, VALUES)?;
             let target = self.store.top(&look.target, field, start, end, VALUES_OF_TARGET)?;
-            let in_target = |value: &str| target.iter().find(|(v, _)| v == value).map_or(0, |(_, n)| *n);
+            // All of its values are there where there is room for more.
+            let others = (is_held && target.len() < VALUES_OF_TARGET).then_some(0);
+            let in_target = |value: &str| target.iter().find(|(v, _)| v == value).map(|(_, n)| *n).or(others);
             let values = source
                 .into_iter()
                 .map(|(value, source)| Value { target: in_target(&value), value, source })
@@ -220,10 +244,10 @@ fn span(start: i64, end: i64) -> Span {
 }
 
 fn dense(span: Span, counts: &[(i64, u64)]) -> Vec<u64> {
-    let buckets = (span.end_ms.saturating_sub(span.start_ms)) / span.bucket_ms;
+    let buckets = (span.end_ms.saturating_sub(span.start_ms)) / span.bucket_ms.max(1);
     let mut dense = vec![0; usize::try_from(buckets).unwrap_or(0)];
     for (start, count) in counts {
-        let place = usize::try_from(start.saturating_sub(span.start_ms) / span.bucket_ms);
+        let place = usize::try_from(start.saturating_sub(span.start_ms) / span.bucket_ms.max(1));
         if let Some(bucket) = place.ok().and_then(|place| dense.get_mut(place)) {
             *bucket += count;
         }
@@ -256,6 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::{self, Batch, Content, Move, Row, TopicOf};
 
     const TEN: i64 = 1_618_394_400_000; // 2021-04-14T10:00Z
 
@@ -274,6 +299,40 @@ mod tests {
         assert_eq!(choose(&fields, "nothing\naction"), ["action", "action"]);
         assert_eq!(choose(&fields[..2], ""), ["network", "codec"]);
         assert!(choose(&[], "x").is_empty());
+    }
+
+    #[test]
+    fn a_value_among_too_many_is_not_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", dir.path().join("store").display());
+        let mut sunk = store::open(&url).expect("opens");
+        let mut write = |name: &str, values: &mut dyn Iterator<Item = String>| {
+            let row = |(offset, value): (i64, String)| Row {
+                partition: 0,
+                offset,
+                time_ms: TEN,
+                key: None,
+                value: Content::Json(format!(r#"{{"kind":"{value}"}}"#)),
+                headers: None,
+                digest: [0; 16],
+            };
+            let rows: Vec<Row> = (0..).zip(values).map(row).collect();
+            let topic = TopicOf { name, id: name };
+            sunk.resume(topic, &[0]).expect("resumes");
+            let to = i64::try_from(rows.len()).expect("fits");
+            let moves = [Move { partition: 0, from: 0, to }];
+            sunk.write(Batch { topic, rows: &rows, moves: &moves }).expect("writes");
+        };
+        let often = |values: usize| (0..2 * values).map(|n| format!("v{}", n / 2));
+        write("topicA", &mut ["rare", "rare"].map(str::to_owned).into_iter());
+        write("many", &mut often(VALUES_OF_TARGET).chain(["rare".to_owned()]));
+        write("few", &mut often(VALUES_OF_TARGET - 1));
+        let mut board = Board::new(store::open(&url).expect("opens"), url);
+        let mut of = |target: &str| {
+            let look = Look { target: target.to_owned(), ..Look::default() };
+            board.breakdowns(&look).expect("breakdowns").breakdowns[0].values[0].target
+        };
+        assert_eq!((of("many"), of("few"), of("none")), (None, Some(0), None));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use self::board::{Board, Look};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::store;
+use crate::store::{self, Compared, TopicSummary};
 
 const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
@@ -167,21 +167,46 @@ async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Resp
         Err(err) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{err}\n")).into_response(),
     };
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let mut text = String::from(
-        "# HELP replicator_store_records Records of a topic in the store.\n# TYPE replicator_store_records gauge\n",
-    );
-    for topic in [&found.source, &found.target].into_iter().flatten() {
-        text +=
-            &format!("replicator_store_records{{topic=\"{}\"}} {}\n", escaped(&topic.topic), topic.records);
+    // What is not known is left out: a gauge of 0 would say that all is well.
+    let topics = [found.source.as_ref(), found.target.as_ref()].into_iter().flatten();
+    let of_topics = |value: fn(&TopicSummary) -> Option<String>| -> Vec<(String, String)> {
+        let labels = |topic: &str| format!("topic=\"{}\"", escaped(topic));
+        topics.clone().filter_map(|topic| Some((labels(&topic.topic), value(topic)?))).collect()
+    };
+    let pair = format!("source=\"{}\",target=\"{}\"", escaped(&look.source), escaped(&look.target));
+    let missing = match found.charts.compared {
+        Some(Compared::Counts) => {
+            "Records that the target has fewer than the source, summed over parts of time, as the store holds them."
+        }
+        _ => "Records of the source of which the target has no copy, as the store holds them.",
+    };
+    let gauges = [
+        ("records", "Records of a topic in the store.", of_topics(|topic| Some(topic.records.to_string()))),
+        (
+            "behind_offsets",
+            "Offsets of a topic that the store had not got to when the topic was last asked for its ends.",
+            of_topics(|topic| Some(topic.ends?.behind_offsets.to_string())),
+        ),
+        (
+            "as_of_timestamp_seconds",
+            "When a topic was last asked for its ends.",
+            of_topics(|topic| {
+                let as_of_ms = topic.ends?.as_of_ms;
+                Some(format!("{}.{:03}", as_of_ms.div_euclid(1000), as_of_ms.rem_euclid(1000)))
+            }),
+        ),
+        (
+            "missing_records",
+            missing,
+            found.charts.missing.map(|n| (pair, n.to_string())).into_iter().collect(),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, help, values) in gauges {
+        let name = format!("replicator_store_{name}");
+        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
+        text.extend(values.into_iter().map(|(labels, value)| format!("{name}{{{labels}}} {value}\n")));
     }
-    text += "# HELP replicator_store_missing_records Records of the source that the target has not.\n\
-             # TYPE replicator_store_missing_records gauge\n";
-    text += &format!(
-        "replicator_store_missing_records{{source=\"{}\",target=\"{}\"}} {}\n",
-        escaped(&look.source),
-        escaped(&look.target),
-        found.charts.missing
-    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

@@ -15,14 +15,14 @@ use replicator::store;
 use crate::kit::*;
 
 /// A page that is served until it is dropped.
-struct Page {
-    url: String,
+pub struct Page {
+    pub url: String,
     interrupt: Interrupt,
     serving: Option<JoinHandle<Result<()>>>,
 }
 
 impl Page {
-    fn open(store: &str) -> Page {
+    pub fn open(store: &str) -> Page {
         let dashboard = Dashboard::open(store, (Ipv4Addr::LOCALHOST, 0).into()).expect("a page");
         let (url, interrupt) = (dashboard.url(), Interrupt::default());
         let flag = interrupt.clone();
@@ -30,12 +30,12 @@ impl Page {
         Page { url, interrupt, serving: Some(serving) }
     }
 
-    fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
+    pub fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         agent.get(format!("{}{path}", self.url)).call().expect("an answer")
     }
 
-    fn json(&self, path: &str) -> Value {
+    pub fn json(&self, path: &str) -> Value {
         let text = self.get(path).body_mut().read_to_string().expect("a text");
         serde_json::from_str(&text).expect("JSON")
     }
@@ -72,25 +72,25 @@ fn browser(page: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// What the page is once its scripts have run, as HTML.
-fn seen(page: &str) -> Option<String> {
+pub fn seen(page: &str) -> Option<String> {
     browser(page, &["--dump-dom"])
 }
 
 /// The text between two tags, of an element with an id.
-fn text_of<'a>(dom: &'a str, id: &str) -> &'a str {
+pub fn text_of<'a>(dom: &'a str, id: &str) -> &'a str {
     let from = dom.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {dom}"));
     let text = &dom[from..];
     let text = &text[text.find('>').expect("a tag") + 1..];
     &text[..text.find('<').expect("an end")]
 }
 
-fn run(arguments: &[&str]) {
+pub fn run(arguments: &[&str]) {
     let output = replicator(arguments).output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
 /// With `SCREENSHOTS` naming a directory, the pictures of the README are made there.
-fn picture(page: &str, name: &str) {
+pub fn picture(page: &str, name: &str) {
     if let Some(dir) = std::env::var_os("SCREENSHOTS") {
         let file = Path::new(&dir).join(name);
         browser(page, &[&format!("--screenshot={}", file.display())]);
@@ -196,7 +196,7 @@ fn an_empty_store_says_what_to_do() {
     let store = format!("sqlite:{}", dir.path().join("page.db").display());
     let page = Page::open(&store);
     assert_eq!(page.get("healthz").status(), 200);
-    assert_eq!(page.json("api/overview")["missing"], 0);
+    assert_eq!(page.json("api/overview")["missing"], Value::Null);
     let Some(dom) = seen(&page.url) else { return };
     assert!(dom.contains("Nothing to show yet") && dom.contains("--follow"), "{dom}");
     assert!(dom.contains(&store), "{dom}");

@@ -2,6 +2,7 @@
 mod absence;
 mod answers;
 mod bad_input;
+mod claims;
 mod consequences;
 mod dashboard;
 mod dedup;

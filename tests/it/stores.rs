@@ -103,6 +103,18 @@ impl TestStore {
         }
     }
 
+    /// Makes it a store of a version that was not told where topics end.
+    pub fn forget_ends(&self) {
+        match self.kind {
+            Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE ends").expect("dropped"),
+            Kind::Postgres => self.postgres().batch_execute("DROP TABLE ends").expect("dropped"),
+            Kind::OpenSearch => {
+                let host = server(&OPENSEARCH, start_opensearch).expect("runs");
+                ureq::delete(format!("http://{host}/{}-ends", self.name)).call().expect("deleted");
+            }
+        }
+    }
+
     /// What the store holds under a topic's name, by topic id, partition and offset.
     pub fn kept(&self, topic: &str) -> Vec<Kept> {
         const SQL: &str = "SELECT partition, \"offset\", time_ms, key, CAST(value AS TEXT), raw, \

@@ -29,6 +29,8 @@ function asked(more = {}) {
   return new URLSearchParams(given).toString();
 }
 
+const zoomed = () => look.start !== null || look.end !== null;
+
 function zoom(start, end) {
   look.start = start === null ? null : String(Math.floor(start));
   look.end = end === null ? null : String(Math.ceil(end));
@@ -91,7 +93,7 @@ function shade(plot) {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.fillStyle = colour("wash");
-  for (const gap of overview.gaps) {
+  for (const gap of overview.gaps || []) {
     const from = Math.max(plot.valToPos(gap.start_ms / 1000, "x", true), bbox.left);
     const to = Math.min(plot.valToPos(gap.end_ms / 1000, "x", true), bbox.left + bbox.width);
     if (to > from) ctx.fillRect(from, bbox.top, to - from, bbox.height);
@@ -140,21 +142,26 @@ function draw() {
     ]);
     plots.missing = chart("missing", 100, [{ fill: colour("missing"), stroke: colour("missing"), width: 0 }]);
   }
-  const times = overview.source_counts.map((_, n) => (overview.start_ms + n * overview.bucket_ms) / 1000);
+  const places = [...(overview.source_counts || overview.target_counts)];
+  const times = places.map((_, n) => (overview.start_ms + n * overview.bucket_ms) / 1000);
   times.push((overview.start_ms + times.length * overview.bucket_ms) / 1000);
-  const whole = (counts) => [...counts, counts[counts.length - 1]];
+  // What is not known is not drawn: a line at 0 would say something.
+  const whole = (counts) => (counts ? [...counts, counts[counts.length - 1]] : times.map(() => null));
   plots.timeline.setData([times, whole(overview.target_counts), whole(overview.source_counts)]);
   plots.missing.setData([times, whole(overview.missing_counts)]);
   legend(null);
 }
 
+const width = (bucket) =>
+  ({ 60000: "minute", 3600000: "hour", 86400000: "day" }[bucket] || `${bucket / 1000} s`);
+
 function legend(index) {
   if (!overview) return;
-  const shown = index !== null && index !== undefined && index < overview.source_counts.length;
-  const each = { 60000: "minute", 3600000: "hour", 86400000: "day" }[overview.bucket_ms] || `${overview.bucket_ms / 1000} s`;
+  const places = (overview.source_counts || overview.target_counts).length;
+  const shown = index !== null && index !== undefined && index < places;
   const part = (kind, name, counts) =>
-    element("span", "", element("i", kind), shown ? `${name} ${number(counts[index])}` : name);
-  const when = shown ? clock(overview.start_ms + index * overview.bucket_ms, overview.bucket_ms) : `per ${each}`;
+    element("span", "", element("i", kind), shown ? `${name} ${counts ? number(counts[index]) : "–"}` : name);
+  const when = shown ? clock(overview.start_ms + index * overview.bucket_ms, overview.bucket_ms) : `per ${width(overview.bucket_ms)}`;
   $("legend").replaceChildren(
     part("source", look.source, overview.source_counts),
     part("target", look.target, overview.target_counts),
@@ -165,33 +172,109 @@ function legend(index) {
 
 // ---- words and numbers
 
+const KINDS = ["source", "target"];
+
+/** A time of today by its clock, any other with its day. */
+function moment(ms) {
+  const today = at(ms).slice(0, 10) === at(Date.now()).slice(0, 10);
+  return `${at(ms).slice(11, 19)} UTC${today ? "" : ` on ${day(ms)}`}`;
+}
+
+/** Why the store is no proof of what the topics hold now: sentences, of each topic. */
+function doubts(kind) {
+  const { ends } = overview[kind];
+  const name = look[kind];
+  if (!ends) return [`How far the store is behind ${name} is not known`];
+  const found = [];
+  if (ends.behind_offsets) {
+    found.push(`As of ${moment(ends.as_of_ms)} the store is ${plural(ends.behind_offsets, "offset")} behind ${name}`);
+  }
+  // A copy that is gone stands for nothing. What the source has lost since may well be in the target.
+  if (ends.trimmed && kind === "target") found.push(`${name} has deleted records that this store still holds`);
+  return found;
+}
+
+/** What can be said, and no more: a sign, a sentence, what belongs to it, and the window's title. */
+function verdict() {
+  const { source, target, missing, gaps, bucket_ms: bucket, compared, in_source: count } = overview;
+  const sink = (names) =>
+    element("code", "", `replicator sink ${names.map((name) => `--topic ${name} `).join("")}--store ${overview.store}`);
+  const absent = KINDS.filter((kind) => !overview[kind]).map((kind) => look[kind]);
+  if (absent.length > 0) {
+    return {
+      sign: "unknown", headline: `${absent.join(" and ")} ${absent.length > 1 ? "are" : "is"} not in this store`,
+      detail: ["So nothing is known of what is missing. Put it there with ", sink(absent)], title: "not in the store",
+    };
+  }
+  const partial = zoomed() || count !== source.records;
+  const here = partial ? "In the part shown, " : "";
+  const when = KINDS.map((kind) => overview[kind].ends).filter(Boolean).map((ends) => ends.as_of_ms);
+  const asOf = when.length === 2 ? `as of ${moment(Math.min(...when))}, ` : "";
+  const doubtful = KINDS.flatMap(doubts);
+  const untold = KINDS.some((kind) => !overview[kind].ends);
+  const all = `${plural(count, "record")} of ${look.source}${bucket ? `, ${moments(overview.start_ms, overview.end_ms, bucket)}` : ""}`;
+  if (missing > 0) {
+    const widest = gaps.reduce((a, b) => (b.missing > a.missing ? b : a));
+    const where = gaps.length === 1 ? moments(widest.start_ms, widest.end_ms, bucket)
+      : `in ${gaps.length} gaps; the largest, of ${number(widest.missing)}, is ${moments(widest.start_ms, widest.end_ms, bucket)}`;
+    // What is not yet in the store may be in the target; what it has not of the source may be missing, too.
+    const open = !target.ends || target.ends.behind_offsets > 0;
+    const least = compared === "counts" || doubtful.length > 0 ? "at least " : "";
+    const lacks = open ? `${here ? "this" : "This"} store has no copy in ${look.target} of ${plural(missing, "record")}`
+      : `${look.target} lacks ${least}${plural(missing, "record")}`;
+    return {
+      sign: open ? "unknown" : "bad", headline: here + lacks,
+      detail: [`${asOf}of ${number(count)} in ${look.source}, ${where}`, ...doubtful.map((doubt) => `. ${doubt}`)],
+      title: open ? "not known" : `${number(missing)} missing`,
+    };
+  }
+  if (doubtful.length > 0) {
+    const rest = doubtful.slice(1).map((doubt) => `${doubt}. `);
+    const held = count === 0 ? `${here || "So far, "}the store has no record of ${look.source}`
+      : `Of what the store holds${partial ? " in the part shown" : ""}, ${look.target} lacks none: ${all}`;
+    const more = untold ? [". To know, run once more ", sink([look.source, look.target])] : [];
+    return { sign: "unknown", headline: doubtful[0], detail: [...rest, held, ...more], title: "not known" };
+  }
+  if (count === 0) {
+    const elsewhere = source.first_ms === null ? "" : `it has records ${moments(source.first_ms, source.last_ms + 1, 1)}`;
+    return { sign: "unknown", headline: `${here}${look.source} has no record`, detail: [asOf + elsewhere], title: "no record" };
+  }
+  if (compared === "counts") {
+    return {
+      sign: "even", headline: `${here}${look.target} holds at least as many records as ${look.source} in each ${width(bucket)}`,
+      detail: [`${asOf}${all}. This store counts records, and does not compare them: `, element("code", "", "replicator verify"), " does"],
+      title: "as many",
+    };
+  }
+  return {
+    sign: "good", headline: `${here}${look.target} holds every record of ${look.source}`,
+    detail: [`${asOf}${all}; compared by key, timestamp and value`], title: partial ? "whole here" : "whole",
+  };
+}
+
 function tell() {
-  const { source, target, missing, gaps, bucket_ms: bucket } = overview;
-  const partial = look.start !== null;
-  $("sign").className = `sign ${missing ? "bad" : "good"}`;
-  $("headline").textContent = missing
-    ? `${look.target} lacks ${plural(missing, "record")}`
-    : `${look.target} holds every record of ${look.source}`;
-  const widest = gaps.reduce((a, b) => (b.missing > (a ? a.missing : 0) ? b : a), null);
-  $("detail").textContent = missing
-    ? `of ${number(overview.in_source)} in ${look.source}, ` +
-      (gaps.length === 1 ? moments(widest.start_ms, widest.end_ms, bucket)
-        : `in ${gaps.length} gaps; the largest, of ${number(widest.missing)}, is ${moments(widest.start_ms, widest.end_ms, bucket)}`)
-    : `${plural(overview.in_source, "record")}, ${moments(overview.start_ms, overview.end_ms, bucket)}${partial ? " (a part of all)" : ""}`;
-  document.title = missing ? `${number(missing)} missing · replicator` : "whole · replicator";
+  const { source, target, missing, gaps } = overview;
+  const { sign, headline, detail, title } = verdict();
+  $("sign").className = `sign ${sign}`;
+  // It is read aloud when it changes.
+  if ($("headline").textContent !== headline) $("headline").textContent = headline;
+  $("detail").replaceChildren(...detail);
+  document.title = `${title} · replicator`;
   const figure = (value, label, bad) => element("div", bad ? "figure bad" : "figure", element("b", "", value), element("span", "", label));
+  const known = (n) => (typeof n === "number" ? number(n) : "–");
   const last = overview.receipts[0];
   $("figures").replaceChildren(
-    figure(number(source ? source.records : 0), `in ${look.source}`),
-    figure(number(target ? target.records : 0), `in ${look.target}`),
-    figure(number(missing), partial ? "missing here" : "missing", missing > 0),
-    figure(last ? number(last.written || 0) : "–", last ? "written by the last run" : "no run yet"),
+    figure(known(source && source.records), `in ${look.source}`),
+    figure(known(target && target.records), `in ${look.target}`),
+    figure(known(missing), zoomed() ? "missing here" : "missing", missing > 0),
+    figure(last ? known(last.written) : "–", last ? "written by the last run" : "no run yet"),
   );
   $("missing-in").textContent = look.target;
-  $("timeline").setAttribute("aria-label", `Records of ${look.source} and ${look.target} over time. ${$("headline").textContent} ${$("detail").textContent}`);
-  $("missing").setAttribute("aria-label", `Missing records over time: ${number(missing)} in ${plural(gaps.length, "gap")}.`);
-  $("gap").disabled = gaps.length === 0;
-  $("whole").disabled = !partial;
+  $("timeline").setAttribute("aria-label", `Records of ${look.source} and ${look.target} over time. ${headline}. ${$("detail").textContent}`);
+  $("missing").setAttribute("aria-label", missing === null ? "What is missing is not known."
+    : `Missing records over time: ${number(missing)} in ${plural(gaps.length, "gap")}.`);
+  $("gap").disabled = !gaps || gaps.length === 0;
+  $("whole").disabled = !zoomed();
 }
 
 function runs() {
@@ -233,12 +316,12 @@ function breakdowns(found) {
     select.addEventListener("change", () => { chosen[index] = select.value; shown.breakdown = ""; refresh(); });
     const most = Math.max(...breakdown.values.map((v) => Math.max(v.source, v.target)), 1);
     const rows = breakdown.values.map((v) => {
-      const lacks = Math.max(v.source - v.target, 0);
-      const count = element("span", "count", number(v.target));
+      const lacks = v.target === null ? 0 : Math.max(v.source - v.target, 0);
+      const count = element("span", "count", v.target === null ? "–" : number(v.target));
       if (lacks) count.append(" ", element("b", "", `−${number(lacks)}`));
       const label = element("span", "value", v.value);
       label.title = v.value;
-      return element("div", "row", label, bars(v.source / most, v.target / most), count);
+      return element("div", "row", label, v.target === null ? element("span", "") : bars(v.source / most, v.target / most), count);
     });
     return element("section", "card", element("div", "bar", element("h2", "", "By "), select), ...rows);
   });
@@ -294,8 +377,13 @@ async function refresh() {
     const found = await ask(`/api/overview?${asked()}`);
     if (mine !== turn) return;
     live(true, "live");
-    const now = JSON.stringify(found);
-    if (now === shown.overview && shown.breakdown) return;
+    // Only the time moves on while nothing comes: the charts stay as they are, under somebody's pointer.
+    const now = JSON.stringify(found, (key, value) => (key === "as_of_ms" ? undefined : value));
+    if (now === shown.overview && shown.breakdown) {
+      overview = found;
+      if (!$("board").hidden) tell();
+      return;
+    }
     shown.overview = now;
     overview = found;
     const empty = !found.source && !found.target;
