@@ -40,6 +40,7 @@ pub mod cluster;
 pub mod compare;
 pub mod consequences;
 pub mod dashboard;
+pub mod delivery;
 pub mod demo;
 pub mod drill;
 pub mod error;

@@ -5,13 +5,18 @@ use crate::window::rfc3339;
 
 /// Where a record stands, its time and the beginning of its key.
 pub fn describe(message: &Message) -> String {
-    let key = message.key().map_or("null".to_owned(), |key| {
-        String::from_utf8_lossy(key).chars().take(64).flat_map(char::escape_debug).collect()
-    });
     format!(
-        "partition {} offset {}, {}, key {key}",
+        "partition {} offset {}, {}, key {}",
         message.partition(),
         message.offset(),
-        rfc3339(message.timestamp().0)
+        rfc3339(message.timestamp().0),
+        key(message.key())
     )
+}
+
+/// The beginning of a key.
+pub fn key(key: Option<&[u8]>) -> String {
+    key.map_or("null".to_owned(), |key| {
+        String::from_utf8_lossy(key).chars().take(64).flat_map(char::escape_debug).collect()
+    })
 }

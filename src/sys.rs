@@ -27,6 +27,8 @@ use rdkafka_sys as ffi;
 
 use ffi::rd_kafka_vtype_t as vtype;
 
+use crate::delivery::Origin;
+
 /// One slot of a [`Batch`]: a record, or news about a partition.
 pub enum Event<'a> {
     Record(&'a Message),
@@ -239,15 +241,17 @@ pub struct Outgoing<'a> {
     pub timestamp: i64,
     /// All headers of that message are copied, whole.
     pub headers_of: Option<&'a Message>,
+    /// Comes back with the report of its delivery.
+    pub origin: Origin,
 }
 
 /// A topic that a producer writes to: its name is looked up once, not for every record.
-pub struct OutgoingTopic<C: ProducerContext + 'static> {
+pub struct OutgoingTopic<C: ProducerContext<DeliveryOpaque = usize> + 'static> {
     topic: NonNull<ffi::rd_kafka_topic_t>,
     producer: Arc<BaseProducer<C>>,
 }
 
-impl<C: ProducerContext + 'static> OutgoingTopic<C> {
+impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> OutgoingTopic<C> {
     /// `None` where the name cannot be a topic's.
     pub fn new(producer: Arc<BaseProducer<C>>, name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
@@ -288,6 +292,8 @@ impl<C: ProducerContext + 'static> OutgoingTopic<C> {
                 record.timestamp,
                 vtype::RD_KAFKA_VTYPE_HEADERS,
                 headers,
+                vtype::RD_KAFKA_VTYPE_OPAQUE,
+                ptr::without_provenance_mut::<c_void>(record.origin.as_opaque()),
                 vtype::RD_KAFKA_VTYPE_END,
             );
             if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -301,7 +307,7 @@ impl<C: ProducerContext + 'static> OutgoingTopic<C> {
     }
 }
 
-impl<C: ProducerContext + 'static> Drop for OutgoingTopic<C> {
+impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> Drop for OutgoingTopic<C> {
     fn drop(&mut self) {
         // SAFETY: ours, and its client is still alive.
         unsafe { ffi::rd_kafka_topic_destroy(self.topic.as_ptr()) }

@@ -9,19 +9,19 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Properties, TRANSACTION_TIMEOUT};
-use crate::error::{Error, Result, denied};
+use crate::delivery::{Extremes, Failed, Told, is_permanent};
+use crate::error::{Error, Reason, Result, denied};
 use crate::failpoint::{self, Rule};
 use crate::interrupt::Interrupt;
 use crate::pace::Pace;
@@ -31,9 +31,13 @@ use crate::sys::{self, Outgoing, OutgoingTopic};
 pub struct Producer {
     inner: Arc<BaseProducer<Told>>,
     transactional_id: String,
+    /// The topic or the file that the records come from.
+    source: String,
     /// The name of `topic`.
     target: String,
     topic: OutgoingTopic<Told>,
+    /// Of the records of the open transaction.
+    extremes: Extremes,
     /// How long one call may take.
     timeout: Duration,
     /// Why no further transaction may begin.
@@ -63,13 +67,15 @@ const BATCHES_FILL: Duration = Duration::from_millis(20);
 
 impl Producer {
     /// Makes the producer and initialises its transactions: a dead run's open transaction is aborted, a
-    /// live run of the same id is fenced. No call waits longer than `patience`, nor than half a minute.
+    /// live run of the same id is fenced. No call waits longer than `patience`, nor than half a minute. `source` is
+    /// the topic or the file that the records come from.
     ///
     /// # Errors
     /// [`Error::Refused`] without permission; [`Error::Restart`] where the coordinator does not answer.
     pub fn init(
         properties: &Properties,
         transactional_id: &str,
+        source: &str,
         topic: &str,
         batch_bytes: usize,
         patience: Duration,
@@ -85,7 +91,9 @@ impl Producer {
                 .ok_or_else(|| Error::usage(format!("`{topic}` cannot be a topic's name")))?,
             inner,
             transactional_id: transactional_id.to_owned(),
+            source: source.to_owned(),
             target: topic.to_owned(),
+            extremes: Extremes::default(),
             timeout,
             spent: RefCell::default(),
             pace: pace.clone(),
@@ -114,6 +122,7 @@ impl Producer {
             )));
         }
         self.inner.context().take_lost();
+        self.extremes.reset();
         self.call("begin_transaction", self.writing(), None, |inner| inner.begin_transaction())?;
         failpoint::instant("after-begin");
         Ok(Transaction { producer: self, begun: boot_time::Instant::now(), records: 0, bytes: 0 })
@@ -193,7 +202,7 @@ impl Producer {
         begun: Option<boot_time::Instant>,
     ) -> Error {
         let code = err.rdkafka_error_code();
-        let delivery = self.inner.context().first_error();
+        let delivery = self.inner.context().failed(&self.extremes);
         // Once fenced, librdkafka answers each call with a bare "fatal"; the reason is kept elsewhere.
         let fatal = self.inner.client().fatal_error().map(|(code, _)| code);
         if [code, fatal, delivery.as_ref().map(|d| d.code)].into_iter().flatten().any(is_fenced) {
@@ -212,16 +221,32 @@ impl Producer {
         // A step tells what failed before it, too.
         let is_of_records = delivery.is_some() || err.to_string().contains("add partition");
         let (operation, topic) = if is_of_records { self.writing() } else { (operation, topic) };
+        let sentence = |failed: &Failed| failed.sentence(&self.source, &self.target);
         match delivery.as_ref().map(|d| d.code).or(code) {
             Some(code) if denied(code).is_some() => Error::topic(step, operation, topic, code),
             Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::refused(format!(
                 "{step}: {code}; set the brokers' transaction.max.timeout.ms to {} or more",
                 TRANSACTION_TIMEOUT.as_millis()
             )),
-            Some(code) if is_permanent(code) => {
-                Error::failed(format!("{step}: {}", delivery.map_or(code.to_string(), |d| d.to_string())))
+            Some(code) if is_permanent(code) => match &delivery {
+                Some(failed) => Error::failed(sentence(failed)).because(Reason::RefusedRecords),
+                None => Error::failed(format!("{step}: {code}")),
+            },
+            _ => Error::restart(format!("{step}: {}", delivery.as_ref().map_or(err.to_string(), sentence))),
+        }
+    }
+
+    /// # Errors
+    /// As [`Transaction::commit`], where a delivery failed that would fail again.
+    fn check_deliveries(&self, begun: boot_time::Instant) -> Result<()> {
+        let told = self.inner.context();
+        // Asked for each record: no lock where there is nothing to tell.
+        match told.is_hopeless().then(|| told.failed(&self.extremes)).flatten() {
+            Some(failed) => {
+                let err = KafkaError::MessageProduction(failed.code);
+                Err(self.classify("producing", self.writing(), &err, Some(begun)))
             }
-            _ => Error::restart(format!("{step}: {}", delivery.map_or(err.to_string(), |d| d.to_string()))),
+            None => Ok(()),
         }
     }
 }
@@ -234,12 +259,13 @@ impl Transaction<'_> {
     /// [`Interrupt::check`] while it waits.
     pub fn send(&mut self, record: Outgoing<'_>, interrupt: &Interrupt) -> Result<()> {
         failpoint::instant("before-send");
+        self.check_deliveries()?;
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let (mut full_since, mut is_alone) = (None, false);
         while let Err(code) = self.producer.topic.produce(record) {
             let waited = full_since.get_or_insert_with(Instant::now).elapsed();
             if code != RDKafkaErrorCode::QueueFull || waited >= self.producer.timeout {
-                return Err(self.unsent(code));
+                return Err(self.unsent(code, &record));
             }
             if is_alone {
                 return Err(Error::failed(format!(
@@ -252,20 +278,31 @@ impl Transaction<'_> {
             interrupt.check()?;
             is_alone = self.producer.inner.in_flight_count() == 0;
             self.poll();
+            self.check_deliveries()?;
             if waited < BATCHES_FILL {
                 std::thread::sleep(Duration::from_millis(1));
             } else {
                 sys::flush(&self.producer.inner, Duration::from_millis(1));
             }
         }
+        self.producer.extremes.take(&record);
         self.records += 1;
         self.bytes += bytes;
         failpoint::instant("after-send");
         Ok(())
     }
 
-    fn unsent(&self, code: RDKafkaErrorCode) -> Error {
+    fn check_deliveries(&self) -> Result<()> {
+        self.producer.check_deliveries(self.begun)
+    }
+
+    fn unsent(&self, code: RDKafkaErrorCode, record: &Outgoing<'_>) -> Error {
         self.producer.pace.failed(self.bytes);
+        if is_permanent(code) {
+            let Producer { source, target, .. } = self.producer;
+            return Error::failed(Failed::local(code, record).sentence(source, target))
+                .because(Reason::RefusedRecords);
+        }
         let err = KafkaError::MessageProduction(code);
         self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
     }
@@ -300,11 +337,17 @@ impl Transaction<'_> {
     }
 
     fn try_commit(&self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
-        self.drain();
+        let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
+        // What will not be tried again should not block readers until it times out.
+        let abort_if_final = |err: &Error| {
+            if matches!(err, Error::Failed(_) | Error::Refused(_)) {
+                let _ = producer.abort(begun);
+            }
+        };
+        self.drain().inspect_err(abort_if_final)?;
         failpoint::outcome()?;
         failpoint::instant("before-send-offsets");
         let list = offsets.to_list()?;
-        let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
         let group = group.clone();
         producer
             .call("send_offsets_to_transaction", ("Read", offsets.topic), begun, move |inner| {
@@ -316,12 +359,7 @@ impl Transaction<'_> {
                     inner.commit_transaction(timeout)
                 })
             })
-            .inspect_err(|err| {
-                // What will not be tried again should not block readers until it times out.
-                if matches!(err, Error::Failed(_) | Error::Refused(_)) {
-                    let _ = producer.abort(begun);
-                }
-            })?;
+            .inspect_err(abort_if_final)?;
         failpoint::instant("after-commit");
         if !failpoint::breaks(Rule::ReplaceProducer) {
             producer.spent.replace(producer.inner.context().take_lost());
@@ -356,14 +394,16 @@ impl Transaction<'_> {
     }
 
     /// `rdkafka`'s own flush, also the one in its commit, waits in steps of 100 ms, and its polls spin below
-    /// a millisecond.
-    fn drain(&self) {
+    /// a millisecond. What is behind a record that was refused is never sent, so that there is nothing to wait for.
+    fn drain(&self) -> Result<()> {
         let deadline = Instant::now() + self.producer.timeout;
         // In between, nobody flushes: while one does, the client's thread spins (see `linger.ms`).
         while !sys::flush(&self.producer.inner, Duration::from_millis(1)) && Instant::now() < deadline {
             self.poll();
+            self.check_deliveries()?;
             std::thread::sleep(Duration::from_millis(2));
         }
+        self.check_deliveries()
     }
 }
 
@@ -407,96 +447,4 @@ fn is_fenced(code: RDKafkaErrorCode) -> bool {
         code,
         RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
     )
-}
-
-/// Whether the same call would fail again whoever made it.
-fn is_permanent(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::*;
-    matches!(
-        code,
-        MessageSizeTooLarge
-            | InvalidMessageSize
-            | InvalidRecord
-            | InvalidTimestamp
-            | PolicyViolation
-            | UnsupportedForMessageFormat
-            | UnsupportedVersion
-            | InvalidRequiredAcks
-    )
-}
-
-/// What librdkafka tells beside the results of calls.
-#[derive(Default)]
-struct Told {
-    /// The first delivery that failed: the transaction's own error does not tell the reason.
-    failed: Mutex<Option<FailedDelivery>>,
-    /// The first connection that was lost since the transaction began.
-    lost: Mutex<Option<String>>,
-}
-
-#[derive(Clone)]
-struct FailedDelivery {
-    code: RDKafkaErrorCode,
-    partition: i32,
-    bytes: usize,
-}
-
-impl std::fmt::Display for FailedDelivery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a record of {} bytes to partition {}: {}", self.bytes, self.partition, self.code)?;
-        match self.code {
-            RDKafkaErrorCode::MessageSizeTooLarge => {
-                f.write_str("; raise the target topic's max.message.bytes")
-            }
-            RDKafkaErrorCode::InvalidTimestamp => {
-                f.write_str("; raise the target topic's message.timestamp.before.max.ms and …after.max.ms")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Told {
-    fn first_error(&self) -> Option<FailedDelivery> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn take_lost(&self) -> Option<String> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for Told {
-    /// Called by the thread that lost the connection, before it sends again what was in flight there.
-    fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", "{fac} {message}");
-        // One that was never up had nothing in flight, and with `debug` set, the one that it began with is told as
-        // well when it is closed.
-        let is_lost = message.contains("in state UP") && !message.contains("_DESTROY_BROKER");
-        if fac == "FAIL" && is_lost {
-            self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message.to_owned());
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", "{error}: {reason}");
-    }
-}
-
-impl ProducerContext for Told {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = delivery {
-            // A purge reports what an abort threw away.
-            let Some(code) = error.rdkafka_error_code().filter(|code| {
-                !matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-            }) else {
-                return;
-            };
-            let bytes = message.key_len() + message.payload_len();
-            let failed = FailedDelivery { code, partition: message.partition(), bytes };
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
-        }
-    }
 }

@@ -10,9 +10,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
+use replicator::delivery::{Origin, Told};
 use replicator::drill::topics::{Record, Topics, delivered, send};
 use replicator::sandbox::{Extras, Sandbox};
 use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, memory};
@@ -115,8 +116,9 @@ fn stable(bootstrap: &str, topic: &str) {
 fn copy(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
-    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
-    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
+    let producer: Arc<BaseProducer<Told>> =
+        Arc::new(config.create_with_context(Told::default()).expect("a producer"));
+    let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");
     read(bootstrap, source, |message| produce(&producer, &topic, message));
     drain(&producer);
 }
@@ -169,8 +171,9 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
     fast(&mut config);
     // As in `Properties::producer`, and for its reason.
     config.set("transactional.id", format!("bench/{target}")).set("linger.ms", "500");
-    let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
-    let topic = OutgoingTopic::<DefaultProducerContext>::new(producer.clone(), target).expect("a topic");
+    let producer: Arc<BaseProducer<Told>> =
+        Arc::new(config.create_with_context(Told::default()).expect("a producer"));
+    let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");
     let group: BaseConsumer =
         self::config(bootstrap).set("group.id", format!("bench/{target}")).create().expect("a client");
     let group = group.group_metadata().expect("a group");
@@ -203,13 +206,14 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
     }
 }
 
-fn produce(producer: &BaseProducer, topic: &OutgoingTopic<DefaultProducerContext>, message: &Message) {
+fn produce(producer: &BaseProducer<Told>, topic: &OutgoingTopic<Told>, message: &Message) {
     let record = Outgoing {
         partition: message.partition(),
         key: message.key(),
         value: message.value(),
         timestamp: message.timestamp().0,
         headers_of: Some(message),
+        origin: Origin::record(message.partition(), message.offset()),
     };
     while let Err(code) = topic.produce(record) {
         assert_eq!(code, RDKafkaErrorCode::QueueFull);
@@ -218,7 +222,7 @@ fn produce(producer: &BaseProducer, topic: &OutgoingTopic<DefaultProducerContext
     }
 }
 
-fn drain(producer: &BaseProducer) {
+fn drain<C: ProducerContext>(producer: &BaseProducer<C>) {
     while !replicator::sys::flush(producer, Duration::from_millis(20)) {
         producer.poll(Duration::ZERO);
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::{InDoubt, Mode, Run};
+use crate::delivery::Origin;
 use crate::error::{Error, Reason, Result};
 use crate::failpoint::{self, Rule};
 use crate::identity::Identity;
@@ -221,6 +222,7 @@ impl Copying<'_, '_> {
             value: message.value(),
             timestamp: message.timestamp().0,
             headers_of: Some(message),
+            origin: Origin::record(message.partition(), message.offset()),
         };
         transaction.send(record, self.run.interrupt)?;
         if let Some(throttle) = &mut self.throttle {

@@ -263,8 +263,15 @@ impl<'a> Run<'a> {
             let batch_bytes = checked.batch_bytes;
             for id in share::transactional_ids(&name, share) {
                 self.interrupt.check()?;
-                producer =
-                    Some(Producer::init(properties, &id, &target.name, batch_bytes, patience, &self.pace)?);
+                producer = Some(Producer::init(
+                    properties,
+                    &id,
+                    &source.name,
+                    &target.name,
+                    batch_bytes,
+                    patience,
+                    &self.pace,
+                )?);
             }
         }
         // Before anything is looked up: members that are gone by now can have nothing accepted any more, and one

@@ -206,8 +206,15 @@ impl Run<'_> {
         let topic = self.plan.topic;
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
-        let producer =
-            Producer::init(self.properties, self.name, &topic.name, self.batch_bytes, PATIENCE, &self.pace)?;
+        let producer = Producer::init(
+            self.properties,
+            self.name,
+            &self.plan.input.name(),
+            &topic.name,
+            self.batch_bytes,
+            PATIENCE,
+            &self.pace,
+        )?;
 
         // 2. So this is where the last committed transaction left off, for good.
         let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;

@@ -10,6 +10,7 @@ use super::input::{Document, Documents, Input};
 use super::mark::{Mark, Way};
 use super::survey::Survey;
 use crate::cluster::Topic;
+use crate::delivery::Origin;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::partition;
@@ -141,6 +142,7 @@ impl<'a> Writer<'a> {
             value: Some(document.bytes),
             timestamp: event.millis,
             headers_of: None,
+            origin: Origin::line(document.place.line),
         };
         transaction.send(record, self.plan.interrupt)?;
         self.next.loaded += 1;

@@ -336,3 +336,16 @@ fn wait_for_records(topic: &str, count: i64) {
         })
     });
 }
+
+#[test]
+fn lines_that_the_broker_refuses_are_named_at_once() {
+    let content = format!("{}\n\n{}\n{}\n{}\n", line(0), line(1), line(6), line(13));
+    let case = Case::new(content.as_bytes());
+    create(&case.args.topic, 1, &[("cleanup.policy", "compact")]);
+    let error = case.load().expect_err("fails");
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    assert!(text.contains("line 4 of ") && text.contains("key null"), "{text}");
+    assert!(text.contains("compacted"), "{text}");
+    assert!(case.records().concat().is_empty());
+}

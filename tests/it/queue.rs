@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use rstest::rstest;
 
+use replicator::delivery::Origin;
 use replicator::error::Error;
 use replicator::interrupt::Interrupt;
 use replicator::job::TransactionLimits;
@@ -56,10 +57,18 @@ fn who_waits_for_room_hears_of_an_interrupt() {
     let properties = replicator::client::Properties::new(broker(), None, std::iter::empty(), &full);
     let pace = Rc::new(Pace::new(TransactionLimits::default()));
     let id = pair.job.selection.name();
-    let producer = Producer::init(&properties.expect("valid"), &id, &pair.b, 1_000_000, TIMEOUT, &pace);
+    let producer =
+        Producer::init(&properties.expect("valid"), &id, &pair.a, &pair.b, 1_000_000, TIMEOUT, &pace);
     let producer = producer.expect("initialised");
     let mut transaction = producer.begin().expect("begun");
-    let record = Outgoing { partition: 0, key: None, value: None, timestamp: 1, headers_of: None };
+    let record = Outgoing {
+        partition: 0,
+        key: None,
+        value: None,
+        timestamp: 1,
+        headers_of: None,
+        origin: Origin::line(1),
+    };
     let interrupt = Interrupt::default();
     interrupt.set();
     transaction.send(record, &interrupt).expect("there is room");

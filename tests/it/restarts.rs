@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rdkafka::consumer::Consumer;
 
 use replicator::cluster::Cluster;
+use replicator::delivery::Origin;
 use replicator::interrupt::Interrupt;
 use replicator::job::TransactionLimits;
 use replicator::pace::Pace;
@@ -153,10 +154,17 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
     let group = Arc::new(cluster.committed.group_metadata().expect("a group"));
     let offsets = CommittedOffsets { topic: &pair.a, positions: &[(0, 1)], metadata: "" };
     let pace = Rc::new(Pace::new(TransactionLimits::default()));
-    let record = |partition| Outgoing { partition, key: None, value: None, timestamp: 1, headers_of: None };
+    let record = |partition| Outgoing {
+        partition,
+        key: None,
+        value: None,
+        timestamp: 1,
+        headers_of: None,
+        origin: Origin::line(1),
+    };
     let target = cluster.topic(&pair.b).expect("answers").expect("there");
     for _ in 0..10 {
-        let producer = Producer::init(&properties(), &name, &target.name, 1_000_000, TIMEOUT, &pace)
+        let producer = Producer::init(&properties(), &name, "a", &target.name, 1_000_000, TIMEOUT, &pace)
             .expect("initialised");
         let mut transaction = producer.begin().expect("begun");
         for partition in 0..3 {
