@@ -1,9 +1,10 @@
 //! What a plan notes while it reads both topics.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Consequences, groups};
+use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Watermarks};
 use crate::error::Result;
 use crate::identity::{Fingers, Identity};
@@ -162,7 +163,13 @@ impl<'a> Foresight<'a> {
                 "this plan read {read} records of both topics in {took:.1} s; the fill reads them again, and to write \
                  a record is taken to last as long as to read one"
             ),
+            transaction_ms: millis(self.job.limits.time),
+            transaction_timeout_ms: millis(TRANSACTION_TIMEOUT),
             not_known,
         })
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,6 +23,10 @@ pub struct Consequences {
     /// How long the fill would take; see `estimate_basis`.
     pub estimated_ms: u64,
     pub estimate_basis: String,
+    /// How long a transaction of the fill is open before it is committed, as a rule.
+    pub transaction_ms: u64,
+    /// How long one is open at most, where the fill dies and no run follows it.
+    pub transaction_timeout_ms: u64,
     /// What could not be found out, a sentence each.
     pub not_known: Vec<String>,
 }
@@ -78,10 +82,29 @@ impl Consequences {
         if self.groups.is_empty() {
             told.push(format!("no consumer group that could be asked has committed offsets on {target}"));
         }
+        let seconds = |millis: u64| {
+            #[expect(clippy::cast_precision_loss, reason = "for reading")]
+            let seconds = millis as f64 / 1000.0;
+            seconds
+        };
+        told.push(format!(
+            "readers of {target} with isolation.level=read_uncommitted, the default of Java's clients, also see the \
+             records of transactions that are aborted (by a kill, say), and see them again when they are written anew; \
+             only readers with read_committed see each record once"
+        ));
+        told.push(format!(
+            "while a transaction of the fill is open, readers of {target} with read_committed get nothing that is behind \
+             its first record, of other producers neither: about {} s as a rule, and where the fill dies until the next \
+             run begins, or for {} s",
+            seconds(self.transaction_ms),
+            seconds(self.transaction_timeout_ms)
+        ));
         told.push(format!("{} bytes of keys and values would be written", self.bytes_to_write));
-        #[expect(clippy::cast_precision_loss, reason = "for reading")]
-        let seconds = self.estimated_ms as f64 / 1000.0;
-        told.push(format!("it would take about {seconds:.1} s: {}", self.estimate_basis));
+        told.push(format!(
+            "it would take about {:.1} s: {}",
+            seconds(self.estimated_ms),
+            self.estimate_basis
+        ));
         told.extend(self.not_known.iter().map(|what| format!("not known: {what}")));
         told
     }

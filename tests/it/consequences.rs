@@ -52,6 +52,11 @@ fn keys_with_newer_records_are_counted_once_each() {
         text.contains(&format!("  - 30 of the keys that would be written have a newer record in {}", pair.b))
     );
     assert!(text.contains("  - 1100 bytes of keys and values would be written"), "{text}");
+    assert!(
+        text.contains("isolation.level=read_uncommitted, the default of Java's clients, also see"),
+        "{text}"
+    );
+    assert!(text.contains("about 1 s as a rule") && text.contains("or for 60 s"), "{text}");
     assert!(text.contains("no consumer group that could be asked has"), "{text}");
     assert!(found.estimate_basis.starts_with("this plan read 144 records of both topics"), "{found:?}");
     assert_eq!(watermarks(&pair.b)[0].1, 34, "nothing was written");
@@ -230,5 +235,6 @@ fn as_json_beside_the_receipt() {
     let told = &found["consequences"];
     assert_eq!(told["bytes_to_write"], 50);
     assert_eq!(told["keys_with_newer_records"], 0);
+    assert_eq!((&told["transaction_ms"], &told["transaction_timeout_ms"]), (&1000.into(), &60_000.into()));
     assert!(told["estimated_ms"].is_u64() && told["groups"].is_array(), "{told}");
 }
