@@ -140,6 +140,12 @@ impl Properties {
         &self.bootstrap
     }
 
+    /// Whether a producer compresses what it sends.
+    pub fn are_compressing(&self) -> bool {
+        let codec = ["compression.type", "compression.codec"].iter().find_map(|key| self.given.get(*key));
+        codec.is_some_and(|codec| !["none", "inherit"].contains(&codec.to_lowercase().as_str()))
+    }
+
     fn common(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config

@@ -54,6 +54,7 @@ pub mod interrupt;
 pub mod job;
 pub mod json;
 pub mod judge;
+pub mod limits;
 pub mod load;
 pub mod member;
 pub mod metrics;

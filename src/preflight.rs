@@ -1,7 +1,5 @@
 //! What an expert would check before a run: each finding is a sentence with its fix, all told at once.
 
-use std::collections::HashMap;
-
 use chrono::Utc;
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -9,6 +7,7 @@ use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Reason, Result};
 use crate::job::{Job, Mode, TargetScan};
+use crate::limits::{Configuration, Limits, Unfit, too_few_in_sync};
 use crate::window::{Window, rfc3339};
 
 /// What the checks found out.
@@ -18,6 +17,8 @@ pub struct Preflight {
     pub warnings: Vec<String>,
     /// The largest batch that the target takes, in bytes.
     pub batch_bytes: usize,
+    /// What the target takes and keeps; nothing is known of it where its configuration is not visible.
+    pub limits: Limits,
     /// `None` where the topics' configuration is not visible.
     pub target_is_compacted: Option<bool>,
 }
@@ -86,18 +87,18 @@ pub fn check(
             TRANSACTION_TIMEOUT.as_millis()
         ));
     }
-    let mut batch_bytes = 1_000_000;
+    let mut limits = Limits::default();
     let mut target_is_compacted = None;
     match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
         Some([source_config, target_config]) => {
             let (source_config, target_config) = (Configuration(source_config), Configuration(target_config));
-            target_is_compacted = Some(target_config.text("cleanup.policy").contains("compact"));
-            check_target(&mut findings, job, &target, &target_config, window);
-            check_pair(&mut findings, job, &source_config, &target_config);
-            if let Some(max) = target_config.number("max.message.bytes").and_then(|max| usize::try_from(max).ok()) {
-                // A batch has a header of 61 bytes; leave it some room more.
-                batch_bytes = batch_bytes.min(max.saturating_sub(512).max(1));
-            }
+            target_is_compacted = Some(target_config.is_compacted());
+            let properties = &job.selection.properties;
+            let now = Utc::now().timestamp_millis();
+            let (bootstrap, compressing) = (properties.bootstrap(), properties.are_compressing());
+            limits = Limits::of(&target.name, bootstrap, compressing, target_config, now);
+            check_target(&mut findings, job, &target, target_config, &limits, window);
+            check_pair(&mut findings, job, source_config, target_config);
         }
         _ => findings.warn(
             "the topics' configuration is not visible to this principal, so retention, compaction and timestamp type \
@@ -114,7 +115,8 @@ pub fn check(
     let Findings { refusals, reason, warnings } = findings;
     match window.filter(|_| refusals.is_empty()) {
         Some(window) => {
-            Ok((Preflight { source, target, warnings, batch_bytes, target_is_compacted }, window))
+            let batch_bytes = limits.batch_bytes();
+            Ok((Preflight { source, target, warnings, batch_bytes, limits, target_is_compacted }, window))
         }
         None => Err(Error::refused(refusals.join("\n")).because(reason.unwrap_or(Reason::Refused))),
     }
@@ -148,38 +150,27 @@ fn check_target(
     findings: &mut Findings,
     job: &Job,
     target: &Topic,
-    config: &Configuration<'_>,
+    config: Configuration<'_>,
+    limits: &Limits,
     window: Option<Window>,
 ) {
     let name = &target.name;
-    let now = Utc::now().timestamp_millis();
-    let policy = config.text("cleanup.policy");
     // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
-    let oldest = window
-        .and_then(|window| window.start.or(window.end))
-        .filter(|oldest| *oldest < now && job.selection.event_time.is_indexed());
-    if let (Some(retention), true, Some(oldest)) =
-        (config.number("retention.ms").filter(|r| *r >= 0), policy.contains("delete"), oldest)
-        && now - oldest > retention
-    {
-        findings.refuse(format!(
-            "{name} deletes records older than retention.ms={retention} ({} days), and the window is of {}: the \
-             broker would delete what the run writes; set it with kafka-configs.sh --alter --topic {name} \
-             --add-config retention.ms=-1",
-            retention / 86_400_000,
-            rfc3339(oldest)
-        ));
+    let edge = |window: Window| {
+        let bounds =
+            window.start.map(|start| (start, "begins at")).or(window.end.map(|end| (end, "ends at")));
+        bounds.filter(|_| job.selection.event_time.is_indexed())
+    };
+    if let Some((oldest, edge)) = window.and_then(edge) {
+        // What lies ahead is looked at with each record.
+        for unfit in limits.of_time(oldest).filter(|unfit| *unfit != Unfit::TooNew) {
+            findings.refuse(limits.sentence(unfit, &format!("the window {edge} {}", rfc3339(oldest))));
+        }
     }
-    if let (Some(before), Some(oldest)) = (config.number("message.timestamp.before.max.ms"), oldest)
-        && now - oldest > before
-    {
-        findings.refuse(format!(
-            "{name} takes no record older than message.timestamp.before.max.ms={before}, and the window is of {}; \
-             raise it for the run",
-            rfc3339(oldest)
-        ));
+    if let Some(sentence) = limits.deletes_by_size() {
+        findings.refuse(sentence);
     }
-    if config.text("message.timestamp.type") == "LogAppendTime" {
+    if config.is_stamped() {
         if job.selection.rules.target_scan == TargetScan::Window {
             findings.refuse(log_append_time(name));
         } else {
@@ -188,7 +179,7 @@ fn check_target(
             ));
         }
     }
-    if policy.contains("compact") {
+    if config.is_compacted() {
         if job.allow_compacted_target {
             findings.warn(format!(
                 "{name} is compacted: an old value that the run writes becomes its key's latest one"
@@ -200,23 +191,17 @@ fn check_target(
             ));
         }
     }
-    if let Some(min) = config.number("min.insync.replicas").and_then(|min| usize::try_from(min).ok())
-        && target.min_in_sync < min
-    {
-        findings.refuse(format!(
-            "a partition of {name} has {} replicas in sync and min.insync.replicas={min}: it takes no writes; bring \
-             its brokers up",
-            target.min_in_sync
-        ));
+    if let Some(sentence) = too_few_in_sync(target, config) {
+        findings.refuse(sentence);
     }
 }
 
-fn check_pair(findings: &mut Findings, job: &Job, source: &Configuration<'_>, target: &Configuration<'_>) {
-    if source.text("cleanup.policy").contains("compact") {
+fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
+    if source.is_compacted() {
         findings
             .warn(format!("{} is compacted: what it no longer holds cannot be copied", job.selection.source));
     }
-    if source.text("message.timestamp.type") == "LogAppendTime" && job.selection.event_time.is_indexed() {
+    if source.is_stamped() && job.selection.event_time.is_indexed() {
         findings.warn(format!(
             "{} has message.timestamp.type=LogAppendTime: the window is of the time at which the broker took the \
              records; --time-field makes it the event's",
@@ -264,17 +249,5 @@ impl Findings {
 
     fn warn(&mut self, sentence: impl Into<String>) {
         self.warnings.push(sentence.into());
-    }
-}
-
-struct Configuration<'a>(&'a HashMap<String, String>);
-
-impl Configuration<'_> {
-    fn text(&self, key: &str) -> &str {
-        self.0.get(key).map_or("", String::as_str)
-    }
-
-    fn number(&self, key: &str) -> Option<i64> {
-        self.0.get(key)?.parse().ok()
     }
 }

@@ -89,6 +89,8 @@ pub struct Counts {
     pub conflicts: u64,
     /// Without identity or event time, or with a timestamp that cannot be written.
     pub invalid: u64,
+    /// Would have been written, but the target's broker would refuse or delete them.
+    pub refused: u64,
     pub written: u64,
 }
 
@@ -100,6 +102,7 @@ impl std::ops::AddAssign for Counts {
         self.duplicates_in_source += other.duplicates_in_source;
         self.conflicts += other.conflicts;
         self.invalid += other.invalid;
+        self.refused += other.refused;
         self.written += other.written;
     }
 }
@@ -121,6 +124,7 @@ impl fmt::Display for Receipt {
             ("duplicates in target", self.duplicates_in_target),
             ("conflicts", c.conflicts),
             ("invalid", c.invalid),
+            ("refused by the target", c.refused),
             ("transactions", self.transactions),
             ("aborted transactions", self.aborted_transactions),
             ("restarts", self.restarts),

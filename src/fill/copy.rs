@@ -13,6 +13,7 @@ use crate::identity::Identity;
 use crate::job::{Job, OnConflict};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
+use crate::limits::Limits;
 use crate::metrics;
 use crate::offsets::Fingerprint;
 use crate::partition::{self, Placement};
@@ -29,6 +30,7 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) look: &'r Look,
     pub(super) source_partitions: usize,
     pub(super) target_partitions: usize,
+    pub(super) limits: &'r Limits,
     pub(super) judge: &'r mut Judge,
     /// What the target holds outside of the window.
     pub(super) outside: Option<&'r Outside>,
@@ -153,7 +155,10 @@ impl Copying<'_, '_> {
         self.run.other_days.see(sighting.time);
         match self.judge(message, sighting)? {
             Fate::Passed => Ok(()),
-            Fate::Write => self.write(message),
+            Fate::Write => match self.limits.of_record(message) {
+                Some(unfit) => self.refuse(message, unfit),
+                None => self.write(message),
+            },
             Fate::Conflict => {
                 self.pending.conflicts += 1;
                 self.run.example("conflict", message);
@@ -236,7 +241,7 @@ impl Copying<'_, '_> {
     }
 
     /// Ends writing for good: the open transaction is aborted, what was committed before stays.
-    fn block_if(&mut self, blocks: bool) -> Result<()> {
+    pub(super) fn block_if(&mut self, blocks: bool) -> Result<()> {
         if !blocks || self.blocked {
             return Ok(());
         }
@@ -294,9 +299,9 @@ impl Copying<'_, '_> {
 
 impl Run<'_> {
     /// Why nothing more was written, and the ways out.
-    pub(super) fn blocked(&self) -> Error {
+    pub(super) fn blocked(&self, limits: &Limits) -> Error {
         let job = self.job;
-        let mut sentences = Vec::new();
+        let mut sentences = self.unfit(limits);
         let mut reason = Reason::InvalidRecords;
         if self.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
             reason = Reason::Conflicts;
@@ -321,7 +326,8 @@ impl Run<'_> {
             0 => "nothing was written".to_owned(),
             n => format!("what was committed before the first of them ({n} transactions) is right"),
         };
-        Error::failed(format!("{}; {kept}", sentences.join("\n"))).because(reason)
+        let text = format!("{}; {kept}", sentences.join("\n"));
+        if self.counts.refused > 0 { self.refusal(text) } else { Error::failed(text).because(reason) }
     }
 }
 

@@ -3,10 +3,11 @@
 mod begin;
 mod close;
 mod copy;
+mod refuse;
 mod scan;
 mod share;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +27,7 @@ use crate::interrupt::Interrupt;
 use crate::job::{Job, Mode, OnConflict};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
+use crate::limits::Unfit;
 use crate::member::{Member, Share};
 use crate::metrics::{self, Phase};
 use crate::offsets;
@@ -58,7 +60,9 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     let mut run = Run::new(job, mode, progress, interrupt, fingers);
     let result = match run.until_done() {
         // What a later start-up refuses was not before anything was written.
-        Err(Error::Refused(why)) if run.counts.written > 0 || run.in_doubt.is_some() => {
+        Err(Error::Refused(why))
+            if mode == Mode::Fill && (run.counts.written > 0 || run.in_doubt.is_some()) =>
+        {
             Err(Error::Failed(why))
         }
         Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
@@ -84,6 +88,8 @@ struct Run<'a> {
     other_days: OtherDays,
     warnings: Vec<String>,
     examples: Vec<String>,
+    /// How many records the target's broker would refuse or delete, by the reason.
+    unfit: BTreeMap<Unfit, u64>,
     /// Settled with a committed transaction.
     counts: Counts,
     duplicates_in_target: u64,
@@ -152,6 +158,7 @@ impl<'a> Run<'a> {
             other_days: OtherDays::default(),
             warnings: Vec::new(),
             examples: Vec::new(),
+            unfit: BTreeMap::new(),
             counts: Counts::default(),
             duplicates_in_target: 0,
             transactions: 0,
@@ -238,6 +245,7 @@ impl<'a> Run<'a> {
             self.warn(warning.clone());
         }
         self.written = vec![Written::default(); checked.target.partitions];
+        self.foresee_deletion(&checked, window)?;
         Ok((checked, window))
     }
 
@@ -375,6 +383,9 @@ impl<'a> Run<'a> {
             None => None,
         };
         metrics::phase(Phase::Copy);
+        self.unfit.clear();
+        // Not before the ends were taken: no record below them is later than this clock by the time that passed.
+        let limits = checked.limits.at(chrono::Utc::now().timestamp_millis());
         let mut copy = Copying {
             run: self,
             look: &look,
@@ -382,6 +393,7 @@ impl<'a> Run<'a> {
             target_partitions: target.partitions,
             judge: &mut scanned.judge,
             outside: scanned.outside.as_ref(),
+            limits: &limits,
             producer: producer.as_ref(),
             transaction: None,
             fingerprint: &fingerprint,
@@ -396,7 +408,7 @@ impl<'a> Run<'a> {
         self.duplicates_in_target = scanned.judge.duplicates_in_target() + self.copies_at_other_times;
         result?;
         if is_blocked {
-            return Err(self.blocked());
+            return Err(self.blocked(&limits));
         }
         if is_anew {
             self.warn_of_nothing(cluster, source, window);

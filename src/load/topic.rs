@@ -1,6 +1,5 @@
 //! The topic that a file is loaded into: found as it is, or made so that it keeps what is loaded.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -12,12 +11,11 @@ use crate::client::{Properties, REQUEST_TIMEOUT};
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
+use crate::limits::{Configuration, Limits, Unfit, too_few_in_sync};
 use crate::window::rfc3339;
 
 /// How long a new topic may take until each partition has a leader.
 const LEADERS: Duration = Duration::from_secs(30);
-/// librdkafka's own bound of a batch, in bytes.
-const BATCH: usize = 1_000_000;
 
 /// A topic that takes the file's records.
 pub struct Destination {
@@ -37,13 +35,13 @@ pub fn prepare(
     interrupt: &Interrupt,
 ) -> Result<Destination> {
     if let Some(topic) = cluster.topic(name)? {
-        let batch_bytes = check(cluster, &topic, survey)?;
+        let batch_bytes = check(cluster, properties, &topic, survey)?;
         return Ok(Destination { topic, batch_bytes });
     }
     make(properties, name, partitions)?;
     let topic = wait_for_leaders(cluster, name, interrupt)?;
     tracing::info!("made topic {name} with {} partitions and retention.ms=-1", topic.partitions);
-    let batch_bytes = check(cluster, &topic, survey)?;
+    let batch_bytes = check(cluster, properties, &topic, survey)?;
     Ok(Destination { topic, batch_bytes })
 }
 
@@ -95,96 +93,67 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
 }
 
 /// Compares the topic's configuration with the file's events; the largest batch that the topic takes.
-fn check(cluster: &Cluster, topic: &Topic, survey: &Survey) -> Result<usize> {
+fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Survey) -> Result<usize> {
     let Some(configurations) = cluster.configuration(&[&topic.name])? else {
         tracing::warn!(
             "the configuration of {} is not visible to this principal, so retention and timestamp type were not \
              checked; grant it DescribeConfigs",
             topic.name
         );
-        return Ok(BATCH);
+        return Ok(Limits::default().batch_bytes());
     };
     let configuration = configurations.into_iter().next().unwrap_or_default();
+    let config = Configuration(&configuration);
     let now = Utc::now().timestamp_millis();
-    for warning in warnings(&topic.name, &configuration, survey, now) {
+    let limits = Limits::of(&topic.name, properties.bootstrap(), properties.are_compressing(), config, now);
+    let found = findings(topic, config, &limits, survey);
+    for warning in found.warnings {
         tracing::warn!("{warning}");
     }
-    match refusals(topic, &configuration, survey, now) {
-        refusals if refusals.is_empty() => {}
-        refusals => {
-            return Err(Error::refused(refusals.join("\n")).because(Reason::TopicConfiguration));
+    if !found.refusals.is_empty() {
+        return Err(Error::refused(found.refusals.join("\n")).because(Reason::TopicConfiguration));
+    }
+    Ok(limits.batch_bytes())
+}
+
+#[derive(Default)]
+struct Findings {
+    warnings: Vec<String>,
+    refusals: Vec<String>,
+}
+
+/// What the topic would delete later is warned of, since its configuration can be changed in time; what it would not
+/// take is refused.
+fn findings(topic: &Topic, config: Configuration<'_>, limits: &Limits, survey: &Survey) -> Findings {
+    let (mut found, name) = (Findings::default(), &topic.name);
+    if let Some((oldest, newest)) = survey.span {
+        let is_late = |unfit: &Unfit| *unfit == Unfit::TooNew;
+        for unfit in limits.of_time(oldest).filter(|unfit| !is_late(unfit)) {
+            let sentence =
+                limits.sentence(unfit, &format!("the file's first event is of {}", rfc3339(oldest)));
+            match unfit {
+                Unfit::Deleted => found.warnings.push(sentence),
+                _ => found.refusals.push(sentence),
+            }
+        }
+        for unfit in limits.of_time(newest).filter(is_late) {
+            let what = format!("the file's last event is of {}", rfc3339(newest));
+            found.refusals.push(limits.sentence(unfit, &what));
         }
     }
-    let largest = number(&configuration, "max.message.bytes").and_then(|max| usize::try_from(max).ok());
-    // A batch has a header of 61 bytes; leave it some room more.
-    Ok(largest.map_or(BATCH, |max| BATCH.min(max.saturating_sub(512).max(1))))
-}
-
-type Configuration = HashMap<String, String>;
-
-fn number(configuration: &Configuration, key: &str) -> Option<i64> {
-    configuration.get(key)?.parse().ok()
-}
-
-fn is(configuration: &Configuration, key: &str, value: &str) -> bool {
-    configuration.get(key).is_some_and(|text| text.contains(value))
-}
-
-fn warnings(name: &str, configuration: &Configuration, survey: &Survey, now: i64) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let oldest = survey.span.map_or(now, |(first, _)| first);
-    if let Some(retention) = number(configuration, "retention.ms").filter(|retention| *retention >= 0)
-        && is(configuration, "cleanup.policy", "delete")
-        && now - oldest > retention
-    {
-        warnings.push(format!(
-            "{name} deletes records older than retention.ms={retention} ({} days), and the file's first event is of {}: \
-             the broker will delete what is loaded; set it with kafka-configs.sh --alter --topic {name} --add-config \
-             retention.ms=-1",
-            retention / 86_400_000,
-            rfc3339(oldest)
-        ));
-    }
-    if is(configuration, "message.timestamp.type", "LogAppendTime") {
-        warnings.push(format!(
+    found.warnings.extend(limits.deletes_by_size());
+    if config.is_stamped() {
+        found.warnings.push(format!(
             "{name} has message.timestamp.type=LogAppendTime: the broker stamps the records with the time of the load"
         ));
     }
-    if is(configuration, "cleanup.policy", "compact") {
-        warnings.push(format!("{name} is compacted: of the lines with one key only the last one will stay"));
+    if config.is_compacted() {
+        found
+            .warnings
+            .push(format!("{name} is compacted: of the lines with one key only the last one will stay"));
     }
-    warnings
-}
-
-fn refusals(topic: &Topic, configuration: &Configuration, survey: &Survey, now: i64) -> Vec<String> {
-    let mut refusals = Vec::new();
-    let name = &topic.name;
-    let (oldest, newest) = survey.span.unwrap_or((now, now));
-    let is_stamped = is(configuration, "message.timestamp.type", "LogAppendTime");
-    for (key, distance, event) in [
-        ("message.timestamp.before.max.ms", now.saturating_sub(oldest), oldest),
-        ("message.timestamp.after.max.ms", newest.saturating_sub(now), newest),
-    ] {
-        if let Some(limit) = number(configuration, key)
-            && distance > limit
-            && !is_stamped
-        {
-            refusals.push(format!(
-                "{name} has {key}={limit} and takes no event of {}; raise it for the load",
-                rfc3339(event)
-            ));
-        }
-    }
-    if let Some(min) = number(configuration, "min.insync.replicas").and_then(|min| usize::try_from(min).ok())
-        && topic.min_in_sync < min
-    {
-        refusals.push(format!(
-            "a partition of {name} has {} replicas in sync and min.insync.replicas={min}: it takes no writes; bring its \
-             brokers up",
-            topic.min_in_sync
-        ));
-    }
-    refusals
+    found.refusals.extend(too_few_in_sync(topic, config));
+    found
 }
 
 #[cfg(test)]
@@ -198,9 +167,11 @@ mod tests {
 
     fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, Vec<String>) {
         let configuration = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let config = Configuration(&configuration);
         let topic = Topic { name: "t".into(), id: "i".into(), access: None, partitions: 1, min_in_sync: 1 };
         let survey = Survey { span: Some(span), ..Survey::default() };
-        (warnings("t", &configuration, &survey, NOW), refusals(&topic, &configuration, &survey, NOW))
+        let found = findings(&topic, config, &Limits::of("t", "b:9092", false, config, NOW), &survey);
+        (found.warnings, found.refusals)
     }
 
     #[rstest]
@@ -208,6 +179,9 @@ mod tests {
     #[case(&[("cleanup.policy", "delete"), ("retention.ms", "604800000")], (NOW - WEEK, NOW), 0, 0)]
     #[case(&[("cleanup.policy", "delete"), ("retention.ms", "-1")], (1, NOW), 0, 0)]
     #[case(&[("cleanup.policy", "compact"), ("retention.ms", "604800000")], (1, NOW), 1, 0)]
+    #[case(&[("cleanup.policy", "delete"), ("retention.bytes", "1000")], (NOW, NOW), 1, 0)]
+    #[case(&[("message.timestamp.before.max.ms", "1000")], (1, 2), 0, 1)]
+    #[case(&[("message.timestamp.after.max.ms", "1000")], (NOW + 2000, NOW + 3000), 0, 1)]
     #[case(&[("message.timestamp.type", "LogAppendTime")], (1, NOW), 1, 0)]
     #[case(&[("message.timestamp.before.max.ms", "1000")], (NOW - 1001, NOW), 0, 1)]
     #[case(&[("message.timestamp.after.max.ms", "1000")], (NOW, NOW + 1001), 0, 1)]

@@ -18,6 +18,7 @@ mod preflight;
 mod queue;
 pub mod raw;
 mod record;
+mod refusals;
 mod restarts;
 mod scale_out;
 mod secure;

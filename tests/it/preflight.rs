@@ -49,14 +49,14 @@ fn all_findings_at_once() {
             ("message.timestamp.before.max.ms", "3600000"),
             ("cleanup.policy", "compact,delete"),
             ("min.insync.replicas", "2"),
-            ("message.timestamp.type", "LogAppendTime"),
+            ("retention.bytes", "2000000"),
         ],
     );
     produce(&pair.a, &day(60, 1));
     let mut findings = vec![
-        "set it with kafka-configs.sh --alter",
+        "--add-config retention.ms=-1, and back with --add-config retention.ms=604800000",
         "message.timestamp.before.max.ms=3600000",
-        "message.timestamp.type=LogAppendTime",
+        "--add-config retention.bytes=-1, and back with --add-config retention.bytes=2000000",
         "--allow-compacted-target",
         "has 1 replicas in sync and min.insync.replicas=2",
     ];
@@ -154,6 +154,23 @@ fn a_source_and_a_target_that_stamp_their_records() {
     produce(&pair.a, &day(60, 1));
     assert_warned(&pair, "the broker stamps the copies anew");
     assert_warned(&pair, "the window is of the time at which the broker took the records");
+}
+
+#[test]
+fn a_target_that_stamps_its_records_keeps_old_ones() {
+    let pair = pair(
+        &[],
+        &[
+            ("retention.ms", "604800000"),
+            ("message.timestamp.before.max.ms", "3600000"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ],
+    );
+    produce(&pair.a, &day(60, 1));
+    let text = pair.fill().1.expect_err("refused").to_string();
+    assert!(text.lines().count() == 1 && text.contains("message.timestamp.type=LogAppendTime"), "{text}");
+    let pair = pair.with(|job| job.selection.rules.target_scan = replicator::job::TargetScan::All);
+    assert_eq!(pair.filled().counts.written, 18);
 }
 
 #[test]

@@ -52,9 +52,9 @@ fn a_value_that_the_target_does_not_take() {
     let pair = Pair { a: pair.a.clone(), b: small.clone(), job: job(&pair.a, &small) };
     let (receipt, result) = pair.fill();
     let error = result.expect_err("fails");
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
-    assert!(!receipt.complete);
+    assert!(!receipt.complete && receipt.aborted_transactions == 1, "{receipt:?}");
     assert!(receipt.warnings.iter().any(|w| w.contains("max.message.bytes")));
     until(|| last_stable_offsets(&small)[0] == watermarks(&small)[0].1);
     assert_same(&consume(&small), &[]);

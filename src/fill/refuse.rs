@@ -1,0 +1,53 @@
+//! Records that the target's broker would refuse, or delete: found before they are written.
+
+use super::copy::Copying;
+use super::{Run, fill};
+use crate::error::{Error, Reason, Result};
+use crate::job::{Job, Mode};
+use crate::limits::{Limits, Unfit};
+use crate::preflight::Preflight;
+use crate::receipt::Counts;
+use crate::sys::Message;
+use crate::window::Window;
+
+impl Copying<'_, '_> {
+    /// Counts a record that must not be written, and ends writing: nothing is written behind it.
+    pub(super) fn refuse(&mut self, message: &Message, unfit: Unfit) -> Result<()> {
+        self.pending.refused += 1;
+        *self.run.unfit.entry(unfit).or_default() += 1;
+        self.run.example(unfit.name(), message);
+        self.block_if(true)
+    }
+}
+
+impl Run<'_> {
+    /// Where a window of timestamps cannot tell whether the target would delete what is written, each record is looked
+    /// at before the first one is written. It costs a reading of both topics.
+    pub(super) fn foresee_deletion(&mut self, checked: &Preflight, window: Window) -> Result<()> {
+        if self.mode == Mode::Plan || !checked.limits.are_of_records_alone(&self.job.selection, window) {
+            return Ok(());
+        }
+        tracing::info!("looking whether {} would keep each record", checked.target.name);
+        // An instance of several as well: what is not its own is not written either.
+        let job = Job { scale_out: false, ..self.job.clone() };
+        let (planned, result) = fill(&job, Mode::Plan, self.progress, self.interrupt);
+        if result.is_err() {
+            self.counts = planned.counts;
+            self.examples = planned.examples;
+            self.duplicates_in_target = planned.duplicates_in_target;
+        }
+        self.publish(Counts::default());
+        result
+    }
+
+    /// A sentence for each reason for which records were not written.
+    pub(super) fn unfit(&self, limits: &Limits) -> Vec<String> {
+        self.unfit.iter().map(|(unfit, count)| limits.sentence(*unfit, &unfit.of_records(*count))).collect()
+    }
+
+    pub(super) fn refusal(&self, text: String) -> Error {
+        let is_written = self.mode == Mode::Fill && self.counts.written > 0;
+        let error = if is_written { Error::failed(text) } else { Error::refused(text) };
+        error.because(Reason::RefusedRecords)
+    }
+}
