@@ -14,9 +14,9 @@ use crate::interrupt::Interrupt;
 use crate::patience::Patience;
 use crate::range::{Range, id, index};
 use crate::source::first_timestamp;
-use crate::sys::admin;
 use crate::sys::describe::{self, Access};
 use crate::sys::largest::{Stamped, largest_timestamps};
+use crate::sys::{self, admin};
 use crate::window::{Window, rfc3339};
 
 /// The two clients that only ask. A read_committed one is told the last stable offset where the other is
@@ -45,6 +45,8 @@ pub struct Topic {
 pub struct Watermarks {
     pub low: i64,
     pub high: i64,
+    /// The epoch of the leader that told `high`; -1 where it tells none.
+    pub epoch: i32,
 }
 
 impl Drop for Cluster {
@@ -57,6 +59,10 @@ impl Drop for Cluster {
 /// How long to wait for metadata, one after the other: together [`REQUEST_TIMEOUT`].
 const METADATA_STEPS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
+
+/// What librdkafka takes for a topic's id where the broker tells none: metadata before version 10, which came with
+/// Kafka 2.8.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// How long to listen for why a client is refused.
 const LISTEN: Duration = Duration::from_millis(50);
@@ -121,6 +127,13 @@ impl Cluster {
         }
         let described = describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT);
         let described = described.map_err(|code| Error::code(format!("the id of topic {name}"), code))?;
+        if described.id == NO_ID {
+            return Err(Error::refused(format!(
+                "the brokers give topic {name} no id, so one that was deleted and made anew would pass for the same one; \
+                 upgrade them to Kafka 2.8 or later"
+            ))
+            .because(Reason::UnsupportedBroker));
+        }
         Ok(Some(Topic {
             name: name.to_owned(),
             id: described.id,
@@ -418,19 +431,31 @@ pub fn ends(watermarks: &[Watermarks]) -> Vec<i64> {
 }
 
 fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {
-    let edge = |offset| {
-        let edges = list_offsets(client, topic, offset)?.into_iter();
-        edges
-            .collect::<Option<Vec<i64>>>()
-            .ok_or_else(|| Error::failed(format!("{} has no {offset:?}", topic.name)))
-    };
-    let (lows, highs) = (edge(Offset::Beginning)?, edge(Offset::End)?);
-    Ok(lows.into_iter().zip(highs).map(|(low, high)| Watermarks { low, high }).collect())
+    let (lows, highs) = (list(client, topic, Offset::Beginning)?, list(client, topic, Offset::End)?);
+    let both = lows
+        .into_iter()
+        .zip(highs)
+        .map(|(low, high)| Some(Watermarks { low: low.offset?, high: high.offset?, epoch: high.epoch }));
+    let both: Option<Vec<Watermarks>> = both.collect();
+    both.ok_or_else(|| Error::failed(format!("{} has no beginning or no end", topic.name)))
 }
 
-/// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds, after whose last record
-/// there is `None`. One request to each leader.
+/// [`list`], without the epochs.
 fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
+    Ok(list(client, topic, at)?.into_iter().map(|listed| listed.offset).collect())
+}
+
+/// What a partition's leader answered.
+#[derive(Clone, Copy)]
+struct Listed {
+    /// `None` where it found none.
+    offset: Option<i64>,
+    /// Asked for the end, the leader's own epoch (KIP-320).
+    epoch: i32,
+}
+
+/// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds. One request to each leader.
+fn list(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Listed>> {
     let what = || match at {
         Offset::Offset(millis) => format!("the offsets of {} at {}", topic.name, rfc3339(millis)),
         _ => format!("the offsets of {}", topic.name),
@@ -441,19 +466,20 @@ fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Resu
     }
     // The protocol's times for the beginning and the end are librdkafka's numbers for them.
     let answer = client.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|e| Error::kafka(what(), e))?;
-    let mut offsets = vec![None; topic.partitions];
-    for element in answer.elements() {
+    let mut found = vec![None; topic.partitions];
+    for (element, epoch) in answer.elements().iter().zip(sys::leader_epochs(&answer)) {
         // A failed element keeps what was asked for as its offset.
         element.error().map_err(|e| Error::kafka(what(), e))?;
         let offset = match element.offset() {
             Offset::Offset(offset) if offset >= 0 => Some(offset),
             _ => None,
         };
-        let slot = offsets.get_mut(index(element.partition()));
-        *slot.ok_or_else(|| Error::failed(format!("{}: a partition too many", what())))? = Some(offset);
+        let slot = found.get_mut(index(element.partition()));
+        *slot.ok_or_else(|| Error::failed(format!("{}: a partition too many", what())))? =
+            Some(Listed { offset, epoch });
     }
-    let offsets: Option<Vec<_>> = offsets.into_iter().collect();
-    offsets.ok_or_else(|| Error::failed(format!("{}: a partition was left out", what())))
+    let found: Option<Vec<_>> = found.into_iter().collect();
+    found.ok_or_else(|| Error::failed(format!("{}: a partition was left out", what())))
 }
 
 /// As `org.apache.kafka.common.internals.Topic` has it. librdkafka takes no longer name, and `rdkafka`

@@ -56,6 +56,7 @@ pub mod json;
 pub mod judge;
 pub mod limits;
 pub mod load;
+pub mod mark;
 pub mod member;
 pub mod metrics;
 pub mod offsets;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::answer::Unread;
 use crate::consequences::Consequences;
 use crate::error::Result;
+use crate::mark::Done;
 use crate::window::{Window, rfc3339};
 
 /// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
@@ -33,6 +34,9 @@ pub struct Receipt {
     pub aborted_transactions: u64,
     /// How often the start-up was done again after a failure.
     pub restarts: u64,
+    /// What an earlier run did, where nothing was left to do: then the counts are 0, since nothing was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_before: Option<DoneBefore>,
     pub elapsed_ms: u64,
     /// Whether all that the promise covers is in the target.
     pub complete: bool,
@@ -56,6 +60,21 @@ impl Receipt {
             target: Some(self.target.clone()),
             warnings: self.warnings.clone(),
         }
+    }
+}
+
+/// The run that read the window to its end and looked at what it wrote; with `--scale-out`, all instances together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DoneBefore {
+    /// RFC 3339, in UTC.
+    pub at: String,
+    pub in_window: u64,
+    pub written: u64,
+}
+
+impl From<Done> for DoneBefore {
+    fn from(Done { at, in_window, written }: Done) -> DoneBefore {
+        DoneBefore { at: rfc3339(at), in_window, written }
     }
 }
 
@@ -112,12 +131,14 @@ impl fmt::Display for Receipt {
         let c = &self.counts;
         writeln!(f, "{} -> {}  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
-        line("read", c.read)?;
-        line("in window", c.in_window)?;
-        line("already in target", c.already_in_target)?;
-        match self.to_write {
-            Some(to_write) => line("to write", to_write)?,
-            None => line("written", c.written)?,
+        if self.done_before.is_none() {
+            line("read", c.read)?;
+            line("in window", c.in_window)?;
+            line("already in target", c.already_in_target)?;
+            match self.to_write {
+                Some(to_write) => line("to write", to_write)?,
+                None => line("written", c.written)?,
+            }
         }
         for (name, count) in [
             ("duplicates in source", c.duplicates_in_source),
@@ -132,6 +153,12 @@ impl fmt::Display for Receipt {
             if count > 0 {
                 line(name, count)?;
             }
+        }
+        if let Some(DoneBefore { at, in_window, written }) = &self.done_before {
+            writeln!(
+                f,
+                "  nothing is left to do: the run that ended at {at} read {in_window} records of the window and wrote {written}"
+            )?;
         }
         for example in &self.examples {
             writeln!(f, "  e.g. {example}")?;

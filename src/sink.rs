@@ -231,7 +231,7 @@ impl Run<'_> {
             *state = State { id: topic.id.clone(), stored, written: state.written, ..State::default() };
         }
         for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
-            let (name, Watermarks { low, high }) = (&topic.name, watermarks);
+            let (name, Watermarks { low, high, .. }) = (&topic.name, watermarks);
             if position < low {
                 return Err(Error::failed(format!(
                     "records {position} to {} of {name}-{partition} were deleted before they were in the store; raise \

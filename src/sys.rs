@@ -87,6 +87,12 @@ impl Message {
         self.raw().offset
     }
 
+    /// The epoch of the leader that appended this record; -1 where the broker does not tell.
+    pub fn leader_epoch(&self) -> i32 {
+        // SAFETY: a valid message.
+        unsafe { ffi::rd_kafka_message_leader_epoch(self.raw.as_ptr()) }
+    }
+
     /// The position after this record: the only `+ 1` on an offset.
     pub fn next_position(&self) -> i64 {
         self.raw().offset + 1
@@ -334,6 +340,17 @@ pub fn offset_metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
                 let element = &*list.elems.add(index);
                 bytes(element.metadata, element.metadata_size).unwrap_or(&[]).to_vec()
             })
+            .collect()
+    }
+}
+
+/// The leader epoch of each element of a list, in its order; -1 where there is none. `rdkafka` has no accessor.
+pub fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
+    // SAFETY: a live list of `cnt` elements.
+    unsafe {
+        let list = &*list.ptr();
+        (0..usize::try_from(list.cnt).unwrap_or(0))
+            .map(|index| ffi::rd_kafka_topic_partition_get_leader_epoch(list.elems.add(index)))
             .collect()
     }
 }

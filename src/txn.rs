@@ -321,14 +321,21 @@ impl Transaction<'_> {
         self.producer.pace.is_due(self.begun.elapsed())
     }
 
-    /// Commits the records together with the source's offsets, each with its metadata.
+    /// Commits the records together with offsets of `topic`, the source, each with its metadata. They are asked for
+    /// when the records are in the log.
     ///
     /// # Errors
     /// [`Error::Fenced`] by another run; [`Error::Restart`] where the outcome is unknown or the transaction
-    /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say).
-    pub fn commit(self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
+    /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say); as
+    /// `positions`.
+    pub fn commit(
+        self,
+        topic: &str,
+        positions: impl FnOnce() -> Result<Vec<Position>>,
+        group: &Arc<ConsumerGroupMetadata>,
+    ) -> Result<()> {
         let began = Instant::now();
-        let result = self.try_commit(offsets, group);
+        let result = self.try_commit(topic, positions, group);
         match &result {
             Ok(()) => self.producer.pace.committed(self.bytes, began.elapsed()),
             Err(_) => self.producer.pace.failed(self.bytes),
@@ -336,7 +343,12 @@ impl Transaction<'_> {
         result
     }
 
-    fn try_commit(&self, offsets: &CommittedOffsets<'_>, group: &Arc<ConsumerGroupMetadata>) -> Result<()> {
+    fn try_commit(
+        &self,
+        topic: &str,
+        positions: impl FnOnce() -> Result<Vec<Position>>,
+        group: &Arc<ConsumerGroupMetadata>,
+    ) -> Result<()> {
         let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
         // What will not be tried again should not block readers until it times out.
         let abort_if_final = |err: &Error| {
@@ -347,11 +359,13 @@ impl Transaction<'_> {
         self.drain().inspect_err(abort_if_final)?;
         failpoint::outcome()?;
         failpoint::instant("before-send-offsets");
-        let list = offsets.to_list()?;
         let group = group.clone();
-        producer
-            .call("send_offsets_to_transaction", ("Read", offsets.topic), begun, move |inner| {
-                inner.send_offsets_to_transaction(&list, &group, timeout)
+        positions()
+            .and_then(|positions| offsets(topic, &positions))
+            .and_then(|list| {
+                producer.call("send_offsets_to_transaction", ("Read", topic), begun, move |inner| {
+                    inner.send_offsets_to_transaction(&list, &group, timeout)
+                })
             })
             .and_then(|()| {
                 failpoint::instant("after-send-offsets");
@@ -407,32 +421,31 @@ impl Transaction<'_> {
     }
 }
 
-/// The offsets that a transaction commits for its group, all with the same metadata.
-pub struct CommittedOffsets<'a> {
-    pub topic: &'a str,
-    pub positions: &'a [(i32, i64)],
-    pub metadata: &'a str,
+/// An offset that a transaction commits for its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub partition: i32,
+    pub position: i64,
+    pub metadata: String,
 }
 
-impl CommittedOffsets<'_> {
-    /// # Errors
-    /// [`Error::Failed`] where librdkafka refuses an offset, which none is known to be.
-    ///
-    /// # Panics
-    /// Where there are none, or one that is no offset: to commit them would do nothing, and say that it did.
-    pub fn to_list(&self) -> Result<TopicPartitionList> {
-        let what = |e| Error::kafka("the offsets to commit", e);
-        let mut list = TopicPartitionList::with_capacity(self.positions.len());
-        for (partition, position) in self.positions {
-            // librdkafka takes a list of invalid offsets, commits nothing, and says Ok.
-            assert!(*position >= 0, "an invalid position for {}-{partition}", self.topic);
-            let mut element = list.add_partition(self.topic, *partition);
-            element.set_offset(Offset::Offset(*position)).map_err(what)?;
-            element.set_metadata(self.metadata);
-        }
-        assert!(list.count() > 0, "no offsets to commit for {}", self.topic);
-        Ok(list)
+/// # Errors
+/// [`Error::Failed`] where librdkafka refuses an offset, which none is known to be.
+///
+/// # Panics
+/// Where there are none, or one that is no offset: to commit them would do nothing, and say that it did.
+pub fn offsets(topic: &str, positions: &[Position]) -> Result<TopicPartitionList> {
+    let what = |e| Error::kafka("the offsets to commit", e);
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for Position { partition, position, metadata } in positions {
+        // librdkafka takes a list of invalid offsets, commits nothing, and says Ok.
+        assert!(*position >= 0, "an invalid position for {topic}-{partition}");
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*position)).map_err(what)?;
+        element.set_metadata(metadata);
     }
+    assert!(list.count() > 0, "no offsets to commit for {topic}");
+    Ok(list)
 }
 
 /// Whether the error of an abort says that there is nothing to abort. It is fatal to librdkafka, which keeps

@@ -7,7 +7,8 @@ use crate::client::{REQUEST_TIMEOUT, close};
 use crate::cluster::{Cluster, Topic, Watermarks};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::offsets::{self, Committed};
+use crate::mark::Committed;
+use crate::offsets;
 use crate::sys::{describe, groups as sys};
 
 const OURS: &str = "replicator/";

@@ -2,11 +2,11 @@
 
 use super::{Run, Snapshot};
 use crate::cluster::{Cluster, Watermarks};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::event_time::EventTime;
 use crate::failpoint::{self, Rule};
 use crate::job::Job;
-use crate::offsets::{Committed, Fingerprint};
+use crate::mark::{Committed, Fingerprint, Trusted};
 use crate::preflight::Preflight;
 use crate::range::{id, index};
 use crate::receipt::Counts;
@@ -17,16 +17,12 @@ impl Run<'_> {
     pub(super) fn settle_doubt(&mut self, committed: &mut [Option<Committed>]) {
         let Some(doubt) = self.in_doubt.take() else { return };
         if failpoint::breaks(Rule::ResumeFromCommitted) {
-            for (partition, position) in &doubt.positions {
-                let metadata = doubt.metadata.clone();
-                committed[index(*partition)] = Some(Committed { position: *position, metadata });
+            for doubt in &doubt.positions {
+                committed[index(doubt.partition)] = Some(doubt.into());
             }
         }
-        let is_committed = doubt.positions.iter().all(|(partition, position)| {
-            committed[index(*partition)]
-                .as_ref()
-                .is_some_and(|c| c.position == *position && c.metadata == doubt.metadata)
-        });
+        let is_committed =
+            doubt.positions.iter().all(|doubt| committed[index(doubt.partition)] == Some(doubt.into()));
         if is_committed {
             self.counts += doubt.counts;
             self.transactions += 1;
@@ -35,14 +31,37 @@ impl Run<'_> {
         }
     }
 
-    /// Where to begin in each partition: the committed offset if it is this very job's, else by time.
+    /// # Errors
+    /// [`Error::Refused`] where the source ends before what this job read of it.
+    pub(super) fn check_ends(
+        &self,
+        source: &[Watermarks],
+        committed: &[Option<Committed>],
+        fingerprint: &Fingerprint,
+    ) -> Result<()> {
+        for (partition, (committed, watermarks)) in committed.iter().zip(source).enumerate() {
+            let ours = committed.as_ref().filter(|c| fingerprint.is_of(&c.metadata));
+            if let Some(Committed { position, .. }) = ours.filter(|c| c.position > watermarks.high) {
+                let source = &self.job.selection.source;
+                return Err(Error::refused(format!(
+                    "the committed offset {position} of {source}-{partition} is past its end {}: the topic lost records; \
+                     delete the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
+                    watermarks.high,
+                    self.job.selection.name()
+                ))
+                .because(Reason::LogLost));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to begin in each partition: the committed offset if its mark is to be trusted, else by time.
     pub(super) fn starts(
         &mut self,
         cluster: &Cluster,
         checked: &Preflight,
         window: Window,
-        committed: &[Option<Committed>],
-        fingerprint: &Fingerprint,
+        trusted: &Trusted,
         snapshot: &Snapshot,
     ) -> Result<Vec<i64>> {
         let source = &checked.source;
@@ -52,19 +71,9 @@ impl Run<'_> {
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
             let can_resume = self.job.selection.rules.can_resume();
-            let resumed =
-                committed[partition].as_ref().filter(|c| can_resume && fingerprint.is_of(&c.metadata));
+            let resumed = trusted.position(partition).filter(|_| can_resume);
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
-            let start = resumed.map_or(by_time[partition], |c| c.position);
-            if start > watermarks.high {
-                return Err(Error::refused(format!(
-                    "the committed offset {start} of {}-{partition} is past its end {}: the topic lost records; delete \
-                     the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
-                    source.name,
-                    watermarks.high,
-                    self.job.selection.name()
-                )));
-            }
+            let start = resumed.unwrap_or(by_time[partition]);
             if watermarks.low > 0 && start <= watermarks.low {
                 self.warn(format!(
                     "{}-{partition} begins at offset {}: if records before it were of the window, they are gone",
@@ -84,17 +93,12 @@ impl Run<'_> {
 
 /// All that decides what a committed offset means. A change in any of it makes the offset void, and the
 /// run begins by time again; the scan then finds what is already there.
-pub(super) fn fingerprint(
-    job: &Job,
-    checked: &Preflight,
-    window: Window,
-    target: &[Watermarks],
-) -> Fingerprint {
+pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fingerprint {
     let event_time = match &job.selection.event_time {
         EventTime::Timestamp => "timestamp".to_owned(),
         EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
     };
-    let job = [
+    Fingerprint::of(&[
         window.to_string(),
         event_time,
         job.selection.rules.identity.to_string(),
@@ -107,7 +111,5 @@ pub(super) fn fingerprint(
         checked.source.id.clone(),
         checked.target.id.clone(),
         format!("{} {}", checked.source.partitions, checked.target.partitions),
-    ];
-    let lows: Vec<String> = target.iter().map(|watermarks| watermarks.low.to_string()).collect();
-    Fingerprint::of(&job, &lows)
+    ])
 }

@@ -15,8 +15,15 @@ use crate::sys::Message;
 use crate::window::Window;
 
 impl Run<'_> {
-    /// After the last commit: readable by all, nothing deleted, nothing doubled by somebody else.
-    pub(super) fn close(&mut self, cluster: &Cluster, checked: &Preflight, window: Window) -> Result<()> {
+    /// After the last commit: readable by all, nothing lost or deleted, nothing doubled by somebody else. The target
+    /// was `found` by this start-up before it was scanned.
+    pub(super) fn close(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        window: Window,
+        found: &[Watermarks],
+    ) -> Result<()> {
         let (patience, target) = (self.job.selection.patience, &checked.target);
         let readable = || -> Result<Vec<Watermarks>> {
             let now = cluster.watermarks(target)?;
@@ -28,6 +35,14 @@ impl Run<'_> {
         // A commit is answered before its markers are written: the end is final when all below it is stable.
         readable()?;
         let now = readable()?;
+        let is_cut =
+            |(found, now): (&Watermarks, &Watermarks)| found.epoch != now.epoch || now.high < found.high;
+        if let Some(partition) = found.iter().zip(&now).position(is_cut) {
+            return Err(Error::restart(format!(
+                "{}-{partition} has another leader than when it was scanned, whose log may lack what was there",
+                target.name
+            )));
+        }
         // Of a transaction that died, nobody knows how much of it reached the log.
         let mut is_ours_alone = self.restarts.count == 0 && self.aborted_transactions == 0;
         // Each of several instances looks where it wrote, and no key has two places.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
+use super::marks::Marking;
 use super::{InDoubt, Mode, Run};
 use crate::delivery::Origin;
 use crate::error::{Error, Reason, Result};
@@ -15,14 +16,13 @@ use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
 use crate::limits::Limits;
 use crate::metrics;
-use crate::offsets::Fingerprint;
 use crate::partition::{self, Placement};
 use crate::range::{Range, index};
 use crate::rate::Throttle;
 use crate::receipt::Counts;
 use crate::source::Reader;
 use crate::sys::{Message, Outgoing};
-use crate::txn::{CommittedOffsets, Producer, Transaction};
+use crate::txn::{self, Position, Producer, Transaction};
 
 /// The copy of the source's ranges: every branch that a record can take.
 pub(super) struct Copying<'r, 'a> {
@@ -37,7 +37,7 @@ pub(super) struct Copying<'r, 'a> {
     /// `None` in a plan.
     pub(super) producer: Option<&'r Producer>,
     pub(super) transaction: Option<Transaction<'r>>,
-    pub(super) fingerprint: &'r Fingerprint,
+    pub(super) marking: &'r Marking<'r>,
     pub(super) group: Arc<ConsumerGroupMetadata>,
     /// Of the open transaction.
     pub(super) pending: Counts,
@@ -266,15 +266,14 @@ impl Copying<'_, '_> {
             None => producer.begin()?,
         };
         let positions: Vec<(i32, i64)> = reader.positions().collect();
-        let offsets = CommittedOffsets {
-            topic: &self.run.job.selection.source,
-            positions: &positions,
-            metadata: self.fingerprint.open(),
-        };
+        let topic = &self.run.job.selection.source;
         if failpoint::breaks(Rule::OffsetsInTransaction) {
-            failpoint::commit_outside(&self.run.job.selection, &offsets.to_list()?);
+            let marked = self.marking.open(&positions)?;
+            failpoint::commit_outside(&self.run.job.selection, &txn::offsets(topic, &marked)?);
         }
-        match transaction.commit(&offsets, &self.group) {
+        let mut sent = None;
+        let mark = || self.marking.open(&positions).inspect(|marked| sent = Some(marked.clone()));
+        match transaction.commit(topic, mark, &self.group) {
             Ok(()) => {
                 self.run.counts += counts;
                 self.run.transactions += 1;
@@ -285,11 +284,10 @@ impl Copying<'_, '_> {
                 Ok(())
             }
             Err(err) => {
-                if matches!(err, Error::Restart { .. }) {
-                    let metadata = self.fingerprint.open().to_owned();
-                    self.run.in_doubt = Some(InDoubt { positions, metadata, counts });
-                } else {
-                    self.run.aborted_transactions += 1;
+                // What was not even marked was not committed.
+                match sent.filter(|_| matches!(err, Error::Restart { .. })) {
+                    Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
+                    None => self.run.aborted_transactions += 1,
                 }
                 Err(err)
             }
@@ -350,10 +348,8 @@ fn other_identities(in_use: &Identity) -> String {
 pub(super) fn commit_positions(
     producer: &Producer,
     job: &Job,
-    positions: &[(i32, i64)],
-    metadata: &str,
+    positions: impl FnOnce() -> Result<Vec<Position>>,
     group: &Arc<ConsumerGroupMetadata>,
 ) -> Result<()> {
-    let offsets = CommittedOffsets { topic: &job.selection.source, positions, metadata };
-    producer.begin()?.commit(&offsets, group)
+    producer.begin()?.commit(&job.selection.source, positions, group)
 }

@@ -3,6 +3,7 @@
 mod begin;
 mod close;
 mod copy;
+mod marks;
 mod refuse;
 mod scan;
 mod share;
@@ -16,6 +17,7 @@ use rdkafka::consumer::Consumer;
 
 use self::begin::fingerprint;
 use self::copy::Copying;
+use self::marks::Marking;
 use self::share::Joined;
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
@@ -28,6 +30,7 @@ use crate::job::{Job, Mode, OnConflict};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
 use crate::limits::Unfit;
+use crate::mark::{Done, Trusted};
 use crate::member::{Member, Share};
 use crate::metrics::{self, Phase};
 use crate::offsets;
@@ -36,13 +39,13 @@ use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::range::Range;
 use crate::rate::Throttle;
-use crate::receipt::{Counts, Edges, Receipt};
+use crate::receipt::{Counts, DoneBefore, Edges, Receipt};
 use crate::record::describe;
 use crate::resolve;
 use crate::restart::Restarts;
 use crate::source::{Reader, Reading};
 use crate::sys::Message;
-use crate::txn::Producer;
+use crate::txn::{Position, Producer};
 use crate::window::{OtherDays, Window};
 
 const EXAMPLES: usize = 5;
@@ -115,6 +118,8 @@ struct Run<'a> {
     written: Vec<Written>,
     /// The partitions of which transactions of this run committed positions.
     advanced: BTreeSet<i32>,
+    /// By whom and when, where nothing was left to do.
+    done_before: Option<Done>,
     /// By --limit, before the end.
     is_stopped: bool,
     /// By --scale-out.
@@ -124,8 +129,7 @@ struct Run<'a> {
 }
 
 struct InDoubt {
-    positions: Vec<(i32, i64)>,
-    metadata: String,
+    positions: Vec<Position>,
     counts: Counts,
 }
 
@@ -175,6 +179,7 @@ impl<'a> Run<'a> {
             consequences: None,
             written: Vec::new(),
             advanced: BTreeSet::new(),
+            done_before: None,
             is_stopped: false,
             member: None,
             joined: Joined::default(),
@@ -318,9 +323,12 @@ impl<'a> Run<'a> {
         tracing::debug!("took the ends");
 
         // 4. Where to begin.
-        let fingerprint = fingerprint(job, checked, window, &snapshot.target);
+        let fingerprint = fingerprint(job, checked, window);
         self.settle_doubt(&mut committed);
-        let starts = self.starts(cluster, checked, window, &committed, &fingerprint, &snapshot)?;
+        let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
+        self.check_ends(&snapshot.source, &committed, &fingerprint)?;
+        let starts = self.starts(cluster, checked, window, &trusted, &snapshot)?;
+        let mut marking = Marking::new(cluster, target, &fingerprint, &snapshot);
         // Else, or of a share, the window may hold what is not looked at again.
         let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
         let mut ranges = Range::all(&starts, &source_ends);
@@ -331,7 +339,7 @@ impl<'a> Run<'a> {
         }
         if let Some(share) = share {
             ranges.retain(|range| share.partitions.contains(&range.partition));
-            self.claim(producer.as_ref(), &ranges, &mut committed, &fingerprint, &share.group)?;
+            self.claim(producer.as_ref(), &ranges, &mut trusted, &marking, &share.group)?;
         }
 
         metrics::phase(Phase::Wait);
@@ -346,13 +354,15 @@ impl<'a> Run<'a> {
         }
 
         // 6. If nothing is left to read, what was committed is readable, and this is the end.
-        if ranges.iter().all(|range| fingerprint.is_done(range, &committed)) {
+        if ranges.iter().all(|range| trusted.is_done(range)) {
             if is_anew {
                 self.warn_of_nothing(cluster, source, window);
             }
             self.foresee(cluster, checked, &snapshot)?;
-            self.close(cluster, checked, window)?;
-            return self.wait_for_others(cluster, source, &fingerprint, &all);
+            self.close(cluster, checked, window, &snapshot.target)?;
+            self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)?;
+            self.done_before = trusted.done().filter(|_| self.transactions == 0);
+            return Ok(());
         }
 
         // 7. What the target holds already, then the copy.
@@ -361,6 +371,7 @@ impl<'a> Run<'a> {
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
+        marking.scanned(scanned.firsts.clone(), &trusted);
         self.first.get_or_insert(FirstScan { ranges: scanned.ranges.clone() });
         self.look_again(&snapshot, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
@@ -396,7 +407,7 @@ impl<'a> Run<'a> {
             limits: &limits,
             producer: producer.as_ref(),
             transaction: None,
-            fingerprint: &fingerprint,
+            marking: &marking,
             group: group.clone(),
             pending: Counts::default(),
             blocked: false,
@@ -427,7 +438,7 @@ impl<'a> Run<'a> {
         failpoint::instant("after-copy");
         metrics::phase(Phase::Close);
         tracing::debug!("copied");
-        self.close(cluster, checked, window)?;
+        self.close(cluster, checked, window, &snapshot.target)?;
         failpoint::instant("after-close");
         tracing::debug!("looked at the end");
 
@@ -438,10 +449,11 @@ impl<'a> Run<'a> {
         let closed: Vec<(i32, i64)> =
             ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
         if let Some(producer) = &producer {
-            copy::commit_positions(producer, job, &closed, fingerprint.closed(), &group)?;
+            let counts = self.counts;
+            copy::commit_positions(producer, job, || marking.closed(&closed, counts), &group)?;
         }
         // Done by now, by this run or by other instances.
-        self.wait_for_others(cluster, source, &fingerprint, &all)
+        self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)
     }
 
     fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {
@@ -528,6 +540,7 @@ impl<'a> Run<'a> {
             transactions: self.transactions,
             aborted_transactions: self.aborted_transactions,
             restarts: self.restarts.count,
+            done_before: self.done_before.map(DoneBefore::from),
             elapsed_ms: 0,
             complete: false,
             warnings: self.warnings.clone(),

@@ -13,14 +13,17 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
+use super::marks::Marking;
 use super::{Run, copy};
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::error::{Error, Result};
+use crate::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::member::{Member, Share};
-use crate::offsets::{self, Committed, Fingerprint};
+use crate::offsets;
 use crate::partition::Placement;
 use crate::preflight::Preflight;
 use crate::range::{Range, id, index};
+use crate::receipt::Counts;
 use crate::record::describe;
 use crate::sys::Message;
 use crate::txn::Producer;
@@ -29,8 +32,7 @@ use crate::window::Window;
 /// Records of each partition that tell how keys are placed.
 const SAMPLE: i64 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long to wait for other instances before the start-up is done anew: where the target's beginning moved, what
-/// they had finished is not.
+/// How long to wait for other instances before they are looked at: they may be another job's.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What an instance remembers from one share to the next.
@@ -91,30 +93,38 @@ impl Run<'_> {
             .collect()
     }
 
-    /// Commits where to begin in each partition of which this job has no committed offset yet: so other
-    /// instances see at once what is being done with it.
+    /// Commits where to begin in each partition of which this job has no mark yet: so other instances see at once
+    /// what is being done with it.
     pub(super) fn claim(
         &self,
         producer: Option<&Producer>,
         ranges: &[Range],
-        committed: &mut [Option<Committed>],
-        fingerprint: &Fingerprint,
+        trusted: &mut Trusted,
+        marking: &Marking<'_>,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<()> {
         let Some(producer) = producer else { return Ok(()) };
-        for (is_done, metadata) in [(false, fingerprint.open()), (true, fingerprint.closed())] {
-            let is_new = |c: &Option<Committed>| c.as_ref().is_none_or(|c| !fingerprint.is_of(&c.metadata));
+        for is_done in [false, true] {
+            let is_new = |range: &&Range| trusted.position(index(range.partition)).is_none();
             let claimed: Vec<(i32, i64)> = ranges
                 .iter()
-                .filter(|range| range.is_empty() == is_done && is_new(&committed[index(range.partition)]))
+                .filter(|range| range.is_empty() == is_done)
+                .filter(is_new)
                 .map(|range| (range.partition, range.start))
                 .collect();
             if claimed.is_empty() {
                 continue;
             }
-            copy::commit_positions(producer, self.job, &claimed, metadata, group)?;
-            for (partition, position) in claimed {
-                committed[index(partition)] = Some(Committed { position, metadata: metadata.to_owned() });
+            let mark = || match is_done {
+                false => marking.open(&claimed),
+                true => marking.closed(&claimed, Counts::default()),
+            };
+            let mut sent = Vec::new();
+            let mark = || mark().inspect(|marked| sent.clone_from(marked));
+            copy::commit_positions(producer, self.job, mark, group)?;
+            for claimed in sent {
+                let mark = Mark::parse(&claimed.metadata).map(|mark| (claimed.position, mark));
+                trusted.0[index(claimed.partition)] = mark;
             }
         }
         Ok(())
@@ -153,8 +163,9 @@ impl Run<'_> {
     pub(super) fn wait_for_others(
         &mut self,
         cluster: &Cluster,
-        source: &Topic,
+        checked: &Preflight,
         fingerprint: &Fingerprint,
+        own: &[Range],
         all: &[Range],
     ) -> Result<()> {
         if self.member.is_none() {
@@ -164,17 +175,29 @@ impl Run<'_> {
         // To wait for others is no vain start-up.
         self.restarts.settle();
         loop {
-            let committed = offsets::committed(cluster, source, self.interrupt)?;
-            if all.iter().all(|range| fingerprint.is_done(range, &committed)) {
+            let committed = offsets::committed(cluster, &checked.source, self.interrupt)?;
+            let (source, target) =
+                (cluster.watermarks(&checked.source)?, cluster.watermarks(&checked.target)?);
+            let trusted = Trusted::of(fingerprint, &committed, &source, &target);
+            if all.iter().all(|range| trusted.is_done(range)) {
                 return Ok(());
             }
             self.interrupt.check()?;
+            // What others had finished is given to an instance that is left when they leave; what this one had is its own
+            // to look at again.
+            if !own.iter().all(|range| trusted.is_done(range)) {
+                return Err(Error::restart(
+                    "what this instance had finished may not be in the target any more: its logs begin, end or are led \
+                     elsewhere",
+                ));
+            }
             if began.elapsed() > LOOK_AGAIN {
-                let is_another = |c: &&Committed| !fingerprint.is_of_job(&c.metadata);
+                let is_another = |c: &&Committed| !fingerprint.is_of(&c.metadata);
                 let mut changed =
                     committed.iter().zip(&self.joined.committed).filter(|(now, then)| now != then);
-                let is_rival = changed.any(|(now, _)| now.as_ref().filter(is_another).is_some());
-                return Err(if is_rival { another_job_at_work() } else { Error::Reassigned });
+                if changed.any(|(now, _)| now.as_ref().filter(is_another).is_some()) {
+                    return Err(another_job_at_work());
+                }
             }
             std::thread::sleep(PAUSE);
         }

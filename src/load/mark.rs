@@ -1,7 +1,7 @@
 //! How far a file is loaded: a committed offset that counts documents, and its metadata. Pure.
 
 use crate::error::{Error, Result};
-use crate::offsets::{Committed, Fingerprint};
+use crate::mark::{Committed, Evidence, Fingerprint};
 
 /// All that decides which records a file becomes.
 #[derive(Clone, Debug)]
@@ -23,6 +23,14 @@ pub struct Mark {
     pub loaded: u64,
 }
 
+/// What an earlier load left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub mark: Mark,
+    /// Of the topic's logs, from where the load began to write.
+    pub left: Evidence,
+}
+
 impl Way {
     fn fingerprint(&self) -> Fingerprint {
         let options = [
@@ -33,22 +41,22 @@ impl Way {
             self.time_field.clone(),
             self.except.clone(),
         ];
-        Fingerprint::of(&options, &[])
+        Fingerprint::of(&options)
     }
 
     /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic
     /// that is gone is void, and other options on the same topic are refused.
-    pub fn metadata(&self, mark: Mark) -> String {
-        format!("{} {} {}", self.fingerprint().closed(), self.topic_id, mark.loaded)
+    pub fn metadata(&self, mark: Mark, left: &Evidence) -> String {
+        format!("{} {} {} {left}", self.fingerprint(), self.topic_id, mark.loaded)
     }
 
     /// Where an earlier load of this file into this topic left off; `None` where there was none.
     ///
     /// # Errors
     /// [`Error::Refused`] where the file was loaded into this topic with other options.
-    pub fn mark(&self, committed: Option<&Committed>) -> Result<Option<Mark>> {
+    pub fn mark(&self, committed: Option<&Committed>) -> Result<Option<Found>> {
         let Some(committed) = committed else { return Ok(None) };
-        let Some((fingerprint, topic_id, loaded)) = parts(&committed.metadata) else {
+        let Some((topic_id, loaded, left)) = parts(&committed.metadata) else {
             return Err(Error::refused(
                 "the load's committed offset was not written by this version of the program; load into a new topic"
                     .to_owned(),
@@ -57,7 +65,7 @@ impl Way {
         if topic_id != self.topic_id {
             return Ok(None);
         }
-        if fingerprint != self.fingerprint().closed() {
+        if !self.fingerprint().is_of(&committed.metadata) {
             return Err(Error::refused(
                 "the file was loaded into this topic in another way (other fields, another --except, or the topic had \
                  another count of partitions); loading it again would double its lines; use a new topic"
@@ -65,14 +73,15 @@ impl Way {
             ));
         }
         let position = u64::try_from(committed.position).unwrap_or_default();
-        Ok(Some(Mark { position, loaded }))
+        Ok(Some(Found { mark: Mark { position, loaded }, left }))
     }
 }
 
-fn parts(metadata: &str) -> Option<(&str, &str, u64)> {
-    let (rest, loaded) = metadata.rsplit_once(' ')?;
-    let (fingerprint, topic_id) = rest.rsplit_once(' ')?;
-    Some((fingerprint, topic_id, loaded.parse().ok()?))
+fn parts(metadata: &str) -> Option<(&str, u64, Evidence)> {
+    let (_, rest) = Fingerprint::split(metadata)?;
+    let mut words = rest.split(' ');
+    let parts = (words.next()?, words.next()?.parse().ok()?, Evidence::parse(words.next()?)?);
+    words.next().is_none().then_some(parts)
 }
 
 #[cfg(test)]
@@ -80,6 +89,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::mark::Log;
 
     fn way() -> Way {
         Way {
@@ -92,15 +102,20 @@ mod tests {
     }
 
     fn committed(way: &Way) -> Committed {
-        let mark = Mark { position: 12, loaded: 7 };
-        Committed { position: 12, metadata: way.metadata(mark) }
+        Committed { position: 12, metadata: way.metadata(MARK, &left()) }
+    }
+
+    const MARK: Mark = Mark { position: 12, loaded: 7 };
+
+    fn left() -> Evidence {
+        Evidence::Each(vec![Log { first: 3, end: 11, epoch: 2 }])
     }
 
     #[test]
     fn reads_back() {
         assert_eq!(way().mark(None).expect("none"), None);
         let mark = way().mark(Some(&committed(&way()))).expect("the same way");
-        assert_eq!(mark, Some(Mark { position: 12, loaded: 7 }));
+        assert_eq!(mark, Some(Found { mark: MARK, left: left() }));
         let anew = Way { topic_id: "other".into(), ..way() };
         assert_eq!(anew.mark(Some(&committed(&way()))).expect("another topic"), None);
     }
@@ -116,7 +131,8 @@ mod tests {
 
     #[rstest]
     #[case("")]
-    #[case("replicator/1 0123 id")]
+    #[case("replicator/1 0123- id 7")]
+    #[case("replicator/2 0123 id 7")]
     fn foreign_metadata_is_refused(#[case] metadata: &str) {
         let committed = Committed { position: 1, metadata: metadata.to_owned() };
         assert!(matches!(way().mark(Some(&committed)), Err(Error::Refused(_))));

@@ -23,20 +23,23 @@ pub use self::receipt::LoadReceipt;
 
 use self::fields::Fields;
 use self::input::Input;
-use self::mark::{Mark, Way};
+use self::mark::{Found, Mark, Way};
 use self::topic::Destination;
-use self::write::{Plan, Reached, Writer};
+use self::write::{Logs, Plan, Reached, Writer};
 use crate::cli::LoadArgs;
-use crate::client::Properties;
-use crate::cluster::{Cluster, ends};
+use crate::client::{Isolation, Properties};
+use crate::cluster::{Cluster, Watermarks, ends};
 use crate::error::{Error, Reason, Result};
 use crate::failpoint;
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
+use crate::mark::{Evidence, Log};
 use crate::offsets;
 use crate::pace::Pace;
 use crate::progress::Progress;
+use crate::range::{Range, id, index};
 use crate::restart::Restarts;
+use crate::source::{Reader, Reading};
 use crate::txn::Producer;
 use crate::window::{Window, rfc3339};
 
@@ -220,21 +223,82 @@ impl Run<'_> {
         let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic()?;
-        self.resume(found)?;
+        // Of a log that was cut, or emptied, the lines are gone however far the load had come.
+        let logs = self.cluster.watermarks(topic)?;
+        if let Some(found) = found.as_ref().filter(|found| !found.left.holds(&logs)) {
+            self.check_still_there(found, &logs)?;
+        }
+        self.resume(found.as_ref().map(|found| found.mark))?;
 
         // 3. The rest of the lines, each in one transaction with the position after it.
         if self.reached.mark.position < self.plan.survey.documents {
             let group = self.cluster.committed.group_metadata();
             let group = group.ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?;
             let bar = self.progress.bar(&format!("loading {}", topic.name), self.plan.survey.documents);
-            Writer::new(self.plan, &producer, group, &mut self.reached).finish(&bar)?;
+            let logs = Logs::new(&self.cluster, logs.clone(), found.as_ref());
+            Writer::new(self.plan, &logs, &producer, group, &mut self.reached).finish(&bar)?;
             bar.finish_and_clear();
         }
 
         // 4. A commit is answered before its records can be read; the load ends when they can.
-        let ends = ends(&self.cluster.watermarks(topic)?);
-        self.cluster.wait_until_stable(topic, &ends, PATIENCE, self.plan.interrupt)?;
+        let now = self.cluster.watermarks(topic)?;
+        self.cluster.wait_until_stable(topic, &ends(&now), PATIENCE, self.plan.interrupt)?;
+        // By a new leader, whose log may lack some of it, the next start-up counts the lines that are there.
+        if now.iter().zip(&logs).any(|(now, then)| now.epoch != then.epoch) {
+            return Err(Error::restart(format!("a partition of {} has another leader by now", topic.name)));
+        }
         self.check_same_topic()
+    }
+
+    /// Counts the records that are left where earlier loads wrote. What a later leader wrote there is none of theirs.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where some are gone: which lines they were, nobody can tell.
+    fn check_still_there(&self, found: &Found, now: &[Watermarks]) -> Result<()> {
+        let (topic, loaded) = (self.plan.topic, found.mark.loaded);
+        self.cluster.wait_until_stable(topic, &ends(now), PATIENCE, self.plan.interrupt)?;
+        let left: Vec<Log> = match &found.left {
+            Evidence::Each(logs) => logs.clone(),
+            Evidence::Hash(_) => {
+                now.iter().map(|now| Log { first: now.low, end: now.high, epoch: i32::MAX }).collect()
+            }
+        };
+        let ranges: Vec<Range> = left
+            .iter()
+            .zip(now)
+            .enumerate()
+            .map(|(partition, (log, now))| Range {
+                partition: id(partition),
+                start: log.first.max(now.low),
+                end: log.end.min(now.high),
+            })
+            .collect();
+        let reading = Reading {
+            properties: self.properties,
+            group: self.name,
+            topic: &topic.name,
+            isolation: Isolation::ReadCommitted,
+            patience: PATIENCE,
+        };
+        let (mut held, mut is_cut) = (0, left.iter().zip(now).any(|(log, now)| now.high < log.end));
+        let bar =
+            self.progress.bar(&format!("looking at {}", topic.name), ranges.iter().map(Range::len).sum());
+        Reader::open(&reading, &ranges)?.for_each(self.plan.interrupt, &bar, |message, ()| {
+            let is_later = message.leader_epoch() > left[index(message.partition())].epoch;
+            is_cut |= is_later;
+            held += u64::from(!is_later);
+            Ok(())
+        })?;
+        if held >= loaded && !is_cut {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{} of the {loaded} lines that earlier loads of this file wrote to {} are left there: the others were deleted, \
+             or a leader lost them; to load the file again, delete the topic first, or load into another one",
+            held.min(loaded),
+            topic.name
+        ))
+        .because(Reason::LogLost))
     }
 
     fn resume(&mut self, found: Option<Mark>) -> Result<()> {

@@ -7,16 +7,17 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::fields::{Event, Fields};
 use super::input::{Document, Documents, Input};
-use super::mark::{Mark, Way};
+use super::mark::{Found, Mark, Way};
 use super::survey::Survey;
-use crate::cluster::Topic;
+use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::delivery::Origin;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::mark::Evidence;
 use crate::partition;
 use crate::range::id;
 use crate::sys::Outgoing;
-use crate::txn::{CommittedOffsets, Producer, Transaction};
+use crate::txn::{Position, Producer, Transaction};
 use crate::window::Window;
 
 /// Documents between two looks at the clock, the interrupt and the delivery reports.
@@ -43,8 +44,33 @@ pub struct Reached {
     pub in_doubt: Option<u64>,
 }
 
+/// The topic's logs as a start-up found them.
+pub struct Logs<'a> {
+    cluster: &'a Cluster,
+    found: Vec<Watermarks>,
+    /// Where the load began to write.
+    first: Vec<i64>,
+}
+
+impl<'a> Logs<'a> {
+    /// Of a load that goes on after what it left earlier.
+    pub fn new(cluster: &'a Cluster, found: Vec<Watermarks>, earlier: Option<&Found>) -> Logs<'a> {
+        let first = match earlier.map(|earlier| &earlier.left) {
+            None => ends(&found),
+            Some(Evidence::Each(logs)) => logs.iter().map(|log| log.first).collect(),
+            Some(Evidence::Hash(_)) => found.iter().map(|found| found.low).collect(),
+        };
+        Logs { cluster, found, first }
+    }
+
+    fn now(&self, topic: &Topic) -> Result<Evidence> {
+        Ok(Evidence::new(&self.first, &self.found, &ends(&self.cluster.watermarks(topic)?)))
+    }
+}
+
 pub struct Writer<'a> {
     plan: &'a Plan<'a>,
+    logs: &'a Logs<'a>,
     producer: &'a Producer,
     group: Arc<ConsumerGroupMetadata>,
     transaction: Option<Transaction<'a>>,
@@ -57,11 +83,20 @@ impl<'a> Writer<'a> {
     /// Begins at `reached.mark`, and moves it on with each committed transaction.
     pub fn new(
         plan: &'a Plan<'a>,
+        logs: &'a Logs<'a>,
         producer: &'a Producer,
         group: ConsumerGroupMetadata,
         reached: &'a mut Reached,
     ) -> Writer<'a> {
-        Writer { plan, producer, group: Arc::new(group), transaction: None, next: reached.mark, reached }
+        Writer {
+            plan,
+            logs,
+            producer,
+            group: Arc::new(group),
+            transaction: None,
+            next: reached.mark,
+            reached,
+        }
     }
 
     /// # Errors
@@ -156,12 +191,12 @@ impl<'a> Writer<'a> {
             None => self.producer.begin()?,
         };
         let position = i64::try_from(self.next.position).unwrap_or(i64::MAX);
-        let offsets = CommittedOffsets {
-            topic: &self.plan.topic.name,
-            positions: &[(0, position)],
-            metadata: &self.plan.way.metadata(self.next),
+        let topic = self.plan.topic;
+        let mark = || {
+            let metadata = self.plan.way.metadata(self.next, &self.logs.now(topic)?);
+            Ok(vec![Position { partition: 0, position, metadata }])
         };
-        transaction.commit(&offsets, &self.group).inspect_err(|err| {
+        transaction.commit(&topic.name, mark, &self.group).inspect_err(|err| {
             self.reached.in_doubt = matches!(err, Error::Restart { .. }).then_some(self.next.position);
         })?;
         self.reached.mark = self.next;

@@ -218,7 +218,7 @@ impl<D: Database> Store for SqlStore<D> {
     ) -> Result<()> {
         use Parameter::{Int, Text};
         self.database.transaction(|database| {
-            for (partition, Watermarks { low, high }) in watermarks.iter().enumerate() {
+            for (partition, Watermarks { low, high, .. }) in watermarks.iter().enumerate() {
                 let partition = Int(id(partition).into());
                 let row = [Text(topic.id), partition, Int(*low), Int(*high), Int(as_of_ms)];
                 database.execute(KEEP_ENDS, &row)?;
@@ -408,7 +408,7 @@ mod tests {
         store.resume(A, &[0, 5]).expect("resumes");
         write(store.as_mut(), A, &rows(0..3), 0, 3).expect("writes");
         assert_eq!(ends(store.as_mut()), None, "not told");
-        let marks = |low, high| Watermarks { low, high };
+        let marks = |low, high| Watermarks { low, high, epoch: 0 };
         store.keep_watermarks(A, &[marks(0, 3)], 1000).expect("kept");
         assert_eq!(ends(store.as_mut()), None, "not told of the second partition");
         store.keep_watermarks(A, &[marks(0, 5), marks(5, 9)], 2000).expect("kept");

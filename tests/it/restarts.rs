@@ -11,7 +11,7 @@ use replicator::interrupt::Interrupt;
 use replicator::job::TransactionLimits;
 use replicator::pace::Pace;
 use replicator::sys::Outgoing;
-use replicator::txn::{CommittedOffsets, Producer};
+use replicator::txn::{Position, Producer};
 
 use crate::kit::*;
 
@@ -152,7 +152,7 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
     let name = pair.job.selection.name();
     let cluster = Cluster::connect(&properties(), &name).expect("connects");
     let group = Arc::new(cluster.committed.group_metadata().expect("a group"));
-    let offsets = CommittedOffsets { topic: &pair.a, positions: &[(0, 1)], metadata: "" };
+    let offsets = || Ok(vec![Position { partition: 0, position: 1, metadata: String::new() }]);
     let pace = Rc::new(Pace::new(TransactionLimits::default()));
     let record = |partition| Outgoing {
         partition,
@@ -170,7 +170,7 @@ fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
         for partition in 0..3 {
             transaction.send(record(partition), &Interrupt::default()).expect("sent");
         }
-        transaction.commit(&offsets, &group).expect("committed");
+        transaction.commit(&pair.a, offsets, &group).expect("committed");
         let mut transaction = producer.begin().expect("begun");
         transaction.send(record(0), &Interrupt::default()).expect("sent");
         transaction.poll();

@@ -282,3 +282,41 @@ fn any_schedule_of_joins_leaves_and_deaths() {
         println!("schedule {seed}: all is there once");
     }
 }
+
+#[test]
+fn a_live_target_whose_beginning_moves_costs_no_start_up() {
+    let (pair, _) = story(20_000);
+    let outputs = std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let retention = scope.spawn({
+            let target = pair.b.clone();
+            move || {
+                // Of records from before the window, some at a time.
+                for step in 1.. {
+                    let is_over = stopped.recv_timeout(Duration::from_secs(5)).is_ok();
+                    if is_over {
+                        return step;
+                    }
+                    (0..PARTITIONS).for_each(|partition| trim(&target, partition, step * 10));
+                }
+                0
+            }
+        });
+        let instances = (0..3).map(|_| spawn(&pair, &["-v", "--max-rate", "60/s"])).collect();
+        let outputs = ended(instances);
+        stop.send(()).expect("it listens");
+        assert!(retention.join().expect("ends") > 2, "the beginning moved");
+        outputs
+    });
+    for output in &outputs {
+        assert_eq!(code(output), 0, "{}", stderr(output));
+        let start_ups = stderr(output).matches("this instance has the partitions").count();
+        assert!((1..=3).contains(&start_ups), "{start_ups} start-ups: {}", stderr(output));
+    }
+    let sorted = |topic: &str| {
+        let mut records = window_of(&consume(topic));
+        records.sort();
+        records
+    };
+    assert_same(&sorted(&pair.b), &sorted(&pair.a));
+}
