@@ -1,5 +1,6 @@
 //! How a command ended, as `--output json` prints it: one object, with what was found out beside it.
 
+use std::ffi::OsString;
 use std::fmt;
 
 use serde::Serialize;
@@ -65,8 +66,30 @@ impl fmt::Display for Unread {
     }
 }
 
+/// Whether `--output json` stands among arguments that cannot be parsed as a whole.
+pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<String> =
+        arguments.map(|argument| argument.to_string_lossy().into_owned()).take_while(|a| a != "--").collect();
+    let value = |argument: &str| {
+        let rest = match argument.strip_prefix("--") {
+            Some(long) => long.strip_prefix("output"),
+            // Behind flags that take no value, as in -qo json.
+            None => {
+                argument.strip_prefix('-').and_then(|s| s.trim_start_matches(['q', 'v']).strip_prefix('o'))
+            }
+        };
+        rest.map(|rest| rest.strip_prefix('=').unwrap_or(rest).to_owned())
+    };
+    let is_json = |(at, argument): (usize, &String)| match value(argument).as_deref() {
+        Some("") => arguments.get(at + 1).is_some_and(|next| next == "json"),
+        value => value == Some("json"),
+    };
+    arguments.iter().enumerate().any(is_json)
+}
+
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -113,5 +136,23 @@ mod tests {
             (&json!("done"), &json!("a"), &json!(0))
         );
         assert!(found.get("window").is_none(), "it was not resolved: {found}");
+    }
+
+    #[rstest]
+    #[case("--output json", true)]
+    #[case("gaps --output=json --nonsense", true)]
+    #[case("-o json", true)]
+    #[case("-ojson filll", true)]
+    #[case("-o=json", true)]
+    #[case("-qo json", true)]
+    #[case("-vvojson", true)]
+    #[case("--output text", false)]
+    #[case("--output", false)]
+    #[case("-X json", false)]
+    #[case("--source json", false)]
+    #[case("-- --output json", false)]
+    #[case("", false)]
+    fn json_is_asked_for(#[case] arguments: &str, #[case] wanted: bool) {
+        assert_eq!(asks_for_json(arguments.split(' ').map(OsString::from)), wanted);
     }
 }

@@ -8,8 +8,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-use replicator::answer::{Found, Unread};
-use replicator::cli::{Cli, Command, Common, FillArgs, Output, asks_for_json};
+use replicator::answer::{Found, Unread, asks_for_json};
+use replicator::cli::{Cli, Command, Common, FillArgs, Output};
 use replicator::dashboard::Dashboard;
 use replicator::demo::demo;
 use replicator::drill::drill;

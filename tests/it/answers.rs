@@ -252,7 +252,7 @@ fn of_interrupted_runs() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("events.json");
-    let mut generate = replicator(&["generate", "--records", "100000000", "-o", "json", "--out"]);
+    let mut generate = replicator(&["generate", "--records", "3000000", "-o", "json", "--out"]);
     let child = generate.arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     // It writes beside, and gives the file its name in the end.
     until(|| std::fs::read_dir(folder.path()).expect("there").count() > 0);
