@@ -191,7 +191,7 @@ pub struct SelectionArgs {
     /// The gap, half-open and in UTC: 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z
     #[arg(long, required = true, value_name = "WINDOW", allow_hyphen_values = true)]
     pub window: Option<WindowSpec>,
-    /// The day of a window in times of day; by default the one day that the source's records are of
+    /// The day of a window in times of day; by default the one that the source's first and last records are of
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
     pub date: Option<NaiveDate>,
 }
@@ -280,7 +280,7 @@ pub struct GapsArgs {
     /// Where to look, as the fill takes it; by default in all of both topics
     #[arg(long, value_name = "WINDOW", allow_hyphen_values = true)]
     window: Option<WindowSpec>,
-    /// The day of a window in times of day; by default the one day that the source's records are of
+    /// The day of a window in times of day; by default the one that the source's first and last records are of
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, requires = "window")]
     date: Option<NaiveDate>,
     /// Missing records that are closer together than this are one hole

@@ -84,7 +84,11 @@ pub fn nothing_in(
         Ok(None) => "; at neither end does it show a record with an event time".to_owned(),
         Err(err) => format!("; what it holds was not found out: {err}"),
     };
-    format!("{} holds no record in the window {}, which is in UTC{holds}", source.name, Edges::from(window))
+    let place = match window {
+        Window { start: None, end: None } => String::new(),
+        _ => format!(" in the window {}, which is in UTC", Edges::from(window)),
+    };
+    format!("{} holds no record{place}{holds}", source.name)
 }
 
 /// What the first and last records of each partition say.

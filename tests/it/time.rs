@@ -258,6 +258,11 @@ fn an_empty_source_is_told_too() {
     let pair = Pair::new(1, 1);
     let told = Told::of(&pair, &["11:00-13:00", "--date", "2021-04-14"]);
     told.assert_warned("at neither end does it show a record");
+    let everywhere = replicator(&["gaps", "--source", &pair.a, "--target", &pair.b]).output().expect("runs");
+    assert!(
+        stderr(&everywhere).contains(&format!("{} holds no record; at neither end", pair.a)),
+        "{everywhere:?}"
+    );
 }
 
 #[test]
