@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
 
         // 6. If nothing is left to read, what was committed is readable, and this is the end.
         if ranges.iter().all(|range| trusted.is_done(range)) {
-            if is_anew {
+            if is_anew || trusted.done().is_some_and(|done| done.in_window == 0) {
                 self.warn_of_nothing(cluster, source, window);
             }
             self.foresee(cluster, checked, &snapshot)?;
@@ -445,7 +445,7 @@ impl<'a> Run<'a> {
         if self.is_stopped {
             return Ok(());
         }
-        // 9. What was looked at need not be looked at again; a run that died before this does it first.
+        // 9. Later runs skip what this run has looked at; one after a run that died before this looks first.
         let closed: Vec<(i32, i64)> =
             ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
         if let Some(producer) = &producer {

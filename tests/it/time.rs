@@ -248,6 +248,9 @@ fn a_window_without_a_record_is_told_with_the_span_that_there_is() {
     }
     assert!(told.text[1].contains("neither"), "{}", told.text[1]);
     assert!(told.text[3].contains("neither"), "{}", told.text[3]);
+    // A further run has nothing to look at, and still says that there was nothing.
+    let again = Told::of(&pair, &["03:00-04:00"]);
+    again.assert_warned(&format!("{} holds no record in the window [2021-04-14T03:00:00Z", pair.a));
 
     let told = Told::of(&pair, &["11:00-13:00"]);
     assert!(told.json.iter().all(|json| json["warnings"] == serde_json::json!([])), "{:?}", told.json);
