@@ -4,9 +4,11 @@ mod begin;
 mod close;
 mod copy;
 mod marks;
+mod reading;
 mod refuse;
 mod scan;
 mod share;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -19,14 +21,13 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
 use self::share::Joined;
-use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::consequences::{Consequences, Foresight};
 use crate::error::{Error, Result};
-use crate::failpoint::{self, Rule};
+use crate::failpoint;
 use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
-use crate::job::{Job, Mode, OnConflict};
+use crate::job::{Job, Mode};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
 use crate::limits::Unfit;
@@ -39,12 +40,9 @@ use crate::preflight::{self, Preflight};
 use crate::progress::Progress;
 use crate::range::Range;
 use crate::rate::Throttle;
-use crate::receipt::{Counts, DoneBefore, Edges, Receipt};
-use crate::record::describe;
+use crate::receipt::{Counts, Edges, Receipt};
 use crate::resolve;
 use crate::restart::Restarts;
-use crate::source::{Reader, Reading};
-use crate::sys::Message;
 use crate::txn::{Position, Producer};
 use crate::window::{OtherDays, Window};
 
@@ -454,98 +452,6 @@ impl<'a> Run<'a> {
         }
         // Done by now, by this run or by other instances.
         self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)
-    }
-
-    fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {
-        if self.counts.in_window == 0 {
-            self.warn(resolve::nothing_in(window, cluster, &self.job.selection, source, self.interrupt));
-        }
-    }
-
-    fn foresee(&mut self, cluster: &Cluster, checked: &Preflight, snapshot: &Snapshot) -> Result<()> {
-        if let Some(foresight) = self.foresight.take() {
-            let counts = (self.counts.read, self.counts.written);
-            let found = foresight.consequences(cluster, checked, &snapshot.target, counts, self.interrupt)?;
-            self.consequences = Some(found);
-        }
-        Ok(())
-    }
-
-    /// Reads `ranges` of a topic, committed records only, to their end.
-    fn read(
-        &mut self,
-        topic: &str,
-        ranges: &[Range],
-        bar: &indicatif::ProgressBar,
-        mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
-    ) -> Result<()> {
-        let name = self.job.selection.name();
-        let reader = Reader::open(&self.reading(topic, &name), ranges)?;
-        reader.for_each(self.interrupt, bar, |message, ()| each(self, message))
-    }
-
-    fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
-        Reading {
-            properties: &self.job.selection.properties,
-            group,
-            topic,
-            isolation: if failpoint::breaks(Rule::ReadCommitted) {
-                Isolation::ReadUncommitted
-            } else {
-                Isolation::ReadCommitted
-            },
-            patience: self.job.selection.patience,
-        }
-    }
-
-    fn publish(&self, counts: Counts) {
-        metrics::totals(counts, self.transactions, self.aborted_transactions, self.restarts.count);
-    }
-
-    fn warn(&mut self, warning: String) {
-        if !self.warnings.contains(&warning) {
-            tracing::warn!("{warning}");
-            self.warnings.push(warning);
-        }
-    }
-
-    fn example(&mut self, what: &str, message: &Message) {
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(format!("{what}: {}", describe(message)));
-        }
-    }
-
-    fn receipt(&self) -> Receipt {
-        let mut counts = self.counts;
-        counts.already_in_target = counts.already_in_target.saturating_sub(self.recounted);
-        let to_write = (self.mode == Mode::Plan).then_some(counts.written);
-        if to_write.is_some() {
-            counts.written = 0;
-        }
-        Receipt {
-            window: self.window.map(Edges::from),
-            source: self.job.selection.source.clone(),
-            target: self.job.selection.target.clone(),
-            counts,
-            to_write,
-            command: self.window.filter(|_| self.mode == Mode::Plan).map(|window| {
-                // A conflict is none between records that are told apart by all that is in them.
-                let rules = &self.job.selection.rules;
-                let has_conflicts = counts.conflicts > 0 && rules.on_conflict == OnConflict::Fail;
-                let identity = if has_conflicts { &Identity::Record } else { &rules.identity };
-                self.job.selection.command(window, identity)
-            }),
-            consequences: self.consequences.clone(),
-            duplicates_in_target: self.duplicates_in_target,
-            transactions: self.transactions,
-            aborted_transactions: self.aborted_transactions,
-            restarts: self.restarts.count,
-            done_before: self.done_before.map(DoneBefore::from),
-            elapsed_ms: 0,
-            complete: false,
-            warnings: self.warnings.clone(),
-            examples: self.examples.clone(),
-        }
     }
 }
 

@@ -9,7 +9,6 @@ use crate::judge::{Judge, Look, Sighting};
 use crate::preflight::{self, Preflight};
 use crate::range::{Range, index};
 use crate::source::Reader;
-use crate::sys::Message;
 use crate::window::Window;
 
 /// Records taken in in one go, after a look at all their places.
@@ -101,18 +100,6 @@ impl Run<'_> {
                 Ok(())
             },
         )
-    }
-
-    pub(super) fn read_looking(
-        &self,
-        topic: &str,
-        ranges: &[Range],
-        look: impl Fn(&Message) -> Sighting + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<()>,
-    ) -> Result<()> {
-        let name = self.job.selection.name();
-        let bar = self.progress.bar(&format!("reading {topic}"), ranges.iter().map(Range::len).sum());
-        Reader::looking(&self.reading(topic, &name), ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 
     /// How many identities there may be, by the time index; 0 where that does not tell.

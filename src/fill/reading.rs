@@ -1,0 +1,51 @@
+//! How a run reads its topics.
+
+use super::Run;
+use crate::client::Isolation;
+use crate::error::Result;
+use crate::failpoint::{self, Rule};
+use crate::judge::Sighting;
+use crate::range::Range;
+use crate::source::{Reader, Reading};
+use crate::sys::Message;
+
+impl Run<'_> {
+    /// Reads `ranges` of a topic, committed records only, to their end.
+    pub(super) fn read(
+        &mut self,
+        topic: &str,
+        ranges: &[Range],
+        bar: &indicatif::ProgressBar,
+        mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
+    ) -> Result<()> {
+        let name = self.job.selection.name();
+        let reader = Reader::open(&self.reading(topic, &name), ranges)?;
+        reader.for_each(self.interrupt, bar, |message, ()| each(self, message))
+    }
+
+    pub(super) fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
+        Reading {
+            properties: &self.job.selection.properties,
+            group,
+            topic,
+            isolation: if failpoint::breaks(Rule::ReadCommitted) {
+                Isolation::ReadUncommitted
+            } else {
+                Isolation::ReadCommitted
+            },
+            patience: self.job.selection.patience,
+        }
+    }
+
+    pub(super) fn read_looking(
+        &self,
+        topic: &str,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let name = self.job.selection.name();
+        let bar = self.progress.bar(&format!("reading {topic}"), ranges.iter().map(Range::len).sum());
+        Reader::looking(&self.reading(topic, &name), ranges, look)?.for_each(self.interrupt, &bar, each)
+    }
+}
