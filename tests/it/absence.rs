@@ -30,7 +30,7 @@ fn segmented(partitions: i32, more: &[(&str, &str)]) -> Pair {
 
 /// In batches, so that segments can end between them.
 fn produce_in_parts(topic: &str, records: &[Record]) {
-    for part in records.chunks(40) {
+    for part in records.chunks(120) {
         produce(topic, part);
     }
 }

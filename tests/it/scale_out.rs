@@ -303,8 +303,9 @@ fn a_live_target_whose_beginning_moves_costs_no_start_up() {
                 0
             }
         });
-        let instances = (0..3).map(|_| spawn(&pair, &["-v", "--max-rate", "60/s"])).collect();
-        let outputs = ended(instances);
+        // Those that are done soon wait for the slow one.
+        let rates = ["1000/s", "1000/s", "40/s"];
+        let outputs = ended(rates.map(|rate| spawn(&pair, &["-v", "--max-rate", rate])).into());
         stop.send(()).expect("it listens");
         assert!(retention.join().expect("ends") > 2, "the beginning moved");
         outputs
