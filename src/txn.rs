@@ -357,12 +357,12 @@ impl Transaction<'_> {
             }
         };
         self.drain().inspect_err(abort_if_final)?;
-        failpoint::outcome()?;
-        failpoint::instant("before-send-offsets");
         let group = group.clone();
         positions()
             .and_then(|positions| offsets(topic, &positions))
             .and_then(|list| {
+                failpoint::outcome()?;
+                failpoint::instant("before-send-offsets");
                 producer.call("send_offsets_to_transaction", ("Read", topic), begun, move |inner| {
                     inner.send_offsets_to_transaction(&list, &group, timeout)
                 })

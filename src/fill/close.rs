@@ -9,7 +9,7 @@ use crate::identity::{Identity, IdentityHash};
 use crate::job::TargetScan;
 use crate::judge::{Look, Mark};
 use crate::preflight::Preflight;
-use crate::range::Range;
+use crate::range::{Range, index};
 use crate::record::describe;
 use crate::sys::Message;
 use crate::window::Window;
@@ -49,7 +49,7 @@ impl Run<'_> {
         let is_shared = self.member.is_some() && checked.source.partitions == target.partitions;
         let mut since = Vec::new();
         for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
-            if now.low > scanned.start {
+            if now.low > first.firsts[index(scanned.partition)] {
                 return Err(Error::failed(format!(
                     "{}-{} lost its records below offset {} during the run, of the window perhaps; raise its \
                      retention.ms, and run again",
@@ -106,7 +106,11 @@ impl Run<'_> {
             Ok(())
         })?;
         if is_by_count && !added.is_empty() {
-            let before: Vec<Range> = self.first.iter().flat_map(|first| first.ranges.clone()).collect();
+            let lows = cluster.watermarks(&checked.target)?;
+            let scanned = self.first.iter().flat_map(|first| &first.ranges).zip(&lows);
+            // What was deleted meanwhile was not of the window.
+            let before: Vec<Range> =
+                scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
             self.read_looking(&selection.target, &before, at(), |_, seen| {
                 let count = added.get_mut(&key(seen.mark)).filter(|_| look.is_compared(seen));
                 count.into_iter().for_each(|(count, _)| *count += 1);

@@ -134,6 +134,8 @@ struct InDoubt {
 struct FirstScan {
     /// Where the scan began, and where the target ended.
     ranges: Vec<Range>,
+    /// The offset of the first record that was compared, in each partition.
+    firsts: Vec<i64>,
 }
 
 /// Where the start-up found both topics.
@@ -370,7 +372,8 @@ impl<'a> Run<'a> {
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
-        self.first.get_or_insert(FirstScan { ranges: scanned.ranges.clone() });
+        let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
+        self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts });
         self.look_again(&snapshot, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");
