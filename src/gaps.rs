@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::chart::Histogram;
-use crate::compare::{Judged, Notes, compare};
+use crate::compare::{Judged, Ledger, Notes, compare};
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::interrupt::Interrupt;
@@ -36,7 +36,9 @@ pub struct Gaps {
     pub left_out: u64,
     /// Equal records that the source holds more than once; one in the target is enough, unless they are counted.
     pub duplicates_in_source: u64,
-    /// Of the target, and not in the source: of other writers, doubled, or changed.
+    /// Of the target: further copies than the source holds itself.
+    pub doubled: u64,
+    /// Of the target, and not in the source: of other writers, or changed.
     pub only_in_target: u64,
     /// Without event time, and so in no hole.
     pub without_time: WithoutTime,
@@ -93,10 +95,20 @@ pub fn gaps(
     interrupt: &Interrupt,
 ) -> Result<Gaps> {
     let started = Instant::now();
-    let mut counted =
-        Counted { skips_conflicts: selection.rules.on_conflict == OnConflict::Skip, ..Counted::default() };
+    let mut counted = Counted {
+        ledger: Ledger::new(selection),
+        skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
+        found: Gaps::default(),
+        seen: Vec::new(),
+        target_times: Vec::new(),
+    };
     let compared = compare(selection, progress, interrupt, &mut counted)?;
-    let Counted { mut found, mut seen, target_times, in_both, .. } = counted;
+    let Counted { ledger, mut found, mut seen, target_times, .. } = counted;
+    let findings = ledger.settle(compared.source.partitions == compared.target.partitions);
+    (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
+    found.duplicates_in_source = findings.duplicates_in_source;
+    found.doubled = findings.duplicated;
+    found.only_in_target = findings.extra + findings.changed;
     // A conflict is none between records that are told apart by all that is in them.
     let identity = if found.conflicts > 0 { &Identity::Record } else { &selection.rules.identity };
     seen.sort_unstable();
@@ -109,7 +121,6 @@ pub fn gaps(
         .into_iter()
         .map(|records| Hole::new(records, compared.source.partitions, selection, identity))
         .collect();
-    found.only_in_target = found.in_target.saturating_sub(in_both);
     found.under_another_time = compared.elsewhen.copies;
     found.warnings = compared.warnings;
     found.charts = (!times.is_empty()).then_some((chart, lacking));
@@ -118,44 +129,40 @@ pub fn gaps(
     Ok(found)
 }
 
-/// Notes of what was compared.
-#[derive(Default)]
+/// Notes of what was compared, and when.
 struct Counted {
+    ledger: Ledger,
     skips_conflicts: bool,
     found: Gaps,
     seen: Vec<Seen>,
     target_times: Vec<i64>,
-    /// Records of the target that stand for one of the source.
-    in_both: u64,
 }
 
 impl Notes for Counted {
-    fn window(&mut self, _: Window) {}
+    fn window(&mut self, window: Window) {
+        self.ledger.window(window);
+    }
 
-    fn target(&mut self, _: &Message, seen: &Sighting) {
-        self.found.in_target += 1;
-        match seen.time {
-            Some(time) => self.target_times.push(time),
-            None => self.found.without_time.in_target += 1,
+    fn target(&mut self, message: &Message, seen: &Sighting) {
+        self.ledger.target(message, seen);
+        if seen.is_in_window {
+            self.target_times.extend(seen.time);
+            self.found.without_time.in_target += u64::from(seen.time.is_none());
         }
     }
 
-    fn explained(&mut self, _: &Sighting) {}
+    fn explained(&mut self, seen: &Sighting) {
+        self.ledger.explained(seen);
+    }
 
     fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
-        self.found.in_source += 1;
-        let mut is_missing = false;
-        match judged {
-            Judged::LeftOut(_) => self.found.left_out += 1,
-            Judged::By(Verdict::AlreadyInTarget | Verdict::UnderAnotherTime) => self.in_both += 1,
-            Judged::By(Verdict::DuplicateInSource) => self.found.duplicates_in_source += 1,
-            Judged::By(Verdict::Conflict) if self.skips_conflicts => self.found.left_out += 1,
-            Judged::By(verdict @ (Verdict::New | Verdict::Conflict)) => {
-                is_missing = true;
-                self.found.missing += 1;
-                self.found.conflicts += u64::from(verdict == Verdict::Conflict);
-            }
-        }
+        self.ledger.source(message, seen, judged);
+        let is_conflict = judged == Judged::By(Verdict::Conflict);
+        let is_left_out = matches!(judged, Judged::LeftOut(_)) || (is_conflict && self.skips_conflicts);
+        let is_missing = (is_conflict && !is_left_out) || judged == Judged::By(Verdict::New);
+        self.found.left_out += u64::from(is_left_out);
+        self.found.missing += u64::from(is_missing);
+        self.found.conflicts += u64::from(is_missing && is_conflict);
         match seen.time {
             Some(time) => self.seen.push(Seen { time, partition: message.partition(), is_missing }),
             None => {
@@ -272,6 +279,7 @@ impl Gaps {
             self.duplicates_in_source,
             format!("records of {source} equal another one there; one is enough"),
         );
+        tell(self.doubled, format!("records of {target} are further copies; see replicator verify"));
         tell(self.only_in_target, format!("records of {target} are not in {source}; see replicator verify"));
         told
     }

@@ -1,17 +1,13 @@
 //! Compares every record of the window in both topics.
 
-mod ledger;
-
 use std::fmt;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use self::ledger::Ledger;
 use crate::answer::Unread;
-use crate::compare::compare;
+use crate::compare::{Ledger, compare};
 use crate::error::{Error, Result};
-use crate::identity::Identity;
 use crate::interrupt::Interrupt;
 use crate::job::Selection;
 use crate::progress::Progress;
@@ -55,6 +51,8 @@ pub struct Findings {
     pub invalid: u64,
     /// Of the target, outside of the window: equal to a record of the source's window but for the timestamp.
     pub under_another_time: u64,
+    /// Whether all that was to be is in the target, once, and in order where that was asked for.
+    pub same: bool,
     pub elapsed_ms: u64,
     pub warnings: Vec<String>,
     pub examples: Vec<String>,
@@ -95,7 +93,7 @@ impl Findings {
         }
     }
 
-    fn example(&mut self, what: &str, example: impl Fn() -> String) {
+    pub(crate) fn example(&mut self, what: &str, example: impl Fn() -> String) {
         if self.examples.len() < EXAMPLES {
             self.examples.push(format!("{what}: {}", example()));
         }
@@ -106,12 +104,10 @@ impl Findings {
         self.missing + self.duplicated + self.changed + self.extra
     }
 
-    fn verdict(&self, comparison: &Comparison) -> Result<()> {
-        // By all of a record, one of another time is another record.
-        let is_by_record = comparison.selection.rules.identity == Identity::Record;
-        let copies = if is_by_record { 0 } else { self.under_another_time };
-        let out_of_place = self.reordered + self.moved;
-        if self.differences() + copies == 0 && (out_of_place == 0 || !comparison.strict_order) {
+    fn verdict(&mut self, comparison: &Comparison) -> Result<()> {
+        let out_of_place = if comparison.strict_order { self.reordered + self.moved } else { 0 };
+        self.same = self.differences() + self.under_another_time + out_of_place == 0;
+        if self.same {
             return Ok(());
         }
         let mut told = format!(
@@ -125,8 +121,8 @@ impl Findings {
             self.reordered,
             self.moved
         );
-        if copies > 0 {
-            told += &format!(", {copies} copies under another timestamp");
+        if self.under_another_time > 0 {
+            told += &format!(", {} copies under another timestamp", self.under_another_time);
         }
         Err(Error::different(told))
     }
@@ -157,10 +153,11 @@ impl fmt::Display for Findings {
         for example in &self.examples {
             writeln!(f, "  e.g. {example}")?;
         }
-        f.write_str(match self.differences() {
-            0 if self.in_source + self.in_target == 0 => "  neither holds a record in the window",
-            0 => "  the same records",
-            _ => "  DIFFERENT",
+        f.write_str(match (self.same, self.differences()) {
+            (true, _) if self.in_source + self.in_target == 0 => "  neither holds a record in the window",
+            (true, _) => "  the same records",
+            (false, 0) => "  DIFFERENT: each record is there, but see above",
+            (false, _) => "  DIFFERENT",
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::delivery::Origin;
 use crate::error::{Error, Reason, Result};
 use crate::failpoint::{self, Rule};
 use crate::identity::Identity;
-use crate::job::{Job, OnConflict};
+use crate::job::{Job, OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
 use crate::limits::Limits;
@@ -62,6 +62,11 @@ impl Copying<'_, '_> {
         self.run.aborted_transactions += 1;
         // Of an unknown state, it is the next init's to abort.
         if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
+            return result;
+        }
+        // To start up again must fence nobody.
+        if matches!(err, Error::LookAgain) {
+            transaction.abort()?;
             return result;
         }
         transaction.abort_after(result)
@@ -184,7 +189,7 @@ impl Copying<'_, '_> {
             placement.check(message, self.source_partitions)?;
         }
         if self.outside.is_some_and(|outside| outside.may_hold(seen.mark))
-            && !self.run.second.knows(seen.mark)
+            && !self.run.second.as_ref().is_some_and(|second| second.knows(seen.mark))
         {
             return Err(Error::LookAgain);
         }
@@ -310,6 +315,13 @@ impl Run<'_> {
                 self.counts.conflicts,
                 job.selection.rules.identity,
                 other_identities(&job.selection.rules.identity)
+            ));
+        }
+        if self.counts.conflicts > 0 && job.selection.rules.target_scan == TargetScan::All {
+            sentences.push(format!(
+                "By --target-scan all, records that differ in time alone conflict too, where some lie outside of the \
+                 window and {} holds fewer copies than {} has such records: nobody can tell whose copies they are",
+                job.selection.target, job.selection.source
             ));
         }
         if self.counts.invalid > 0 && !job.selection.rules.skip_invalid {

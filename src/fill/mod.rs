@@ -106,7 +106,7 @@ struct Run<'a> {
     first: Option<FirstScan>,
     /// A record of the window may stand in the target under another time: that is decided before anything is written.
     is_suspicious: bool,
-    second: SecondLook,
+    second: Option<SecondLook>,
     /// Found by it, of records that stand in the target as they are, too.
     copies_at_other_times: u64,
     /// Of a plan alone.
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
             in_doubt: None,
             first: None,
             is_suspicious: false,
-            second: SecondLook::default(),
+            second: None,
             copies_at_other_times: 0,
             foresight: None,
             consequences: None,
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
                 Err(Error::Reassigned) => continue,
                 Err(Error::LookAgain) => {
                     self.is_suspicious = true;
-                    if self.mode == Mode::Plan {
+                    if self.transactions == 0 {
                         (self.counts, self.examples) = (Counts::default(), Vec::new());
                     }
                     continue;
@@ -374,7 +374,7 @@ impl<'a> Run<'a> {
         marking.scanned(scanned.firsts.clone(), &trusted);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts });
-        self.look_again(&snapshot, &look, &scanned, &ranges)?;
+        self.look_again(cluster, checked, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");
         let group = match share {
@@ -417,7 +417,9 @@ impl<'a> Run<'a> {
         };
         let result = copy.all(&ranges);
         let is_blocked = copy.blocked;
-        self.duplicates_in_target = scanned.judge.duplicates_in_target() + self.copies_at_other_times;
+        let is_judged = result.is_ok() && !self.is_stopped;
+        let doubles = scanned.judge.duplicates_in_target(is_judged);
+        self.duplicates_in_target = doubles + self.copies_at_other_times;
         result?;
         if is_blocked {
             return Err(self.blocked(&limits));

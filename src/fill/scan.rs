@@ -3,8 +3,7 @@
 use super::{Run, Snapshot};
 use crate::cluster::{Cluster, ends};
 use crate::error::{Error, Reason, Result};
-use crate::identity::Identity;
-use crate::judge::elsewhen::{Found, Outside};
+use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting};
 use crate::preflight::{self, Preflight};
 use crate::range::{Range, index};
@@ -80,25 +79,42 @@ impl Run<'_> {
         judge.take_in(&mut found)?;
         outside.iter_mut().for_each(|outside| outside.take_in(&mut beside));
         if judge.wants_explanations() {
-            self.read_source(snapshot, look, |seen| judge.explain(seen.mark))?;
+            self.warn_of_unexplained(snapshot);
+            self.read_source(cluster, checked, look, |seen| judge.explain(seen))?;
         }
         tracing::debug!("{} identities in the window of {}", judge.len(), selection.target);
         Ok(Scanned { ranges, judge, outside, firsts })
     }
 
-    /// Reads all of the source, whatever the window.
-    fn read_source(&self, snapshot: &Snapshot, look: &Look, mut each: impl FnMut(&Sighting)) -> Result<()> {
-        let starts: Vec<i64> = snapshot.source.iter().map(|watermarks| watermarks.low).collect();
-        let ranges = Range::all(&starts, &ends(&snapshot.source));
+    /// Where the source no longer holds its beginning, it does not explain what the target holds of it.
+    fn warn_of_unexplained(&mut self, snapshot: &Snapshot) {
+        if snapshot.source.iter().any(|watermarks| watermarks.low > 0) {
+            self.warn(format!(
+                "{} has deleted its first records: what {} holds of them is taken for copies of later records that \
+                 differ from them in time alone, if there are such",
+                self.job.selection.source, self.job.selection.target
+            ));
+        }
+    }
+
+    /// Reads all that the source holds by now, whatever the window: what came to the target came there before.
+    fn read_source(
+        &self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        look: &Look,
+        mut each: impl FnMut(&Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let now = cluster.watermarks(&checked.source)?;
+        let starts: Vec<i64> = now.iter().map(|watermarks| watermarks.low).collect();
+        // Not waited for: what is open was read by no mirror either.
+        let ranges = Range::all(&starts, &cluster.last_stable_offsets(&checked.source)?);
         let look = look.clone();
         self.read_looking(
             &self.job.selection.source,
             &ranges,
             move |message| look.at(message),
-            |_, seen| {
-                each(seen);
-                Ok(())
-            },
+            |_, seen| each(seen),
         )
     }
 
@@ -122,24 +138,25 @@ impl Run<'_> {
     /// is written: of those that the source has in `ranges`.
     pub(super) fn look_again(
         &mut self,
-        snapshot: &Snapshot,
+        cluster: &Cluster,
+        checked: &Preflight,
         look: &Look,
         scanned: &Scanned,
         ranges: &[Range],
     ) -> Result<()> {
         let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
-        let mut second = std::mem::take(&mut self.second);
-        let known = second.len();
+        let memory = self.job.selection.index_memory / 4;
+        let mut second = self.second.take().unwrap_or_else(|| SecondLook::new(memory));
         let (source, target) = (&self.job.selection.source, &self.job.selection.target);
+        tracing::info!("looking whether {target} holds records of the window under another time");
         let (within, at) = (look.clone(), look.clone());
         self.read_looking(
             source,
             ranges,
             move |message| within.within(message),
             |_, seen| {
-                let is_suspect = seen.is_in_window && seen.has_identity && outside.may_hold(seen.mark);
-                if is_suspect && (second.knows(seen.mark) || !second.is_full(known)) {
-                    second.suspect(seen.mark, scanned.judge.holds(seen.mark));
+                if seen.is_in_window && seen.has_identity && outside.may_hold(seen.mark) {
+                    second.suspect(seen.mark, scanned.judge.holds(seen.mark))?;
                 }
                 Ok(())
             },
@@ -148,16 +165,16 @@ impl Run<'_> {
             target,
             &scanned.ranges,
             move |message| at.at(message),
-            |_, seen| {
-                second.target(seen);
-                Ok(())
-            },
+            |_, seen| second.target(seen),
         )?;
         if second.has_evidence() {
-            self.read_source(snapshot, look, |seen| second.source(seen))?;
+            self.read_source(cluster, checked, look, |seen| {
+                second.source(seen);
+                Ok(())
+            })?;
         }
         let found = second.settle();
-        self.second = second;
+        self.second = Some(second);
         self.report(found)
     }
 
@@ -170,10 +187,8 @@ impl Run<'_> {
             "{copies} records of {target} outside of the window equal records of {source} in it but for their \
              timestamp, and no record of {source} itself"
         );
-        if self.job.selection.rules.identity == Identity::Record {
-            self.warn(format!("{told}: by --identity record they are other records"));
-        } else if lacking == 0 {
-            self.copies_at_other_times = copies;
+        if lacking == 0 {
+            self.copies_at_other_times += copies;
             self.warn(format!("{told}: so these records stand in {target} twice"));
         } else {
             return Err(Error::refused(format!(

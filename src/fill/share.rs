@@ -17,6 +17,7 @@ use super::marks::Marking;
 use super::{Run, copy};
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::error::{Error, Result};
+use crate::identity::Identity;
 use crate::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::member::{Member, Share};
 use crate::offsets;
@@ -87,6 +88,10 @@ impl Run<'_> {
         let this = (share.generation, share.partitions.clone());
         if self.joined.share != this {
             (self.joined.share, self.joined.share_ends) = (this, ends(now));
+        }
+        // Equal records are counted: no copy below the target's end may be of a record above the source's.
+        if self.job.selection.rules.identity == Identity::Record {
+            self.joined.share_ends = ends(now);
         }
         let both = self.joined.share_ends.iter().zip(&self.joined.ends).enumerate();
         both.map(|(p, (own, joined))| if share.partitions.contains(&id(p)) { *own } else { *joined })

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::filter::Filter;
 use super::{Mark, Sighting};
+use crate::error::{Error, Reason, Result};
 use crate::identity::IdentityHash;
 
 /// What lies outside of the window in the target, without times.
@@ -43,11 +44,12 @@ impl Outside {
 
 /// A second look. It is shown the window's records of the source that hit the filter, then the target's records outside of
 /// the window, then the source's.
-#[derive(Default)]
 pub struct SecondLook {
     suspects: HashMap<IdentityHash, Suspect>,
     /// Records of the target, with the suspect that they may be copies of.
     evidence: HashMap<IdentityHash, Evidence>,
+    /// Bytes that both may take.
+    memory: usize,
 }
 
 /// Records of the source's window that differ in time alone.
@@ -55,8 +57,7 @@ pub struct SecondLook {
 struct Suspect {
     /// How many of them the target lacks.
     lacking: u64,
-    /// Records of the target that are left as copies of them.
-    copies: u64,
+    is_settled: bool,
 }
 
 struct Evidence {
@@ -64,8 +65,8 @@ struct Evidence {
     copies: u64,
 }
 
-/// Suspects that are looked at together: some 40 bytes each.
-const TOGETHER: usize = 1 << 20;
+/// About what an entry takes in a map that has just grown.
+const ENTRY_BYTES: usize = 80;
 
 /// What a second look found. Counts are of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,36 +78,59 @@ pub struct Found {
 }
 
 impl SecondLook {
+    /// `memory` in bytes.
+    pub fn new(memory: usize) -> SecondLook {
+        SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.suspects.is_empty()
     }
 
-    /// Whether the record was looked at, or waits for it.
+    /// Whether such a record was looked at, or waits for it.
     pub fn knows(&self, mark: Mark) -> bool {
         self.suspects.contains_key(&mark.loose_key())
     }
 
-    /// Whether it takes more suspects.
-    pub fn is_full(&self, since: usize) -> bool {
-        self.suspects.len() >= since + TOGETHER
+    fn check_memory(&self) -> Result<()> {
+        let entries = self.suspects.len() + self.evidence.len();
+        if entries < self.memory / ENTRY_BYTES {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "too many records look like copies under another timestamp for --index-memory to tell which are: {entries} \
+             entries; raise it, fill a smaller window at a time, or name --identity record, by which a record of another \
+             time is another record"
+        ))
+        .because(Reason::IndexMemory))
     }
 
-    pub fn len(&self) -> usize {
-        self.suspects.len()
-    }
-
-    /// Takes in a record of the source's window.
-    pub fn suspect(&mut self, mark: Mark, is_in_target: bool) {
-        self.suspects.entry(mark.loose_key()).or_default().lacking += u64::from(!is_in_target);
+    /// Takes in a record of the source's window; nothing, where an earlier look has settled it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where the memory does not suffice.
+    pub fn suspect(&mut self, mark: Mark, is_in_target: bool) -> Result<()> {
+        self.check_memory()?;
+        let suspect = self.suspects.entry(mark.loose_key()).or_default();
+        if !suspect.is_settled {
+            suspect.lacking += u64::from(!is_in_target);
+        }
+        Ok(())
     }
 
     /// Takes in a record of the target.
-    pub fn target(&mut self, seen: &Sighting) {
+    ///
+    /// # Errors
+    /// As [`SecondLook::suspect`].
+    pub fn target(&mut self, seen: &Sighting) -> Result<()> {
         let suspect = seen.mark.loose_key();
-        if !seen.is_in_window && self.suspects.contains_key(&suspect) {
-            let evidence = Evidence { suspect, copies: 0 };
-            self.evidence.entry(seen.mark.exact_key()).or_insert(evidence).copies += 1;
+        if seen.is_in_window || self.suspects.get(&suspect).is_none_or(|suspect| suspect.is_settled) {
+            return Ok(());
         }
+        self.check_memory()?;
+        let evidence = Evidence { suspect, copies: 0 };
+        self.evidence.entry(seen.mark.exact_key()).or_insert(evidence).copies += 1;
+        Ok(())
     }
 
     /// Whether the source is to be looked at too.
@@ -119,18 +143,16 @@ impl SecondLook {
         self.evidence.remove(&seen.mark.exact_key());
     }
 
-    /// What is left unexplained.
+    /// What is left unexplained of all that was not settled before.
     pub fn settle(&mut self) -> Found {
         let mut found = Found::default();
         for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
+            found.copies += copies;
             if let Some(suspect) = self.suspects.get_mut(&suspect) {
-                if suspect.copies == 0 {
-                    found.lacking += suspect.lacking;
-                }
-                suspect.copies += copies;
-                found.copies += copies;
+                found.lacking += std::mem::take(&mut suspect.lacking);
             }
         }
+        self.suspects.values_mut().for_each(|suspect| suspect.is_settled = true);
         found
     }
 }
@@ -146,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_record_that_the_source_explains_is_no_copy_of_another() {
-        let mut look = SecondLook::default();
-        look.suspect(seen(1, 12).mark, false);
-        look.suspect(seen(2, 12).mark, false);
-        look.suspect(seen(3, 12).mark, true);
+        let mut look = SecondLook::new(1 << 20);
+        for (identity, is_in_target) in [(1, false), (2, false), (3, true)] {
+            look.suspect(seen(identity, 12).mark, is_in_target).expect("room");
+        }
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (2, 99), (3, 98), (3, 99), (4, 10)] {
-            look.target(&seen(identity, time));
+            look.target(&seen(identity, time)).expect("room");
         }
         assert!(look.has_evidence());
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (3, 10)] {
@@ -159,6 +181,14 @@ mod tests {
         }
         assert_eq!(look.settle(), Found { copies: 3, lacking: 1 });
         assert!(look.knows(seen(1, 77).mark) && !look.knows(seen(4, 10).mark));
+        look.target(&seen(2, 97)).expect("room");
         assert_eq!(look.settle(), Found::default(), "each is told once");
+    }
+
+    #[test]
+    fn refuses_to_outgrow_its_memory() {
+        let mut look = SecondLook::new(100 * ENTRY_BYTES);
+        let outcome = (0..200).find_map(|n| look.suspect(seen(n, 1).mark, false).err()).expect("refused");
+        assert!(outcome.to_string().contains("--index-memory"), "{outcome}");
     }
 }

@@ -100,10 +100,11 @@ impl Look {
     }
 
     /// Whether records outside of the window may be copies of the window's that bear another timestamp. A time in a
-    /// field is part of the content, so a copy of another time is another record; and where all of the target is
-    /// compared, nothing is outside.
+    /// field is part of the content, and by all of a record its time is too, so one of another time is another record;
+    /// and where all of the target is compared, nothing is outside.
     pub fn has_outside(&self) -> bool {
         self.scan == TargetScan::Window
+            && self.identity != Identity::Record
             && self.event_time.is_indexed()
             && (self.window.start.is_some() || self.window.end.is_some())
     }

@@ -27,7 +27,9 @@ pub enum Verdict {
     UnderAnotherTime,
     /// The source itself holds an equal record before this one, and one in the target is enough.
     DuplicateInSource,
-    /// The target lacks it, and its identity stands for another content, there or before in the source.
+    /// The target lacks it, and its identity stands for another content, there or before in the source. Or timestamps are
+    /// not compared, and of records that differ in time alone, in and outside of the window, the target holds fewer
+    /// copies: nobody can tell whose they are.
     Conflict,
 }
 
@@ -70,10 +72,15 @@ impl Entry {
     }
 }
 
-/// In the tables of counts: how many copies, and two flags below.
-const SEEN: u32 = 1; // in the source
+/// In the tables of counts: how many copies, and flags below.
+const SEEN: u32 = 1; // in the source's window
 const EXPLAINED: u32 = 2; // by a record of the source that equals it, time included
-const ONE: u32 = 4;
+const CLAIMANT: u32 = 4; // no copy equals it, and one of another time may be its
+const ONE: u32 = 8;
+
+/// In the table of claims: how many claimants, and whether one of them is not of the window.
+const OUTSIDE: u32 = 1;
+const CLAIM: u32 = 2;
 
 impl Judge {
     /// `memory` bounds the tables, in bytes.
@@ -147,19 +154,39 @@ impl Judge {
     }
 
     /// Takes in that the source holds this record, in the window or elsewhere: what equals it in the target, time
-    /// included, stands for no other record.
-    pub fn explain(&mut self, mark: Mark) {
-        let Some(entry) = self.store.get_mut(Which::First, mark.exact_key()) else { return };
-        if *entry & EXPLAINED != 0 {
-            return;
+    /// included, stands for no other record. Where nothing equals it, a copy of another time may be its.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    pub fn explain(&mut self, seen: &Sighting) -> Result<()> {
+        let mark = seen.mark;
+        let entry = self.store.get(Which::First, mark.exact_key()).unwrap_or(0);
+        if entry >= ONE {
+            return self.take_as_explained(mark, entry);
         }
-        *entry |= EXPLAINED;
-        let copies = *entry / ONE;
-        for (which, key) in [(Which::Loose, mark.loose_key()), (Which::Identity, mark.identity)] {
-            if let Some(unexplained) = self.store.get_mut(which, key) {
-                *unexplained = unexplained.saturating_sub(copies);
+        // One copy is enough for equal records that are not counted.
+        let is_counted = self.way == Way::CountsAnyTime || entry & CLAIMANT == 0;
+        if is_counted && self.store.get(Which::Loose, mark.loose_key()).is_some() {
+            let flag = if seen.is_in_window { 0 } else { OUTSIDE };
+            self.store.add(Which::More, mark.loose_key(), CLAIM)?;
+            self.store.set(Which::More, mark.loose_key(), flag);
+            if entry & CLAIMANT == 0 {
+                self.store.add(Which::First, mark.exact_key(), CLAIMANT)?;
             }
         }
+        Ok(())
+    }
+
+    fn take_as_explained(&mut self, mark: Mark, entry: u32) -> Result<()> {
+        if entry & EXPLAINED == 0 {
+            self.store.set(Which::First, mark.exact_key(), EXPLAINED);
+            for (which, key) in [(Which::Loose, mark.loose_key()), (Which::Identity, mark.identity)] {
+                if let Some(unexplained) = self.store.get_mut(which, key) {
+                    *unexplained = unexplained.saturating_sub(entry / ONE);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Judges a record of the source's window.
@@ -206,26 +233,26 @@ impl Judge {
     }
 
     fn by_content_at_any_time(&mut self, mark: Mark) -> Result<Verdict> {
-        match self.store.get_mut(Which::First, mark.exact_key()) {
-            Some(entry) if *entry & SEEN != 0 => return Ok(Verdict::DuplicateInSource),
-            Some(entry) => {
-                *entry |= SEEN;
-                self.store.add(Which::Identity, mark.identity, 1)?;
-                return Ok(Verdict::AlreadyInTarget);
-            }
-            None => {}
+        let entry = self.store.get(Which::First, mark.exact_key()).unwrap_or(0);
+        if entry & SEEN != 0 {
+            return Ok(Verdict::DuplicateInSource);
+        }
+        if entry >= ONE {
+            self.store.set(Which::First, mark.exact_key(), SEEN);
+            self.store.add(Which::Identity, mark.identity, 1)?;
+            return Ok(Verdict::AlreadyInTarget);
         }
         let is_known = self.store.get(Which::Identity, mark.identity).is_some_and(|known| known > 0);
-        if self.take_loose(mark) {
-            self.store.add(Which::First, mark.exact_key(), SEEN)?;
-            return Ok(Verdict::UnderAnotherTime);
-        }
-        if is_known {
+        let verdict = self.by_claim(mark);
+        if verdict == Verdict::Conflict || (verdict == Verdict::New && is_known) {
             return Ok(Verdict::Conflict);
         }
-        self.store.add(Which::First, mark.exact_key(), SEEN)?;
-        self.store.add(Which::Identity, mark.identity, 1)?;
-        Ok(Verdict::New)
+        self.store.add(Which::First, mark.exact_key(), 0)?;
+        self.store.set(Which::First, mark.exact_key(), SEEN);
+        if verdict == Verdict::New {
+            self.store.add(Which::Identity, mark.identity, 1)?;
+        }
+        Ok(verdict)
     }
 
     fn by_count(&mut self, mark: Mark) -> Verdict {
@@ -236,24 +263,33 @@ impl Judge {
                 return Verdict::AlreadyInTarget;
             }
         }
-        if self.take_loose(mark) { Verdict::UnderAnotherTime } else { Verdict::New }
+        self.by_claim(mark)
     }
 
-    /// Takes a copy that differs in time alone, if one is left that stands for no other record.
-    fn take_loose(&mut self, mark: Mark) -> bool {
+    /// Of a record that no copy equals: whether one that differs in time alone is its.
+    fn by_claim(&mut self, mark: Mark) -> Verdict {
+        let claims = self.store.get(Which::More, mark.loose_key()).unwrap_or(0);
         match self.store.get_mut(Which::Loose, mark.loose_key()) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
+            Some(copies) if *copies > 0 => {
+                if claims & OUTSIDE != 0 && *copies < claims / CLAIM {
+                    return Verdict::Conflict;
+                }
+                *copies -= 1;
             }
-            _ => false,
+            _ => return Verdict::New,
         }
+        if let Some(claims) = self.store.get_mut(Which::More, mark.loose_key()) {
+            *claims = claims.saturating_sub(CLAIM);
+        }
+        Verdict::UnderAnotherTime
     }
 
-    /// Copies that the target holds beyond what is enough; by count, once all of the window was judged.
-    pub fn duplicates_in_target(&self) -> u64 {
+    /// Copies that the target holds beyond what is enough; by count, none are known before all of the window
+    /// `is_judged`.
+    pub fn duplicates_in_target(&self, is_judged: bool) -> u64 {
         match self.way {
             Way::Contents | Way::AnyTime => self.doubles,
+            Way::Counts | Way::CountsAnyTime if !is_judged => 0,
             Way::Counts | Way::CountsAnyTime => {
                 let left = self.store.values(Which::First).filter(|entry| entry & SEEN != 0);
                 left.map(|entry| u64::from(entry / ONE)).sum()

@@ -9,7 +9,7 @@ use crate::identity::IdentityHash;
 pub(super) enum Which {
     /// Identities with their first content; or records, where they are counted.
     First,
-    /// Further contents of identities.
+    /// Further contents of identities; or claimants of copies, by records without their time.
     More,
     /// Records without their time.
     Loose,
@@ -57,6 +57,13 @@ impl Store {
 
     pub(super) fn values(&self, which: Which) -> impl Iterator<Item = u32> {
         self.tables[which as usize].values()
+    }
+
+    /// Sets bits of a value that is there.
+    pub(super) fn set(&mut self, which: Which, key: IdentityHash, bits: u32) {
+        if let Some(value) = self.get_mut(which, key) {
+            *value |= bits;
+        }
     }
 
     /// Adds to a value, which is 0 at first; the sum.

@@ -26,6 +26,10 @@ fn mark(identity: u64, content: u64, time: u64) -> Mark {
     Mark { identity: [hash(identity + 1), hash(identity + 77)], exact: hash(loose ^ hash(time + 13)), loose }
 }
 
+fn seen(mark: Mark, is_in_window: bool) -> Sighting {
+    Sighting { mark, is_in_window, has_identity: true, ..Sighting::default() }
+}
+
 #[rstest]
 #[case(TargetScan::Window, mark(1, 1, 1), Verdict::AlreadyInTarget)]
 #[case(TargetScan::Window, mark(1, 1, 2), Verdict::Conflict)]
@@ -39,7 +43,7 @@ fn against_the_target(#[case] scan: TargetScan, #[case] record: Mark, #[case] ve
     let mut judge = judge(Identity::Key, scan);
     judge.target(mark(1, 1, 1)).expect("room");
     judge.target(mark(1, 1, 1)).expect("room");
-    assert_eq!(judge.duplicates_in_target(), 1);
+    assert_eq!(judge.duplicates_in_target(true), 1);
     assert_eq!(judge.holds(record), verdict == Verdict::AlreadyInTarget);
     assert_eq!(judge.source(record).expect("room"), verdict);
 }
@@ -69,11 +73,32 @@ fn a_stamped_copy_stands_for_one_record_and_a_true_one_for_no_other() {
     let mut judge = judge(Identity::Key, TargetScan::All);
     judge.target(mark(1, 1, 10)).expect("room");
     judge.target(mark(2, 1, 99)).expect("room");
-    judge.explain(mark(1, 1, 10));
+    judge.explain(&seen(mark(1, 1, 10), false)).expect("room");
+    judge.explain(&seen(mark(2, 1, 12), true)).expect("room");
     assert_eq!(judge.source(mark(1, 1, 12)).expect("room"), Verdict::New);
     assert_eq!(judge.source(mark(2, 1, 12)).expect("room"), Verdict::UnderAnotherTime);
     assert_eq!(judge.source(mark(2, 1, 12)).expect("room"), Verdict::DuplicateInSource);
     assert_eq!(judge.source(mark(2, 1, 13)).expect("room"), Verdict::Conflict);
+}
+
+/// One record of the window, and two outside of it that differ from it in time alone; the target stamped its copies.
+#[rstest]
+#[case::of_none(0, Verdict::New)]
+#[case::of_one_of_them(1, Verdict::Conflict)]
+#[case::of_two_of_them(2, Verdict::Conflict)]
+#[case::of_all(3, Verdict::UnderAnotherTime)]
+#[case::and_one_more(4, Verdict::UnderAnotherTime)]
+fn whose_copies_they_are(
+    #[case] copies: u64,
+    #[case] wanted: Verdict,
+    #[values(Identity::Key, Identity::Record)] identity: Identity,
+) {
+    let mut judge = judge(identity, TargetScan::All);
+    (0..copies).for_each(|n| judge.target(mark(1, 1, 90 + n)).expect("room"));
+    for (time, is_in_window) in [(10, false), (12, true), (14, false)] {
+        judge.explain(&seen(mark(1, 1, time), is_in_window)).expect("room");
+    }
+    assert_eq!(judge.source(mark(1, 1, 12)).expect("room"), wanted);
 }
 
 #[test]
@@ -152,7 +177,7 @@ proptest! {
         let stamped = stamps.iter().zip(100..).map(|((i, c), t)| (*i, *c, t));
         let all: Vec<Plain> = stamped.chain(source.iter().step_by(2).copied()).collect();
         all.iter().for_each(|(i, c, t)| judge.target(mark(*i, *c, *t)).expect("room"));
-        source.iter().for_each(|(i, c, t)| judge.explain(mark(*i, *c, *t)));
+        source.iter().for_each(|(i, c, t)| judge.explain(&seen(mark(*i, *c, *t), true)).expect("room"));
         let mut left: HashMap<(u64, u64), u64> = HashMap::new();
         stamps.iter().for_each(|stamp| *left.entry(*stamp).or_default() += 1);
         let mut exact: HashMap<Plain, u64> = HashMap::new();

@@ -145,12 +145,26 @@ fn what_stands_in_no_hole_is_named() {
     produce(&pair.b, &[timed(0, "a"), timed(9, "other"), without(2, "c")]);
     let found = find(&pair);
     assert_eq!((found.in_source, found.in_target, found.missing), (5, 3, 2));
-    assert_eq!((found.duplicates_in_source, found.only_in_target), (1, 1));
+    assert_eq!((found.duplicates_in_source, found.only_in_target, found.doubled), (1, 1, 0));
     let none = found.without_time;
     assert_eq!((none.in_source, none.in_target, none.missing), (2, 1, 1));
     let text = found.to_string();
     assert!(text.contains("have no event time: 1 of them are missing"), "{text}");
     assert!(text.contains("lacks 2 of the 5 records"), "{text}");
+}
+
+/// Of a target that is compared as a whole, what lies outside of the window is not counted.
+#[test]
+fn the_window_alone_is_told_of_whatever_is_compared() {
+    let pair = Pair::new(1, 1).with(|job| job.selection.rules.target_scan = replicator::job::TargetScan::All);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    produce(&pair.b, &records);
+    let found =
+        gaps(&pair.job.selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default())
+            .expect("looks");
+    assert_eq!((found.in_source, found.in_target), (178, 178));
+    assert_eq!((found.missing, found.only_in_target, found.doubled), (0, 0, 0));
 }
 
 /// A copy of the missing records that bears another time is said, too.

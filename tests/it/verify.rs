@@ -65,3 +65,18 @@ fn what_a_fill_left_out_on_request_is_no_difference() {
     assert_eq!(result.expect_err("differs").exit_code(), 4);
     assert_eq!(findings.missing, 2);
 }
+
+/// What may be left out, and is there all the same, is no more than it is in the source.
+#[test]
+fn records_without_identity_that_are_there_are_paired() {
+    let pair = Pair::new(1, 1).with(|job| job.selection.rules.skip_invalid = true);
+    let mut records = day(600, 1);
+    records[120].key = None;
+    records[130].key = None;
+    produce(&pair.a, &records);
+    produce(&pair.b, &records[..125]);
+    pair.filled();
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    assert_eq!((findings.invalid, findings.extra), (1, 0));
+}

@@ -1,13 +1,17 @@
 //! Two topics side by side, each read to its end of now, and each record of the source's window judged.
 
+mod ledger;
+
 use std::time::Duration;
+
+pub use self::ledger::Ledger;
 
 use crate::client::Isolation;
 use crate::cluster::{Cluster, Topic, Watermarks, ends};
 use crate::error::Result;
 use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
-use crate::job::Selection;
+use crate::job::{Selection, TargetScan};
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
 use crate::preflight;
@@ -68,7 +72,8 @@ pub fn compare(
     notes.window(window);
     let keeps_partitions = source.partitions == target.partitions;
     let side = |topic| Side::open(selection, &cluster, topic, progress, interrupt);
-    let (source, target) = if selection.rules.identity == Identity::Record {
+    let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
+    let (source, target) = if selection.rules.identity == Identity::Record || is_any_copy_enough {
         // A copy comes after its original: none below the target's end is of a record above the source's, which an
         // equal one that is missing would be taken for.
         let target = side(target)?;
@@ -96,10 +101,9 @@ pub fn compare(
 /// What is to be said of copies under other timestamps.
 fn about_copies(selection: &Selection, Found { copies, lacking }: Found) -> Option<String> {
     let (source, target) = (&selection.source, &selection.target);
-    let ways = match selection.rules.identity {
-        Identity::Record => "by --identity record they are other records",
-        _ if lacking > 0 => "if they are copies, compare by --target-scan all; if not, by --identity record",
-        _ => "so these records stand there twice",
+    let ways = match lacking {
+        1.. => "if they are copies, compare by --target-scan all; if not, by --identity record",
+        0 => "so these records stand there twice",
     };
     (copies > 0).then(|| {
         format!(
@@ -125,12 +129,11 @@ impl Pair<'_> {
         let outside = self.take_in_target(&mut judge, notes)?;
         if judge.wants_explanations() {
             self.read_source(|_, seen| {
-                judge.explain(seen.mark);
                 notes.explained(seen);
-                Ok(())
+                judge.explain(seen)
             })?;
         }
-        let mut second = SecondLook::default();
+        let mut second = SecondLook::new(self.selection.index_memory / 4);
         let skips_invalid = self.selection.rules.skip_invalid;
         let within = self.look.clone();
         self.source.read(
@@ -141,13 +144,14 @@ impl Pair<'_> {
                 if !seen.is_in_window {
                     return Ok(());
                 }
-                if let Some(why) = why_invalid(message, seen, self.keeps_partitions).filter(|_| skips_invalid)
+                if let Some(why) = why_invalid(message, seen, self.keeps_partitions)
+                    .filter(|_| skips_invalid && !judge.holds(seen.mark))
                 {
                     notes.source(message, seen, Judged::LeftOut(why));
                     return Ok(());
                 }
                 if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.mark)) {
-                    second.suspect(seen.mark, judge.holds(seen.mark));
+                    second.suspect(seen.mark, judge.holds(seen.mark))?;
                 }
                 notes.source(message, seen, Judged::By(judge.source(seen.mark)?));
                 Ok(())
@@ -188,14 +192,7 @@ impl Pair<'_> {
             return Ok(Found::default());
         }
         let at = self.look.clone();
-        self.target.read(
-            self.by_time(),
-            move |message| at.at(message),
-            |_, seen| {
-                second.target(seen);
-                Ok(())
-            },
-        )?;
+        self.target.read(self.by_time(), move |message| at.at(message), |_, seen| second.target(seen))?;
         if second.has_evidence() {
             self.read_source(|_, seen| {
                 second.source(seen);
@@ -205,10 +202,13 @@ impl Pair<'_> {
         Ok(second.settle())
     }
 
-    /// Reads all of the source, whatever the window.
+    /// Reads all that the source holds by now, whatever the window: what came to the target came there before.
     fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
         let at = self.look.clone();
-        self.source.read(None, move |message| at.at(message), each)
+        let Side { cluster, topic, .. } = &self.source;
+        let starts: Vec<i64> = cluster.watermarks(topic)?.iter().map(|watermarks| watermarks.low).collect();
+        let ranges = Range::all(&starts, &cluster.last_stable_offsets(topic)?);
+        self.source.read_ranges(&ranges, move |message| at.at(message), each)
     }
 
     /// The time from which on a reading finds all of the window, where there is one.
@@ -255,7 +255,15 @@ impl<'a> Side<'a> {
         look: impl Fn(&Message) -> Sighting + Send + 'static,
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
-        let ranges = self.ranges(millis)?;
+        self.read_ranges(&self.ranges(millis)?, look, each)
+    }
+
+    fn read_ranges(
+        &self,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
         let group = self.selection.name();
         let reading = Reading {
             properties: &self.selection.properties,
@@ -266,6 +274,6 @@ impl<'a> Side<'a> {
         };
         let what = format!("reading {}", self.topic.name);
         let bar = self.progress.bar(&what, ranges.iter().map(Range::len).sum());
-        Reader::looking(&reading, &ranges, look)?.for_each(self.interrupt, &bar, each)
+        Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 }

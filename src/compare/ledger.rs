@@ -2,16 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Findings;
-use crate::compare::{Judged, Notes};
+use super::{Judged, Notes};
 use crate::identity::IdentityHash;
 use crate::job::{OnConflict, Selection, TargetScan};
 use crate::judge::{Mark, Sighting, Verdict};
 use crate::record::describe;
 use crate::sys::Message;
+use crate::verify::Findings;
 use crate::window::Window;
 
-pub(super) struct Ledger {
+pub struct Ledger {
     skips_conflicts: bool,
     /// Timestamps are not compared.
     is_at_any_time: bool,
@@ -23,7 +23,7 @@ pub(super) struct Ledger {
     pairs: Vec<(Place, Place)>,
     /// Records of the source that the target has another content of, by identity.
     conflicts: HashMap<IdentityHash, u64>,
-    pub(super) found: Findings,
+    pub found: Findings,
 }
 
 /// Equal records of the target.
@@ -140,7 +140,7 @@ impl Notes for Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(selection: &Selection) -> Ledger {
+    pub fn new(selection: &Selection) -> Ledger {
         Ledger {
             skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
             is_at_any_time: selection.rules.target_scan == TargetScan::All,
@@ -166,7 +166,7 @@ impl Ledger {
     }
 
     /// Counts what can be told once all was read.
-    pub(super) fn settle(mut self, keeps_partitions: bool) -> Findings {
+    pub fn settle(mut self, keeps_partitions: bool) -> Findings {
         self.order(keeps_partitions);
         self.leftovers();
         let conflicts: u64 = self.conflicts.values().sum();
