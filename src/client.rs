@@ -67,6 +67,9 @@ const SECRET: &[&str] = &[
     "sasl.oauthbearer.assertion.private.key.pem",
 ];
 
+/// The brokers that are asked where none are named.
+pub const DEFAULT_BOOTSTRAP: &str = "localhost:9092";
+
 /// How long one request to the cluster may take before the start-up gives up on it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

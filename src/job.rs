@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use crate::client::Properties;
+use crate::client::{DEFAULT_BOOTSTRAP, Properties};
 use crate::event_time::EventTime;
 use crate::identity::Identity;
 use crate::rate::MaxRate;
@@ -35,8 +35,11 @@ impl Selection {
 
     /// The command line of a fill of `window`, with these topics and rules but by `identity`.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
-        let mut command =
-            format!("replicator --window {window} --source {} --target {}", self.source, self.target);
+        let mut command = "replicator".to_owned();
+        if self.properties.bootstrap() != DEFAULT_BOOTSTRAP {
+            command += &format!(" --bootstrap-server {}", self.properties.bootstrap());
+        }
+        command += &format!(" --window {window} --source {} --target {}", self.source, self.target);
         if let EventTime::Field(pointer) = &self.event_time {
             command += &format!(" --time-field '{}'", pointer.as_str());
         }

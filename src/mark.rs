@@ -18,6 +18,9 @@ use crate::window::rfc3339;
 
 /// The longest metadata, in bytes; a broker takes `offset.metadata.max.bytes`, by default 4096.
 const LONGEST: usize = 3500;
+/// That of all marks of a commit: the coordinator writes them as one batch, which `max.message.bytes` bounds, by default
+/// 1 MiB.
+const LONGEST_COMMIT: usize = 400_000;
 
 /// A committed offset as the group holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +79,15 @@ fn hash(parts: &[String]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     Each(Vec<Log>),
-    /// Of more partitions than a broker takes metadata for: a hash of their low watermarks and leader epochs, all of
-    /// which must be the same.
-    Hash(String),
+    /// Of more partitions than a broker takes metadata for.
+    Sums {
+        /// A hash of the leader epochs, all of which must be the same.
+        epochs: String,
+        /// Of the low watermarks.
+        lows: i64,
+        /// How far they may rise, all together: no single one rises further, and none has less before what matters.
+        headroom: i64,
+    },
 }
 
 /// A partition's log.
@@ -101,13 +110,22 @@ impl Log {
 
 impl Evidence {
     /// Of logs that were found as `found`, of which nothing before `first` matters, and which have grown to `ends`
-    /// since, if nobody cut them meanwhile.
-    pub fn new(first: &[i64], found: &[Watermarks], ends: &[i64]) -> Evidence {
+    /// since, if nobody cut them meanwhile. It is to stand in as many `marks` of one commit.
+    pub fn new(first: &[i64], found: &[Watermarks], ends: &[i64], marks: usize) -> Evidence {
         let logs = first.iter().zip(found).zip(ends);
         let each = Evidence::Each(
             logs.map(|((first, found), end)| Log { first: *first, end: *end, epoch: found.epoch }).collect(),
         );
-        if each.to_string().len() <= LONGEST { each } else { Evidence::Hash(hash_of(found)) }
+        let length = each.to_string().len();
+        if length <= LONGEST && length.saturating_mul(marks) <= LONGEST_COMMIT {
+            return each;
+        }
+        let room = first.iter().zip(found).map(|(first, found)| first - found.low);
+        Evidence::Sums {
+            epochs: hash_of_epochs(found),
+            lows: sum_of_lows(found),
+            headroom: room.min().unwrap_or(0).max(0),
+        }
     }
 
     /// Whether all that matters must still be there.
@@ -116,13 +134,19 @@ impl Evidence {
             Evidence::Each(logs) => {
                 logs.len() == now.len() && logs.iter().zip(now).all(|(log, now)| log.is_whole(now))
             }
-            Evidence::Hash(hash) => now.iter().all(|now| now.epoch >= 0) && *hash == hash_of(now),
+            Evidence::Sums { epochs, lows, headroom } => {
+                let is_same_epoch = now.iter().all(|now| now.epoch >= 0) && *epochs == hash_of_epochs(now);
+                is_same_epoch && (0..=*headroom).contains(&(sum_of_lows(now) - lows))
+            }
         }
     }
 
     pub fn parse(text: &str) -> Option<Evidence> {
-        if let Some(hash) = text.strip_prefix('#') {
-            return Some(Evidence::Hash(hash.to_owned()));
+        if let Some(sums) = text.strip_prefix('#') {
+            let mut sums = sums.split(':');
+            let (epochs, lows, headroom) =
+                (sums.next()?, sums.next()?.parse().ok()?, sums.next()?.parse().ok()?);
+            return Some(Evidence::Sums { epochs: epochs.to_owned(), lows, headroom });
         }
         let log = |text: &str| {
             let mut numbers = text.split(':');
@@ -137,11 +161,15 @@ impl Evidence {
     }
 }
 
-fn hash_of(logs: &[Watermarks]) -> String {
-    hash(&logs.iter().map(|log| format!("{} {}", log.low, log.epoch)).collect::<Vec<_>>())
+fn hash_of_epochs(logs: &[Watermarks]) -> String {
+    hash(&logs.iter().map(|log| log.epoch.to_string()).collect::<Vec<_>>())
 }
 
-/// `first:end:epoch` of each partition, or `#` and a hash.
+fn sum_of_lows(logs: &[Watermarks]) -> i64 {
+    logs.iter().map(|log| log.low).sum()
+}
+
+/// `first:end:epoch` of each partition, or `#epochs:lows:headroom`.
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -149,7 +177,7 @@ impl fmt::Display for Evidence {
                 let comma = if partition > 0 { "," } else { "" };
                 write!(f, "{comma}{}:{}:{}", log.first, log.end, log.epoch)
             }),
-            Evidence::Hash(hash) => write!(f, "#{hash}"),
+            Evidence::Sums { epochs, lows, headroom } => write!(f, "#{epochs}:{lows}:{headroom}"),
         }
     }
 }
@@ -256,7 +284,7 @@ impl Trusted {
             for (partition, first) in first.iter_mut().enumerate() {
                 let needed = match &mark.target {
                     Evidence::Each(logs) => logs[partition].first,
-                    Evidence::Hash(_) => target[partition].low,
+                    Evidence::Sums { .. } => target[partition].low,
                 };
                 *first = needed.min(*first);
             }
@@ -290,7 +318,7 @@ mod tests {
     }
 
     fn mark(closed: Option<Done>) -> Mark {
-        let target = Evidence::new(&[10, 7], &FOUND, &[50, 9]);
+        let target = Evidence::new(&[10, 7], &FOUND, &[50, 9], 2);
         Mark { job: job(), source_epoch: 1, target, closed }
     }
 
@@ -353,19 +381,28 @@ mod tests {
         assert!(Trusted::of(&Fingerprint::of(&[]), &committed, &source, &grown).position(0).is_none());
     }
 
-    #[test]
-    fn of_many_partitions_each_must_be_the_same() {
+    /// Of many partitions, or in many marks, sums stand for each: all beginnings together may rise as far as the one
+    /// with least room.
+    #[rstest]
+    #[case(1000, 1)]
+    #[case(150, 400)]
+    fn of_many_partitions_sums_are_kept(#[case] partitions: i64, #[case] marks: usize) {
         let found: Vec<Watermarks> =
-            (0..1000).map(|low| Watermarks { low, high: low + 1_000_000, epoch: 4 }).collect();
-        let (first, ends): (Vec<i64>, Vec<i64>) = found.iter().map(|w| (w.low, w.high)).unzip();
-        let evidence = Evidence::new(&first, &found, &ends);
+            (0..partitions).map(|low| Watermarks { low, high: low + 1_000_000, epoch: 4 }).collect();
+        let (first, ends): (Vec<i64>, Vec<i64>) = found.iter().map(|w| (w.low + 10, w.high)).unzip();
+        let evidence = Evidence::new(&first, &found, &ends, marks);
         assert!(evidence.to_string().len() < 100 && evidence.holds(&found));
         assert_eq!(Evidence::parse(&evidence.to_string()), Some(evidence.clone()));
-        for change in [|w: &mut Watermarks| w.low += 1, |w: &mut Watermarks| w.epoch += 1] {
+        let changed = |change: fn(&mut Watermarks)| {
             let mut now = found.clone();
-            change(&mut now[500]);
-            assert!(!evidence.holds(&now));
-        }
+            change(&mut now[50]);
+            change(&mut now[60]);
+            evidence.holds(&now)
+        };
+        assert!(changed(|w| w.low += 5));
+        assert!(!changed(|w| w.low += 6));
+        assert!(!changed(|w| w.epoch += 1));
+        assert!(!changed(|w| w.low -= 1));
     }
 
     #[test]

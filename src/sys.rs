@@ -87,12 +87,6 @@ impl Message {
         self.raw().offset
     }
 
-    /// The epoch of the leader that appended this record; -1 where the broker does not tell.
-    pub fn leader_epoch(&self) -> i32 {
-        // SAFETY: a valid message.
-        unsafe { ffi::rd_kafka_message_leader_epoch(self.raw.as_ptr()) }
-    }
-
     /// The position after this record: the only `+ 1` on an offset.
     pub fn next_position(&self) -> i64 {
         self.raw().offset + 1

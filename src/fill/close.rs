@@ -1,6 +1,6 @@
 //! After the last commit: what exit 0 promises is looked at, not believed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{EXAMPLES, Run};
 use crate::cluster::{Cluster, Watermarks, ends};
@@ -90,22 +90,25 @@ impl Run<'_> {
             (false, _) => mark.identity,
         };
         let mut added: HashMap<IdentityHash, (i64, String)> = HashMap::new();
-        let mut doubled = Vec::new();
         self.read_looking(&selection.target, since, at(), |message, seen| {
-            if !look.is_compared(seen) || !seen.has_identity {
-                return Ok(());
-            }
-            let (count, example) = added.entry(key(seen.mark)).or_default();
-            *count += 1;
-            if is_by_count && example.is_empty() {
-                *example = describe(message);
-            }
-            if *count > 1 && !is_by_count {
-                doubled.push(describe(message));
+            if look.is_compared(seen) && seen.has_identity {
+                let (count, example) = added.entry(key(seen.mark)).or_default();
+                *count += 1;
+                if example.is_empty() || !is_by_count {
+                    *example = describe(message);
+                }
             }
             Ok(())
         })?;
-        if is_by_count && !added.is_empty() {
+        if !is_by_count {
+            // One of them is ours.
+            added.values_mut().for_each(|(count, _)| *count -= 1);
+            added.retain(|_, (count, _)| *count > 0);
+        }
+        if added.is_empty() {
+            return Ok(());
+        }
+        if is_by_count {
             let lows = cluster.watermarks(&checked.target)?;
             let scanned = self.first.iter().flat_map(|first| &first.ranges).zip(&lows);
             // What was deleted meanwhile was not of the window.
@@ -116,31 +119,50 @@ impl Run<'_> {
                 count.into_iter().for_each(|(count, _)| *count += 1);
                 Ok(())
             })?;
-            // What came to the target by now came to the source before.
-            let now = cluster.watermarks(&checked.source)?;
-            cluster.wait_until_stable(&checked.source, &ends(&now), selection.patience, self.interrupt)?;
-            let start = window.start.filter(|_| selection.event_time.is_indexed() && !is_at_any_time);
-            let starts = cluster.positions_from(&checked.source, start, &now)?;
-            self.read_looking(&selection.source, &Range::all(&starts, &ends(&now)), at(), |_, seen| {
-                let count = added.get_mut(&key(seen.mark));
-                count.into_iter().for_each(|(count, _)| *count -= 1);
-                Ok(())
-            })?;
-            doubled =
-                added.into_values().filter(|(count, _)| *count > 0).map(|(_, example)| example).collect();
         }
-        if doubled.is_empty() {
+        if is_by_count && !self.holds_what_was_read(cluster, checked)? {
+            self.warn(format!(
+                "{} deleted records of the window during the run, so it cannot be told whether somebody else added some \
+                 of them to {}; look with `replicator verify`",
+                self.job.selection.source, self.job.selection.target
+            ));
             return Ok(());
         }
-        let count = doubled.len();
-        doubled.truncate(EXAMPLES);
+        if is_by_count || is_at_any_time {
+            let mut of_window = HashSet::new();
+            self.read_source(cluster, checked, &look, |seen| {
+                let key = key(seen.mark);
+                if let Some((count, _)) = added.get_mut(&key) {
+                    *count -= i64::from(is_by_count);
+                    if seen.is_in_window {
+                        of_window.insert(key);
+                    }
+                }
+                Ok(())
+            })?;
+            added.retain(|key, (count, _)| *count > 0 && of_window.contains(key));
+        }
+        if added.is_empty() {
+            return Ok(());
+        }
+        let count: i64 = added.values().map(|(count, _)| count).sum();
+        let examples: Vec<String> = added.into_values().take(EXAMPLES).map(|(_, example)| example).collect();
         Err(Error::failed(format!(
             "somebody else added {count} of the window's records to {} during the run, so they stand there twice: {}; \
              stop the other writer, and look with `replicator verify`",
-            selection.target,
-            doubled.join("; ")
+            self.job.selection.target,
+            examples.join("; ")
         ))
         .because(Reason::DoubledByOthers))
+    }
+}
+
+impl Run<'_> {
+    /// Whether the source still holds all of the window that it held at the first start-up.
+    fn holds_what_was_read(&self, cluster: &Cluster, checked: &Preflight) -> Result<bool> {
+        let now = cluster.watermarks(&checked.source)?;
+        let starts = self.first.iter().flat_map(|first| &first.source_starts);
+        Ok(now.iter().zip(starts).all(|(now, start)| now.low <= *start))
     }
 }
 

@@ -56,7 +56,7 @@ impl<'r> Marking<'r> {
 
     fn of(&self, positions: &[(i32, i64)], closed: Option<Done>) -> Result<Vec<Position>> {
         let now = self.cluster.watermarks(self.target)?;
-        let target = Evidence::new(&self.first, &self.found, &ends(&now));
+        let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);
             let mark = Mark { job, source_epoch, target: target.clone(), closed };

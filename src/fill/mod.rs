@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
-use crate::job::{Job, Mode};
+use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
 use crate::limits::Unfit;
@@ -136,6 +136,8 @@ struct FirstScan {
     ranges: Vec<Range>,
     /// The offset of the first record that was compared, in each partition.
     firsts: Vec<i64>,
+    /// Where the window began in the source.
+    source_starts: Vec<i64>,
 }
 
 /// Where the start-up found both topics.
@@ -373,7 +375,12 @@ impl<'a> Run<'a> {
         let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
-        self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts });
+        let source_starts = if job.selection.rules.target_scan == TargetScan::All {
+            snapshot.source.iter().map(|watermarks| watermarks.low).collect()
+        } else {
+            all.iter().map(|range| range.start).collect()
+        };
+        self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
         self.look_again(cluster, checked, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");

@@ -98,7 +98,7 @@ impl Run<'_> {
     }
 
     /// Reads all that the source holds by now, whatever the window: what came to the target came there before.
-    fn read_source(
+    pub(super) fn read_source(
         &self,
         cluster: &Cluster,
         checked: &Preflight,

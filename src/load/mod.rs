@@ -14,9 +14,11 @@ mod survey;
 mod topic;
 mod write;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use rdkafka::consumer::Consumer;
 
 pub use self::receipt::LoadReceipt;
@@ -31,13 +33,14 @@ use crate::client::{Isolation, Properties};
 use crate::cluster::{Cluster, Watermarks, ends};
 use crate::error::{Error, Reason, Result};
 use crate::failpoint;
+use crate::identity::{Fingers, Identity, IdentityHash};
 use crate::interrupt::Interrupt;
 use crate::job::TransactionLimits;
-use crate::mark::{Evidence, Log};
+use crate::mark::Evidence;
 use crate::offsets;
 use crate::pace::Pace;
 use crate::progress::Progress;
-use crate::range::{Range, id, index};
+use crate::range::Range;
 use crate::restart::Restarts;
 use crate::source::{Reader, Reading};
 use crate::txn::Producer;
@@ -250,29 +253,36 @@ impl Run<'_> {
         self.check_same_topic()
     }
 
-    /// Counts the records that are left where earlier loads wrote. What a later leader wrote there is none of theirs.
+    /// Looks for each line that earlier loads wrote where they wrote it, since the topic's log may have lost some: it was
+    /// cut, or its records were deleted.
     ///
     /// # Errors
-    /// [`Error::Refused`] where some are gone: which lines they were, nobody can tell.
+    /// [`Error::Refused`] where some are gone.
     fn check_still_there(&self, found: &Found, now: &[Watermarks]) -> Result<()> {
-        let (topic, loaded) = (self.plan.topic, found.mark.loaded);
-        self.cluster.wait_until_stable(topic, &ends(now), PATIENCE, self.plan.interrupt)?;
-        let left: Vec<Log> = match &found.left {
-            Evidence::Each(logs) => logs.clone(),
-            Evidence::Hash(_) => {
-                now.iter().map(|now| Log { first: now.low, end: now.high, epoch: i32::MAX }).collect()
-            }
+        let (topic, interrupt) = (self.plan.topic, self.plan.interrupt);
+        self.cluster.wait_until_stable(topic, &ends(now), PATIENCE, interrupt)?;
+        let fingers = Fingers::new()?;
+        // The value is the line, with its time.
+        let known = |key: Option<&[u8]>, value: Option<&[u8]>| {
+            fingers.identity_of(&Identity::KeyAndValue, key, value)
         };
-        let ranges: Vec<Range> = left
-            .iter()
-            .zip(now)
-            .enumerate()
-            .map(|(partition, (log, now))| Range {
-                partition: id(partition),
-                start: log.first.max(now.low),
-                end: log.end.min(now.high),
-            })
-            .collect();
+        let mut lacking: HashMap<Option<IdentityHash>, u64> = HashMap::new();
+        let mut documents = self.plan.input.documents(&ProgressBar::hidden())?;
+        while documents.passed() < found.mark.position {
+            interrupt.check()?;
+            let Some(document) = documents.next()? else { break };
+            if let Ok(event) = self.plan.fields.read(document.bytes)
+                && !self.plan.except.is_some_and(|window| window.contains(event.millis))
+            {
+                *lacking.entry(known(event.key.as_deref(), Some(document.bytes))).or_default() += 1;
+            }
+        }
+        let firsts: Vec<i64> = match &found.left {
+            Evidence::Each(logs) => logs.iter().map(|log| log.first).collect(),
+            Evidence::Sums { .. } => now.iter().map(|now| now.low).collect(),
+        };
+        let starts: Vec<i64> = firsts.iter().zip(now).map(|(first, now)| (*first).max(now.low)).collect();
+        let ranges = Range::all(&starts, &ends(now));
         let reading = Reading {
             properties: self.properties,
             group: self.name,
@@ -280,22 +290,23 @@ impl Run<'_> {
             isolation: Isolation::ReadCommitted,
             patience: PATIENCE,
         };
-        let (mut held, mut is_cut) = (0, left.iter().zip(now).any(|(log, now)| now.high < log.end));
         let bar =
             self.progress.bar(&format!("looking at {}", topic.name), ranges.iter().map(Range::len).sum());
-        Reader::open(&reading, &ranges)?.for_each(self.plan.interrupt, &bar, |message, ()| {
-            let is_later = message.leader_epoch() > left[index(message.partition())].epoch;
-            is_cut |= is_later;
-            held += u64::from(!is_later);
+        Reader::open(&reading, &ranges)?.for_each(interrupt, &bar, |message, ()| {
+            if let Some(count) = lacking.get_mut(&known(message.key(), message.value())) {
+                *count = count.saturating_sub(1);
+            }
             Ok(())
         })?;
-        if held >= loaded && !is_cut {
+        let lost: u64 = lacking.values().sum();
+        if lost == 0 {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "{} of the {loaded} lines that earlier loads of this file wrote to {} are left there: the others were deleted, \
+            "{} of the {} lines that earlier loads of this file wrote to {} are left there: the others were deleted, \
              or a leader lost them; to load the file again, delete the topic first, or load into another one",
-            held.min(loaded),
+            found.mark.loaded.saturating_sub(lost),
+            found.mark.loaded,
             topic.name
         ))
         .because(Reason::LogLost))

@@ -58,13 +58,13 @@ impl<'a> Logs<'a> {
         let first = match earlier.map(|earlier| &earlier.left) {
             None => ends(&found),
             Some(Evidence::Each(logs)) => logs.iter().map(|log| log.first).collect(),
-            Some(Evidence::Hash(_)) => found.iter().map(|found| found.low).collect(),
+            Some(Evidence::Sums { .. }) => found.iter().map(|found| found.low).collect(),
         };
         Logs { cluster, found, first }
     }
 
     fn now(&self, topic: &Topic) -> Result<Evidence> {
-        Ok(Evidence::new(&self.first, &self.found, &ends(&self.cluster.watermarks(topic)?)))
+        Ok(Evidence::new(&self.first, &self.found, &ends(&self.cluster.watermarks(topic)?), 1))
     }
 }
 
