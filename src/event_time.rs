@@ -1,9 +1,9 @@
 //! The event time of a record: its timestamp, or a field of its JSON value. Pure.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use serde_json::{Number, Value};
+use serde_json::Number;
 
-use crate::json::Pointer;
+use crate::json::{Pointer, Written};
 use crate::sys::Message;
 
 /// Where the event time of a record is found.
@@ -20,7 +20,20 @@ impl EventTime {
     pub fn of(&self, message: &Message) -> Option<i64> {
         match self {
             EventTime::Timestamp => Some(message.timestamp().0).filter(|millis| *millis >= 0),
-            EventTime::Field(pointer) => pointer.find(message.value()?).as_ref().and_then(from_json),
+            EventTime::Field(pointer) => pointer.find(message.value()?).ok()?.and_then(of_json),
+        }
+    }
+
+    /// Why a record has no event time.
+    pub fn why_none(&self, message: &Message) -> &'static str {
+        let (EventTime::Field(pointer), Some(value)) = (self, message.value()) else {
+            return "no event time";
+        };
+        match pointer.find(value) {
+            Err(_) => "no event time: the value is not JSON",
+            Ok(None) => "no event time: it has no such field, or null there",
+            Ok(Some(found)) if found.text().is_err() => "no event time: its field cannot be read",
+            Ok(Some(_)) => "no event time: its field is no time",
         }
     }
 
@@ -31,12 +44,10 @@ impl EventTime {
 }
 
 /// A JSON number or string as milliseconds since the epoch.
-pub fn from_json(value: &Value) -> Option<i64> {
-    match value {
-        Value::Number(number) => from_number(number),
-        Value::String(text) => parse_instant(text).or_else(|| from_number(&text.trim().parse().ok()?)),
-        _ => None,
-    }
+pub fn of_json(value: Written<'_>) -> Option<i64> {
+    let text = value.text().ok()?;
+    let instant = if value.is_string() { parse_instant(&text) } else { None };
+    instant.or_else(|| from_number(&text.trim().parse().ok()?))
 }
 
 /// Seconds below 1e11 (the year 5138), then milliseconds, microseconds, nanoseconds, each a thousand
@@ -97,9 +108,14 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
 mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn from_json(value: &Value) -> Option<i64> {
+        let document = json!({ "t": value }).to_string();
+        Pointer::member("t").find(document.as_bytes()).expect("JSON").and_then(of_json)
+    }
 
     const AT: i64 = 1_618_398_000_123; // 2021-04-14T11:00:00.123Z
 

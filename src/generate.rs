@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn millis(event: &Value) -> i64 {
-        crate::event_time::from_json(&event["timestamp"]).expect("a time")
+        crate::event_time::parse_instant(event["timestamp"].as_str().expect("text")).expect("a time")
     }
 
     #[rstest]

@@ -14,10 +14,23 @@ pub enum Identity {
     Key,
     KeyAndValue,
     Value,
-    /// A field of the JSON value.
+    /// A field of the JSON value: what a string says, and of anything else its written text, as
+    /// [`crate::json::Written::text`] gives it.
     Field(Pointer),
     /// All of it: key, value, headers and timestamp. Equal records are counted, not taken for one.
     Record,
+}
+
+impl Identity {
+    /// Why a record has no identity of this kind.
+    pub fn why_none(&self, message: &Message) -> &'static str {
+        let (Identity::Field(pointer), Some(value)) = (self, message.value()) else { return "no identity" };
+        match pointer.find(value) {
+            Err(_) => "no identity: the value is not JSON",
+            Ok(None) => "no identity: it has no such field, or null there",
+            Ok(Some(_)) => "no identity: its field cannot be read",
+        }
+    }
 }
 
 impl std::fmt::Display for Identity {
@@ -74,7 +87,7 @@ impl Fingers {
         })
     }
 
-    /// `None` where the record has no such identity: a null key, or no such field. The timestamp is in none of
+    /// `None` where the record has no such identity ([`Identity::why_none`]): a null key, or no such field. The timestamp is in none of
     /// them; of [`Identity::Record`] it is the content's ([`Fingers::contents`]).
     pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
         if *identity != Identity::Record {
@@ -102,8 +115,11 @@ impl Fingers {
             }
             Identity::Value => part(&mut hasher, value),
             Identity::Field(pointer) => {
-                let value = pointer.find(value?)?;
-                hasher.write(value.to_string().as_bytes());
+                let value = pointer.find(value?).ok()??;
+                let text = value.text().ok()?;
+                // "1" is not 1, and no other value begins like a string.
+                hasher.write(if value.is_string() { b"\"" } else { b"" });
+                hasher.write(text.as_bytes());
             }
         }
         let hash = hasher.finish128();

@@ -13,7 +13,7 @@ use crate::identity::{Fingers, Identity};
 use crate::interrupt::Interrupt;
 use crate::job::{Selection, TargetScan};
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
-use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
+use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::preflight;
 use crate::progress::Progress;
 use crate::range::Range;
@@ -144,7 +144,9 @@ impl Pair<'_> {
                 if !seen.is_in_window {
                     return Ok(());
                 }
-                if let Some(why) = why_invalid(message, seen, self.keeps_partitions)
+                if let Some(why) = self
+                    .look
+                    .why_invalid(message, seen, self.keeps_partitions)
                     .filter(|_| skips_invalid && !judge.holds(seen.mark))
                 {
                     notes.source(message, seen, Judged::LeftOut(why));

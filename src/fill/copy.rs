@@ -13,7 +13,7 @@ use crate::failpoint::{self, Rule};
 use crate::identity::Identity;
 use crate::job::{Job, OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
-use crate::judge::{Judge, Look, Sighting, Verdict, why_invalid};
+use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::partition::{self, Placement};
@@ -182,7 +182,7 @@ impl Copying<'_, '_> {
             return Ok(Fate::Passed);
         }
         self.pending.in_window += u64::from(seen.time.is_some());
-        if let Some(why) = why_invalid(message, &seen, self.keeps_partition()) {
+        if let Some(why) = self.look.why_invalid(message, &seen, self.keeps_partition()) {
             return Ok(Fate::Invalid(why));
         }
         if let Some(placement) = self.placement {

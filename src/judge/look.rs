@@ -108,20 +108,25 @@ impl Look {
             && self.event_time.is_indexed()
             && (self.window.start.is_some() || self.window.end.is_some())
     }
-}
 
-/// Why a record of the source's window cannot be copied, if it cannot.
-pub fn why_invalid(message: &Message, seen: &Sighting, keeps_partitions: bool) -> Option<&'static str> {
-    if seen.time.is_none() {
-        Some("no event time")
-    } else if message.timestamp().0 == 0 {
-        // librdkafka would write the time of the copy in its place.
-        Some("timestamp 0")
-    } else if !keeps_partitions && message.key().is_none() {
-        Some("null key, and the partition counts differ")
-    } else if !seen.has_identity {
-        Some("no identity")
-    } else {
-        None
+    /// Why a record of the source's window cannot be copied, if it cannot.
+    pub fn why_invalid(
+        &self,
+        message: &Message,
+        seen: &Sighting,
+        keeps_partitions: bool,
+    ) -> Option<&'static str> {
+        if seen.time.is_none() {
+            Some(self.event_time.why_none(message))
+        } else if message.timestamp().0 == 0 {
+            // librdkafka would write the time of the copy in its place.
+            Some("timestamp 0")
+        } else if !keeps_partitions && message.key().is_none() {
+            Some("null key, and the partition counts differ")
+        } else if !seen.has_identity {
+            Some(self.identity.why_none(message))
+        } else {
+            None
+        }
     }
 }

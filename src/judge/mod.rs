@@ -10,7 +10,7 @@ mod look;
 mod store;
 mod table;
 
-pub use self::look::{Look, Mark, Sighting, why_invalid};
+pub use self::look::{Look, Mark, Sighting};
 
 use self::store::{Store, Which};
 use crate::error::Result;

@@ -1,13 +1,11 @@
 //! Which field is the key and which the time, where that is plain; else what there is to choose from. Pure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::event_time;
-use crate::json::Pointer;
+use crate::json::{self, Pointer, Written};
 
 /// Events in which a time field must be a time.
 const TIME_SAMPLE: u64 = 1000;
@@ -45,7 +43,8 @@ pub struct Guess {
 struct Field {
     pointer: Pointer,
     name: String,
-    is_nested: bool,
+    /// The name of the object that it is a member of, where that is not the event.
+    within: Option<String>,
     /// In every event so far, a time; looked at in the first [`TIME_SAMPLE`].
     is_time: bool,
     /// In every event so far, text or a whole number.
@@ -54,16 +53,27 @@ struct Field {
 }
 
 impl Guess {
-    pub fn look_at(&mut self, event: &Map<String, Value>) {
+    /// # Errors
+    /// Why the document is no event, whichever its fields are.
+    pub fn look_at(&mut self, document: &[u8]) -> std::result::Result<(), String> {
+        let members = json::members(document).map_err(|why| why.to_string())?;
+        let members = members.ok_or("no JSON object")?;
+        let inner: Inner =
+            members.iter().filter_map(|(name, value)| Some((name.as_str(), object(*value)?))).collect();
         if self.events == 0 {
-            self.fields = Field::all(event);
+            self.fields = Field::all(&members, &inner);
         }
         let is_time_sampled = self.events < TIME_SAMPLE;
         self.events += 1;
         for field in &mut self.fields {
-            field.look_at(event_value(event, &field.pointer), is_time_sampled);
+            let value = match &field.within {
+                Some(outer) => inner.get(outer.as_str()).and_then(|members| members.get(&field.name)),
+                None => members.get(&field.name),
+            };
+            field.look_at(value.copied(), is_time_sampled);
         }
         self.fields.retain(|field| field.is_time || field.is_scalar);
+        Ok(())
     }
 
     /// # Errors
@@ -134,51 +144,52 @@ fn listed(mut fields: Vec<&Field>) -> String {
     format!(": {}{more}", names.join(", "))
 }
 
-fn event_value<'e>(event: &'e Map<String, Value>, pointer: &Pointer) -> Option<&'e Value> {
-    let mut tokens = pointer.as_str().split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~"));
-    let first = event.get(&tokens.next()?)?;
-    match tokens.next() {
-        Some(second) => first.get(&second),
-        None => Some(first),
-    }
+type Members<'d> = BTreeMap<String, Written<'d>>;
+/// The members of those members that are objects.
+type Inner<'m, 'd> = BTreeMap<&'m str, Members<'d>>;
+
+fn object(value: Written<'_>) -> Option<Members<'_>> {
+    // A part of what was found to be JSON.
+    json::members(value.as_written().as_bytes()).ok()?
 }
 
 impl Field {
-    fn all(event: &Map<String, Value>) -> Vec<Field> {
+    fn all(members: &Members, inner: &Inner) -> Vec<Field> {
         let mut fields = Vec::new();
-        for (name, value) in event {
-            let pointer = Pointer::member(name);
-            match value {
-                Value::Object(inner) => {
-                    let nested = inner.keys().filter_map(|inner| {
-                        let path = format!("{}{}", pointer.as_str(), Pointer::member(inner).as_str());
-                        Some(Field::new(path.parse().ok()?, inner, true))
-                    });
-                    fields.extend(nested);
-                }
-                _ => fields.push(Field::new(pointer, name, false)),
+        for name in members.keys() {
+            match inner.get(name.as_str()) {
+                Some(inner) => fields.extend(inner.keys().map(|inner| Field::new(Some(name), inner))),
+                None => fields.push(Field::new(None, name)),
             }
         }
         fields
     }
 
-    fn new(pointer: Pointer, name: &str, is_nested: bool) -> Field {
-        let values = HashSet::new();
-        Field { pointer, name: name.to_owned(), is_nested, is_time: true, is_scalar: true, values }
+    fn new(within: Option<&String>, name: &str) -> Field {
+        Field {
+            pointer: within.map_or_else(|| Pointer::member(name), |outer| Pointer::member(outer).and(name)),
+            name: name.to_owned(),
+            within: within.cloned(),
+            is_time: true,
+            is_scalar: true,
+            values: HashSet::new(),
+        }
     }
 
-    fn look_at(&mut self, value: Option<&Value>, is_time_sampled: bool) {
+    fn look_at(&mut self, value: Option<Written<'_>>, is_time_sampled: bool) {
         self.is_time &= !is_time_sampled || value.is_some_and(is_time);
-        let mut hasher = DefaultHasher::new();
-        match value {
-            Some(Value::String(text)) => text.hash(&mut hasher),
-            Some(Value::Number(number)) if !number.is_f64() => number.hash(&mut hasher),
-            _ => self.is_scalar = false,
-        }
-        if self.is_scalar {
-            self.values.insert(hasher.finish());
-        } else {
-            self.values = HashSet::new();
+        // As keys, "1" and 1 are the same.
+        let key = value.filter(|value| value.is_string() || is_whole(value.as_written()));
+        match key.and_then(|key| key.text().ok()).filter(|_| self.is_scalar) {
+            Some(text) => {
+                let mut hasher = DefaultHasher::new();
+                text.hash(&mut hasher);
+                self.values.insert(hasher.finish());
+            }
+            None => {
+                self.is_scalar = false;
+                self.values = HashSet::new();
+            }
         }
     }
 
@@ -204,7 +215,7 @@ impl Field {
     fn time_rank(&self) -> usize {
         let name = self.plain_name();
         let by_name = TIME_NAMES.iter().position(|known| *known == name);
-        by_name.map_or(usize::MAX, |at| at * 2 + usize::from(self.is_nested))
+        by_name.map_or(usize::MAX, |at| at * 2 + usize::from(self.within.is_some()))
     }
 
     /// A nested one last: in few events `/user/id` is unique too.
@@ -212,21 +223,25 @@ impl Field {
         let name = self.plain_name();
         let any_name = KEY_NAMES.len() + usize::from(!self.is_some_id());
         let by_name = KEY_NAMES.iter().position(|known| *known == name).unwrap_or(any_name);
-        by_name + if self.is_nested { KEY_NAMES.len() + 2 } else { 0 }
+        by_name + if self.within.is_some() { KEY_NAMES.len() + 2 } else { 0 }
     }
 }
 
-fn is_time(value: &Value) -> bool {
-    match value {
-        Value::String(text) if event_time::parse_instant(text).is_some() => true,
-        value => event_time::from_json(value).is_some_and(|millis| NUMBERS.contains(&millis)),
-    }
+fn is_time(value: Written<'_>) -> bool {
+    let is_instant = |text: &str| event_time::parse_instant(text).is_some();
+    (value.is_string() && value.text().is_ok_and(|text| is_instant(&text)))
+        || event_time::of_json(value).is_some_and(|millis| NUMBERS.contains(&millis))
+}
+
+/// A number without fraction and exponent, of any size.
+fn is_whole(text: &str) -> bool {
+    text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && !text.contains(['.', 'e', 'E'])
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -235,7 +250,7 @@ mod tests {
     fn guess(events: &[Value]) -> Guess {
         let mut guess = Guess::default();
         for event in events {
-            guess.look_at(event.as_object().expect("an object"));
+            guess.look_at(event.to_string().as_bytes()).expect("an event");
         }
         guess
     }
@@ -282,6 +297,23 @@ mod tests {
     #[case(json!({"n": 1, "at": DAY}), json!({"n": 2, "at": "2021-04-14T11:00:01Z"}), "/n")]
     fn keys(#[case] first: Value, #[case] second: Value, #[case] pointer: &str) {
         assert_eq!(guess(&[first, second]).key().expect("plain").as_str(), pointer);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_in_nobodys_way() {
+        let mut guess = Guess::default();
+        for n in ["340282366920938463463374607431768211455", "340282366920938463463374607431768211454"] {
+            let event =
+                format!(r#"{{"id":{n},"n":1e400,"x":"\ud83d","\ud83d":0,"deep":{},"ts":"{DAY}"}}"#, deep());
+            guess.look_at(event.as_bytes()).expect("an event");
+        }
+        assert_eq!(guess.key().expect("plain").as_str(), "/id");
+        assert_eq!(guess.time().expect("plain").as_str(), "/ts");
+        assert_eq!(guess.look_at(b"[1]").expect_err("no event"), "no JSON object");
+    }
+
+    fn deep() -> String {
+        "[".repeat(200) + &"]".repeat(200)
     }
 
     #[rstest]

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
-use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::guess::{Guess, KEY_SAMPLE};
@@ -50,9 +49,8 @@ pub fn fields(input: &Input, args: &LoadArgs, interrupt: &Interrupt) -> Result<F
     while documents.passed() < KEY_SAMPLE {
         pause(&documents, interrupt)?;
         let Some(document) = documents.next()? else { break };
-        match serde_json::from_slice::<Map<String, Value>>(document.bytes) {
-            Ok(event) => guess.look_at(&event),
-            Err(err) => faults.add(document.place, &super::fields::reason(&err)),
+        if let Err(why) = guess.look_at(document.bytes) {
+            faults.add(document.place, &why);
         }
     }
     if documents.passed() == 0 {
