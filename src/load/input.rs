@@ -5,15 +5,18 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
+use super::foreign;
 use super::split::{Layout, Next, Splitter};
 use crate::error::{Error, Reason, Result};
 
 const BUFFER: usize = 256 << 10;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Bytes of the content that tell what it is.
+const HEAD: u64 = 8;
 
 /// An open file that can be read several times, each time from its beginning.
 pub struct Input {
@@ -72,7 +75,7 @@ impl Input {
     /// The file's documents from its beginning. The bar advances over the file's own bytes.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it cannot be read or is a broken gzip file.
+    /// [`Error::Refused`] where it cannot be read, is a broken gzip file, or something else than UTF-8 text.
     pub fn documents(&self, bar: &ProgressBar) -> Result<Documents> {
         self.documents_of(bar, None)
     }
@@ -91,8 +94,14 @@ impl Input {
             file.rewind()?;
             let mut raw = BufReader::with_capacity(BUFFER, bar.wrap_read(file));
             let is_gzip = raw.fill_buf()?.starts_with(&GZIP);
-            let content: Box<dyn Read> =
-                if is_gzip { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+            let mut content: Box<dyn Read> =
+                if is_gzip { Box::new(Members(Some(GzDecoder::new(raw)))) } else { Box::new(raw) };
+            let mut head = Vec::new();
+            content.by_ref().take(HEAD).read_to_end(&mut head)?;
+            if let Some(what) = foreign::format(&head, is_gzip) {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, what.told(&self.path)));
+            }
+            let content = Box::new(io::Cursor::new(head).chain(content));
             Documents::new(self.path.clone(), Tap { content, digest })
         };
         open().map_err(|err| unreadable(&self.path, &err))
@@ -191,8 +200,48 @@ fn unreadable(path: &Path, err: &io::Error) -> Error {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             format!("{shown} is a broken gzip file ({err}); fetch it again")
         }
+        io::ErrorKind::Unsupported => err.to_string(),
         _ => format!("{shown} cannot be read: {err}"),
     })
+}
+
+/// The members of a gzip file, one behind the other. Zeros behind one are padding, as `gzip` takes them.
+struct Members<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.0 else { return Ok(0) };
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut raw) = self.0.take().map(GzDecoder::into_inner) else { return Ok(0) };
+            match skip_zeros(&mut raw)? {
+                None => return Ok(0),
+                Some(first) if first == GZIP[0] => self.0 = Some(GzDecoder::new(raw)),
+                Some(_) => {
+                    return Err(io::Error::other(
+                        "there is something else than gzip behind its last gzip member; what is before that can be had \
+                         with gzip -dc FILE > OTHER",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The byte after zeros, not consumed.
+fn skip_zeros(raw: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        let chunk = raw.fill_buf()?;
+        let (zeros, length) = (chunk.iter().take_while(|byte| **byte == 0).count(), chunk.len());
+        let next = chunk.get(zeros).copied();
+        raw.consume(zeros);
+        if next.is_some() || length == 0 {
+            return Ok(next);
+        }
+    }
 }
 
 /// Digests what is read through it.
@@ -284,7 +333,7 @@ mod tests {
     #[case::open_array(b"[{\"a\":1},", "line 1: the array has no end")]
     #[case::open_element(b"[{\"a\":1", "line 1: the array has no end")]
     #[case::open_string(b"[{\"a\":\"1}]\n", "the array has no end")]
-    #[case::text_after_array(b"[1]\n[2]", "line 2: there is more after the array")]
+    #[case::text_after_array(b"[1]\n[2]", "line 2: there is more after the array; where files were joined")]
     fn broken_arrays(#[case] content: &[u8], #[case] says: &str) {
         let error = read(content).expect_err("refused");
         assert!(matches!(error, Error::Refused(_)), "{error:?}");
@@ -310,6 +359,58 @@ mod tests {
         let middle = broken.len() / 2;
         broken[middle] ^= 0x55;
         assert!(matches!(read(&broken), Err(Error::Refused(_))));
+    }
+
+    #[test]
+    fn zeros_behind_a_gzip_member_are_padding_and_nothing_else_is() {
+        let (one, two) = (gzip(b"{\"a\":1}\n"), gzip(b"{\"a\":2}\n"));
+        for zeros in [1, 511, BUFFER, BUFFER + 9] {
+            let zeros = vec![0; zeros];
+            assert_eq!(texts(&[one.as_slice(), &zeros].concat()), ["{\"a\":1}"]);
+            let between = [one.as_slice(), &zeros, &two, &zeros].concat();
+            assert_eq!(texts(&between), ["{\"a\":1}", "{\"a\":2}"]);
+            for behind in [b"x".as_slice(), b"<html>", &[0xff; 20]] {
+                let error = read(&[one.as_slice(), &zeros, behind].concat()).expect_err("refused");
+                assert!(error.to_string().contains("behind its last gzip member"), "{error}");
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::utf_16_le(b"\xff\xfe{\0}\0", "UTF-16", "iconv -f UTF-16LE -t UTF-8 ")]
+    #[case::utf_16_be(b"\xfe\xff\0{\0}", "UTF-16", "iconv -f UTF-16BE -t UTF-8 ")]
+    #[case::utf_16_le_without_mark(b"{\0\"\0i\0", "UTF-16", "iconv -f UTF-16LE -t UTF-8 ")]
+    #[case::utf_16_be_without_mark(b"\0[\0{\0", "UTF-16", "iconv -f UTF-16BE -t UTF-8 ")]
+    #[case::utf_32_le(b"\xff\xfe\0\0{\0\0\0", "UTF-32", "iconv -f UTF-32LE -t UTF-8 ")]
+    #[case::utf_32_be_without_mark(b"\0\0\0{\0\0\0}", "UTF-32", "iconv -f UTF-32BE -t UTF-8 ")]
+    #[case::zstd(b"\x28\xb5\x2f\xfd\x04XY", "compressed by zstd", "zstd -dc ")]
+    #[case::bzip2(b"BZh91AY&SY", "compressed by bzip2", "bzip2 -dc ")]
+    #[case::xz(b"\xfd7zXZ\0\0", "compressed by xz", "xz -dc ")]
+    #[case::lz4(b"\x04\x22\x4d\x18\x64", "compressed by lz4", "lz4 -dc ")]
+    #[case::zip(b"PK\x03\x04\x14\0", "a zip archive", "unzip -p ")]
+    fn what_is_no_utf_8_text_is_named(#[case] content: &[u8], #[case] is: &str, #[case] way_out: &str) {
+        for (stored, is_gzip) in [(content.to_vec(), false), (gzip(content), true)] {
+            let error = read(&stored).expect_err("refused");
+            assert!(matches!(error, Error::Refused(_)));
+            assert!(error.to_string().contains(is) && error.to_string().contains(way_out), "{error}");
+            assert_eq!(error.to_string().contains("gzip -dc"), is_gzip, "{error}");
+        }
+        let error = read(&gzip(&gzip(b"{}"))).expect_err("refused");
+        assert!(error.to_string().contains("compressed by gzip twice"), "{error}");
+    }
+
+    /// Joined files: what is split is what each file had.
+    #[rstest]
+    #[case::no_newline(b"{\"a\":1}{\"b\":\"}{\"}\n{}{}", &["{\"a\":1}", "{\"b\":\"}{\"}", "{}", "{}"])]
+    #[case::a_mark(b"\xef\xbb\xbf{}\n\xef\xbb\xbf{}\n \n\xef\xbb\xbf\n\xef\xbb\xbf\xef\xbb\xbf{}", &["{}", "{}", "{}"])]
+    #[case::both(b"{\"a\":1} \xef\xbb\xbf {\"b\":2}\r\n", &["{\"a\":1}", "{\"b\":2}"])]
+    #[case::blanks(b"{} {}", &["{}", "{}"])]
+    #[case::in_a_string(b"{\"a\":\"}{\"}", &["{\"a\":\"}{\"}"])]
+    #[case::cut_behind(b"{}{\"a\":", &["{}", "{\"a\":"])]
+    #[case::malformed_first(b"{\"a\":}{}", &["{\"a\":}{}"])]
+    #[case::no_object_behind(b"{}5\n{} x\n5{}\n{},{}", &["{}5", "{} x", "5{}", "{},{}"])]
+    fn joined_files(#[case] content: &[u8], #[case] expected: &[&str]) {
+        assert_eq!(texts(content), expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and not the key, that makes a line one that is loaded already: two equal lines are two records.
 
 mod fields;
+mod foreign;
 mod guess;
 mod input;
 mod mark;

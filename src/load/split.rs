@@ -1,11 +1,18 @@
 //! Splits text into JSON documents without parsing them, so that one malformed document does not hide the
 //! next: at line ends, or at the commas of the outermost array.
+//!
+//! Files that were joined are taken as they were meant. A byte order mark at a line's beginning was a file's. And where
+//! a file had no newline at its end, the line `{…}{…}` holds two documents: an object ends at its bracket, whatever
+//! follows, so there is no other way to read it.
 
 use std::io::{self, BufRead};
+
+use serde::de::IgnoredAny;
 
 /// Nothing larger is held in memory; a broker takes 1 MB by default.
 const LARGEST: usize = 64 << 20;
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+const MORE: &str = "there is more after the array; where files were joined, load each by itself";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -36,6 +43,8 @@ pub struct Splitter<R> {
     /// The line that the next byte is on, from 1.
     line: u64,
     document: Vec<u8>,
+    /// Of lines: where in this one, that was read already, its next document begins.
+    rest: Option<usize>,
     /// Of an array: whether an element was read, and whether its end was.
     began: bool,
     ended: bool,
@@ -72,6 +81,7 @@ impl<R: BufRead> Splitter<R> {
             layout: Layout::Lines,
             line: 1,
             document: Vec::new(),
+            rest: None,
             began: false,
             ended: false,
         };
@@ -117,21 +127,28 @@ impl<R: BufRead> Splitter<R> {
     }
 
     fn next_line(&mut self) -> io::Result<Next<'_>> {
-        loop {
-            let line = self.line;
-            self.document.clear();
-            let mut limited = io::Read::take(&mut self.text, LARGEST as u64 + 1);
-            if limited.read_until(b'\n', &mut self.document)? == 0 {
-                return Ok(Next::End);
-            }
-            if self.document.len() > LARGEST {
-                return Ok(too_large(line));
-            }
-            self.line += 1;
-            if !self.document.trim_ascii().is_empty() {
-                return Ok(Next::Document { bytes: without_ending(&self.document), line });
-            }
-        }
+        let begin = match self.rest.take() {
+            Some(begin) => begin,
+            None => loop {
+                self.document.clear();
+                let mut limited = io::Read::take(&mut self.text, LARGEST as u64 + 1);
+                if limited.read_until(b'\n', &mut self.document)? == 0 {
+                    return Ok(Next::End);
+                }
+                if self.document.len() > LARGEST {
+                    return Ok(too_large(self.line));
+                }
+                self.line += 1;
+                let begin = marks(&self.document);
+                if !self.document[begin..].trim_ascii().is_empty() {
+                    break begin;
+                }
+            },
+        };
+        let text = without_ending(&self.document[begin..]);
+        let joint = joint(text);
+        self.rest = joint.map(|(_, next)| begin + next);
+        Ok(Next::Document { bytes: joint.map_or(text, |(end, _)| &text[..end]), line: self.line - 1 })
     }
 
     fn next_element(&mut self) -> io::Result<Next<'_>> {
@@ -140,7 +157,7 @@ impl<R: BufRead> Splitter<R> {
         if self.ended {
             return Ok(match first {
                 None => Next::End,
-                Some(_) => Next::Broken { line, why: "there is more after the array" },
+                Some(_) => Next::Broken { line, why: MORE },
             });
         }
         if first == Some(b']') && !self.began {
@@ -226,6 +243,35 @@ impl Nesting {
         }
         false
     }
+}
+
+/// Bytes of byte order marks at the beginning.
+fn marks(text: &[u8]) -> usize {
+    text.chunks_exact(BOM.len()).take_while(|chunk| *chunk == BOM).count() * BOM.len()
+}
+
+/// Bytes of blanks and byte order marks at the beginning.
+fn gap(text: &[u8]) -> usize {
+    let blanks = text.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    match marks(&text[blanks..]) {
+        0 => blanks,
+        marks => blanks + marks + gap(&text[blanks + marks..]),
+    }
+}
+
+/// Where the first object of a line ends and the next begins, if it holds another. What is behind the last whole one
+/// is a document too, though malformed.
+fn joint(line: &[u8]) -> Option<(usize, usize)> {
+    let is_next = |end: usize| line.get(end + gap(&line[end..])) == Some(&b'{');
+    // A look that most lines do not pass, before the parser's.
+    let mut ends = line.iter().enumerate().filter(|(_, byte)| **byte == b'}').map(|(at, _)| at + 1);
+    if !line.trim_ascii_start().starts_with(b"{") || !ends.any(is_next) {
+        return None;
+    }
+    let mut documents = serde_json::Deserializer::from_slice(line).into_iter::<IgnoredAny>();
+    documents.next()?.ok()?;
+    let end = documents.byte_offset();
+    is_next(end).then(|| (end, end + gap(&line[end..])))
 }
 
 fn without_ending(line: &[u8]) -> &[u8] {
