@@ -80,7 +80,7 @@ pub fn outside_of(records: &[Record]) -> Vec<Record> {
     records.iter().filter(|r| !in_window(r)).cloned().collect()
 }
 
-fn unique(prefix: &str) -> String {
+pub fn unique(prefix: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }

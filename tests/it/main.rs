@@ -7,6 +7,7 @@ mod consequences;
 mod dashboard;
 mod dedup;
 mod elsewhen;
+mod fields;
 mod fill;
 mod gaps;
 mod kill_points;
