@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Result};
+use crate::partition::Placement;
 
 /// Properties that the promise rests on, or that have a flag.
 const OURS: &[(&str, &str)] = &[
@@ -38,7 +39,6 @@ const OURS: &[(&str, &str)] = &[
     ("max.in.flight.requests.per.connection", "order rests on it"),
     ("retries", "a record must be written once"),
     ("message.send.max.retries", "a record must be written once"),
-    ("partitioner", "the target's partition is chosen by the job"),
     ("sasl.jaas.config", "write sasl.username and sasl.password instead"),
     ("log.connection.close", "a producer that lost a connection is replaced"),
     ("plugin.library.paths", "no other code is loaded"),
@@ -78,6 +78,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Properties {
     bootstrap: String,
     given: BTreeMap<String, String>,
+    partitioner: Option<Placement>,
 }
 
 impl Properties {
@@ -132,7 +133,17 @@ impl Properties {
         if let Some((key, why)) = OURS.iter().find(|(key, _)| given.contains_key(*key)) {
             return Err(Error::usage(format!("the property {key} cannot be set: {why}")));
         }
-        let properties = Properties { bootstrap: bootstrap.to_owned(), given };
+        // Each record is sent to a partition that the job chooses.
+        let partitioner = match given.remove("partitioner") {
+            None => None,
+            Some(name) => Some(Placement::named(&name).ok_or_else(|| {
+                Error::usage(format!(
+                    "the property partitioner={name}: the copies of a key must stand together; write murmur2, \
+                     consistent (CRC-32) or fnv1a"
+                ))
+            })?),
+        };
+        let properties = Properties { bootstrap: bootstrap.to_owned(), given, partitioner };
         let mut all = properties.common();
         all.extend(properties.of_members());
         all.create_native_config().map_err(Properties::invalid)?;
@@ -147,6 +158,11 @@ impl Properties {
     pub fn are_compressing(&self) -> bool {
         let codec = ["compression.type", "compression.codec"].iter().find_map(|key| self.given.get(*key));
         codec.is_some_and(|codec| !["none", "inherit"].contains(&codec.to_lowercase().as_str()))
+    }
+
+    /// How the target's producers place keys, where that is given (`partitioner`, as librdkafka has it).
+    pub fn partitioner(&self) -> Option<Placement> {
+        self.partitioner
     }
 
     fn common(&self) -> ClientConfig {
@@ -368,6 +384,7 @@ mod tests {
     #[case("enable.idempotence=false", "enable.idempotence")]
     #[case("sasl.password=hunter2", "REPLICATOR_SASL_PASSWORD")]
     #[case("no.such.property=1", "no.such.property")]
+    #[case("partitioner=random", "consistent (CRC-32)")]
     #[case("linger.ms", "key=value")]
     fn refused_by_name(#[case] flag: &str, #[case] names: &str) {
         let error = properties(&[], &[flag]).err().expect("refused");

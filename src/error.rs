@@ -105,6 +105,8 @@ pub enum Reason {
     RecordsDeleted,
     /// A partition ends below what was committed or written: its leader lost a part of its log.
     LogLost,
+    /// The target's keys are placed as no known partitioner does.
+    UnknownPlacement,
     /// The window has no date, and the topic or file does not tell one.
     AmbiguousDate,
     /// One identity has two contents.

@@ -15,25 +15,56 @@ pub enum Placement {
     Java,
     /// CRC-32, librdkafka's default for keys (`rd_kafka_msg_partitioner_consistent_random`).
     Librdkafka,
+    /// FNV-1a, Sarama's default for keys (`NewHashPartitioner`).
+    Sarama,
 }
 
 impl Placement {
-    /// The one that put each of `found`, a key and its partition, where it is.
-    pub fn of(found: &[(Vec<u8>, i32)], partitions: usize) -> Option<Placement> {
-        [Placement::Java, Placement::Librdkafka].into_iter().find(|placement| {
-            found.iter().all(|(key, partition)| placement.partition(key, partitions) == *partition)
-        })
+    const ALL: [Placement; 3] = [Placement::Java, Placement::Librdkafka, Placement::Sarama];
+
+    /// Those that put each of `found`, a key and its partition, where it is; all of them where nothing was found. An
+    /// empty key shows nothing: librdkafka puts it anywhere.
+    pub fn fitting(found: &[(Vec<u8>, i32)], partitions: usize) -> Vec<Placement> {
+        let fits = |placement: &Placement| {
+            let mut shown = found.iter().filter(|(key, _)| !key.is_empty());
+            shown.all(|(key, partition)| placement.partition(key, partitions) == *partition)
+        };
+        Placement::ALL.into_iter().filter(fits).collect()
+    }
+
+    /// Of a partitioner's name, as librdkafka's property `partitioner` has it.
+    pub fn named(partitioner: &str) -> Option<Placement> {
+        match partitioner {
+            "murmur2" | "murmur2_random" => Some(Placement::Java),
+            "consistent" | "consistent_random" => Some(Placement::Librdkafka),
+            "fnv1a" | "fnv1a_random" => Some(Placement::Sarama),
+            _ => None,
+        }
     }
 
     pub fn partition(self, key: &[u8], partitions: usize) -> i32 {
+        let count = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
         match self {
             Placement::Java => of_key(key, partitions),
-            Placement::Librdkafka => {
-                let partitions = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
-                (crc32fast::hash(key) % partitions).cast_signed()
-            }
+            Placement::Librdkafka => (crc32fast::hash(key) % count).cast_signed(),
+            Placement::Sarama => (fnv1a(key).cast_signed().unsigned_abs() % count).cast_signed(),
         }
     }
+}
+
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Placement::Java => "by murmur2, as Java's producer chooses it",
+            Placement::Librdkafka => "by CRC-32, as librdkafka chooses it (Python, Go, .NET)",
+            Placement::Sarama => "by FNV-1a, as Sarama chooses it (Go)",
+        })
+    }
+}
+
+/// Fowler, Noll and Vo's hash of 32 bits, by their own description.
+fn fnv1a(key: &[u8]) -> u32 {
+    key.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -57,16 +88,23 @@ mod tests {
         }
     }
 
-    // The check value of CRC-32 is of "123456789".
+    // The check value of CRC-32 is of "123456789"; that of FNV-1a stands in the vectors of its authors, of "foobar".
     #[test]
-    fn a_placement_is_told_from_keys_and_their_partitions() {
+    fn placements_are_told_from_keys_and_their_partitions() {
+        use Placement::*;
         let key = b"123456789".to_vec();
         let (java, librdkafka) = (of_key(&key, 100), (0xcbf4_3926_u32 % 100).cast_signed());
         assert_ne!(java, librdkafka);
-        assert_eq!(Placement::of(&[(key.clone(), java)], 100), Some(Placement::Java));
-        assert_eq!(Placement::of(&[(key.clone(), librdkafka)], 100), Some(Placement::Librdkafka));
-        assert_eq!(Placement::of(&[(key.clone(), java), (key, librdkafka)], 100), None);
-        assert_eq!(Placement::of(&[], 100), Some(Placement::Java));
+        assert_eq!(Placement::fitting(&[(key.clone(), java)], 100), [Java]);
+        assert_eq!(Placement::fitting(&[(key.clone(), librdkafka)], 100), [Librdkafka]);
+        assert_eq!(Placement::fitting(&[(key.clone(), java), (key.clone(), librdkafka)], 100), []);
+        assert_eq!(Placement::fitting(&[(key, 0), (Vec::new(), 0)], 1), Placement::ALL);
+        assert_eq!(Placement::fitting(&[(Vec::new(), 7)], 100), Placement::ALL);
+
+        // As a signed number it is negative, and Sarama takes its absolute value.
+        assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968);
+        let sarama = ((u32::MAX - 0xbf9c_f968 + 1) % 100).cast_signed();
+        assert_eq!(Placement::fitting(&[(b"foobar".to_vec(), sarama)], 100), [Sarama]);
     }
 
     #[test]

@@ -105,13 +105,6 @@ pub fn check(
              were not checked; grant it DescribeConfigs on both topics",
         ),
     }
-    if source.partitions != target.partitions {
-        findings.warn(format!(
-            "{} has {} partitions and {} has {}: each record goes to the partition of its key, as Java's producer \
-             chooses it",
-            source.name, source.partitions, target.name, target.partitions
-        ));
-    }
     let Findings { refusals, reason, warnings } = findings;
     match window.filter(|_| refusals.is_empty()) {
         Some(window) => {

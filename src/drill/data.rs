@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::topics::Record;
+use crate::partition::Placement;
 use crate::range::id;
 
 const MINUTE: i64 = 60_000;
@@ -31,6 +32,19 @@ pub struct Shape {
     pub records: usize,
     /// Whether all records are of the window, and none of them is in the target before.
     pub whole: bool,
+}
+
+impl Shape {
+    /// Where the counts of partitions differ, a run puts keys where the topics' producers do: so they are of one kind, by
+    /// turns of each. Else a record stands anywhere.
+    pub fn place(self, record: &mut Record, partitions: usize) {
+        if self.source_partitions == self.target_partitions {
+            return;
+        }
+        let known = [Placement::Java, Placement::Librdkafka];
+        let placement = known[(self.source_partitions + self.target_partitions) % known.len()];
+        record.partition = placement.partition(record.key.as_deref().unwrap_or_default(), partitions);
+    }
 }
 
 /// Makes the records of one round.
@@ -65,6 +79,7 @@ impl Data<'_> {
         let mut aborted = self.aborted();
         for record in &mut aborted.records {
             record.partition %= id(self.shape.target_partitions);
+            self.shape.place(record, self.shape.target_partitions);
         }
         if self.shape.whole {
             return vec![aborted];
@@ -79,9 +94,7 @@ impl Data<'_> {
             };
             for _ in 0..copies {
                 let mut copy = record.clone();
-                if self.shape.source_partitions != self.shape.target_partitions {
-                    copy.partition = id(self.rng.random_range(0..self.shape.target_partitions));
-                }
+                self.shape.place(&mut copy, self.shape.target_partitions);
                 records.push(copy);
             }
         }
@@ -104,10 +117,12 @@ impl Data<'_> {
         self.batch(count, false)
     }
 
-    /// A record of another producer, outside of the window, for the target's partition.
+    /// A record of another producer, outside of the window, for the target's partition where any will do.
     pub fn foreign(&mut self, partition: usize) -> Record {
         let record = self.record("foreign");
-        Record { partition: id(partition), time: WINDOW.1 + 3 * 60 * MINUTE, ..record }
+        let mut record = Record { partition: id(partition), time: WINDOW.1 + 3 * 60 * MINUTE, ..record };
+        self.shape.place(&mut record, self.shape.target_partitions);
+        record
     }
 
     fn record(&mut self, kind: &str) -> Record {
@@ -147,12 +162,14 @@ impl Data<'_> {
             1 => vec![(String::new(), Some(Vec::new()))],
             _ => Vec::new(),
         };
-        Record {
+        let mut record = Record {
             partition: id(rng.random_range(0..self.shape.source_partitions)),
             time,
             key: Some(format!("{kind}-{}", self.made).into_bytes()),
             value,
             headers,
-        }
+        };
+        self.shape.place(&mut record, self.shape.source_partitions);
+        record
     }
 }

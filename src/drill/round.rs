@@ -394,7 +394,7 @@ impl Play<'_, '_> {
             .map(|n| Data::new(shape, &mut self.rng).foreign(n % shape.target_partitions))
             .collect();
         self.appended += 1;
-        let records = renamed(records, self.appended);
+        let records = renamed(records, self.appended, shape, shape.target_partitions);
         producer.begin_transaction().map_err(of("foreign transaction"))?;
         send(&producer, &self.job.target, &records)?;
         delivered(&producer)?;
@@ -414,7 +414,8 @@ impl Play<'_, '_> {
         self.appended += 1;
         let shape = Shape { whole: true, ..self.schedule.shape };
         let batch = Data::new(shape, &mut self.rng).batch(records, true);
-        let batch = Batch { records: renamed(batch.records, self.appended), ..batch };
+        let batch =
+            Batch { records: renamed(batch.records, self.appended, shape, shape.source_partitions), ..batch };
         write(&self.stage.topics, &self.job.source, std::slice::from_ref(&batch))?;
         self.note(format!("{records} records more in the source"));
         self.source.extend(batch.records);
@@ -476,14 +477,13 @@ impl Play<'_, '_> {
 }
 
 /// Under names of their own: a generator that starts anew gives the same again.
-fn renamed(records: Vec<Record>, number: usize) -> Vec<Record> {
-    records
-        .into_iter()
-        .map(|record| {
-            let key = record.key.map(|key| [&key[..], format!("-{number}").as_bytes()].concat());
-            Record { key, ..record }
-        })
-        .collect()
+fn renamed(records: Vec<Record>, number: usize, shape: Shape, partitions: usize) -> Vec<Record> {
+    let rename = |mut record: Record| {
+        record.key = record.key.map(|key| [&key[..], format!("-{number}").as_bytes()].concat());
+        shape.place(&mut record, partitions);
+        record
+    };
+    records.into_iter().map(rename).collect()
 }
 
 fn broken(err: anyhow::Error) -> Error {

@@ -16,7 +16,7 @@ use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::limits::Limits;
 use crate::metrics;
-use crate::partition::{self, Placement};
+use crate::partition::Placement;
 use crate::range::{Range, index};
 use crate::rate::Throttle;
 use crate::receipt::Counts;
@@ -31,6 +31,8 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) source_partitions: usize,
     pub(super) target_partitions: usize,
     pub(super) limits: &'r Limits,
+    /// Where the target's keys belong; `None` where records keep their partition.
+    pub(super) target_placement: Option<Placement>,
     pub(super) judge: &'r mut Judge,
     /// What the target holds outside of the window.
     pub(super) outside: Option<&'r Outside>,
@@ -45,7 +47,7 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) blocked: bool,
     pub(super) throttle: Option<Throttle>,
     /// With --scale-out, where the source's keys belong.
-    pub(super) placement: Option<Placement>,
+    pub(super) source_placement: Option<Placement>,
 }
 
 enum Fate {
@@ -151,7 +153,7 @@ impl Copying<'_, '_> {
     }
 
     fn keeps_partition(&self) -> bool {
-        self.source_partitions == self.target_partitions
+        self.target_placement.is_none()
     }
 
     fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
@@ -185,7 +187,7 @@ impl Copying<'_, '_> {
         if let Some(why) = self.look.why_invalid(message, &seen, self.keeps_partition()) {
             return Ok(Fate::Invalid(why));
         }
-        if let Some(placement) = self.placement {
+        if let Some(placement) = self.source_placement {
             placement.check(message, self.source_partitions)?;
         }
         if self.outside.is_some_and(|outside| outside.may_hold(seen.mark))
@@ -218,9 +220,9 @@ impl Copying<'_, '_> {
             }
             return Ok(());
         };
-        let partition = match message.key().filter(|_| !self.keeps_partition()) {
-            Some(key) => partition::of_key(key, self.target_partitions),
-            None => message.partition(),
+        let partition = match (self.target_placement, message.key()) {
+            (Some(placement), Some(key)) => placement.partition(key, self.target_partitions),
+            _ => message.partition(),
         };
         let transaction = match &mut self.transaction {
             Some(transaction) => transaction,

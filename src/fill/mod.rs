@@ -4,6 +4,7 @@ mod begin;
 mod close;
 mod copy;
 mod marks;
+mod placement;
 mod reading;
 mod refuse;
 mod scan;
@@ -398,9 +399,10 @@ impl<'a> Run<'a> {
             Some(_) if job.selection.rules.identity == Identity::Record => {
                 return Err(share::equal_in_two_places());
             }
-            Some(_) => Some(self.placement(cluster, source, window, &snapshot.source)?),
+            Some(_) => Some(self.source_placement(cluster, source, window, &snapshot.source)?),
             None => None,
         };
+        let target_placement = self.target_placement(cluster, checked, &snapshot)?;
         metrics::phase(Phase::Copy);
         self.unfit.clear();
         // Not before the ends were taken: no record below them is later than this clock by the time that passed.
@@ -410,6 +412,7 @@ impl<'a> Run<'a> {
             look: &look,
             source_partitions: source.partitions,
             target_partitions: target.partitions,
+            target_placement,
             judge: &mut scanned.judge,
             outside: scanned.outside.as_ref(),
             limits: &limits,
@@ -420,7 +423,7 @@ impl<'a> Run<'a> {
             pending: Counts::default(),
             blocked: false,
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
-            placement,
+            source_placement: placement,
         };
         let result = copy.all(&ranges);
         let is_blocked = copy.blocked;

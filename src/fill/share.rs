@@ -15,23 +15,18 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::marks::Marking;
 use super::{Run, copy};
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::cluster::{Cluster, Watermarks, ends};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::member::{Member, Share};
 use crate::offsets;
-use crate::partition::Placement;
 use crate::preflight::Preflight;
 use crate::range::{Range, id, index};
 use crate::receipt::Counts;
-use crate::record::describe;
-use crate::sys::Message;
 use crate::txn::Producer;
 use crate::window::Window;
 
-/// Records of each partition that tell how keys are placed.
-const SAMPLE: i64 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before they are looked at: they may be another job's.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -135,34 +130,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How the source's keys are placed, by the window's first records: the same ones to each instance.
-    pub(super) fn placement(
-        &mut self,
-        cluster: &Cluster,
-        source: &Topic,
-        window: Window,
-        watermarks: &[Watermarks],
-    ) -> Result<Placement> {
-        let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
-        let starts = cluster.positions_from(source, start, watermarks)?;
-        let first: Vec<Range> = Range::all(&starts, &ends(watermarks))
-            .into_iter()
-            .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
-            .collect();
-        let mut found = Vec::new();
-        self.read(&source.name, &first, &indicatif::ProgressBar::hidden(), |_, message| {
-            found.extend(message.key().map(|key| (key.to_vec(), message.partition())));
-            Ok(())
-        })?;
-        Placement::of(&found, source.partitions).ok_or_else(|| {
-            Error::refused(format!(
-                "the keys of {} are not placed by Java's partitioner, nor by librdkafka's: one may stand in two \
-                 partitions, and two instances would both write it; run without --scale-out",
-                source.name
-            ))
-        })
-    }
-
     /// With --scale-out, waits until other instances are done with their partitions; to take these over if they
     /// die.
     pub(super) fn wait_for_others(
@@ -206,25 +173,6 @@ impl Run<'_> {
             }
             std::thread::sleep(PAUSE);
         }
-    }
-}
-
-impl Placement {
-    /// # Errors
-    /// [`Error::Refused`] where the record has no key, or one that belongs to another partition.
-    pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
-        let why = match message.key().map(|key| self.partition(key, partitions)) {
-            Some(belongs) if belongs == message.partition() => return Ok(()),
-            Some(belongs) => {
-                format!("its key belongs to partition {belongs}, as the topic's other keys are placed")
-            }
-            None => "it has no key".to_owned(),
-        };
-        Err(Error::refused(format!(
-            "{}: {why}, so its like may stand in two partitions, and two instances would both write it; run without \
-             --scale-out",
-            describe(message)
-        )))
     }
 }
 

@@ -32,7 +32,8 @@ fn load_file(content: &[u8], are_given: bool, skip_invalid: bool) -> (String, Re
         skip_invalid,
     };
     let loaded = load(&args, &properties(), Progress { quiet: true }, &Interrupt::default());
-    (topic, loaded)
+    let (receipt, result) = loaded;
+    (topic, result.map(|()| receipt.expect("a receipt")))
 }
 
 fn lines(ids: &[&str]) -> String {

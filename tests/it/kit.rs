@@ -23,6 +23,7 @@ use replicator::fill::fill;
 use replicator::identity::Identity;
 use replicator::interrupt::Interrupt;
 use replicator::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
+use replicator::partition;
 use replicator::progress::Progress;
 use replicator::receipt::Receipt;
 use replicator::sandbox::Sandbox;
@@ -66,6 +67,15 @@ pub fn day(count: usize, partitions: i32) -> Vec<Record> {
             )
         })
         .collect()
+}
+
+/// The same, where Java's producer puts their keys.
+pub fn placed(mut records: Vec<Record>, partitions: i32) -> Vec<Record> {
+    let partitions = usize::try_from(partitions).expect("a count");
+    for record in &mut records {
+        record.partition = partition::of_key(record.key.as_deref().unwrap_or_default(), partitions);
+    }
+    records
 }
 
 pub fn in_window(record: &Record) -> bool {

@@ -15,6 +15,7 @@ mod kit;
 mod load;
 mod observe;
 mod pace;
+mod placement;
 mod preflight;
 mod queue;
 pub mod raw;

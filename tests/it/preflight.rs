@@ -178,7 +178,7 @@ fn unequal_partition_counts_and_a_target_of_smaller_messages() {
     let plain = Pair::new(2, 1);
     let small = format!("{}-small", plain.b);
     create(&small, 3, &[("max.message.bytes", "100000")]);
-    produce(&plain.a, &day(60, 2));
+    produce(&plain.a, &placed(day(60, 2), 2));
     let pair = Pair { job: job(&plain.a, &small), b: small, ..plain };
     assert_warned(&pair, "as Java's producer chooses it");
     assert_warned(&pair, "takes records up to 100000 bytes");

@@ -77,7 +77,7 @@ fn batches_fit_a_target_that_takes_small_ones() {
 #[case(3, 1)]
 fn unequal_partition_counts(#[case] a: i32, #[case] b: i32) {
     let pair = Pair::new(a, b);
-    let records = day(1200, a);
+    let records = placed(day(1200, a), a);
     produce(&pair.a, &records);
     assert_eq!(pair.filled().counts.written, 356);
     let found = consume(&pair.b);

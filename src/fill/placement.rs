@@ -1,0 +1,159 @@
+//! In which partition a key stands, and in which one its copy belongs.
+
+use super::{Run, Snapshot};
+use crate::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::error::{Error, Reason, Result};
+use crate::partition::Placement;
+use crate::preflight::Preflight;
+use crate::range::Range;
+use crate::record::describe;
+use crate::sys::Message;
+use crate::window::Window;
+
+/// Offsets of each partition that tell how keys are placed.
+const SAMPLE: i64 = 100;
+/// Keys of a topic that are kept as a sample.
+const KEYS: usize = 100_000;
+
+impl Run<'_> {
+    /// Where a target of other partitions than the source gets the copies: where its own producers put these keys, as
+    /// its newest records show; in a target without keys, as the source's show. `None` where partitions are kept.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where no known way of placing them fits: the copy of a key could stand in another partition
+    /// than its other records.
+    pub(super) fn target_placement(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Placement>> {
+        let (source, target) = (&checked.source, &checked.target);
+        if source.partitions == target.partitions {
+            return Ok(None);
+        }
+        let (placement, why) = match self.job.selection.properties.partitioner() {
+            Some(given) => (given, "-X partitioner says so".to_owned()),
+            None => self.find_placement(cluster, checked, snapshot)?,
+        };
+        self.warn(format!(
+            "{} has {} partitions and {} has {}: each record goes to the partition of its key, {placement} ({why})",
+            source.name, source.partitions, target.name, target.partitions
+        ));
+        Ok(Some(placement))
+    }
+
+    fn find_placement(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        snapshot: &Snapshot,
+    ) -> Result<(Placement, String)> {
+        let (source, target) = (&checked.source, &checked.target);
+        let of_target = self.keys(&target.name, &snapshot.target)?;
+        let fitting = Placement::fitting(&of_target, target.partitions);
+        let shown = |topic: &Topic| format!("as the keys of {} are placed", topic.name);
+        match fitting.as_slice() {
+            [] => return Err(unknown(target)),
+            [placement] => return Ok((*placement, shown(target))),
+            _ => {}
+        }
+        // Too few keys to tell: the source's decide. What this job has not read yet shows as well.
+        let of_source = self.keys(&source.name, &cluster.watermarks(source)?)?;
+        let of_both = Placement::fitting(&of_source, source.partitions);
+        match (fitting.iter().find(|placement| of_both.contains(placement)), of_target.is_empty()) {
+            (Some(placement), _) if of_source.is_empty() => {
+                Ok((*placement, format!("neither {} nor {} has keys that show it", source.name, target.name)))
+            }
+            (Some(placement), _) => Ok((*placement, shown(source))),
+            (None, true) => Err(unknown(source)),
+            (None, false) => Ok((fitting[0], shown(target))),
+        }
+    }
+
+    /// Keys and their partitions: of the newest records of each partition; of all records where these have none.
+    fn keys(&mut self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<(Vec<u8>, i32)>> {
+        let lows: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
+        let newest: Vec<i64> = watermarks.iter().map(|w| w.low.max(w.high - SAMPLE)).collect();
+        let found = self.keys_from(topic, &newest, watermarks)?;
+        // Markers and aborted records hold offsets, too.
+        if found.is_empty() && newest != lows { self.keys_from(topic, &lows, watermarks) } else { Ok(found) }
+    }
+
+    fn keys_from(
+        &mut self,
+        topic: &str,
+        starts: &[i64],
+        watermarks: &[Watermarks],
+    ) -> Result<Vec<(Vec<u8>, i32)>> {
+        let mut found = Vec::new();
+        let ranges = Range::all(starts, &ends(watermarks));
+        self.read(topic, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+            let key = message.key().filter(|key| !key.is_empty() && found.len() < KEYS);
+            found.extend(key.map(|key| (key.to_vec(), message.partition())));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// With --scale-out, how the source's keys are placed, by the window's first records: the same ones to each
+    /// instance.
+    pub(super) fn source_placement(
+        &mut self,
+        cluster: &Cluster,
+        source: &Topic,
+        window: Window,
+        watermarks: &[Watermarks],
+    ) -> Result<Placement> {
+        let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
+        let starts = cluster.positions_from(source, start, watermarks)?;
+        let first: Vec<Range> = Range::all(&starts, &ends(watermarks))
+            .into_iter()
+            .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
+            .collect();
+        let mut found = Vec::new();
+        self.read(&source.name, &first, &indicatif::ProgressBar::hidden(), |_, message| {
+            found.extend(message.key().map(|key| (key.to_vec(), message.partition())));
+            Ok(())
+        })?;
+        Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
+            Error::refused(format!(
+                "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: one may \
+                 stand in two partitions, and two instances would both write it; run without --scale-out",
+                source.name
+            ))
+            .because(Reason::UnknownPlacement)
+        })
+    }
+}
+
+impl Placement {
+    /// # Errors
+    /// [`Error::Refused`] where the record has no key, or one that belongs to another partition.
+    pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
+        let why = match message.key().map(|key| self.partition(key, partitions)) {
+            Some(belongs) if belongs == message.partition() => return Ok(()),
+            Some(belongs) => {
+                format!("its key belongs to partition {belongs}, as the topic's other keys are placed")
+            }
+            None => "it has no key".to_owned(),
+        };
+        Err(Error::refused(format!(
+            "{}: {why}, so its like may stand in two partitions, and two instances would both write it; run without \
+             --scale-out",
+            describe(message)
+        )))
+    }
+}
+
+fn unknown(topic: &Topic) -> Error {
+    Error::refused(format!(
+        "the keys of {} are not all where one partitioner puts them, be it Java's (murmur2), librdkafka's (CRC-32) or \
+         Sarama's (FNV-1a): producers of several kinds write it, or its count of partitions was changed. The topics have \
+         different counts of partitions, so the copy of a key could stand in another one than its later records. Name \
+         the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or =fnv1a, or fill \
+         a topic of as many partitions",
+        topic.name
+    ))
+    .because(Reason::UnknownPlacement)
+}
