@@ -386,8 +386,8 @@ pub struct SinkArgs {
     /// A topic to keep; may be repeated
     #[arg(long, required = true, value_name = "TOPIC")]
     pub topic: Vec<String>,
-    /// Where to: sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+http://HOST:PORT; in the environment
-    /// where it has a password
+    /// Where to: sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT; a URL with a password goes
+    /// into the environment
     #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
     pub store: String,
     /// Go on with what comes, until Ctrl-C

@@ -23,7 +23,7 @@ use replicator::load::load;
 use replicator::metrics;
 use replicator::progress::Progress;
 use replicator::sink::sink;
-use replicator::store::keep_receipt;
+use replicator::store::{check_flag, keep_receipt};
 use replicator::sys::memory;
 use replicator::verify::verify;
 
@@ -38,7 +38,9 @@ fn main() -> ExitCode {
         };
     start_logging(&cli.common);
     let mut found = None;
-    let result = misplaced_option(&matches).map_or_else(|| run(&cli, &mut found), Err);
+    let result = misplaced_option(&matches)
+        .or_else(|| secret_flag(&matches))
+        .map_or_else(|| run(&cli, &mut found), Err);
     match print(&cli, found, result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -221,6 +223,16 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     } else {
         format!("`{command}` takes no --{flag}")
     }))
+}
+
+/// A `--store` that was written, of the main job or of the sub-command, is to hold no password.
+fn secret_flag(matches: &clap::ArgMatches) -> Option<Error> {
+    let of_command = matches.subcommand().map(|(_, matches)| matches);
+    [Some(matches), of_command].into_iter().flatten().find_map(|matches| {
+        let url = matches.try_get_one::<String>("store").ok().flatten()?;
+        let is_written = matches.value_source("store") == Some(ValueSource::CommandLine);
+        if is_written { check_flag(url).err() } else { None }
+    })
 }
 
 fn start_logging(common: &Common) {

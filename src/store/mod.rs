@@ -12,12 +12,17 @@ mod row;
 mod sql;
 mod sqlite;
 mod summary;
+mod tls;
+mod url;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 pub use row::{Content, Row};
+pub use url::{is_local, shown, without_port};
+
+use self::url::{AMBIGUOUS, StoreUrl};
 
 use crate::cluster::Watermarks;
 use crate::error::{Error, Result};
@@ -109,6 +114,9 @@ pub trait Store: Send {
     fn keep_watermarks(&mut self, topic: TopicOf<'_>, watermarks: &[Watermarks], as_of_ms: i64)
     -> Result<()>;
 
+    /// Whether it answers at all, and has what this program made in it. Costs next to nothing.
+    fn ping(&mut self) -> Result<()>;
+
     /// By name.
     fn topics(&mut self) -> Result<Vec<TopicSummary>>;
 
@@ -150,33 +158,58 @@ pub struct Span {
     pub bucket_ms: i64,
 }
 
+/// What a URL names.
+enum Place<'a> {
+    File(&'a str),
+    Postgres(StoreUrl<'a>),
+    OpenSearch(StoreUrl<'a>),
+}
+
+impl Place<'_> {
+    fn of(url: &str) -> Result<Place<'_>> {
+        if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
+            return Ok(Place::File(file));
+        }
+        // Not the URL itself, which may hold a password.
+        let wrong = |why: &str| {
+            Error::usage(format!(
+                "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT{why}"
+            ))
+        };
+        let Some(parts) = StoreUrl::parse(url) else {
+            return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
+        };
+        match parts.scheme {
+            "postgres" | "postgresql" => Ok(Place::Postgres(parts)),
+            "opensearch+http" | "opensearch+https" if !parts.hosts.is_empty() => Ok(Place::OpenSearch(parts)),
+            _ => Err(wrong("")),
+        }
+    }
+}
+
 /// Opens the store that `url` names, and makes its tables or indices where they are missing.
 ///
 /// # Errors
-/// [`Error::Usage`] for a URL that is none, [`Error::Failed`] where the store does not answer.
+/// [`Error::Usage`] for a URL that is none, or that would send a password in clear text; [`Error::Failed`] where the
+/// store does not answer, or cannot prove who it is.
 pub fn open(url: &str) -> Result<Box<dyn Store>> {
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-        return Ok(Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?));
-    }
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(Box::new(sql::SqlStore::new(postgres::Postgres::open(url)?)?));
-    }
-    if let Some(place) = url.strip_prefix("opensearch+http://").filter(|place| !place.is_empty()) {
-        return Ok(Box::new(opensearch::OpenSearch::open(place)?));
-    }
-    // Not the URL itself, which may hold a password.
-    Err(Error::usage(
-        "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+http://HOST:PORT".to_owned(),
-    ))
+    Ok(match Place::of(url)? {
+        Place::File(file) => Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?),
+        Place::Postgres(url) => Box::new(sql::SqlStore::new(postgres::Postgres::open(&url)?)?),
+        Place::OpenSearch(url) => Box::new(opensearch::OpenSearch::open(&url)?),
+    })
 }
 
-/// The URL without what may be secret: a password, and parameters.
-pub fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let rest = rest.split('?').next().unwrap_or_default();
-    match rest.rsplit_once('@') {
-        Some((user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
-        None => format!("{scheme}://{rest}"),
+/// Refuses the URL of a flag where it holds a password: flags are seen in the process list.
+///
+/// # Errors
+/// [`Error::Usage`] for a password, and for a URL that is none.
+pub fn check_flag(url: &str) -> Result<()> {
+    match Place::of(url)? {
+        Place::Postgres(url) | Place::OpenSearch(url) if url.has_password() => Err(Error::usage(
+            "--store: a flag is seen in the process list; put a URL with a password in the environment as REPLICATOR_STORE",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -215,23 +248,44 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("sqlite:a/b.db", "sqlite:a/b.db")]
-    #[case("postgres://me:hunter2@host/db?password=hunter2", "postgres://me@host/db")]
-    #[case("opensearch+http://me:hunt@er2@host:9200", "opensearch+http://me@host:9200")]
-    #[case("postgres://host/db", "postgres://host/db")]
-    fn shown_without_secrets(#[case] url: &str, #[case] wanted: &str) {
-        assert_eq!(shown(url), wanted);
-    }
-
-    #[rstest]
     #[case("")]
     #[case("sqlite:")]
     #[case("store.db")]
     #[case("mysql://me:hunter2@host/db")]
     #[case("postgres://me:hunter2@host/db?no_such=1")]
+    #[case("postgres://me:hunter2@host/db?sslmode=on")]
+    #[case("postgres://me:hunter?2@host/db")]
+    #[case("opensearch+http://")]
     fn a_url_that_is_none_names_the_forms(#[case] url: &str) {
         let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };
         assert!(message.text.contains("postgres://USER@HOST/DATABASE"), "{message}");
         assert!(!message.text.contains("hunter2"), "{message}");
+    }
+    #[rstest]
+    #[case("postgres://me:hunter2@host/db", "REPLICATOR_STORE")]
+    #[case("postgres://host/db?user=me&password=hunter2", "REPLICATOR_STORE")]
+    #[case("opensearch+https://me:hunter2@host", "REPLICATOR_STORE")]
+    #[case("postgres://me:hunter?2@host/db", "%3F")]
+    fn a_password_is_no_flag(#[case] url: &str, #[case] says: &str) {
+        let Err(Error::Usage(message)) = check_flag(url) else { panic!("a usage error") };
+        assert!(message.text.contains(says) && !message.text.contains("hunter"), "{message}");
+    }
+
+    #[test]
+    fn a_flag_without_a_password_is_taken() {
+        for url in ["sqlite:a:b@c", "postgres://me@host/db?sslmode=require", "opensearch+http://host:9200/p"]
+        {
+            check_flag(url).expect(url);
+        }
+    }
+
+    #[rstest]
+    #[case("opensearch+http://me:hunter2@search.example:9200", "clear text")]
+    #[case("opensearch+http://me:hunter2@10.1.2.3:9200", "clear text")]
+    #[case("opensearch+http://127.0.0.1:1?ca=x", "opensearch+https")]
+    #[case("opensearch+https://host?c=x", "?ca=FILE")]
+    fn no_password_in_clear_text(#[case] url: &str, #[case] says: &str) {
+        let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };
+        assert!(message.text.contains(says) && !message.text.contains("hunter"), "{message}");
     }
 }

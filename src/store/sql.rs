@@ -227,6 +227,10 @@ impl<D: Database> Store for SqlStore<D> {
         })
     }
 
+    fn ping(&mut self) -> Result<()> {
+        self.database.query("SELECT COUNT(*) FROM positions", &[]).map(drop)
+    }
+
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
         let topics = self.database.query(TOPICS, &[])?;
         let mut summaries = Vec::with_capacity(topics.len());

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,11 @@ impl TestStore {
             &answer.body_mut().with_config().limit(1 << 30).read_to_string().expect("a body"),
         )
         .expect("JSON")
+    }
+
+    /// `host:port` of the OpenSearch of all tests, and the prefix of this one's indices.
+    pub fn place(&self) -> (&str, &str) {
+        (server(&OPENSEARCH, start_opensearch).expect("runs"), &self.name)
     }
 
     /// Records of all topics; 0 before there is a store.
@@ -219,20 +224,24 @@ fn server(
     server.as_ref().map(|server| server.at.as_str())
 }
 
-fn spawn(dir: &Path, mut command: Vec<String>) -> ChildStdin {
-    const SCRIPT: &str =
-        "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s TERM $!; wait; rm -rf \"$dir\"";
-    let mut arguments =
-        vec!["-c".to_owned(), SCRIPT.to_owned(), "server".to_owned(), dir.display().to_string()];
+/// Runs until the child's stdin ends; then it gets the signal, and the shell does what is to be done `afterwards`.
+pub fn spawn(dir: &Path, signal: &str, afterwards: &str, mut command: Vec<String>) -> Child {
+    let script = format!(
+        "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s {signal} $!; wait; {afterwards}"
+    );
+    let mut arguments = vec!["-c".to_owned(), script, "server".to_owned(), dir.display().to_string()];
     arguments.append(&mut command);
     let mut shell = Command::new("sh");
     std::os::unix::process::CommandExt::process_group(&mut shell, 0);
     let shell =
         shell.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    shell.expect("a shell").stdin.take().expect("a pipe")
+    shell.expect("a shell")
 }
 
-fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
+/// What a server that ends leaves behind.
+const REMOVE: &str = "rm -rf \"$dir\"";
+
+pub fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
     let begun = Instant::now();
     while !is_up() {
         if begun.elapsed() > Duration::from_secs(120) {
@@ -252,40 +261,63 @@ fn postgres_client(socket: &str, database: &str) -> Client {
     config.host_path(socket).user("replicator").dbname(database).connect(NoTls).expect("connects")
 }
 
-/// PostgreSQL on a socket in a directory of its own. It refuses to run as root, so then as its own user.
-fn start_postgres() -> Result<Server, String> {
-    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest: Option<PathBuf> = installed.map(|version| version.path().join("bin")).max();
-    let bin = newest.ok_or("PostgreSQL is not installed: apt-get install postgresql")?;
-    let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").expect("a directory").keep();
-    let is_root = nix_is_root();
-    let as_user = |program: &str| -> Vec<String> {
-        let program = bin.join(program).display().to_string();
-        let switch = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"].map(str::to_owned);
-        if is_root { switch.into_iter().chain([program]).collect() } else { vec![program] }
-    };
-    let run = |command: Vec<String>| {
-        let output = Command::new(&command[0]).args(&command[1..]).current_dir("/").output();
-        let output = output.map_err(|e| format!("{}: {e}", command[0]))?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {said}")) }
-    };
-    let at = dir.display().to_string();
-    if is_root {
-        run(["chown", "postgres", &at].map(str::to_owned).to_vec())?;
+/// PostgreSQL's programs. They refuse to run as root, so then as its own user.
+pub struct Programs {
+    bin: PathBuf,
+    is_root: bool,
+}
+
+impl Programs {
+    pub fn find() -> Result<Programs, String> {
+        let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let newest: Option<PathBuf> = installed.map(|version| version.path().join("bin")).max();
+        let bin = newest.ok_or("PostgreSQL is not installed: apt-get install postgresql")?;
+        Ok(Programs { bin, is_root: nix_is_root() })
     }
-    let data = format!("{at}/data");
-    let options =
-        ["-D", &data, "-U", "replicator", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-    run(as_user("initdb").into_iter().chain(options.map(str::to_owned)).collect())?;
+
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Vec<String> {
+        let program = self.bin.join(program).display().to_string();
+        let switch = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+        let switch = if self.is_root { &switch[..] } else { &[] };
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        switch.iter().map(|word| (*word).to_owned()).chain([program]).chain(arguments).collect()
+    }
+
+    /// Makes the directory `data` in `dir`, which becomes PostgreSQL's own.
+    pub fn init(&self, dir: &Path, options: &[&str]) -> Result<(), String> {
+        let run = |command: Vec<String>| {
+            let output = Command::new(&command[0]).args(&command[1..]).current_dir("/").output();
+            let output = output.map_err(|e| format!("{}: {e}", command[0]))?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {said}")) }
+        };
+        if self.is_root {
+            run(["chown", "-R", "postgres", &dir.display().to_string()].map(str::to_owned).to_vec())?;
+        }
+        let data = dir.join("data").display().to_string();
+        let ours = ["-D", &data, "-U", "replicator", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        run(self.command("initdb", &[&ours[..], options].concat()))
+    }
+}
+
+/// PostgreSQL on a socket in a directory of its own.
+fn start_postgres() -> Result<Server, String> {
+    let programs = Programs::find()?;
+    let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").expect("a directory").keep();
+    programs.init(&dir, &["-A", "trust"])?;
+    let (at, data) = (dir.display().to_string(), dir.join("data").display().to_string());
     let options = ["-D", &data, "-k", &at, "-c", "listen_addresses=", "-c", "fsync=off"];
-    let pipe = spawn(&dir, as_user("postgres").into_iter().chain(options.map(str::to_owned)).collect());
+    let pipe = pipe(spawn(&dir, "TERM", REMOVE, programs.command("postgres", &options)));
     let is_up = || {
         let mut config = postgres::Config::new();
         config.host_path(&at).user("replicator").dbname("postgres").connect(NoTls).is_ok()
     };
     wait_for("PostgreSQL", &dir, is_up)?;
     Ok(Server { at, _pipe: pipe })
+}
+
+fn pipe(mut shell: Child) -> ChildStdin {
+    shell.stdin.take().expect("a pipe")
 }
 
 fn nix_is_root() -> bool {
@@ -325,7 +357,7 @@ fn start_opensearch() -> Result<Server, String> {
     let (classes, data) = (format!("{}/*", libs.display()), dir.join("data").display().to_string());
     let command =
         ["java", "-Xmx512m", "-cp", &classes, &program.display().to_string(), &data, &port.to_string()];
-    let pipe = spawn(&dir, command.map(str::to_owned).to_vec());
+    let pipe = pipe(spawn(&dir, "TERM", REMOVE, command.map(str::to_owned).to_vec()));
     let at = format!("127.0.0.1:{port}");
     Command::new("java").arg("-version").output().map_err(|_| HOW.to_owned())?;
     wait_for("OpenSearch", &dir, || ureq::get(format!("http://{at}/_cluster/health")).call().is_ok())?;

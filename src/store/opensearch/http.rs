@@ -1,5 +1,6 @@
 //! JSON over HTTP to one node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,12 +9,15 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::error::{Error, Result};
+use crate::store::tls;
+use crate::store::url::{StoreUrl, is_local, without_port};
 
 pub struct Http {
     agent: Agent,
-    /// `http://host:port/`
+    /// `https://host:port/`
     base: String,
     authorization: Option<String>,
 }
@@ -33,20 +37,46 @@ pub fn pause(tries: u32) {
 }
 
 impl Http {
-    /// `authority` is `[user:password@]host[:port]`.
-    pub fn new(authority: &str) -> Http {
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
-        let authorization = user
-            .map(|user| format!("Basic {}", BASE64.encode(percent_decode_str(user).collect::<Vec<u8>>())));
-        let config = Agent::config_builder()
+    /// # Errors
+    /// [`Error::Usage`] for a password that would go in clear text to another machine, and as [`tls::authorities`].
+    pub fn new(url: &StoreUrl<'_>) -> Result<Http> {
+        let has_tls = url.scheme.ends_with("+https");
+        let is_here = is_local(without_port(url.hosts));
+        if !has_tls && !is_here && url.has_password() {
+            return Err(Error::usage(
+                "--store opensearch+http:// would send the password in clear text: use opensearch+https://",
+            ));
+        }
+        if url.parameters.iter().any(|(name, _)| *name != "ca") {
+            return Err(Error::usage("--store opensearch+https://HOST:PORT takes one parameter, ?ca=FILE"));
+        }
+        let ca = url.parameter("ca");
+        if ca.is_some() && !has_tls {
+            return Err(Error::usage("--store: ?ca=FILE goes with opensearch+https://"));
+        }
+        let authorization = url.user.map(|user| {
+            let user = format!("{user}:{}", url.password.unwrap_or_default());
+            format!("Basic {}", BASE64.encode(percent_decode_str(&user).collect::<Vec<u8>>()))
+        });
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
+            // Where it leads to, the password was not meant to go.
+            .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_global(Some(Duration::from_secs(120)))
-            .build();
-        Http { agent: config.into(), base: format!("http://{host}/"), authorization }
+            .timeout_global(Some(Duration::from_secs(120)));
+        if is_here {
+            config = config.proxy(None);
+        }
+        if has_tls {
+            let owned = |der: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(der).to_owned();
+            let authorities = tls::authorities(ca.as_deref())?.iter().map(owned).collect();
+            let tls = TlsConfig::builder()
+                .root_certs(RootCerts::Specific(Arc::new(authorities)))
+                .unversioned_rustls_crypto_provider(tls::provider());
+            config = config.https_only(true).tls_config(tls.build());
+        }
+        let scheme = if has_tls { "https" } else { "http" };
+        Ok(Http { agent: config.build().into(), base: format!("{scheme}://{}/", url.hosts), authorization })
     }
 
     /// A request, made again while the server is too busy for it: only for what may be done twice.
@@ -67,7 +97,7 @@ impl Http {
                 ["/error/root_cause/0/reason", "/error/caused_by/reason", "/error/reason", "/error"];
             let reason = reasons.iter().find_map(|at| answer.pointer(at)).unwrap_or(&answer);
             let fix = if status == 401 || status == 403 {
-                "; name a user with the rights, as http://USER:PASSWORD@…"
+                "; name a user with the rights, as opensearch+https://USER:PASSWORD@… in REPLICATOR_STORE"
             } else {
                 ""
             };
@@ -103,10 +133,15 @@ impl Http {
 
     fn once(&self, method: &str, path: &str, body: &str) -> Result<(u64, Value)> {
         let failed = |e: &dyn std::fmt::Display| {
-            Error::failed(format!(
-                "the store in OpenSearch: no answer from {}: {e}; see whether it is up, without TLS, and run again",
-                self.base
-            ))
+            let why = e.to_string();
+            let fix = if why.contains("invalid peer certificate") {
+                "name the file with its authority's certificate as ?ca=FILE in the URL"
+            } else if self.base.starts_with("https") {
+                "see whether it is up, with TLS, and run again"
+            } else {
+                "see whether it is up, without TLS, and run again"
+            };
+            Error::failed(format!("the store in OpenSearch: no answer from {}: {why}; {fix}", self.base))
         };
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {

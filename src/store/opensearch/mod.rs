@@ -1,4 +1,8 @@
-//! OpenSearch, or what speaks its bulk API, over HTTP without TLS.
+//! OpenSearch, or what speaks its bulk API.
+//!
+//! `opensearch+https://` verifies the server's certificate and name, by the authorities that this machine trusts, or
+//! those in the file of `?ca=FILE`. `opensearch+http://` is for what has no password, and for this machine: a password
+//! for another host is refused.
 //!
 //! It has no transactions. So rows are stored under ids that say which record they are, each at most once
 //! whoever stores it, and the positions after them, by a conditional update of a document of their own: a
@@ -16,6 +20,7 @@ use serde_json::{Value, json};
 use self::http::Http;
 use self::positions::Positions;
 use super::summary::{SAMPLE, repeating};
+use super::url::StoreUrl;
 use super::{Batch, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
 use crate::cluster::Watermarks;
 use crate::error::{Error, Result};
@@ -28,23 +33,21 @@ pub struct OpenSearch {
 }
 
 impl OpenSearch {
-    /// `place` is `[user:password@]host[:port][/prefix]`.
-    pub fn open(place: &str) -> Result<OpenSearch> {
-        let (authority, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let prefix = match prefix.trim_end_matches('/') {
+    pub fn open(url: &StoreUrl<'_>) -> Result<OpenSearch> {
+        let prefix = match url.path.trim_matches('/') {
             "" => "replicator",
             prefix => prefix,
         };
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
         if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.chars().all(is_plain) {
             return Err(Error::usage(
-                "--store opensearch+http://HOST:PORT/PREFIX: a prefix of indices has lower-case letters, digits, \
+                "--store opensearch+https://HOST:PORT/PREFIX: a prefix of indices has lower-case letters, digits, \
                  hyphens and underscores only"
                     .to_owned(),
             ));
         }
         let store = OpenSearch {
-            http: Http::new(authority),
+            http: Http::new(url)?,
             prefix: prefix.to_owned(),
             positions: Positions::new(format!("{prefix}-positions"))?,
         };
@@ -151,6 +154,10 @@ impl Store for OpenSearch {
         as_of_ms: i64,
     ) -> Result<()> {
         ends::keep(&self.http, &self.prefix, topic, watermarks, as_of_ms)
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        self.http.call("HEAD", &self.index("positions"), "", &[]).map(drop)
     }
 
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
@@ -292,7 +299,10 @@ mod tests {
 
     #[test]
     fn an_answer_of_a_part_is_none() {
-        let of = |answer| OpenSearch::open(&server(answer)).expect("opens").topics();
+        let of = |answer| {
+            let url = format!("opensearch+http://{}", server(answer));
+            OpenSearch::open(&StoreUrl::parse(&url).expect("a URL")).expect("opens").topics()
+        };
         let whole = r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":[]}}"#;
         assert_eq!(of(whole).expect("topics"), []);
         for (part, says) in [

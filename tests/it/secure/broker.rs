@@ -153,6 +153,14 @@ impl Authority {
     }
 }
 
+/// A certificate of an authority that is its server's own, and its key, in PEM.
+pub fn own(host: &str) -> (String, String) {
+    let mut params = named(host, &[host]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
 fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
     let mut params = CertificateParams::new(hosts).expect("names");

@@ -1,7 +1,7 @@
 //! A broker that asks who one is, and what a client must bring.
 
 mod acls;
-mod broker;
+pub mod broker;
 mod errors;
 mod ways;
 
