@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Properties;
+use crate::dashboard::host;
 use crate::drill::schedule::Fault;
 use crate::error::{Error, Result};
 use crate::event_time::{EventTime, parse_date};
@@ -426,6 +427,9 @@ pub struct DashboardArgs {
     /// Where the page is served; to other machines only where you say so, as with 0.0.0.0:8080
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = parse_address)]
     pub listen: SocketAddr,
+    /// A name that the page may be asked for by, besides localhost and addresses; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = host::parse)]
+    pub allowed_host: Vec<String>,
 }
 
 fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {

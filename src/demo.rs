@@ -179,7 +179,7 @@ impl<'a> Stage<'a> {
         for receipt in self.receipts.borrow().iter() {
             store::keep_receipt(&url, receipt)?;
         }
-        let page = Dashboard::open(&url, (Ipv4Addr::LOCALHOST, 0).into())?;
+        let page = Dashboard::open(&url, (Ipv4Addr::LOCALHOST, 0).into(), &[])?;
         let address = format!("{}?source={}&target={}", page.url(), selection.source, selection.target);
         say!(self.output, "\nlook at both topics at\n  {address}\nuntil Ctrl-C");
         if open && let Err(err) = open::that_detached(&address) {

@@ -119,7 +119,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Dashboard(args)) => {
-            let page = Dashboard::open(&args.store, args.listen)?;
+            let page = Dashboard::open(&args.store, args.listen, &args.allowed_host)?;
             tracing::info!("the page is at {}; Ctrl-C ends it", page.url());
             page.serve(&interrupt)
         }

@@ -1,5 +1,7 @@
 //! What the page shows, asked of the store. Times are in milliseconds since the epoch.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -33,6 +35,8 @@ const RECEIPTS: usize = 10;
 const VALUES: usize = 8;
 /// Values of the target among which those of the source are looked for.
 const VALUES_OF_TARGET: usize = 200;
+/// Looks whose answers are kept, of each kind: each browser, and each that reads the metrics, has one.
+const LOOKS: usize = 16;
 
 /// What is looked at: two topics, and a part of their time or all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -115,34 +119,71 @@ pub struct Value {
     pub target: Option<u64>,
 }
 
-/// The store, and what was last asked of it.
+/// Both topics as they were asked about. To find what is missing reads all of them: not again where no record came.
+type Topics = [Option<TopicSummary>; 2];
+
+/// Answers, the one that was wanted last at the end.
+struct Kept<T>(VecDeque<(Look, Topics, T)>);
+
+impl<T: Clone> Kept<T> {
+    /// Where the topics are other ones now, the answer is forgotten.
+    fn find(&mut self, look: &Look, topics: &Topics) -> Option<T> {
+        let at = self.0.iter().position(|(of, ..)| of == look)?;
+        let kept = self.0.remove(at).filter(|(_, before, _)| before == topics)?;
+        let answer = kept.2.clone();
+        self.0.push_back(kept);
+        Some(answer)
+    }
+
+    fn keep(&mut self, look: Look, topics: Topics, answer: &T) {
+        self.0.push_back((look, topics, answer.clone()));
+        if self.0.len() > LOOKS {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// The store, and what was asked of it.
 pub struct Board {
     store: Box<dyn Store>,
     shown: String,
-    last: Option<(Look, [Option<TopicSummary>; 2], Charts)>,
+    charts: Kept<Charts>,
+    breakdowns: Kept<Breakdowns>,
 }
 
 impl Board {
     /// `shown` is the store's URL without secrets.
     pub fn new(store: Box<dyn Store>, shown: String) -> Board {
-        Board { store, shown, last: None }
+        Board { store, shown, charts: Kept(VecDeque::new()), breakdowns: Kept(VecDeque::new()) }
+    }
+
+    /// Goes on with a new connection to the same store.
+    pub fn reopen(&mut self, store: Box<dyn Store>) {
+        self.store = store;
+    }
+
+    /// # Errors
+    /// As [`Store`].
+    pub fn ping(&mut self) -> Result<()> {
+        self.store.ping()
     }
 
     /// # Errors
     /// As [`Store`].
     pub fn overview(&mut self, look: &Look) -> Result<Overview> {
         let topics = self.store.topics()?;
-        let find = |name: &str| topics.iter().find(|topic| topic.topic == name).cloned();
-        let (source, target) = (find(&look.source), find(&look.target));
-        // To look for what is missing reads both topics: not again where no record came.
-        let records =
-            |topic: &Option<TopicSummary>| topic.clone().map(|of| TopicSummary { ends: None, ..of });
-        let of = [records(&source), records(&target)];
-        let charts = match &self.last {
-            Some((last, before, charts)) if last == look && *before == of => charts.clone(),
-            _ => self.charts(look, source.as_ref(), target.as_ref())?,
+        let [source, target] = both(look, &topics);
+        let of = [&source, &target].map(|topic| topic.clone().map(|of| TopicSummary { ends: None, ..of }));
+        // The charts have no fields.
+        let charted = Look { field: String::new(), ..look.clone() };
+        let charts = match self.charts.find(&charted, &of) {
+            Some(charts) => charts,
+            None => {
+                let charts = self.chart(look, source.as_ref(), target.as_ref())?;
+                self.charts.keep(charted, of, &charts);
+                charts
+            }
         };
-        self.last = Some((look.clone(), of, charts.clone()));
         Ok(Overview {
             store: self.shown.clone(),
             topics: topics.into_iter().map(|topic| topic.topic).collect(),
@@ -153,7 +194,7 @@ impl Board {
         })
     }
 
-    fn charts(
+    fn chart(
         &mut self,
         look: &Look,
         source: Option<&TopicSummary>,
@@ -196,7 +237,12 @@ impl Board {
     /// # Errors
     /// As [`Store`].
     pub fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
-        let is_held = self.store.topics()?.iter().any(|topic| topic.topic == look.target);
+        let of =
+            both(look, &self.store.topics()?).map(|topic| topic.map(|of| TopicSummary { ends: None, ..of }));
+        if let Some(kept) = self.breakdowns.find(look, &of) {
+            return Ok(kept);
+        }
+        let is_held = of[1].is_some();
         let fields = self.store.fields(&look.source)?;
         let chosen = choose(&fields, &look.field);
         let (start, end) = (look.start.unwrap_or(i64::MIN), look.end.unwrap_or(i64::MAX));
@@ -213,8 +259,15 @@ impl Board {
                 .collect();
             breakdowns.push(Breakdown { field: field.clone(), values });
         }
-        Ok(Breakdowns { fields, breakdowns })
+        let found = Breakdowns { fields, breakdowns };
+        self.breakdowns.keep(look.clone(), of, &found);
+        Ok(found)
     }
+}
+
+/// What the store holds of the look's topics.
+fn both(look: &Look, topics: &[TopicSummary]) -> Topics {
+    [&look.source, &look.target].map(|name| topics.iter().find(|topic| topic.topic == *name).cloned())
 }
 
 /// Two fields: those that were asked for, one a line, else what was done, and by whom, where the names tell.
@@ -333,6 +386,53 @@ mod tests {
             board.breakdowns(&look).expect("breakdowns").breakdowns[0].values[0].target
         };
         assert_eq!((of("many"), of("few"), of("none")), (None, Some(0), None));
+    }
+
+    #[test]
+    fn each_look_keeps_its_answer_until_a_record_comes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("store");
+        let url = format!("sqlite:{}", file.display());
+        let mut sunk = store::open(&url).expect("opens");
+        let row = |offset| Row {
+            partition: 0,
+            offset,
+            time_ms: TEN + offset,
+            key: None,
+            value: Content::Json(r#"{"action":"play"}"#.to_owned()),
+            headers: None,
+            digest: [0; 16],
+        };
+        let mut write = |name, from: i64, to: i64| {
+            let (topic, rows) = (TopicOf { name, id: name }, (from..to).map(row).collect::<Vec<_>>());
+            sunk.resume(topic, &[0]).expect("resumes");
+            let moves = [Move { partition: 0, from, to }];
+            sunk.write(Batch { topic, rows: &rows, moves: &moves }).expect("writes");
+        };
+        write("topicA", 0, 9);
+        write("topicB", 0, 3);
+        let mut board = Board::new(store::open(&url).expect("opens"), url.clone());
+        let zoomed = Look { start: Some(TEN), end: Some(TEN + 9), ..Look::default() };
+        let mut seen = |look: &Look| {
+            let values = board.breakdowns(look).expect("breakdowns").breakdowns;
+            let actions = values.first().and_then(|of| of.values.first()).map(|value| value.source);
+            (board.overview(look).expect("an overview").charts.in_source, actions)
+        };
+        let first = [seen(&Look::default()), seen(&zoomed)];
+        assert_eq!(first, [(Some(9), Some(9)); 2]);
+        // Behind the store's back, so that a question asked again shows: of the topic's edges nothing changes.
+        let behind = rusqlite::Connection::open(&file).expect("opens");
+        behind.execute("DELETE FROM records WHERE topic = 'topicA' AND \"offset\" = 4", []).expect("deleted");
+        for _ in 0..2 {
+            assert_eq!([seen(&Look::default()), seen(&zoomed)], first, "not asked again");
+        }
+        for other in 0..LOOKS as i64 {
+            seen(&Look { start: Some(TEN + other), ..Look::default() });
+        }
+        assert_eq!(seen(&zoomed), (Some(8), Some(8)), "the number of looks is bounded");
+        assert_eq!(seen(&Look::default()), (Some(8), Some(8)));
+        write("topicA", 9, 10);
+        assert_eq!(seen(&Look::default()), (Some(9), Some(9)), "a record came");
     }
 
     #[test]

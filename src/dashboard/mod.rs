@@ -1,28 +1,58 @@
 //! One page that shows both topics, what is missing, and the last runs, from what `sink` has put into a store.
 //!
-//! All of it is in the binary. What a record holds reaches the page as JSON only, and the page puts it in as
-//! text; a content security policy forbids every script and style that is not one of the page's own files.
+//! What it promises:
+//! - It only reads: no request changes a record or a run. What its store lacks of tables or indices it makes, as every
+//!   command does that opens one.
+//! - It knows no visitor, and gives no secret away: of the store's URL it shows neither password nor parameters. All
+//!   that the store holds, it shows to whoever can reach the address, so that is this machine unless `--listen` says
+//!   otherwise.
+//! - It answers to `localhost`, to addresses, and to the names of `--allowed-host`: see [`host`].
+//! - All of it is in the binary. What a record holds reaches the page as JSON only, and the page puts it in as text; a
+//!   content security policy forbids every script and style that is not one of the page's own files.
+//! - However many ask, it has four threads: one serves, one asks the store for the page, one asks it for `/healthz`, and
+//!   one waits for signals. 512 connections are open at once, 32 questions wait; who comes above these gets 503 with
+//!   `Retry-After` at once, and who has waited for a minute gets it then. No handler reads a body.
+//! - `/healthz` asks the store itself, on a connection of its own, something that costs nothing: it answers while a
+//!   question of the page is slow, and says 503 where the store has not answered within five seconds.
+//! - A store that went away is asked again, on a new connection, by the next question: nobody need start the page anew.
 
+mod asker;
 mod board;
+pub mod host;
+mod serve;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use axum::error_handling::HandleErrorLayer;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{BoxError, Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::timeout::error::Elapsed;
 
+use self::asker::Asker;
 use self::board::{Board, Look};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::store::{self, Compared, TopicSummary};
+use crate::store::{Compared, TopicSummary};
+
+/// Questions for the page that are asked or wait, at most.
+const QUESTIONS: usize = 32;
+/// How long a question for the page may wait for its answer.
+const ANSWER: Duration = Duration::from_secs(60);
+const HEALTH: Duration = Duration::from_secs(5);
+/// How long the end waits for a question that the store is slow to answer.
+const END: Duration = Duration::from_millis(500);
 
 const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
@@ -50,28 +80,31 @@ pub struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
     shared: Shared,
+    threads: [JoinHandle<()>; 2],
 }
 
 #[derive(Clone)]
 struct Shared {
-    board: Arc<Mutex<Board>>,
-    is_local: bool,
+    page: Asker,
+    health: Asker,
+    allowed: Arc<[String]>,
 }
 
 impl Dashboard {
-    /// Opens the store that `url` names, and listens.
+    /// Opens the store that `url` names, and listens. `allowed` are names that the page may be asked for by, besides
+    /// `localhost` and addresses.
     ///
     /// # Errors
-    /// As [`store::open`]; [`Error::Failed`] where the address is taken or not this machine's.
-    pub fn open(url: &str, listen: SocketAddr) -> Result<Dashboard> {
-        let board = Arc::new(Mutex::new(Board::new(store::open(url)?, store::shown(url))));
+    /// As [`crate::store::open`]; [`Error::Failed`] where the address is taken or not this machine's.
+    pub fn open(url: &str, listen: SocketAddr, allowed: &[String]) -> Result<Dashboard> {
+        let ((page, of_page), (health, of_health)) = (Asker::start(url)?, Asker::start(url)?);
         let at = |e| Error::io(format!("the address {listen} (see --listen)"), e);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| Error::io("the page's threads", e))?;
         let listener = runtime.block_on(TcpListener::bind(listen)).map_err(at)?;
         let address = listener.local_addr().map_err(at)?;
-        let is_local = address.ip().is_loopback();
-        Ok(Dashboard { runtime, listener, address, shared: Shared { board, is_local } })
+        let shared = Shared { page, health, allowed: allowed.into() };
+        Ok(Dashboard { runtime, listener, address, shared, threads: [of_page, of_health] })
     }
 
     /// Where the page is.
@@ -82,21 +115,25 @@ impl Dashboard {
     /// Serves until the interrupt.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the listener breaks.
+    /// [`Error::Failed`] where a thread that asks the store ended by a fault.
     pub fn serve(self, interrupt: &Interrupt) -> Result<()> {
-        let Dashboard { runtime, listener, shared, .. } = self;
-        // To the end: PostgreSQL's client has a runtime of its own, and panics where it is dropped within another.
-        let _board = shared.board.clone();
+        let Dashboard { runtime, listener, shared, threads, .. } = self;
         let done = runtime.block_on(async {
+            let fault = || Err(Error::failed("a thread that asks the store ended by a fault"));
+            let (page, health) = (shared.page.clone(), shared.health.clone());
             tokio::select! {
-                result = axum::serve(listener, router(shared)) => {
-                    result.map_err(|e| Error::io("the page", e))
-                }
+                () = serve::serve(listener, router(shared)) => Ok(()),
+                () = page.ended() => fault(),
+                () = health.ended() => fault(),
                 () = until(interrupt) => Ok(()),
             }
         });
-        // A question that the store is slow to answer is not waited for.
-        runtime.shutdown_timeout(Duration::from_millis(500));
+        // The askers go with it, and the threads with them, once the store has answered.
+        runtime.shutdown_timeout(END);
+        let begun = Instant::now();
+        while begun.elapsed() < END && !threads.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         done
     }
 }
@@ -108,10 +145,16 @@ async fn until(interrupt: &Interrupt) {
 }
 
 fn router(shared: Shared) -> Router {
+    let bounds = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(too_much))
+        .load_shed()
+        .layer(GlobalConcurrencyLimitLayer::new(QUESTIONS))
+        .timeout(ANSWER);
     let mut router = Router::new()
         .route("/api/overview", get(overview))
         .route("/api/breakdown", get(breakdown))
         .route("/metrics", get(metrics))
+        .layer(bounds)
         .route("/healthz", get(health));
     for (path, kind, text) in FILES {
         router = router.route(path, get(async move || ([(header::CONTENT_TYPE, kind)], text)));
@@ -119,15 +162,25 @@ fn router(shared: Shared) -> Router {
     router.layer(from_fn_with_state(shared.clone(), guard)).with_state(shared)
 }
 
-/// Sets the headers, and turns away who comes by another name: a site that has its own name resolve to this
-/// machine could read the page otherwise (DNS rebinding).
+/// Turned away, or given up on. The connection ends, so that another client finds a place.
+async fn too_much(err: BoxError) -> Response {
+    let why = if err.is::<Elapsed>() {
+        format!("the store has not answered for {} s, and is still asked", ANSWER.as_secs())
+    } else {
+        format!("more than {QUESTIONS} questions at once")
+    };
+    let headers = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+/// Sets the headers, and turns away who comes by another name.
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let mut response = if shared.is_local && !is_local(host) {
-        (StatusCode::MISDIRECTED_REQUEST, "this page is served to localhost only; see --listen\n")
-            .into_response()
-    } else {
+    let mut response = if host::is_allowed(host, &shared.allowed) {
         next.run(request).await
+    } else {
+        let why = "this page is not served by that name; see --allowed-host\n";
+        (StatusCode::MISDIRECTED_REQUEST, why).into_response()
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -135,36 +188,33 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
     response
 }
 
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
 async fn overview(State(shared): State<Shared>, Query(look): Query<Look>) -> Response {
-    json(shared, move |board| board.overview(&look)).await
+    json(&shared.page, move |board| board.overview(&look)).await
 }
 
 async fn breakdown(State(shared): State<Shared>, Query(look): Query<Look>) -> Response {
-    json(shared, move |board| board.breakdowns(&look)).await
+    json(&shared.page, move |board| board.breakdowns(&look)).await
 }
 
 async fn health(State(shared): State<Shared>) -> Response {
-    match ask(shared, |board| board.overview(&Look::default())).await {
-        Ok(_) => "ok\n".into_response(),
-        Err(err) => (StatusCode::SERVICE_UNAVAILABLE, format!("{err}\n")).into_response(),
+    let late = || Error::failed(format!("the store has not answered for {} s", HEALTH.as_secs()));
+    let answer = tokio::time::timeout(HEALTH, shared.health.ask(Board::ping)).await;
+    match answer.unwrap_or_else(|_| Err(late())) {
+        Ok(()) => "ok\n".into_response(),
+        Err(err) => unavailable(format!("{err}\n")),
     }
+}
+
+fn unavailable(why: impl IntoResponse) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response()
 }
 
 /// In Prometheus' text format.
 async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Response {
     let asked = look.clone();
-    let found = match ask(shared, move |board| board.overview(&asked)).await {
+    let found = match shared.page.ask(move |board| board.overview(&asked)).await {
         Ok(found) => found,
-        Err(err) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{err}\n")).into_response(),
+        Err(err) => return unavailable(format!("{err}\n")),
     };
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     // What is not known is left out: a gauge of 0 would say that all is well.
@@ -211,43 +261,11 @@ async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Resp
 }
 
 async fn json<T: Serialize + Send + 'static>(
-    shared: Shared,
-    question: impl FnOnce(&mut Board) -> Result<T> + Send + 'static,
+    asker: &Asker,
+    question: impl Fn(&mut Board) -> Result<T> + Send + 'static,
 ) -> Response {
-    match ask(shared, question).await {
+    match asker.ask(question).await {
         Ok(found) => Json(found).into_response(),
-        Err(err) => {
-            let why = serde_json::json!({ "error": err.to_string() });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(why)).into_response()
-        }
-    }
-}
-
-/// Asks the store on a thread of its own, one question at a time.
-async fn ask<T: Send + 'static>(
-    shared: Shared,
-    question: impl FnOnce(&mut Board) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let asked = move || question(&mut shared.board.lock().unwrap_or_else(PoisonError::into_inner));
-    let answer = tokio::task::spawn_blocking(asked).await;
-    answer.unwrap_or_else(|e| Err(Error::failed(format!("the store was not asked: {e}"))))
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("localhost:8080", true)]
-    #[case("LOCALHOST", true)]
-    #[case("127.0.0.1:8080", true)]
-    #[case("[::1]:8080", true)]
-    #[case("localhost.example.com:8080", false)]
-    #[case("127.0.0.1.example.com", false)]
-    #[case("", false)]
-    fn names_of_this_machine(#[case] host: &str, #[case] wanted: bool) {
-        assert_eq!(is_local(host), wanted);
+        Err(err) => unavailable(Json(serde_json::json!({ "error": err.to_string() }))),
     }
 }

@@ -1,6 +1,6 @@
 //! The page, in a real browser, on what a real fill and sink left.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -23,7 +23,11 @@ pub struct Page {
 
 impl Page {
     pub fn open(store: &str) -> Page {
-        let dashboard = Dashboard::open(store, (Ipv4Addr::LOCALHOST, 0).into()).expect("a page");
+        Page::at(store, (Ipv4Addr::LOCALHOST, 0).into(), &[])
+    }
+
+    pub fn at(store: &str, listen: SocketAddr, allowed: &[String]) -> Page {
+        let dashboard = Dashboard::open(store, listen, allowed).expect("a page");
         let (url, interrupt) = (dashboard.url(), Interrupt::default());
         let flag = interrupt.clone();
         let serving = std::thread::spawn(move || dashboard.serve(&flag));
@@ -219,6 +223,6 @@ fn only_what_is_asked_for_by_its_own_name() {
 
     // The address is taken.
     let address = page.url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
-    let second = Dashboard::open(&format!("sqlite:{}", dir.path().join("b.db").display()), address);
+    let second = Dashboard::open(&format!("sqlite:{}", dir.path().join("b.db").display()), address, &[]);
     assert!(matches!(second.map(drop), Err(Error::Failed(why)) if why.text.contains("--listen")));
 }

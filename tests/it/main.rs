@@ -16,6 +16,7 @@ mod load;
 mod observe;
 mod pace;
 mod placement;
+mod page_bounds;
 mod postgres;
 mod preflight;
 mod queue;
