@@ -50,8 +50,11 @@ impl Postgres {
     }
 }
 
+/// What the server has to prove, and a file of authorities to prove it by.
+type Proven = (Proof, Option<String>);
+
 /// How to connect, and what the server has to prove where TLS is used.
-fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<(Proof, Option<String>)>)> {
+fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
     // Not the URL itself, which may hold a password.
     let wrong = |why: &str| Error::usage(format!("--store postgres://USER@HOST/DATABASE: {why}"));
     let mut config: Config = without_tls(url).parse().map_err(|e| wrong(&chain(&e)))?;
