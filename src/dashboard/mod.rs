@@ -101,7 +101,7 @@ impl Dashboard {
         let at = |e| Error::io(format!("the address {listen} (see --listen)"), e);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| Error::io("the page's threads", e))?;
-        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(at)?;
+        let listener = runtime.block_on(async { serve::listen(listen) }).map_err(at)?;
         let address = listener.local_addr().map_err(at)?;
         let shared = Shared { page, health, allowed: allowed.into() };
         Ok(Dashboard { runtime, listener, address, shared, threads: [of_page, of_health] })

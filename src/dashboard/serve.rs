@@ -1,5 +1,6 @@
 //! Connections, as many as there are places, each for a bounded time.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +22,21 @@ const LIFE: Duration = Duration::from_secs(300);
 const LAST_ANSWER: Duration = Duration::from_secs(90);
 /// Bytes of a request's head.
 const HEAD: usize = 16 << 10;
+
+/// Clients in the system's queue, who have not been taken yet. A client above that is not told anything for seconds, and
+/// may be cut off.
+const QUEUE: u32 = 4096;
+
+/// Listens at `address`; within a runtime.
+///
+/// # Errors
+/// As the system's calls: the address is taken, say.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
 
 /// Serves as long as it is polled.
 pub async fn serve(listener: TcpListener, router: Router) {
