@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn job(&self, source: &str, target: &str) -> Job {
-        let properties = Properties::new(self.sandbox.bootstrap(), None, std::iter::empty(), &[]);
+        let properties = Properties::new(Some(self.sandbox.bootstrap()), None, std::iter::empty(), &[]);
         Job::new(Selection {
             properties: properties.expect("properties"),
             source: source.to_owned(),

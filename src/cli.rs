@@ -97,13 +97,13 @@ pub enum Command {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The brokers to ask first, as host:port, separated by commas [default: localhost:9092]
+    /// The brokers to ask first, as host:port, separated by commas [default: those of KAFKA_BOOTSTRAP_SERVERS in the
+    /// environment, else of the file for -F, else localhost:9092; demo and drill start their own]
     #[arg(
         short,
         long,
         global = true,
         visible_aliases = ["bootstrap-servers", "brokers"],
-        env = "KAFKA_BOOTSTRAP_SERVERS",
         value_name = "HOSTS"
     )]
     pub bootstrap_server: Option<String>,
@@ -134,7 +134,8 @@ pub enum Output {
 }
 
 impl Common {
-    /// The cluster that is named, if one is.
+    /// The cluster that is named by flag, if one is: for what writes topics of its own, the environment's is too easily
+    /// the wrong one.
     pub fn cluster(&self) -> Option<&str> {
         self.bootstrap_server.as_deref().filter(|bootstrap| !bootstrap.trim().is_empty())
     }
@@ -142,12 +143,7 @@ impl Common {
     /// # Errors
     /// [`Error::Usage`] names the property that is refused.
     pub fn properties(&self) -> Result<Properties> {
-        Properties::new(
-            self.cluster().unwrap_or("localhost:9092"),
-            self.command_config.as_deref(),
-            std::env::vars_os(),
-            &self.property,
-        )
+        Properties::new(self.cluster(), self.command_config.as_deref(), std::env::vars_os(), &self.property)
     }
 }
 
@@ -180,7 +176,7 @@ pub struct TopicsArgs {
     #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub index_memory: u32,
     /// Seconds to wait without progress, as on another producer's open transaction
-    #[arg(long, default_value = "90", value_name = "SECONDS")]
+    #[arg(long, default_value = "90", value_name = "SECONDS", value_parser = patience())]
     pub patience: u64,
 }
 
@@ -395,7 +391,7 @@ pub struct SinkArgs {
     #[arg(long)]
     pub follow: bool,
     /// Seconds to wait without progress, as on another producer's open transaction
-    #[arg(long, default_value = "90", value_name = "SECONDS")]
+    #[arg(long, default_value = "90", value_name = "SECONDS", value_parser = patience())]
     pub patience: u64,
 }
 
@@ -432,6 +428,11 @@ pub struct DashboardArgs {
     pub allowed_host: Vec<String>,
 }
 
+/// With no patience at all, the first wait of a few milliseconds would end a run. Who would wait for ever says a week.
+fn patience() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=604_800)
+}
+
 fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an address and a port; write 127.0.0.1:8080".to_owned())
 }
@@ -444,7 +445,7 @@ fn brokers() -> impl TypedValueParser<Value = usize> {
 pub struct DrillArgs {
     // Stands for the global option of the same name, whose alias `--brokers` means something else here.
     /// A cluster to drill on, without faults of brokers; by default one is started
-    #[arg(short, long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOSTS")]
+    #[arg(short, long, value_name = "HOSTS")]
     bootstrap_server: Option<String>,
     /// Brokers of the cluster that is started: 1 or 3
     #[arg(long, default_value = "3", value_parser = brokers())]

@@ -12,6 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::error::{Error, Result};
 use crate::partition::Placement;
@@ -70,6 +71,11 @@ const SECRET: &[&str] = &[
 /// The brokers that are asked where none are named.
 pub const DEFAULT_BOOTSTRAP: &str = "localhost:9092";
 
+/// Variables of ours that are no properties: --store, and the cluster of the tests.
+const NO_PROPERTY: &[&str] = &["STORE", "TEST_BOOTSTRAP_SERVERS"];
+
+const BROKERS: &str = "bootstrap.servers";
+
 /// How long one request to the cluster may take before the start-up gives up on it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,12 +88,14 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// `flags` are `key=value`; `environment` gives `REPLICATOR_SASL_PASSWORD` for `sasl.password`.
+    /// The brokers are named by `bootstrap`, which is a flag's; else by the environment's `KAFKA_BOOTSTRAP_SERVERS`, else
+    /// by the file's `bootstrap.servers`, else they are at `localhost:9092`. `flags` are `key=value`. The environment
+    /// gives `REPLICATOR_SASL_PASSWORD` for `sasl.password`.
     ///
     /// # Errors
     /// [`Error::Usage`] names the property that is refused, or the file that cannot be read.
     pub fn new(
-        bootstrap: &str,
+        bootstrap: Option<&str>,
         file: Option<&Path>,
         environment: impl Iterator<Item = (OsString, OsString)>,
         flags: &[String],
@@ -99,20 +107,16 @@ impl Properties {
             let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
             given.extend(java_properties::read(opened).map_err(|e| from(&e))?);
         }
-        for (name, value) in environment {
-            let Some(property) = name.to_str().and_then(|name| name.strip_prefix("REPLICATOR_")) else {
-                continue;
-            };
-            // Kubernetes gives these to every pod beside a service named `replicator`.
-            // And this one is --store.
-            if property.starts_with("SERVICE_") || property.starts_with("PORT") || property == "STORE" {
-                continue;
-            }
-            let value = value
-                .into_string()
-                .map_err(|_| Error::usage(format!("the environment's REPLICATOR_{property} is not UTF-8")))?;
-            given.insert(property.to_lowercase().replace('_', "."), value);
+        // A file for Kafka's own tools names the brokers too.
+        let of_file = given.remove(BROKERS);
+        let environment = Environment::read(environment)?;
+        if let Some(warning) = environment.warning() {
+            tracing::warn!("{warning}");
         }
+        given.extend(environment.properties);
+        let named = [bootstrap.map(str::to_owned), environment.brokers, of_file];
+        let bootstrap = named.into_iter().flatten().find(|brokers| !brokers.trim().is_empty());
+        let bootstrap = bootstrap.unwrap_or_else(|| DEFAULT_BOOTSTRAP.to_owned());
         for flag in flags {
             let (key, value) = flag
                 .split_once('=')
@@ -125,10 +129,6 @@ impl Properties {
                 )));
             }
             given.insert(key.to_owned(), value.to_owned());
-        }
-        // A file for Kafka's own tools names the brokers as well; ours come by flag or environment.
-        if file.is_some() {
-            given.remove("bootstrap.servers");
         }
         if let Some((key, why)) = OURS.iter().find(|(key, _)| given.contains_key(*key)) {
             return Err(Error::usage(format!("the property {key} cannot be set: {why}")));
@@ -143,7 +143,7 @@ impl Properties {
                 ))
             })?),
         };
-        let properties = Properties { bootstrap: bootstrap.to_owned(), given, partitioner };
+        let properties = Properties { bootstrap, given, partitioner };
         let mut all = properties.common();
         all.extend(properties.of_members());
         all.create_native_config().map_err(Properties::invalid)?;
@@ -285,6 +285,72 @@ impl Properties {
     }
 }
 
+/// What the environment says.
+#[derive(Default)]
+struct Environment {
+    brokers: Option<String>,
+    properties: BTreeMap<String, String>,
+    /// Variables that name no property, though they begin as if they did.
+    ignored: Vec<String>,
+}
+
+impl Environment {
+    fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Environment> {
+        let mut read = Environment::default();
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let text = || {
+                let text = value.to_str().map(str::to_owned);
+                text.ok_or_else(|| Error::usage(format!("the environment's {name} is not UTF-8")))
+            };
+            if name == "KAFKA_BOOTSTRAP_SERVERS" {
+                read.brokers = Some(text()?);
+                continue;
+            }
+            let Some(rest) = name.strip_prefix("REPLICATOR_").filter(|rest| !NO_PROPERTY.contains(rest))
+            else {
+                continue;
+            };
+            // Few names have an underscore, as log_level.
+            let names = [rest.to_lowercase().replace('_', "."), rest.to_lowercase()];
+            match names.into_iter().find(|name| is_property(name)) {
+                Some(property) => drop(read.properties.insert(property, text()?)),
+                None if is_service_link(rest) => {}
+                None => read.ignored.push(name.to_owned()),
+            }
+        }
+        Ok(read)
+    }
+
+    fn warning(&self) -> Option<String> {
+        let names = self.ignored.join(", ");
+        (!names.is_empty()).then(|| {
+            format!(
+                "the environment's {names} is ignored: no client property has such a name; REPLICATOR_SASL_PASSWORD \
+                 stands for sasl.password"
+            )
+        })
+    }
+}
+
+/// Whether librdkafka knows the property, or it is one that we refuse by name.
+fn is_property(name: &str) -> bool {
+    let is_unknown = || {
+        // The value may be wrong: it is the name that is asked for.
+        let answer = ClientConfig::new().set(name, "").create_native_config();
+        matches!(answer, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
+    };
+    // Ours are not tried: to set plugin.library.paths loads them.
+    OURS.iter().any(|(ours, _)| *ours == name) || !is_unknown()
+}
+
+/// Whether Kubernetes gives it to every pod beside a service whose name begins with `replicator`: as
+/// `…SERVICE_HOST`, `…SERVICE_PORT_HTTP`, `…PORT` and `…PORT_9090_TCP_ADDR`.
+fn is_service_link(rest: &str) -> bool {
+    let has = |word: &str| rest.starts_with(word) || rest.contains(&format!("_{word}"));
+    has("SERVICE_HOST") || has("SERVICE_PORT") || has("PORT_") || rest == "PORT" || rest.ends_with("_PORT")
+}
+
 fn environment_name(property: &str) -> String {
     format!("REPLICATOR_{}", property.to_uppercase().replace('.', "_"))
 }
@@ -371,10 +437,112 @@ mod tests {
 
     use super::*;
 
-    fn properties(environment: &[(&str, &str)], flags: &[&str]) -> Result<Properties> {
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables.iter().map(|(k, v)| (OsString::from(*k), OsString::from(*v)));
+        Environment::read(variables).expect("read")
+    }
+
+    fn with_file(
+        flag: Option<&str>,
+        file: Option<&str>,
+        environment: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<Properties> {
         let environment = environment.iter().map(|(k, v)| (OsString::from(*k), OsString::from(*v)));
         let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
-        Properties::new("localhost:9092", None, environment, &flags)
+        let written = file.map(|text| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            file
+        });
+        Properties::new(flag, written.as_ref().map(tempfile::NamedTempFile::path), environment, &flags)
+    }
+
+    fn properties(environment: &[(&str, &str)], flags: &[&str]) -> Result<Properties> {
+        with_file(None, None, environment, flags)
+    }
+
+    const FILE: &str = "bootstrap.servers=file:1\nclient.id=me\n";
+
+    #[rstest]
+    #[case(Some("flag:1"), Some("environment:1"), Some(FILE), "flag:1")]
+    #[case(Some("flag:1"), None, Some(FILE), "flag:1")]
+    #[case(Some("flag:1"), Some("environment:1"), None, "flag:1")]
+    #[case(Some("flag:1"), None, None, "flag:1")]
+    #[case(None, Some("environment:1"), Some(FILE), "environment:1")]
+    #[case(None, Some("environment:1"), None, "environment:1")]
+    #[case(None, None, Some(FILE), "file:1")]
+    #[case(None, None, Some("client.id=me"), "localhost:9092")]
+    #[case(None, None, None, "localhost:9092")]
+    #[case(Some(" "), Some(""), Some(FILE), "file:1")]
+    #[case(None, Some(""), Some("bootstrap.servers="), "localhost:9092")]
+    fn where_the_brokers_are(
+        #[case] flag: Option<&str>,
+        #[case] variable: Option<&str>,
+        #[case] file: Option<&str>,
+        #[case] wanted: &str,
+    ) {
+        let variables: Vec<_> =
+            variable.map(|value| ("KAFKA_BOOTSTRAP_SERVERS", value)).into_iter().collect();
+        let properties = with_file(flag, file, &variables, &[]).expect("accepted");
+        assert_eq!(properties.bootstrap(), wanted);
+        assert_eq!(properties.common().get(BROKERS), Some(wanted));
+    }
+
+    #[rstest]
+    #[case::by_flag(&[], &["bootstrap.servers=x:1"], "bootstrap.servers")]
+    #[case::by_environment(&[("REPLICATOR_BOOTSTRAP_SERVERS", "x:1")], &[], "bootstrap.servers")]
+    #[case::by_another_name(&[], &["metadata.broker.list=x:1"], "metadata.broker.list")]
+    fn brokers_named_as_a_property(
+        #[case] environment: &[(&str, &str)],
+        #[case] flags: &[&str],
+        #[case] name: &str,
+        #[values(None, Some(FILE))] file: Option<&str>,
+        #[values(None, Some("flag:1"))] flag: Option<&str>,
+    ) {
+        let error = with_file(flag, file, environment, flags).err().expect("refused");
+        assert!(matches!(error, Error::Usage(_)));
+        assert!(error.to_string().contains(&format!("the property {name} cannot be set")), "{error}");
+    }
+
+    #[test]
+    fn links_to_services_are_no_properties() {
+        let found = environment(&[
+            ("REPLICATOR_SERVICE_HOST", "10.0.0.1"),
+            ("REPLICATOR_PORT", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_SERVICE_HOST", "10.0.0.1"),
+            ("REPLICATOR_METRICS_SERVICE_PORT", "9090"),
+            ("REPLICATOR_METRICS_SERVICE_PORT_HTTP", "9090"),
+            ("REPLICATOR_METRICS_PORT", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP_PROTO", "tcp"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP_ADDR", "10.0.0.1"),
+            ("REPLICATOR_STORE", "sqlite:x.db"),
+            ("REPLICATOR_TEST_BOOTSTRAP_SERVERS", "x:1"),
+        ]);
+        assert!(found.properties.is_empty() && found.ignored.is_empty());
+        assert!(properties(&[("REPLICATOR_METRICS_SERVICE_HOST", "10.0.0.1")], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_told() {
+        let found = environment(&[("REPLICATOR_SASL_PASWORD", "hunter2"), ("REPLICATOR_LINGER_MS", "7")]);
+        assert_eq!(found.properties.len(), 1);
+        let warning = found.warning().expect("a warning");
+        assert!(warning.contains("REPLICATOR_SASL_PASWORD") && !warning.contains("hunter2"), "{warning}");
+        assert!(!warning.contains("LINGER"), "{warning}");
+    }
+
+    #[rstest]
+    #[case("REPLICATOR_SASL_KERBEROS_SERVICE_NAME", "sasl.kerberos.service.name")]
+    #[case("REPLICATOR_LOG_LEVEL", "log_level")]
+    #[case::of_topics("REPLICATOR_COMPRESSION_TYPE", "compression.type")]
+    #[case::of_topics_alone("REPLICATOR_REQUEST_TIMEOUT_MS", "request.timeout.ms")]
+    #[case::refused_later("REPLICATOR_ISOLATION_LEVEL", "isolation.level")]
+    #[case::not_librdkafkas("REPLICATOR_SASL_JAAS_CONFIG", "sasl.jaas.config")]
+    fn a_variable_for_a_property(#[case] variable: &str, #[case] property: &str) {
+        let found = environment(&[(variable, "5")]);
+        assert_eq!(found.properties.keys().collect::<Vec<_>>(), [property]);
     }
 
     #[rstest]

@@ -51,7 +51,7 @@ pub fn demo(args: &DemoArgs, common: &Common, progress: Progress, interrupt: &In
         .cluster()
         .map_or_else(|| Sandbox::start_own(1), Sandbox::connect)
         .map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
-    say!(common.output, "Kafka at {} ({})\n", sandbox.bootstrap(), sandbox.backend());
+    tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
     let stage = Stage::new(args, common, &sandbox, progress, interrupt)?;
     stage.play(args)?;
     if args.open || (common.output == Output::Text && std::io::stdout().is_terminal()) {
@@ -84,14 +84,14 @@ impl<'a> Stage<'a> {
     ) -> Result<Stage<'a>> {
         let bootstrap = sandbox.bootstrap();
         let properties = Properties::new(
-            bootstrap,
+            Some(bootstrap),
             common.command_config.as_deref(),
             std::env::vars_os(),
             &common.property,
         )?;
         // On somebody's own cluster, topics of the usual names may be theirs.
         let suffix = match sandbox.backend() {
-            Backend::Environment => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
+            Backend::Named => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
             _ => String::new(),
         };
         let (data, generated) = match &args.data {

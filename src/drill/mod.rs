@@ -28,7 +28,7 @@ use crate::sandbox::{Backend, Sandbox};
 ///
 /// # Errors
 /// [`Error::Different`] where a round ended otherwise than it must; [`Error::Usage`] for a fault that cannot be
-/// caused on a cluster of the environment; [`Error::Failed`] where the drill itself fails.
+/// caused on a cluster that was named; [`Error::Failed`] where the drill itself fails.
 pub fn drill(args: &DrillArgs, common: &Common, interrupt: &Interrupt) -> (Report, Result<()>) {
     let begun = Instant::now();
     let mut report = Report::default();
@@ -56,11 +56,11 @@ fn rounds(
         .cluster()
         .map_or_else(|| Sandbox::start_own(args.brokers), Sandbox::connect)
         .map_err(cluster)?;
-    let is_ours = sandbox.backend() != Backend::Environment;
+    tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
+    let is_ours = sandbox.backend() != Backend::Named;
     if let Some(fault) = args.faults.iter().find(|fault| !is_ours && !fault.is_of_clients()) {
         return Err(Error::usage(format!(
-            "--faults {}: not on a cluster that is not ours to break; leave out --bootstrap-server, and unset \
-             KAFKA_BOOTSTRAP_SERVERS",
+            "--faults {}: not on a cluster that is not ours to break; leave out --bootstrap-server",
             clap::ValueEnum::to_possible_value(fault)
                 .map_or(String::new(), |value| value.get_name().to_owned())
         )));

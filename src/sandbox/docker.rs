@@ -15,7 +15,7 @@ use testcontainers::{GenericImage, ImageExt};
 
 use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
 use super::guard::Guard;
-use super::{KAFKA_VERSION, Machine, STARTUP, last_lines};
+use super::{KAFKA_VERSION, Machine, NAME_ONE, STARTUP, last_lines};
 
 const IMAGE: &str = "apache/kafka";
 
@@ -155,7 +155,7 @@ impl Docker {
         let started = request.start().map_err(|err| {
             anyhow!(
                 "Docker cannot run {IMAGE}:{KAFKA_VERSION}: `docker pull` it first, \
-                 or set KAFKA_BOOTSTRAP_SERVERS ({err})"
+                 or {NAME_ONE} ({err})"
             )
         })?;
         // Its drop would remove the container; the guard does, which outlives even a SIGKILL.

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::KAFKA_VERSION;
 use super::java::NOTHING_TO_RUN_IT;
+use super::{KAFKA_VERSION, NAME_ONE};
 
 /// The directory of Kafka's jars, which is in the user's cache from the second time on.
 pub(super) fn libs() -> Result<PathBuf> {
@@ -59,7 +59,7 @@ fn fetch(dir: &Path) -> Result<()> {
     ensure!(
         output.status.success(),
         "Maven could not fetch Apache Kafka {KAFKA_VERSION}: let this machine reach Maven Central, \
-         once, or set KAFKA_BOOTSTRAP_SERVERS ({})",
+         once, or {NAME_ONE} ({})",
         said.lines()
             .filter_map(|line| Some(line.split_once("[ERROR]")?.1.trim()))
             .find(|line| !line.is_empty())

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 pub(super) const NOTHING_TO_RUN_IT: &str = "neither a Docker engine nor Java 17 and Maven: \
      install Docker, or `apt-get install openjdk-17-jre-headless maven`, \
-     or set KAFKA_BOOTSTRAP_SERVERS";
+     or name a cluster by --bootstrap-server, for tests by REPLICATOR_TEST_BOOTSTRAP_SERVERS";
 
 /// A Java that Kafka runs on.
 pub(super) struct Java {

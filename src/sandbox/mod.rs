@@ -26,7 +26,11 @@ use guard::Guard;
 /// The version of Apache Kafka that both backends run.
 pub const KAFKA_VERSION: &str = "4.3.1";
 
-const BOOTSTRAP: &str = "KAFKA_BOOTSTRAP_SERVERS";
+/// What names a cluster for the tests. Not `KAFKA_BOOTSTRAP_SERVERS`, which may be exported for production.
+const TEST_BOOTSTRAP: &str = "REPLICATOR_TEST_BOOTSTRAP_SERVERS";
+
+/// What to do where no broker can be started.
+const NAME_ONE: &str = "name a cluster by --bootstrap-server, for tests by REPLICATOR_TEST_BOOTSTRAP_SERVERS";
 
 /// How long a broker may take to answer. It needs 2 to 4 seconds; a loaded machine needs more.
 const STARTUP: Duration = Duration::from_secs(90);
@@ -34,8 +38,8 @@ const STARTUP: Duration = Duration::from_secs(90);
 /// What runs the brokers of a [`Sandbox`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// Somebody else, as where `KAFKA_BOOTSTRAP_SERVERS` names a cluster.
-    Environment,
+    /// Somebody else: the cluster was named to us.
+    Named,
     /// A Docker engine, with the image `apache/kafka`.
     Docker,
     /// Java on this machine, with the jars that Maven fetched.
@@ -45,7 +49,7 @@ pub enum Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Backend::Environment => "a cluster that was there",
+            Backend::Named => "a cluster that was there",
             Backend::Docker => "Docker",
             Backend::Local => "Maven and Java",
         })
@@ -69,7 +73,7 @@ trait Machine: Send + Sync {
     fn ending(&self) -> String;
 }
 
-/// A Kafka cluster to try things on: the one named by the environment, or one of our own.
+/// A Kafka cluster to try things on: one that is named to us, or one of our own.
 ///
 /// Brokers are numbered from 0, which is also their `node.id`. Dropping the sandbox ends its brokers
 /// and waits for that; so does the end of the process, even by SIGKILL or with the sandbox in a
@@ -139,10 +143,10 @@ pub struct BackDoor {
 }
 
 impl Sandbox {
-    /// The cluster that `KAFKA_BOOTSTRAP_SERVERS` names, when set; else one of our own, see
+    /// A cluster for tests: the one that `REPLICATOR_TEST_BOOTSTRAP_SERVERS` names, when set; else one of our own, see
     /// [`Sandbox::start_own`]. `brokers`, 1 or 3, is for one of our own.
     pub fn start(brokers: usize) -> Result<Sandbox> {
-        match env::var(BOOTSTRAP) {
+        match env::var(TEST_BOOTSTRAP) {
             Ok(bootstrap) if !bootstrap.trim().is_empty() => Self::connect(&bootstrap),
             _ => Self::start_own(brokers),
         }
@@ -175,9 +179,11 @@ impl Sandbox {
     /// Somebody's cluster, which is not ours to break.
     pub fn connect(bootstrap: &str) -> Result<Sandbox> {
         let ids = probe::brokers(bootstrap, Duration::from_secs(15)).map_err(|err| {
-            anyhow!("{bootstrap} does not answer: start that cluster, or unset {BOOTSTRAP} ({err})")
+            anyhow!(
+                "{bootstrap} does not answer: start that cluster, or name none for one of our own ({err})"
+            )
         })?;
-        let (backend, bootstrap) = (Backend::Environment, bootstrap.to_owned());
+        let (backend, bootstrap) = (Backend::Named, bootstrap.to_owned());
         Ok(Sandbox { backend, bootstrap, brokers: ids.len(), own: None })
     }
 
@@ -281,7 +287,7 @@ impl Sandbox {
     }
 
     /// Leaves the brokers running after this process. The answer is the command line that ends them
-    /// and removes their files; none for the environment's cluster, which is not ours to end.
+    /// and removes their files; none for a cluster that was named, which is not ours to end.
     pub fn keep(mut self) -> Option<String> {
         let Own { guard, machine, .. } = self.own.take()?;
         let ending = machine.ending();
@@ -294,7 +300,7 @@ impl Sandbox {
     fn own(&mut self, broker: usize) -> Result<&mut Own> {
         let brokers = self.brokers;
         let Some(own) = self.own.as_mut() else {
-            bail!("this cluster is not ours to break: unset {BOOTSTRAP} for one of our own");
+            bail!("this cluster is not ours to break: name none for one of our own");
         };
         ensure!(broker < brokers, "no broker {broker}: the {brokers} are numbered from 0");
         Ok(own)

@@ -276,7 +276,7 @@ fn of_what_goes_on_until_it_is_told_to_end() {
 
 #[test]
 fn of_the_demo() {
-    let output = run(&["demo", "-q", "-o", "json"]);
+    let output = run(&["demo", "-q", "-o", "json", "-b", broker()]);
     answer(&output, "done", 0);
     assert!(
         stderr(&output).contains("the second run wrote 0"),

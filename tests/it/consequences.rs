@@ -205,8 +205,7 @@ fn a_group_at_the_end_of_a_target_that_stopped_before_the_window_is_not_past_it(
 
 #[test]
 fn a_group_that_may_not_be_described_is_one_sentence_and_no_failure() {
-    if std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_some() {
-        eprintln!("skipped: only a broker of our own is sure to have an authorizer that allows all the rest");
+    if !can_deny() {
         return;
     }
     let pair = Pair::new(1, 1);

@@ -323,7 +323,7 @@ fn bad_names_and_absent_brokers() {
     assert!(matches!(case.load(), Err(Error::Usage(_))));
 
     case.args.topic = topic();
-    let nobody = Properties::new("localhost:1", None, std::iter::empty(), &[]).expect("valid");
+    let nobody = Properties::new(Some("localhost:1"), None, std::iter::empty(), &[]).expect("valid");
     let error = load(&case.args, &nobody, QUIET, &Interrupt::default()).1.expect_err("fails");
     assert_eq!(error.exit_code(), 1);
 }
