@@ -1,13 +1,11 @@
 //! After the last commit: what exit 0 promises is looked at, not believed.
 
-use std::collections::{HashMap, HashSet};
-
 use super::{EXAMPLES, Run};
 use crate::cluster::{Cluster, Watermarks, ends};
 use crate::error::{Error, Reason, Result};
-use crate::identity::{Identity, IdentityHash};
+use crate::identity::Identity;
 use crate::job::TargetScan;
-use crate::judge::{Look, Mark};
+use crate::judge::{Look, Sighting, Tally};
 use crate::preflight::Preflight;
 use crate::range::{Range, index};
 use crate::record::describe;
@@ -82,30 +80,22 @@ impl Run<'_> {
             let look = look.clone();
             move |message: &Message| look.at(message)
         };
-        let (is_by_count, is_at_any_time) =
-            (selection.rules.identity == Identity::Record, selection.rules.target_scan == TargetScan::All);
-        let key = |mark: Mark| match (is_by_count, is_at_any_time) {
-            (true, true) => mark.loose_key(),
-            (true, false) => mark.exact_key(),
-            (false, _) => mark.identity,
-        };
-        let mut added: HashMap<IdentityHash, (i64, String)> = HashMap::new();
-        self.read_looking(&selection.target, since, at(), |message, seen| {
-            if look.is_compared(seen) && seen.has_identity {
-                let (count, example) = added.entry(key(seen.mark)).or_default();
-                *count += 1;
-                if example.is_empty() || !is_by_count {
-                    *example = describe(message);
-                }
-            }
-            Ok(())
+        let is_by_count = selection.rules.identity == Identity::Record;
+        let is_at_any_time = selection.rules.target_scan == TargetScan::All;
+        // All that we wrote is among it.
+        let ours = self.written.iter().map(|written| written.records).sum::<i64>();
+        let mut added =
+            Tally::new(&selection.rules, selection.index_memory, usize::try_from(ours).unwrap_or(0));
+        let counts = |seen: &Sighting| look.is_compared(seen) && seen.has_identity;
+        self.read_looking(&selection.target, since, at(), |_, seen| {
+            if counts(seen) { added.add(seen.mark) } else { Ok(()) }
         })?;
-        if !is_by_count {
-            // One of them is ours.
-            added.values_mut().for_each(|(count, _)| *count -= 1);
-            added.retain(|_, (count, _)| *count > 0);
-        }
-        if added.is_empty() {
+        if is_by_count && !self.holds_what_was_read(cluster, checked)? {
+            self.warn(format!(
+                "{} deleted records of the window during the run, so it cannot be told whether somebody else added some \
+                 of them to {}; look with `replicator verify`",
+                self.job.selection.source, self.job.selection.target
+            ));
             return Ok(());
         }
         if is_by_count {
@@ -115,38 +105,30 @@ impl Run<'_> {
             let before: Vec<Range> =
                 scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
             self.read_looking(&selection.target, &before, at(), |_, seen| {
-                let count = added.get_mut(&key(seen.mark)).filter(|_| look.is_compared(seen));
-                count.into_iter().for_each(|(count, _)| *count += 1);
-                Ok(())
-            })?;
-        }
-        if is_by_count && !self.holds_what_was_read(cluster, checked)? {
-            self.warn(format!(
-                "{} deleted records of the window during the run, so it cannot be told whether somebody else added some \
-                 of them to {}; look with `replicator verify`",
-                self.job.selection.source, self.job.selection.target
-            ));
-            return Ok(());
-        }
-        if is_by_count || is_at_any_time {
-            let mut of_window = HashSet::new();
-            self.read_source(cluster, checked, &look, |seen| {
-                let key = key(seen.mark);
-                if let Some((count, _)) = added.get_mut(&key) {
-                    *count -= i64::from(is_by_count);
-                    if seen.is_in_window {
-                        of_window.insert(key);
-                    }
+                if look.is_compared(seen) {
+                    added.was_there(seen.mark);
                 }
                 Ok(())
             })?;
-            added.retain(|key, (count, _)| *count > 0 && of_window.contains(key));
         }
-        if added.is_empty() {
+        if is_by_count || is_at_any_time {
+            self.read_source(cluster, checked, &look, |seen| {
+                added.source(seen);
+                Ok(())
+            })?;
+        }
+        let count = added.left_over();
+        if count == 0 {
             return Ok(());
         }
-        let count: i64 = added.values().map(|(count, _)| count).sum();
-        let examples: Vec<String> = added.into_values().take(EXAMPLES).map(|(_, example)| example).collect();
+        // Read again, since to keep them all would have no bound.
+        let mut examples = Vec::new();
+        self.read_looking(&selection.target, since, at(), |message, seen| {
+            if examples.len() < EXAMPLES && counts(seen) && added.take_left_over(seen.mark) {
+                examples.push(describe(message));
+            }
+            Ok(())
+        })?;
         Err(Error::failed(format!(
             "somebody else added {count} of the window's records to {} during the run, so they stand there twice: {}; \
              stop the other writer, and look with `replicator verify`",

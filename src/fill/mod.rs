@@ -447,6 +447,8 @@ impl<'a> Run<'a> {
             return self.foresee(cluster, checked, &snapshot);
         }
 
+        // What is looked at from here on has a table of its own.
+        drop(scanned);
         // 8. Readable, and by nobody's doing doubled or deleted.
         failpoint::instant("after-copy");
         metrics::phase(Phase::Close);

@@ -9,8 +9,10 @@ mod filter;
 mod look;
 mod store;
 mod table;
+mod tally;
 
 pub use self::look::{Look, Mark, Sighting};
+pub use self::tally::Tally;
 
 use self::store::{Store, Which};
 use crate::error::Result;

@@ -1,0 +1,151 @@
+//! How often records were added to the target, beyond what the source has. Pure.
+
+use super::store::{Store, Which};
+use super::{Mark, Sighting};
+use crate::error::Result;
+use crate::identity::{Identity, IdentityHash};
+use crate::job::{Rules, TargetScan};
+
+/// Set beside a count: a record of the source's window is like it.
+const OF_WINDOW: u32 = 1 << 31;
+
+/// Bounded in memory as a judge is: 16 bytes for each record that was added, so 21 to 32 in the table.
+pub struct Tally {
+    store: Store,
+    /// Equal records are counted (`--identity record`); else one of an identity is enough.
+    is_by_count: bool,
+    is_at_any_time: bool,
+}
+
+impl Tally {
+    /// `memory` bounds the table, in bytes; `expected` records find room at once, where it allows.
+    pub fn new(rules: &Rules, memory: usize, expected: usize) -> Tally {
+        let mut store = Store::new(memory);
+        store.reserve(expected);
+        Tally {
+            store,
+            is_by_count: rules.identity == Identity::Record,
+            is_at_any_time: rules.target_scan == TargetScan::All,
+        }
+    }
+
+    fn key(&self, mark: Mark) -> IdentityHash {
+        match (self.is_by_count, self.is_at_any_time) {
+            (true, true) => mark.loose_key(),
+            (true, false) => mark.exact_key(),
+            (false, _) => mark.identity,
+        }
+    }
+
+    /// Takes in a record that was added.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] when the table would outgrow its memory.
+    pub fn add(&mut self, mark: Mark) -> Result<()> {
+        self.store.add(Which::First, self.key(mark), 1).map(drop)
+    }
+
+    /// Takes in a record that was in the target before; it counts where one like it was added.
+    pub fn was_there(&mut self, mark: Mark) {
+        if let Some(count) = self.store.get_mut(Which::First, self.key(mark)) {
+            *count += 1;
+        }
+    }
+
+    /// Takes in a record of the source, once the target's were.
+    pub fn source(&mut self, seen: &Sighting) {
+        let is_by_count = self.is_by_count;
+        if let Some(count) = self.store.get_mut(Which::First, self.key(seen.mark)) {
+            if is_by_count && *count & !OF_WINDOW > 0 {
+                *count -= 1;
+            }
+            if seen.is_in_window {
+                *count |= OF_WINDOW;
+            }
+        }
+    }
+
+    fn left(&self, count: u32) -> u32 {
+        // Without counts, and with timestamps, all that is compared is of the window.
+        let is_of_window = count & OF_WINDOW != 0 || !(self.is_by_count || self.is_at_any_time);
+        let enough = u32::from(!self.is_by_count);
+        if is_of_window { (count & !OF_WINDOW).saturating_sub(enough) } else { 0 }
+    }
+
+    /// Records that are left over.
+    pub fn left_over(&self) -> u64 {
+        self.store.values(Which::First).map(|count| u64::from(self.left(count))).sum()
+    }
+
+    /// Whether the record is left over; said once of those that are alike.
+    pub fn take_left_over(&mut self, mark: Mark) -> bool {
+        let key = self.key(mark);
+        let is_left = self.store.get(Which::First, key).is_some_and(|count| self.left(count) > 0);
+        if let Some(count) = self.store.get_mut(Which::First, key).filter(|_| is_left) {
+            *count = 0;
+        }
+        is_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+
+    fn mark(n: u64) -> Mark {
+        // Spread as hashes are.
+        let n = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mark { identity: [n, n.rotate_left(29)], exact: n, loose: n }
+    }
+
+    fn rules() -> Rules {
+        Rules::by(Identity::Record)
+    }
+
+    fn seen(n: u64, is_in_window: bool) -> Sighting {
+        Sighting { mark: mark(n), is_in_window, ..Sighting::default() }
+    }
+
+    #[test]
+    fn what_the_source_does_not_have_is_left_over() {
+        let mut tally = Tally::new(&rules(), 1 << 20, 0);
+        // The first was there and came again, the second came twice, the third is the source's, which has it twice; the
+        // fifth is none of the source's.
+        for n in [1, 2, 2, 3, 5] {
+            tally.add(mark(n)).expect("room");
+        }
+        [1, 4].into_iter().for_each(|n| tally.was_there(mark(n)));
+        [1, 2, 3, 3, 4].into_iter().for_each(|n| tally.source(&seen(n, true)));
+        assert_eq!(tally.left_over(), 2);
+        let left: Vec<u64> = [1, 2, 2, 3, 4].into_iter().filter(|n| tally.take_left_over(mark(*n))).collect();
+        assert_eq!(left, [1, 2], "each once");
+    }
+
+    #[test]
+    fn one_of_an_identity_is_enough() {
+        let mut rules = Rules::by(Identity::Key);
+        for scan in [TargetScan::Window, TargetScan::All] {
+            rules.target_scan = scan;
+            let mut tally = Tally::new(&rules, 1 << 20, 0);
+            [1, 1, 1, 2, 3, 3].into_iter().for_each(|n| tally.add(mark(n)).expect("room"));
+            [(1, true), (2, true), (3, false)].into_iter().for_each(|(n, of)| tally.source(&seen(n, of)));
+            // By any time, what is not of the window may come as often as it likes.
+            assert_eq!(tally.left_over(), if scan == TargetScan::All { 2 } else { 3 });
+        }
+    }
+
+    #[test]
+    fn it_refuses_what_does_not_fit() {
+        let mut tally = Tally::new(&rules(), 1 << 20, 0);
+        let err = (0..1_000_000).find_map(|n| tally.add(mark(n)).err()).expect("it is bounded");
+        assert_eq!(err.reason(), Reason::IndexMemory);
+    }
+
+    #[test]
+    fn room_for_what_is_expected_is_there_at_once() {
+        let expected = 40_000;
+        let mut tally = Tally::new(&rules(), 1 << 20, expected);
+        (0..expected as u64).for_each(|n| tally.add(mark(n)).expect("room"));
+    }
+}
