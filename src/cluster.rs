@@ -36,8 +36,35 @@ pub struct Topic {
     /// What this principal may do with it, where the broker tells.
     pub access: Option<Access>,
     pub partitions: usize,
+    /// Replicas of the partition that has fewest.
+    pub min_replicas: usize,
     /// Replicas in sync of the partition that has fewest.
     pub min_in_sync: usize,
+}
+
+impl Topic {
+    /// Whether each partition takes writes, where `min.insync.replicas` is `min`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where a partition never has as many replicas, [`Error::Failed`] where it only lacks some now.
+    pub fn takes_writes(&self, min: usize) -> Result<()> {
+        let Topic { name, min_replicas, min_in_sync, .. } = self;
+        if *min_replicas < min {
+            return Err(Error::refused(format!(
+                "a partition of {name} has {min_replicas} replicas and min.insync.replicas={min}: it never takes a write; \
+                 give it more replicas, or lower min.insync.replicas"
+            ))
+            .because(Reason::TopicConfiguration));
+        }
+        if *min_in_sync < min {
+            return Err(Error::failed(format!(
+                "a partition of {name} has {min_in_sync} replicas in sync and min.insync.replicas={min}: it takes no \
+                 writes now; bring its brokers up, and run again"
+            ))
+            .because(Reason::NotEnoughReplicas));
+        }
+        Ok(())
+    }
 }
 
 /// A partition's first offset and the one after its last record, committed or not.
@@ -139,6 +166,7 @@ impl Cluster {
             id: described.id,
             access: described.access,
             partitions: topic.partitions().len(),
+            min_replicas: topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0),
             min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
         }))
     }

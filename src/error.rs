@@ -91,6 +91,8 @@ pub enum Reason {
     Unreachable,
     /// The brokers answer, and for as long as `--patience` allows nothing moved.
     NoProgress,
+    /// A partition has fewer replicas in sync than `min.insync.replicas`, and takes no writes until they are back.
+    NotEnoughReplicas,
     /// Another producer's transaction stayed open for as long as `--patience` allows.
     HangingTransaction,
     /// The brokers are too old for what the promise needs.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::cluster::Topic;
+use crate::error::Result;
 use crate::job::Selection;
 use crate::sys::Message;
 use crate::window::Window;
@@ -249,16 +250,13 @@ fn varint(length: usize) -> usize {
     bits.div_ceil(7) as usize
 }
 
-/// That the topic takes no writes at all.
-pub fn too_few_in_sync(topic: &Topic, config: Configuration<'_>) -> Option<String> {
-    let min = config.number("min.insync.replicas").and_then(|min| usize::try_from(min).ok())?;
-    (topic.min_in_sync < min).then(|| {
-        format!(
-            "a partition of {} has {} replicas in sync and min.insync.replicas={min}: it takes no writes; bring its \
-             brokers up",
-            topic.name, topic.min_in_sync
-        )
-    })
+/// Whether the topic takes writes with the replicas that it has.
+///
+/// # Errors
+/// As [`Topic::takes_writes`].
+pub fn takes_writes(topic: &Topic, config: Configuration<'_>) -> Result<()> {
+    let min = config.number("min.insync.replicas").and_then(|min| usize::try_from(min).ok());
+    min.map_or(Ok(()), |min| topic.takes_writes(min))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::client::TRANSACTION_TIMEOUT;
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Reason, Result};
 use crate::job::{Job, Mode, TargetScan};
-use crate::limits::{Configuration, Limits, Unfit, too_few_in_sync};
+use crate::limits::{Configuration, Limits, Unfit, takes_writes};
 use crate::window::{Window, rfc3339};
 
 /// What the checks found out.
@@ -57,7 +57,8 @@ pub fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, T
 /// not be resolved is one finding among the others.
 ///
 /// # Errors
-/// [`Error::Refused`] with every reason why the run would fail, or lose or double records.
+/// [`Error::Refused`] with every reason why the run would fail, or lose or double records; [`Error::Failed`] where the
+/// only one is a state of the cluster that passes.
 pub fn check(
     cluster: &Cluster,
     job: &Job,
@@ -105,7 +106,12 @@ pub fn check(
              were not checked; grant it DescribeConfigs on both topics",
         ),
     }
-    let Findings { refusals, reason, warnings } = findings;
+    let Findings { mut refusals, reason, passing, warnings } = findings;
+    match passing {
+        // Nothing but this stands against the run, and it passes: safe to run again.
+        Some(err) if refusals.is_empty() => return Err(err),
+        passing => refusals.extend(passing.map(|err| err.to_string())),
+    }
     match window.filter(|_| refusals.is_empty()) {
         Some(window) => {
             let batch_bytes = limits.batch_bytes();
@@ -184,8 +190,10 @@ fn check_target(
             ));
         }
     }
-    if let Some(sentence) = too_few_in_sync(target, config) {
-        findings.refuse(sentence);
+    match takes_writes(target, config) {
+        Ok(()) => {}
+        Err(Error::Refused(why)) => findings.refuse(why.text),
+        Err(err) => findings.passing = Some(err),
     }
 }
 
@@ -226,6 +234,8 @@ struct Findings {
     refusals: Vec<String>,
     /// Of the first of them.
     reason: Option<Reason>,
+    /// What another try may find gone.
+    passing: Option<Error>,
     warnings: Vec<String>,
 }
 

@@ -240,7 +240,7 @@ fn aged(mut response: Vec<u8>, version: i16) -> Vec<u8> {
 fn a_broker_without_topic_ids_is_refused() {
     let Some(sandbox) = own() else { return };
     let old = old_broker(&sandbox);
-    let properties = Properties::new(&old, None, std::iter::empty(), &[]).expect("properties");
+    let properties = Properties::new(Some(&old), None, std::iter::empty(), &[]).expect("properties");
     let cluster = Cluster::connect(&properties, "replicator/test").expect("connects");
     let pair = Pair::new(1, 1).with(|job| job.selection.properties = properties);
     produce(&pair.a, &day(600, 1));

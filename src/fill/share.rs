@@ -201,7 +201,7 @@ pub(super) fn equal_in_two_places() -> Error {
 }
 
 fn another_job_at_work() -> Error {
-    Error::refused(
+    Error::fenced(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \
          the partitions; let one job end before the other begins"
             .to_owned(),

@@ -11,7 +11,7 @@ use crate::client::{Properties, REQUEST_TIMEOUT};
 use crate::cluster::{Cluster, Topic};
 use crate::error::{Error, Reason, Result};
 use crate::interrupt::Interrupt;
-use crate::limits::{Configuration, Limits, Unfit, too_few_in_sync};
+use crate::limits::{Configuration, Limits, Unfit, takes_writes};
 use crate::window::rfc3339;
 
 /// How long a new topic may take until each partition has a leader.
@@ -110,8 +110,12 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
     for warning in found.warnings {
         tracing::warn!("{warning}");
     }
-    if !found.refusals.is_empty() {
-        return Err(Error::refused(found.refusals.join("\n")).because(Reason::TopicConfiguration));
+    match (found.refusals, found.passing) {
+        (refusals, passing) if refusals.is_empty() => passing.map_or(Ok(()), Err)?,
+        (mut refusals, passing) => {
+            refusals.extend(passing.map(|err| err.to_string()));
+            return Err(Error::refused(refusals.join("\n")).because(Reason::TopicConfiguration));
+        }
     }
     Ok(limits.batch_bytes())
 }
@@ -120,6 +124,8 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
 struct Findings {
     warnings: Vec<String>,
     refusals: Vec<String>,
+    /// What another try may find gone.
+    passing: Option<Error>,
 }
 
 /// What the topic would delete later is warned of, since its configuration can be changed in time; what it would not
@@ -152,7 +158,11 @@ fn findings(topic: &Topic, config: Configuration<'_>, limits: &Limits, survey: &
             .warnings
             .push(format!("{name} is compacted: of the lines with one key only the last one will stay"));
     }
-    found.refusals.extend(too_few_in_sync(topic, config));
+    match takes_writes(topic, config) {
+        Ok(()) => {}
+        Err(Error::Refused(why)) => found.refusals.push(why.text),
+        Err(err) => found.passing = Some(err),
+    }
     found
 }
 
@@ -168,7 +178,14 @@ mod tests {
     fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, Vec<String>) {
         let configuration = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let config = Configuration(&configuration);
-        let topic = Topic { name: "t".into(), id: "i".into(), access: None, partitions: 1, min_in_sync: 1 };
+        let topic = Topic {
+            name: "t".into(),
+            id: "i".into(),
+            access: None,
+            partitions: 1,
+            min_replicas: 1,
+            min_in_sync: 1,
+        };
         let survey = Survey { span: Some(span), ..Survey::default() };
         let found = findings(&topic, config, &Limits::of("t", "b:9092", false, config, NOW), &survey);
         (found.warnings, found.refusals)

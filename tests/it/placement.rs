@@ -136,7 +136,7 @@ fn keys_of_no_known_placement_are_refused_unless_it_is_named() {
     assert_eq!(places(&written), by_librdkafka("consistent", 5, &written));
     assert_eq!(written.len(), 120);
     // A library's user may have given it as well.
-    assert!(Properties::new(broker(), None, std::iter::empty(), &["partitioner=fnv1a".into()]).is_ok());
+    assert!(Properties::new(Some(broker()), None, std::iter::empty(), &["partitioner=fnv1a".into()]).is_ok());
 }
 
 /// Of two partitions, as many as one in three single keys stand where both put them; then the source decides.

@@ -190,7 +190,7 @@ fn compressed_a_larger_record_fits() {
     let pair = pair(&[("max.message.bytes", "100000")]).with(|job| {
         let flags = ["compression.type=zstd".to_owned()];
         job.selection.properties =
-            Properties::new(broker(), None, std::iter::empty(), &flags).expect("properties");
+            Properties::new(Some(broker()), None, std::iter::empty(), &flags).expect("properties");
     });
     let records = [record(0, WINDOW.0, "k", &"x".repeat(200_000))];
     produce(&pair.a, &records);
