@@ -6,6 +6,7 @@ mod claims;
 mod consequences;
 mod dashboard;
 mod dedup;
+mod deploy;
 mod elsewhen;
 mod fields;
 mod fill;
