@@ -4,6 +4,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use replicator::sandbox::{Extras, Sandbox};
+use serde_json::Value;
 
 use crate::kit::*;
 use crate::raw::{allow_only, deny};
@@ -221,12 +222,14 @@ fn a_broker_that_is_down_for_a_while() {
     let made = futures_executor::block_on(admin.create_topics(topics, &options)).expect("an answer");
     assert!(made.iter().all(std::result::Result::is_ok), "{made:?}");
     let bootstrap = sandbox.bootstrap().to_owned();
+    let reason =
+        |output: &_| receipt(output).get("error").map_or(Value::Null, |error| error["reason"].clone());
     let run = |target: &str| {
         let output = replicator(&["--window", "2021-04-14T11:00Z/2021-04-14T13:00Z", "--output", "json"])
             .args(["-b", &bootstrap, "--source", "source", "--target", target])
             .output()
             .expect("runs");
-        (code(&output), receipt(&output)["error"]["reason"].clone(), stderr(&output))
+        (code(&output), reason(&output), stderr(&output))
     };
     sandbox.stop(2).expect("stopped");
     until(|| run("target").0 != 0);
