@@ -3,7 +3,7 @@
 //! The way of a record:
 //!
 //! ```text
-//! source ── poll thread ──► window ──► index ──► transaction ──► target
+//! source ── poll thread ──► window ──► judge ──► transaction ──► target
 //!              │                         ▲            │
 //!         end snapshot            scan of the     offsets, in the
 //!                                    target       same transaction
@@ -15,14 +15,14 @@
 //! 1. One writer: `init_transactions` with an id made of the two topics alone ([`job::Selection::name`]) ends a
 //!    dead run's transaction and fences a live run ([`txn`]).
 //! 2. Records and the source's offsets are committed in one transaction, or neither is ([`txn`]).
-//! 3. A committed offset counts only with the metadata of this very job ([`offsets`]); else the run begins
-//!    by time, and the scan of the target finds what is there.
-//! 4. Ends are high watermarks, taken before anything is read, and all below them is decided before it is
-//!    read ([`cluster`]).
+//! 3. A committed offset counts only with a mark of this very job, and while nothing can have undone what the mark
+//!    says ([`mark`]); else the run begins by time, and the scan of the target finds what is there.
+//! 4. Ends are high watermarks, the target's before the source's, taken before anything is read, and all below them is
+//!    decided before it is read ([`cluster`]).
 //! 5. A partition is at its end when a position says so, never by a count or by silence ([`source`]).
-//! 6. Identity and content are compared, so that one identity with two contents is an error, not a choice
-//!    ([`judge`], [`identity`]).
-//! 7. After any failure of unknown outcome the producer, the readers and the index are dropped, and the
+//! 6. One judge says whether the target holds a record, by identity, content and count ([`judge`]); one identity with
+//!    two contents is an error, not a choice.
+//! 7. After any failure of unknown outcome the producer, the readers and the judge are dropped, and the
 //!    start-up is done again: there is no second way to recover ([`restart`]).
 //! 8. Where instances share the partitions, each does all of this for the ones that the group gives it, and commits
 //!    under the generation in which it was given them ([`member`]).
