@@ -16,7 +16,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use super::marks::Marking;
 use super::{Run, copy};
 use crate::cluster::{Cluster, Watermarks, ends};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::identity::Identity;
 use crate::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::member::{Member, Share};
@@ -200,10 +200,11 @@ pub(super) fn equal_in_two_places() -> Error {
     )
 }
 
+/// It passes; and as [`Error::Fenced`] it would stand for a move of partitions.
 fn another_job_at_work() -> Error {
-    Error::fenced(
+    Error::failed(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \
-         the partitions; let one job end before the other begins"
-            .to_owned(),
+         the partitions; let one job end before the other begins",
     )
+    .because(Reason::Fenced)
 }
