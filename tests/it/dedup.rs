@@ -1,5 +1,6 @@
 //! One identity, several contents; copies under other timestamps; other writers.
 
+use replicator::error::Reason;
 use replicator::job::{OnConflict, TargetScan};
 
 use crate::kit::*;
@@ -186,4 +187,27 @@ fn somebody_else_adding_other_records_during_the_fill_is_no_matter() {
         fill.join().expect("ends");
     });
     pair.assert_filled(&others);
+}
+
+#[test]
+fn the_look_for_what_somebody_else_added_keeps_to_the_memory_of_the_index() {
+    let pair = Pair::new(1, 1).with(|job| {
+        job.limits.records = 5;
+        job.selection.index_memory = 128 << 10;
+    });
+    let records = day(6000, 1);
+    produce(&pair.a, &records);
+    let others: Vec<Record> =
+        (0..20_000).map(|n| record(0, WINDOW.0, &format!("live-{n}"), "live")).collect();
+    let (_, result) = std::thread::scope(|scope| {
+        let fill = scope.spawn(|| pair.fill());
+        until(|| watermarks(&pair.b)[0].1 > 100);
+        produce(&pair.b, &others);
+        fill.join().expect("ends")
+    });
+    let error = result.expect_err("they do not fit");
+    assert_eq!((error.exit_code(), error.reason()), (1, Reason::IndexMemory), "{error}");
+    let again = pair.with(|job| job.selection.index_memory = 1 << 20);
+    assert_eq!(again.filled().counts.written, 0);
+    again.assert_holds(&others, &window_of(&records));
 }
