@@ -24,7 +24,7 @@ fn own() -> Option<MutexGuard<'static, Sandbox>> {
     let sandbox = SANDBOX.get_or_init(|| {
         let sandbox = Sandbox::start_own(1).expect("a broker");
         // SAFETY: all tests of this process come through here before they do anything, and one at a time.
-        unsafe { std::env::set_var("KAFKA_BOOTSTRAP_SERVERS", sandbox.bootstrap()) };
+        unsafe { std::env::set_var("REPLICATOR_TEST_BOOTSTRAP_SERVERS", sandbox.bootstrap()) };
         Mutex::new(sandbox)
     });
     let sandbox = sandbox.lock().unwrap_or_else(PoisonError::into_inner);
