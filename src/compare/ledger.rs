@@ -1,6 +1,7 @@
 //! What the judge does not keep: where each record stands, and how often.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::{Judged, Notes};
 use crate::identity::IdentityHash;
@@ -11,18 +12,40 @@ use crate::sys::Message;
 use crate::verify::Findings;
 use crate::window::Window;
 
+/// Maps by what is a keyed hash already, which need not be hashed again.
+type ByHash<V> = HashMap<IdentityHash, V, BuildHasherDefault<AsItIs>>;
+
+/// Takes the first word of an [`IdentityHash`] for its hash.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length of the array, which says nothing.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 pub struct Ledger {
     skips_conflicts: bool,
     /// Timestamps are not compared.
     is_at_any_time: bool,
     /// The target's records, by all that is in them.
-    slots: HashMap<IdentityHash, Slot>,
+    slots: ByHash<Slot>,
     /// The same without times; only where these are not compared.
-    loose: HashMap<IdentityHash, Loose>,
+    loose: ByHash<Loose>,
     /// Where the source's records stand in the target.
     pairs: Vec<(Place, Place)>,
     /// Records of the source that the target has another content of, by identity.
-    conflicts: HashMap<IdentityHash, u64>,
+    conflicts: ByHash<u64>,
     pub found: Findings,
 }
 
@@ -144,10 +167,10 @@ impl Ledger {
         Ledger {
             skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
             is_at_any_time: selection.rules.target_scan == TargetScan::All,
-            slots: HashMap::new(),
-            loose: HashMap::new(),
+            slots: ByHash::default(),
+            loose: ByHash::default(),
             pairs: Vec::new(),
-            conflicts: HashMap::new(),
+            conflicts: ByHash::default(),
             found: Findings {
                 source: selection.source.clone(),
                 target: selection.target.clone(),
