@@ -294,11 +294,11 @@ fn a_live_target_whose_beginning_moves_costs_no_start_up() {
             move || {
                 // Of records from before the window, some at a time.
                 for step in 1.. {
-                    let is_over = stopped.recv_timeout(Duration::from_secs(5)).is_ok();
+                    let is_over = stopped.recv_timeout(Duration::from_secs(1)).is_ok();
                     if is_over {
                         return step;
                     }
-                    (0..PARTITIONS).for_each(|partition| trim(&target, partition, step * 10));
+                    (0..PARTITIONS).for_each(|partition| trim(&target, partition, (step * 5).min(400)));
                 }
                 0
             }
