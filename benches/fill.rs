@@ -5,15 +5,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 
-use replicator::client::Properties;
-use replicator::drill::topics::{Record, Topics, delivered, send};
-use replicator::event_time::EventTime;
-use replicator::fill::fill;
-use replicator::identity::Identity;
-use replicator::interrupt::Interrupt;
-use replicator::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
-use replicator::progress::Progress;
-use replicator::sandbox::{Extras, Sandbox};
+use replicator::{
+    EventTime, Extras, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Rules, Sandbox,
+    Selection, fill, topics::Record, topics::Topics, topics::delivered, topics::send,
+};
 
 const PARTITIONS: usize = 6;
 /// 2021-04-14T11:00Z, in milliseconds.

@@ -4,13 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use replicator::event_time::of_json;
-use replicator::identity::{Fingers, Identity};
-use replicator::job::Rules;
-use replicator::json::Pointer;
-use replicator::judge::{Judge, Mark};
-use replicator::partition::of_key;
-use replicator::window::Window;
+use replicator::{Fingers, Identity, Judge, Mark, Pointer, Rules, Window, of_json, partition::of_key};
 
 /// A record's value, about 350 bytes.
 fn value() -> Vec<u8> {

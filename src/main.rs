@@ -8,27 +8,19 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-use replicator::answer::{Found, Unread, asks_for_json};
-use replicator::cli::{Cli, Command, Common, FillArgs, Output};
-use replicator::dashboard::Dashboard;
-use replicator::demo::demo;
-use replicator::drill::drill;
-use replicator::error::{Error, Result};
-use replicator::fill::fill;
-use replicator::gaps::gaps;
-use replicator::generate::generate;
-use replicator::interrupt::Interrupt;
-use replicator::job::{Job, Mode};
-use replicator::load::load;
-use replicator::metrics;
-use replicator::progress::Progress;
-use replicator::sink::sink;
-use replicator::store::{check_flag, keep_receipt};
-use replicator::sys::memory;
-use replicator::verify::verify;
+#[cfg(feature = "lab")]
+use replicator::demo;
+#[cfg(feature = "lab")]
+use replicator::drill;
+use replicator::{
+    Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, Progress, Result,
+    Unread, asks_for_json, fill, gaps, generate, memory, metrics, verify,
+};
+use replicator::{load, sink, store::check_flag, store::keep_receipt};
 
 fn main() -> ExitCode {
     memory::keep_freed();
+    #[cfg(feature = "lab")]
     let _failpoints = fail::FailScenario::setup();
     let parsed = Cli::command().try_get_matches();
     let (cli, matches) =
@@ -101,16 +93,23 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             // Of half a comparison, no count says anything.
             *found = Some(match &result {
                 Ok(()) | Err(Error::Different(_)) => Box::new(findings),
-                Err(_) => Box::new(findings.unread()),
+                Err(_) => Box::new(Unread {
+                    window: findings.window,
+                    source: Some(findings.source),
+                    target: Some(findings.target),
+                    warnings: findings.warnings,
+                }),
             });
             result
         }
         Some(Command::Load(args)) => {
-            let (receipt, result) = load(args, &common.properties()?, progress, &interrupt);
+            let (receipt, result) = load(&args.loading(), &common.properties()?, progress, &interrupt);
             *found = receipt.map(|receipt| Box::new(receipt) as Box<dyn Found>);
             result
         }
-        Some(Command::Generate(args)) => found_if_done(found, generate(args, progress, &interrupt)),
+        Some(Command::Generate(args)) => {
+            found_if_done(found, generate(&args.generating(), progress, &interrupt))
+        }
         Some(Command::Sink(args)) => {
             let (receipt, result) = sink(&args.sinking(common)?, progress, &interrupt);
             if result.is_ok() || receipt.written > 0 {
@@ -123,9 +122,11 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             tracing::info!("the page is at {}; Ctrl-C ends it", page.url());
             page.serve(&interrupt)
         }
-        Some(Command::Demo(args)) => demo(args, common, progress, &interrupt),
+        #[cfg(feature = "lab")]
+        Some(Command::Demo(args)) => demo(&args.showing(common)?, progress, &interrupt),
+        #[cfg(feature = "lab")]
         Some(Command::Drill(args)) => {
-            let (report, result) = drill(args, common, &interrupt);
+            let (report, result) = drill(&args.drilling(common)?, &interrupt);
             if !report.rounds.is_empty() {
                 *found = Some(Box::new(report));
             }
@@ -155,7 +156,16 @@ fn run_fill(
     }
     let (receipt, result) = fill(job, mode, progress, interrupt);
     let has_read = receipt.has_read(&result);
-    let told: Box<dyn Found> = if has_read { Box::new(receipt) } else { Box::new(receipt.unread()) };
+    let told: Box<dyn Found> = if has_read {
+        Box::new(receipt)
+    } else {
+        Box::new(Unread {
+            window: receipt.window,
+            source: Some(receipt.source),
+            target: Some(receipt.target),
+            warnings: receipt.warnings,
+        })
+    };
     Ok((told, result))
 }
 

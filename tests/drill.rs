@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use serde_json::Value;
 
-use replicator::drill::proxy::{END_TXN, Proxy, Weather};
-use replicator::drill::topics::{Record, Topics, delivered, send};
-use replicator::sandbox::Sandbox;
+use replicator::{
+    Sandbox, proxy::END_TXN, proxy::Proxy, proxy::Weather, topics::Record, topics::Topics, topics::delivered,
+    topics::send,
+};
 
 fn drill(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));

@@ -13,10 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use kit::*;
-use replicator::client::Properties;
-use replicator::cluster::Cluster;
-use replicator::error::Reason;
-use replicator::sandbox::{Backend, Sandbox};
+use replicator::{Backend, Cluster, Properties, Reason, Sandbox};
 
 /// One broker, for one test at a time: it is stopped by each. `None` where its files are out of reach.
 fn own() -> Option<MutexGuard<'static, Sandbox>> {

@@ -13,10 +13,10 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use replicator::delivery::{Origin, Told};
-use replicator::drill::topics::{Record, Topics, delivered, send};
-use replicator::sandbox::{Extras, Sandbox};
-use replicator::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, memory};
+use replicator::{
+    ConsumerQueue, Event, Extras, Message, Origin, Outgoing, OutgoingTopic, Sandbox, Told, memory,
+    topics::Record, topics::Topics, topics::delivered, topics::send,
+};
 
 /// 2021-04-14T10:00Z, in milliseconds; the records are spread over 405 minutes from here.
 const START: i64 = 1_618_394_400_000;
@@ -223,7 +223,7 @@ fn produce(producer: &BaseProducer<Told>, topic: &OutgoingTopic<Told>, message: 
 }
 
 fn drain<C: ProducerContext>(producer: &BaseProducer<C>) {
-    while !replicator::sys::flush(producer, Duration::from_millis(20)) {
+    while !replicator::flush(producer, Duration::from_millis(20)) {
         producer.poll(Duration::ZERO);
     }
 }
@@ -297,5 +297,5 @@ fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(&Message)) {
             }
         }
     }
-    replicator::client::close(&consumer);
+    replicator::close(&consumer);
 }

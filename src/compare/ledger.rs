@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::{Judged, Notes};
-use crate::identity::IdentityHash;
+use crate::compare::verify::Findings;
+use crate::job::identity::IdentityHash;
+use crate::job::window::Window;
 use crate::job::{OnConflict, Selection, TargetScan};
 use crate::judge::{Mark, Sighting, Verdict};
-use crate::record::describe;
-use crate::sys::Message;
-use crate::verify::Findings;
-use crate::window::Window;
+use crate::kafka::record::describe;
+use crate::kafka::sys::Message;
 
 /// Maps by what is a keyed hash already, which need not be hashed again.
 type ByHash<V> = HashMap<IdentityHash, V, BuildHasherDefault<AsItIs>>;
@@ -34,7 +34,7 @@ impl Hasher for AsItIs {
     }
 }
 
-pub struct Ledger {
+pub(crate) struct Ledger {
     skips_conflicts: bool,
     /// Timestamps are not compared.
     is_at_any_time: bool,
@@ -163,7 +163,7 @@ impl Notes for Ledger {
 }
 
 impl Ledger {
-    pub fn new(selection: &Selection) -> Ledger {
+    pub(crate) fn new(selection: &Selection) -> Ledger {
         Ledger {
             skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
             is_at_any_time: selection.rules.target_scan == TargetScan::All,
@@ -189,7 +189,7 @@ impl Ledger {
     }
 
     /// Counts what can be told once all was read.
-    pub fn settle(mut self, keeps_partitions: bool) -> Findings {
+    pub(crate) fn settle(mut self, keeps_partitions: bool) -> Findings {
         self.order(keeps_partitions);
         self.leftovers();
         let conflicts: u64 = self.conflicts.values().sum();

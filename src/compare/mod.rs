@@ -1,29 +1,32 @@
 //! Two topics side by side, each read to its end of now, and each record of the source's window judged.
 
+pub(crate) mod chart;
+pub(crate) mod gaps;
+pub(crate) mod verify;
+
 mod ledger;
 
 use std::time::Duration;
 
-pub use self::ledger::Ledger;
+pub(crate) use self::ledger::Ledger;
 
-use crate::client::Isolation;
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::error::Result;
-use crate::identity::{Fingers, Identity};
-use crate::interrupt::Interrupt;
+use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::job::identity::{Fingers, Identity};
+use crate::job::resolve::{self, Resolved};
+use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting, Verdict};
-use crate::preflight;
-use crate::progress::Progress;
-use crate::range::Range;
-use crate::resolve::{self, Resolved};
-use crate::source::{Reader, Reading};
-use crate::sys::Message;
-use crate::window::Window;
+use crate::kafka::client::Isolation;
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sys::Message;
 
 /// Who takes notes while two topics are compared.
-pub trait Notes {
+pub(crate) trait Notes {
     /// The window that is compared, before anything is read.
     fn window(&mut self, window: Window);
 
@@ -39,15 +42,14 @@ pub trait Notes {
 
 /// What is to be said of a record of the source's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judged {
+pub(crate) enum Judged {
     By(Verdict),
     /// A fill cannot copy it, for this reason, and `--skip-invalid` leaves it out.
     LeftOut(&'static str),
 }
 
 /// What was compared.
-pub struct Compared {
-    pub window: Window,
+pub(crate) struct Compared {
     pub source: Topic,
     pub target: Topic,
     /// Copies outside of the window.
@@ -59,14 +61,14 @@ pub struct Compared {
 ///
 /// # Errors
 /// As the exit codes.
-pub fn compare(
+pub(crate) fn compare(
     selection: &Selection,
     progress: Progress,
     interrupt: &Interrupt,
     notes: &mut impl Notes,
 ) -> Result<Compared> {
     let cluster = Cluster::connect(&selection.properties, &selection.name())?;
-    let (source, target) = preflight::topics(&cluster, &selection.source, &selection.target)?;
+    let (source, target) = resolve::topics(&cluster, &selection.source, &selection.target)?;
     let Resolved { window, warning, mut other_days } =
         resolve::window(&cluster, selection, &source, interrupt)?;
     notes.window(window);
@@ -95,7 +97,7 @@ pub fn compare(
     let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(Compared { window, source: source.topic, target: target.topic, elsewhen, warnings })
+    Ok(Compared { source: source.topic, target: target.topic, elsewhen, warnings })
 }
 
 /// What is to be said of copies under other timestamps.

@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
-use crate::error::{Error, Result};
-use crate::store;
+use crate::base::error::{Error, Result};
+use crate::sink::store;
 
 /// Questions that wait; who comes later waits to be one of them.
 const WAITING: usize = 32;
@@ -16,14 +16,14 @@ type Question = Box<dyn FnOnce(&mut Desk) + Send>;
 /// Hands questions to the thread, which ends with the last of these. It is no thread of a runtime: PostgreSQL's client
 /// has a runtime of its own, and panics where it is dropped within another.
 #[derive(Clone)]
-pub struct Asker(mpsc::Sender<Question>);
+pub(super) struct Asker(mpsc::Sender<Question>);
 
 impl Asker {
     /// Opens the store that `url` names.
     ///
     /// # Errors
     /// As [`store::open`].
-    pub fn start(url: &str) -> Result<(Asker, JoinHandle<()>)> {
+    pub(super) fn start(url: &str) -> Result<(Asker, JoinHandle<()>)> {
         let board = Board::new(store::open(url)?, store::shown(url));
         let mut desk = Desk { url: url.to_owned(), board };
         let (sender, mut questions) = mpsc::channel::<Question>(WAITING);
@@ -40,7 +40,7 @@ impl Asker {
     ///
     /// # Errors
     /// As [`super::board`]'s questions; [`Error::Failed`] where the thread has ended.
-    pub async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Board) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -57,7 +57,7 @@ impl Asker {
     }
 
     /// Waits for the thread's end, which only a fault can bring while this is there.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         self.0.closed().await;
     }
 }

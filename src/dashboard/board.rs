@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-use crate::store::{Compared, Span, Store, TopicSummary};
+use crate::base::error::Result;
+use crate::sink::store::{Compared, Span, Store, TopicSummary};
 
 /// Buckets of a chart, at most.
 const BUCKETS: i64 = 500;
@@ -41,7 +41,7 @@ const LOOKS: usize = 16;
 /// What is looked at: two topics, and a part of their time or all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Look {
+pub(super) struct Look {
     pub source: String,
     pub target: String,
     pub start: Option<i64>,
@@ -58,7 +58,7 @@ impl Default for Look {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Overview {
+pub(super) struct Overview {
     /// Where it is kept, without secrets.
     pub store: String,
     pub topics: Vec<String>,
@@ -73,7 +73,7 @@ pub struct Overview {
 
 /// Counts per bucket; a bucket's number is its place. They are `None` where a topic that they are of is not held.
 #[derive(Clone, Debug, Serialize)]
-pub struct Charts {
+pub(super) struct Charts {
     /// All three are 0 where there is no record.
     pub start_ms: i64,
     pub end_ms: i64,
@@ -91,28 +91,28 @@ pub struct Charts {
 
 /// Buckets in a row that lack records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Gap {
+pub(super) struct Gap {
     pub start_ms: i64,
     pub end_ms: i64,
     pub missing: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Breakdowns {
+pub(super) struct Breakdowns {
     /// Those that there are to choose from.
     pub fields: Vec<String>,
     pub breakdowns: Vec<Breakdown>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Breakdown {
+pub(super) struct Breakdown {
     pub field: String,
     pub values: Vec<Value>,
 }
 
 /// How many records have a field's value.
 #[derive(Clone, Debug, Serialize)]
-pub struct Value {
+pub(super) struct Value {
     pub value: String,
     pub source: u64,
     /// `None` where the store does not hold the target, or not among its most frequent values.
@@ -144,7 +144,7 @@ impl<T: Clone> Kept<T> {
 }
 
 /// The store, and what was asked of it.
-pub struct Board {
+pub(super) struct Board {
     store: Box<dyn Store>,
     shown: String,
     charts: Kept<Charts>,
@@ -153,24 +153,24 @@ pub struct Board {
 
 impl Board {
     /// `shown` is the store's URL without secrets.
-    pub fn new(store: Box<dyn Store>, shown: String) -> Board {
+    pub(super) fn new(store: Box<dyn Store>, shown: String) -> Board {
         Board { store, shown, charts: Kept(VecDeque::new()), breakdowns: Kept(VecDeque::new()) }
     }
 
     /// Goes on with a new connection to the same store.
-    pub fn reopen(&mut self, store: Box<dyn Store>) {
+    pub(super) fn reopen(&mut self, store: Box<dyn Store>) {
         self.store = store;
     }
 
     /// # Errors
     /// As [`Store`].
-    pub fn ping(&mut self) -> Result<()> {
+    pub(super) fn ping(&mut self) -> Result<()> {
         self.store.ping()
     }
 
     /// # Errors
     /// As [`Store`].
-    pub fn overview(&mut self, look: &Look) -> Result<Overview> {
+    pub(super) fn overview(&mut self, look: &Look) -> Result<Overview> {
         let topics = self.store.topics()?;
         let [source, target] = both(look, &topics);
         let of = [&source, &target].map(|topic| topic.clone().map(|of| TopicSummary { ends: None, ..of }));
@@ -236,7 +236,7 @@ impl Board {
 
     /// # Errors
     /// As [`Store`].
-    pub fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
+    pub(super) fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
         let of =
             both(look, &self.store.topics()?).map(|topic| topic.map(|of| TopicSummary { ends: None, ..of }));
         if let Some(kept) = self.breakdowns.find(look, &of) {
@@ -333,7 +333,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::{self, Batch, Content, Move, Row, TopicOf};
+    use crate::sink::store::{self, Batch, Content, Move, Row, TopicOf};
 
     const TEN: i64 = 1_618_394_400_000; // 2021-04-14T10:00Z
 

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use crate::store::{is_local, without_port};
+use crate::sink::store::{is_local, without_port};
 
 /// Whether a `Host` header, with or without a port, is `localhost`, an address, or one of `allowed`.
-pub fn is_allowed(host: &str, allowed: &[String]) -> bool {
+pub(crate) fn is_allowed(host: &str, allowed: &[String]) -> bool {
     let name = without_port(host);
     is_local(name)
         || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
@@ -19,7 +19,7 @@ pub fn is_allowed(host: &str, allowed: &[String]) -> bool {
 ///
 /// # Errors
 /// Says what a name is.
-pub fn parse(text: &str) -> std::result::Result<String, String> {
+pub(crate) fn parse(text: &str) -> std::result::Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if text.is_empty() || !text.chars().all(is_plain) {
         return Err("not a name; write dashboard.example.com, without a port".to_owned());

@@ -18,7 +18,7 @@
 
 mod asker;
 mod board;
-pub mod host;
+pub(crate) mod host;
 mod serve;
 
 use std::net::SocketAddr;
@@ -42,9 +42,9 @@ use tower::timeout::error::Elapsed;
 
 use self::asker::Asker;
 use self::board::{Board, Look};
-use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
-use crate::store::{Compared, TopicSummary};
+use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
+use crate::sink::store::{Compared, TopicSummary};
 
 /// Questions for the page that are asked or wait, at most.
 const QUESTIONS: usize = 32;
@@ -95,7 +95,7 @@ impl Dashboard {
     /// `localhost` and addresses.
     ///
     /// # Errors
-    /// As [`crate::store::open`]; [`Error::Failed`] where the address is taken or not this machine's.
+    /// As [`crate::sink::store::open`]; [`Error::Failed`] where the address is taken or not this machine's.
     pub fn open(url: &str, listen: SocketAddr, allowed: &[String]) -> Result<Dashboard> {
         let ((page, of_page), (health, of_health)) = (Asker::start(url)?, Asker::start(url)?);
         let at = |e| Error::io(format!("the address {listen} (see --listen)"), e);

@@ -1,16 +1,16 @@
 //! Where to begin, by what earlier runs and start-ups committed.
 
 use super::{Run, Snapshot};
-use crate::cluster::{Cluster, Watermarks};
-use crate::error::{Error, Reason, Result};
-use crate::event_time::EventTime;
-use crate::failpoint::{self, Rule};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint::{self, Rule};
+use crate::base::range::{id, index};
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::Counts;
 use crate::job::Job;
-use crate::mark::{Committed, Fingerprint, Trusted};
-use crate::preflight::Preflight;
-use crate::range::{id, index};
-use crate::receipt::Counts;
-use crate::window::Window;
+use crate::job::event_time::EventTime;
+use crate::job::window::Window;
+use crate::kafka::cluster::{Cluster, Watermarks};
+use crate::kafka::mark::{Committed, Fingerprint, Trusted};
 
 impl Run<'_> {
     /// Whether the transaction that was not answered had been committed: its offsets tell.

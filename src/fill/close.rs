@@ -1,16 +1,16 @@
 //! After the last commit: what exit 0 promises is looked at, not believed.
 
 use super::{EXAMPLES, Run};
-use crate::cluster::{Cluster, Watermarks, ends};
-use crate::error::{Error, Reason, Result};
-use crate::identity::Identity;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::{Range, index};
+use crate::fill::preflight::Preflight;
 use crate::job::TargetScan;
+use crate::job::identity::Identity;
+use crate::job::window::Window;
 use crate::judge::{Look, Sighting, Tally};
-use crate::preflight::Preflight;
-use crate::range::{Range, index};
-use crate::record::describe;
-use crate::sys::Message;
-use crate::window::Window;
+use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::record::describe;
+use crate::kafka::sys::Message;
 
 impl Run<'_> {
     /// After the last commit: readable by all, nothing lost or deleted, nothing doubled by somebody else. The target

@@ -7,22 +7,22 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::marks::Marking;
 use super::{InDoubt, Mode, Run};
-use crate::delivery::Origin;
-use crate::error::{Error, Reason, Result};
-use crate::failpoint::{self, Rule};
-use crate::identity::Identity;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint::{self, Rule};
+use crate::base::range::{Range, index};
+use crate::fill::metrics;
+use crate::fill::receipt::Counts;
+use crate::job::identity::Identity;
+use crate::job::limits::Limits;
+use crate::job::rate::Throttle;
 use crate::job::{Job, OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict};
-use crate::limits::Limits;
-use crate::metrics;
-use crate::partition::Placement;
-use crate::range::{Range, index};
-use crate::rate::Throttle;
-use crate::receipt::Counts;
-use crate::source::Reader;
-use crate::sys::{Message, Outgoing};
-use crate::txn::{self, Position, Producer, Transaction};
+use crate::kafka::delivery::Origin;
+use crate::kafka::partition::Placement;
+use crate::kafka::producer::{self, Position, Producer, Transaction};
+use crate::kafka::reader::Reader;
+use crate::kafka::sys::{Message, Outgoing};
 
 /// The copy of the source's ranges: every branch that a record can take.
 pub(super) struct Copying<'r, 'a> {
@@ -276,7 +276,8 @@ impl Copying<'_, '_> {
         let topic = &self.run.job.selection.source;
         if failpoint::breaks(Rule::OffsetsInTransaction) {
             let marked = self.marking.open(&positions)?;
-            failpoint::commit_outside(&self.run.job.selection, &txn::offsets(topic, &marked)?);
+            let selection = &self.run.job.selection;
+            producer::commit_outside(&selection.properties, &selection.name(), topic, &marked)?;
         }
         let mut sent = None;
         let mark = || self.marking.open(&positions).inspect(|marked| sent = Some(marked.clone()));

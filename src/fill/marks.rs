@@ -3,12 +3,12 @@
 use chrono::Utc;
 
 use super::Snapshot;
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::error::Result;
-use crate::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
-use crate::range::index;
-use crate::receipt::Counts;
-use crate::txn::Position;
+use crate::base::error::Result;
+use crate::base::range::index;
+use crate::fill::receipt::Counts;
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
+use crate::kafka::producer::Position;
 
 /// What the marks of one start-up have in common.
 pub(super) struct Marking<'r> {

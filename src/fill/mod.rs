@@ -1,5 +1,10 @@
 //! The main job, as one loop: the start-up order is the proof that a run is exactly once.
 
+pub(crate) mod consequences;
+pub mod metrics;
+pub(crate) mod preflight;
+pub(crate) mod receipt;
+
 mod begin;
 mod close;
 mod copy;
@@ -22,30 +27,31 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
 use self::share::Joined;
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::consequences::{Consequences, Foresight};
-use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::identity::{Fingers, Identity};
-use crate::interrupt::Interrupt;
+use crate::base::error::{Error, Result};
+use crate::base::failpoint;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::fill::consequences::{Consequences, Foresight};
+use crate::fill::metrics::Phase;
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::{Counts, Receipt};
+use crate::job::identity::{Fingers, Identity};
+use crate::job::limits::Unfit;
+use crate::job::rate::Throttle;
+use crate::job::resolve;
+use crate::job::window::Edges;
+use crate::job::window::{OtherDays, Window};
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
-use crate::limits::Unfit;
-use crate::mark::{Done, Trusted};
-use crate::member::{Member, Share};
-use crate::metrics::{self, Phase};
-use crate::offsets;
-use crate::pace::Pace;
-use crate::preflight::{self, Preflight};
-use crate::progress::Progress;
-use crate::range::Range;
-use crate::rate::Throttle;
-use crate::receipt::{Counts, Edges, Receipt};
-use crate::resolve;
-use crate::restart::Restarts;
-use crate::txn::{Position, Producer};
-use crate::window::{OtherDays, Window};
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::mark::{Done, Trusted};
+use crate::kafka::member::{Member, Share};
+use crate::kafka::offsets;
+use crate::kafka::pace::Pace;
+use crate::kafka::producer::{Position, Producer};
+use crate::kafka::restart::Restarts;
 
 const EXAMPLES: usize = 5;
 
@@ -193,7 +199,7 @@ impl<'a> Run<'a> {
         let connect = |run: &Self| Cluster::connect(&run.job.selection.properties, &run.job.selection.name());
         let mut cluster = connect(self)?;
         // Outside of the loop: a cluster that never answered is told at once.
-        let topics = preflight::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
+        let topics = resolve::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
         let mut prepared = None;
         loop {
             let result = self.start_up(&cluster, &topics, &mut prepared);

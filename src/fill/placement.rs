@@ -1,14 +1,14 @@
 //! In which partition a key stands, and in which one its copy belongs.
 
 use super::{Run, Snapshot};
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::error::{Error, Reason, Result};
-use crate::partition::Placement;
-use crate::preflight::Preflight;
-use crate::range::Range;
-use crate::record::describe;
-use crate::sys::Message;
-use crate::window::Window;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::Range;
+use crate::fill::preflight::Preflight;
+use crate::job::window::Window;
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::partition::Placement;
+use crate::kafka::record::describe;
+use crate::kafka::sys::Message;
 
 /// Offsets of each partition that tell how keys are placed.
 const SAMPLE: i64 = 100;

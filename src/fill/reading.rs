@@ -1,13 +1,13 @@
 //! How a run reads its topics.
 
 use super::Run;
-use crate::client::Isolation;
-use crate::error::Result;
-use crate::failpoint::{self, Rule};
+use crate::base::error::Result;
+use crate::base::failpoint::{self, Rule};
+use crate::base::range::Range;
 use crate::judge::Sighting;
-use crate::range::Range;
-use crate::source::{Reader, Reading};
-use crate::sys::Message;
+use crate::kafka::client::Isolation;
+use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sys::Message;
 
 impl Run<'_> {
     /// Reads `ranges` of a topic, committed records only, to their end.

@@ -2,13 +2,13 @@
 
 use super::copy::Copying;
 use super::{Run, fill};
-use crate::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result};
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::Counts;
+use crate::job::limits::{Limits, Unfit};
+use crate::job::window::Window;
 use crate::job::{Job, Mode};
-use crate::limits::{Limits, Unfit};
-use crate::preflight::Preflight;
-use crate::receipt::Counts;
-use crate::sys::Message;
-use crate::window::Window;
+use crate::kafka::sys::Message;
 
 impl Copying<'_, '_> {
     /// Counts a record that must not be written, and ends writing: nothing is written behind it.

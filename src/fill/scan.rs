@@ -1,14 +1,14 @@
 //! What the target holds already, and what of it bears another time.
 
 use super::{Run, Snapshot};
-use crate::cluster::{Cluster, ends};
-use crate::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::{Range, index};
+use crate::fill::preflight::{self, Preflight};
+use crate::job::window::Window;
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting};
-use crate::preflight::{self, Preflight};
-use crate::range::{Range, index};
-use crate::source::Reader;
-use crate::window::Window;
+use crate::kafka::cluster::{Cluster, ends};
+use crate::kafka::reader::Reader;
 
 /// Records taken in in one go, after a look at all their places.
 const TOGETHER: usize = 256;
@@ -129,8 +129,8 @@ impl Run<'_> {
         if !self.job.selection.event_time.is_indexed() {
             return Ok(0);
         }
-        let source = cluster.about_how_many(&checked.source, window, &snapshot.source)?;
-        let target = cluster.about_how_many(&checked.target, window, &snapshot.target)?;
+        let source = cluster.about_how_many(&checked.source, (window.start, window.end), &snapshot.source)?;
+        let target = cluster.about_how_many(&checked.target, (window.start, window.end), &snapshot.target)?;
         Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 

@@ -15,17 +15,17 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::marks::Marking;
 use super::{Run, copy};
-use crate::cluster::{Cluster, Watermarks, ends};
-use crate::error::{Error, Reason, Result};
-use crate::identity::Identity;
-use crate::mark::{Committed, Fingerprint, Mark, Trusted};
-use crate::member::{Member, Share};
-use crate::offsets;
-use crate::preflight::Preflight;
-use crate::range::{Range, id, index};
-use crate::receipt::Counts;
-use crate::txn::Producer;
-use crate::window::Window;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::{Range, id, index};
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::Counts;
+use crate::job::identity::Identity;
+use crate::job::window::Window;
+use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
+use crate::kafka::member::{Member, Share};
+use crate::kafka::offsets;
+use crate::kafka::producer::Producer;
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before they are looked at: they may be another job's.

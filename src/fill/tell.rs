@@ -1,17 +1,18 @@
 //! What a run tells: warnings and examples on the way, counts to who watches, and the receipt.
 
 use super::{EXAMPLES, Run, Snapshot};
-use crate::cluster::{Cluster, Topic};
-use crate::error::Result;
-use crate::identity::Identity;
+use crate::base::error::Result;
+use crate::fill::metrics;
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::{Counts, DoneBefore, Receipt};
+use crate::job::identity::Identity;
+use crate::job::resolve;
+use crate::job::window::Edges;
+use crate::job::window::Window;
 use crate::job::{Mode, OnConflict};
-use crate::metrics;
-use crate::preflight::Preflight;
-use crate::receipt::{Counts, DoneBefore, Edges, Receipt};
-use crate::record::describe;
-use crate::resolve;
-use crate::sys::Message;
-use crate::window::Window;
+use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::record::describe;
+use crate::kafka::sys::Message;
 
 impl Run<'_> {
     pub(super) fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {

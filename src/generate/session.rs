@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Serialize, Serializer};
 
-use crate::window::rfc3339;
+use crate::base::time::rfc3339;
 
 /// 2021-04-14T10:00:00Z and 16:45:00Z, in milliseconds since the epoch.
 const OPENS: i64 = 1_618_394_400_000;
@@ -115,7 +115,7 @@ impl Serialize for Id {
 }
 
 /// What all sessions share.
-pub struct Service {
+pub(super) struct Service {
     seed: [u8; 32],
     records: u64,
     sessions: u64,
@@ -124,7 +124,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(seed: u64, records: u64) -> Service {
+    pub(super) fn new(seed: u64, records: u64) -> Service {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut service = Service {
@@ -143,7 +143,7 @@ impl Service {
     }
 
     /// All sessions, `records` events in all, in order of the earliest start that each could have.
-    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+    pub(super) fn sessions(&self) -> impl Iterator<Item = Session> {
         let mut left = self.records;
         (0..self.sessions).map(move |number| {
             let session = Session::new(self, number, left);
@@ -173,7 +173,7 @@ impl Service {
 }
 
 /// A visit that goes on.
-pub struct Session {
+pub(super) struct Session {
     pub number: u64,
     /// When it could start at the earliest, in milliseconds since the epoch, as all times here.
     pub earliest: i64,
@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// The event that is due, as a line, and by how many milliseconds it arrives late.
-    pub fn event(&mut self, service: &Service) -> (Vec<u8>, i64) {
+    pub(super) fn event(&mut self, service: &Service) -> (Vec<u8>, i64) {
         let branch = (self.action == Action::ChooseBranch).then(|| CHOICES[self.draw.index(CHOICES.len())]);
         let event = Event {
             event_id: &self.draw.uuid(),
@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// On to the next event; whether there is one.
-    pub fn advance(&mut self) -> bool {
+    pub(super) fn advance(&mut self) -> bool {
         self.sequence += 1;
         if self.sequence >= self.length {
             return false;

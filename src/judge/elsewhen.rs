@@ -9,42 +9,42 @@ use std::collections::HashMap;
 
 use super::filter::Filter;
 use super::{Mark, Sighting};
-use crate::error::{Error, Reason, Result};
-use crate::identity::IdentityHash;
+use crate::base::error::{Error, Reason, Result};
+use crate::job::identity::IdentityHash;
 
 /// What lies outside of the window in the target, without times.
-pub struct Outside(Filter);
+pub(crate) struct Outside(Filter);
 
 impl Outside {
     /// For `expected` records, in `memory` bytes at most.
-    pub fn new(expected: usize, memory: usize) -> Outside {
+    pub(crate) fn new(expected: usize, memory: usize) -> Outside {
         Outside(Filter::new(expected, memory))
     }
 
     /// Takes in some records, and empties the list of them.
-    pub fn take_in(&mut self, marks: &mut Vec<Mark>) {
+    pub(crate) fn take_in(&mut self, marks: &mut Vec<Mark>) {
         self.warm(marks.iter().copied());
         marks.drain(..).for_each(|mark| self.insert(mark));
     }
 
-    pub fn insert(&mut self, mark: Mark) {
+    pub(crate) fn insert(&mut self, mark: Mark) {
         self.0.insert(mark.loose_key());
     }
 
     /// Has the processor fetch the places of many records at once; the look-ups that follow do not wait.
-    pub fn warm(&self, marks: impl Iterator<Item = Mark>) {
+    pub(crate) fn warm(&self, marks: impl Iterator<Item = Mark>) {
         self.0.warm(marks.map(|mark| mark.loose_key()));
     }
 
     /// Whether a second look is needed to know.
-    pub fn may_hold(&self, mark: Mark) -> bool {
+    pub(crate) fn may_hold(&self, mark: Mark) -> bool {
         self.0.may_hold(mark.loose_key())
     }
 }
 
 /// A second look. It is shown the window's records of the source that hit the filter, then the target's records outside of
 /// the window, then the source's.
-pub struct SecondLook {
+pub(crate) struct SecondLook {
     suspects: HashMap<IdentityHash, Suspect>,
     /// Records of the target, with the suspect that they may be copies of.
     evidence: HashMap<IdentityHash, Evidence>,
@@ -70,7 +70,7 @@ const ENTRY_BYTES: usize = 80;
 
 /// What a second look found. Counts are of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Of the target: copies of the window's records that bear another timestamp.
     pub copies: u64,
     /// Of the source's window: lacking in the target but for such copies.
@@ -79,16 +79,16 @@ pub struct Found {
 
 impl SecondLook {
     /// `memory` in bytes.
-    pub fn new(memory: usize) -> SecondLook {
+    pub(crate) fn new(memory: usize) -> SecondLook {
         SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.suspects.is_empty()
     }
 
     /// Whether such a record was looked at, or waits for it.
-    pub fn knows(&self, mark: Mark) -> bool {
+    pub(crate) fn knows(&self, mark: Mark) -> bool {
         self.suspects.contains_key(&mark.loose_key())
     }
 
@@ -109,7 +109,7 @@ impl SecondLook {
     ///
     /// # Errors
     /// [`Error::Failed`] where the memory does not suffice.
-    pub fn suspect(&mut self, mark: Mark, is_in_target: bool) -> Result<()> {
+    pub(crate) fn suspect(&mut self, mark: Mark, is_in_target: bool) -> Result<()> {
         self.check_memory()?;
         let suspect = self.suspects.entry(mark.loose_key()).or_default();
         if !suspect.is_settled {
@@ -122,7 +122,7 @@ impl SecondLook {
     ///
     /// # Errors
     /// As [`SecondLook::suspect`].
-    pub fn target(&mut self, seen: &Sighting) -> Result<()> {
+    pub(crate) fn target(&mut self, seen: &Sighting) -> Result<()> {
         let suspect = seen.mark.loose_key();
         if seen.is_in_window || self.suspects.get(&suspect).is_none_or(|suspect| suspect.is_settled) {
             return Ok(());
@@ -134,17 +134,17 @@ impl SecondLook {
     }
 
     /// Whether the source is to be looked at too.
-    pub fn has_evidence(&self) -> bool {
+    pub(crate) fn has_evidence(&self) -> bool {
         !self.evidence.is_empty()
     }
 
     /// Takes in a record of the source, which explains what equals it in the target.
-    pub fn source(&mut self, seen: &Sighting) {
+    pub(crate) fn source(&mut self, seen: &Sighting) {
         self.evidence.remove(&seen.mark.exact_key());
     }
 
     /// What is left unexplained of all that was not settled before.
-    pub fn settle(&mut self) -> Found {
+    pub(crate) fn settle(&mut self) -> Found {
         let mut found = Found::default();
         for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
             found.copies += copies;

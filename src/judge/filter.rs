@@ -1,7 +1,7 @@
 //! A set that may say yes to what is not in it, in a few bytes for each: a blocked Bloom filter (Putze, Sanders and
 //! Singler, 2007), whose bits of one hash lie together so that a look-up waits for one place in memory.
 
-use crate::identity::IdentityHash;
+use crate::job::identity::IdentityHash;
 
 pub(super) struct Filter {
     blocks: Vec<[u64; 8]>,

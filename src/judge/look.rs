@@ -1,15 +1,15 @@
 //! What a record says of itself, whatever came before it.
 
 use super::mixed;
-use crate::event_time::EventTime;
-use crate::identity::{Fingers, Identity, IdentityHash};
+use crate::job::event_time::EventTime;
+use crate::job::identity::{Fingers, Identity, IdentityHash};
+use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
-use crate::sys::Message;
-use crate::window::Window;
+use crate::kafka::sys::Message;
 
 /// Looks at records by themselves, on whichever thread polls them.
 #[derive(Clone)]
-pub struct Look {
+pub(crate) struct Look {
     fingers: Fingers,
     identity: Identity,
     event_time: EventTime,
@@ -55,7 +55,12 @@ impl Mark {
 
 impl Look {
     /// `keeps_partitions` where the topics have as many.
-    pub fn new(fingers: Fingers, selection: &Selection, window: Window, keeps_partitions: bool) -> Look {
+    pub(crate) fn new(
+        fingers: Fingers,
+        selection: &Selection,
+        window: Window,
+        keeps_partitions: bool,
+    ) -> Look {
         Look {
             fingers,
             identity: selection.rules.identity.clone(),
@@ -67,13 +72,13 @@ impl Look {
     }
 
     /// All that is to be seen in a record.
-    pub fn at(&self, message: &Message) -> Sighting {
+    pub(crate) fn at(&self, message: &Message) -> Sighting {
         let seen = self.without_mark(message);
         self.marked(seen, message)
     }
 
     /// The same, but that of a record outside of the window nothing more is looked at.
-    pub fn within(&self, message: &Message) -> Sighting {
+    pub(crate) fn within(&self, message: &Message) -> Sighting {
         let seen = self.without_mark(message);
         if seen.is_in_window { self.marked(seen, message) } else { seen }
     }
@@ -95,14 +100,14 @@ impl Look {
     }
 
     /// Whether a record of the target is compared with the window's.
-    pub fn is_compared(&self, seen: &Sighting) -> bool {
+    pub(crate) fn is_compared(&self, seen: &Sighting) -> bool {
         seen.is_in_window || self.scan == TargetScan::All
     }
 
     /// Whether records outside of the window may be copies of the window's that bear another timestamp. A time in a
     /// field is part of the content, and by all of a record its time is too, so one of another time is another record;
     /// and where all of the target is compared, nothing is outside.
-    pub fn has_outside(&self) -> bool {
+    pub(crate) fn has_outside(&self) -> bool {
         self.scan == TargetScan::Window
             && self.identity != Identity::Record
             && self.event_time.is_indexed()
@@ -110,7 +115,7 @@ impl Look {
     }
 
     /// Why a record of the source's window cannot be copied, if it cannot.
-    pub fn why_invalid(
+    pub(crate) fn why_invalid(
         &self,
         message: &Message,
         seen: &Sighting,

@@ -4,19 +4,20 @@
 //! ([`Judge::target`]), then it judges the source's records of the window one by one ([`Judge::source`]).
 //! What it compares is told by [`Look`]; what it cannot see, copies outside of the window, is [`elsewhen`]'s.
 
-pub mod elsewhen;
+pub(crate) mod elsewhen;
 mod filter;
 mod look;
 mod store;
 mod table;
 mod tally;
 
-pub use self::look::{Look, Mark, Sighting};
-pub use self::tally::Tally;
+pub use self::look::Mark;
+pub(crate) use self::look::{Look, Sighting};
+pub(crate) use self::tally::Tally;
 
 use self::store::{Store, Which};
-use crate::error::Result;
-use crate::identity::{Identity, IdentityHash};
+use crate::base::error::Result;
+use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
 
 /// What becomes of a record of the source.
@@ -127,7 +128,7 @@ impl Judge {
     /// Takes in a record of the target.
     ///
     /// # Errors
-    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
     pub fn target(&mut self, mark: Mark) -> Result<()> {
         if self.way == Way::Contents {
             return self.content_of_target(mark);
@@ -159,7 +160,7 @@ impl Judge {
     /// included, stands for no other record. Where nothing equals it, a copy of another time may be its.
     ///
     /// # Errors
-    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
     pub fn explain(&mut self, seen: &Sighting) -> Result<()> {
         let mark = seen.mark;
         let entry = self.store.get(Which::First, mark.exact_key()).unwrap_or(0);
@@ -194,7 +195,7 @@ impl Judge {
     /// Judges a record of the source's window.
     ///
     /// # Errors
-    /// [`crate::error::Error::Failed`] when the tables would outgrow their memory.
+    /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
     pub fn source(&mut self, mark: Mark) -> Result<Verdict> {
         match self.way {
             Way::Contents => self.by_content(mark),

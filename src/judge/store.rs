@@ -1,8 +1,8 @@
 //! The tables of a judge, which share one bound of memory.
 
 use super::table::{Key, Table};
-use crate::error::{Error, Reason, Result};
-use crate::identity::IdentityHash;
+use crate::base::error::{Error, Reason, Result};
+use crate::job::identity::IdentityHash;
 
 /// What a table is keyed by.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Where the index keeps its entries: open addressing with linear probing, so that a look-up waits for one
 //! place in memory, and for the places of many look-ups at once. Pure.
 
-use crate::identity::IdentityHash;
+use crate::job::identity::IdentityHash;
 
 /// 95 bits of an identity, and one that is set in every key: a place of zeros is free. Where two identities meet in
 /// them by chance, their contents differ, and that is an error: it takes 125 bits to lose a record.

@@ -2,15 +2,15 @@
 
 use super::store::{Store, Which};
 use super::{Mark, Sighting};
-use crate::error::Result;
-use crate::identity::{Identity, IdentityHash};
+use crate::base::error::Result;
+use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
 
 /// Set beside a count: a record of the source's window is like it.
 const OF_WINDOW: u32 = 1 << 31;
 
 /// Bounded in memory as a judge is: 16 bytes for each record that was added, so 21 to 32 in the table.
-pub struct Tally {
+pub(crate) struct Tally {
     store: Store,
     /// Equal records are counted (`--identity record`); else one of an identity is enough.
     is_by_count: bool,
@@ -19,7 +19,7 @@ pub struct Tally {
 
 impl Tally {
     /// `memory` bounds the table, in bytes; `expected` records find room at once, where it allows.
-    pub fn new(rules: &Rules, memory: usize, expected: usize) -> Tally {
+    pub(crate) fn new(rules: &Rules, memory: usize, expected: usize) -> Tally {
         let mut store = Store::new(memory);
         store.reserve(expected);
         Tally {
@@ -40,20 +40,20 @@ impl Tally {
     /// Takes in a record that was added.
     ///
     /// # Errors
-    /// [`crate::error::Error::Failed`] when the table would outgrow its memory.
-    pub fn add(&mut self, mark: Mark) -> Result<()> {
+    /// [`crate::base::error::Error::Failed`] when the table would outgrow its memory.
+    pub(crate) fn add(&mut self, mark: Mark) -> Result<()> {
         self.store.add(Which::First, self.key(mark), 1).map(drop)
     }
 
     /// Takes in a record that was in the target before; it counts where one like it was added.
-    pub fn was_there(&mut self, mark: Mark) {
+    pub(crate) fn was_there(&mut self, mark: Mark) {
         if let Some(count) = self.store.get_mut(Which::First, self.key(mark)) {
             *count += 1;
         }
     }
 
     /// Takes in a record of the source, once the target's were.
-    pub fn source(&mut self, seen: &Sighting) {
+    pub(crate) fn source(&mut self, seen: &Sighting) {
         let is_by_count = self.is_by_count;
         if let Some(count) = self.store.get_mut(Which::First, self.key(seen.mark)) {
             if is_by_count && *count & !OF_WINDOW > 0 {
@@ -73,12 +73,12 @@ impl Tally {
     }
 
     /// Records that are left over.
-    pub fn left_over(&self) -> u64 {
+    pub(crate) fn left_over(&self) -> u64 {
         self.store.values(Which::First).map(|count| u64::from(self.left(count))).sum()
     }
 
     /// Whether the record is left over; said once of those that are alike.
-    pub fn take_left_over(&mut self, mark: Mark) -> bool {
+    pub(crate) fn take_left_over(&mut self, mark: Mark) -> bool {
         let key = self.key(mark);
         let is_left = self.store.get(Which::First, key).is_some_and(|count| self.left(count) > 0);
         if let Some(count) = self.store.get_mut(Which::First, key).filter(|_| is_left) {
@@ -91,7 +91,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Reason;
+    use crate::base::error::Reason;
 
     fn mark(n: u64) -> Mark {
         // Spread as hashes are.

@@ -1,18 +1,18 @@
 //! A document's key and time, taken out of it without building the rest. Pure.
 
-use crate::event_time;
-use crate::json::{self, Pointer, Written};
+use crate::base::json::{self, Pointer, Written};
+use crate::job::event_time;
 
 /// Where the key and the time of each document are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
+pub(super) struct Fields {
     key: Pointer,
     time: Pointer,
 }
 
 /// What becomes of a document: its record's key and timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub(super) struct Event {
     /// What a string says, of any other value its written text; `None` where the document has no key field, or null
     /// there.
     pub key: Option<Vec<u8>>,
@@ -21,22 +21,22 @@ pub struct Event {
 }
 
 impl Fields {
-    pub fn new(key: Pointer, time: Pointer) -> Fields {
+    pub(super) fn new(key: Pointer, time: Pointer) -> Fields {
         Fields { key, time }
     }
 
-    pub fn key(&self) -> &str {
+    pub(super) fn key(&self) -> &str {
         self.key.as_str()
     }
 
-    pub fn time(&self) -> &str {
+    pub(super) fn time(&self) -> &str {
         self.time.as_str()
     }
 
     /// # Errors
     /// Why the document is no event: not JSON, without a time that a record can carry, or with a key that cannot be
     /// read: without it, it would be another event.
-    pub fn read(&self, document: &[u8]) -> Result<Event, String> {
+    pub(super) fn read(&self, document: &[u8]) -> Result<Event, String> {
         let [key, time] = json::find([&self.key, &self.time], document).map_err(|why| why.to_string())?;
         let time = time.ok_or_else(|| format!("no time at {}", self.time()))?;
         let millis = event_time::of_json(time)

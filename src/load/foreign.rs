@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// A format that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
+pub(super) struct Format {
     is: &'static str,
     /// The command that makes text in UTF-8 of it.
     command: &'static str,
@@ -29,7 +29,7 @@ const FIRST_BYTES: &[(&[u8], &str, &str)] = &[
 ];
 
 /// `head` is of the content, `in_gzip` where that was compressed.
-pub fn format(head: &[u8], in_gzip: bool) -> Option<Format> {
+pub(super) fn format(head: &[u8], in_gzip: bool) -> Option<Format> {
     let known = FIRST_BYTES.iter().find(|(bytes, ..)| head.starts_with(bytes));
     let (is, command) = known.map(|(_, is, command)| (*is, *command)).or_else(|| without_mark(head))?;
     Some(Format { is, command, in_gzip })
@@ -48,7 +48,7 @@ fn without_mark(head: &[u8]) -> Option<(&'static str, &'static str)> {
 
 impl Format {
     /// The cause and the way out.
-    pub fn told(self, path: &Path) -> String {
+    pub(super) fn told(self, path: &Path) -> String {
         let Format { is, command, in_gzip } = self;
         let file = path.display();
         let (what, command) = match (in_gzip, command) {

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::error::{Error, Result};
-use crate::event_time;
-use crate::json::{self, Pointer, Written};
+use crate::base::error::{Error, Result};
+use crate::base::json::{self, Pointer, Written};
+use crate::base::time::parse_instant;
+use crate::job::event_time;
 
 /// Events in which a time field must be a time.
 const TIME_SAMPLE: u64 = 1000;
 /// Events in which a key field must be unique.
-pub const KEY_SAMPLE: u64 = 10_000;
+pub(super) const KEY_SAMPLE: u64 = 10_000;
 /// Fields that a refusal lists.
 const LISTED: usize = 12;
 /// A bare number is taken for a time between 2000 and 2100 only.
@@ -34,7 +35,7 @@ const KEY_NAMES: &[&str] = &["id", "eventid", "uuid", "eventuuid", "guid", "mess
 
 /// Looks at the first events of a file.
 #[derive(Default)]
-pub struct Guess {
+pub(super) struct Guess {
     fields: Vec<Field>,
     events: u64,
 }
@@ -55,7 +56,7 @@ struct Field {
 impl Guess {
     /// # Errors
     /// Why the document is no event, whichever its fields are.
-    pub fn look_at(&mut self, document: &[u8]) -> std::result::Result<(), String> {
+    pub(super) fn look_at(&mut self, document: &[u8]) -> std::result::Result<(), String> {
         let members = json::members(document).map_err(|why| why.to_string())?;
         let members = members.ok_or("no JSON object")?;
         let inner: Inner =
@@ -78,7 +79,7 @@ impl Guess {
 
     /// # Errors
     /// [`Error::Usage`] where no field, or more than one, can be the time; it lists them.
-    pub fn time(&self) -> Result<Pointer> {
+    pub(super) fn time(&self) -> Result<Pointer> {
         let times: Vec<&Field> = self.fields.iter().filter(|f| f.is_time && !f.is_named_as_key()).collect();
         if times.is_empty() {
             return Err(Error::usage(format!(
@@ -98,7 +99,7 @@ impl Guess {
     /// # Errors
     /// [`Error::Usage`] where no field, or more than one, tells the events apart; it lists the fields with
     /// the count of their values.
-    pub fn key(&self) -> Result<Pointer> {
+    pub(super) fn key(&self) -> Result<Pointer> {
         let keys: Vec<&Field> = self.fields.iter().filter(|field| field.can_be_key()).collect();
         let unique: Vec<&Field> =
             keys.iter().filter(|field| field.values.len() as u64 == self.events).copied().collect();
@@ -228,7 +229,7 @@ impl Field {
 }
 
 fn is_time(value: Written<'_>) -> bool {
-    let is_instant = |text: &str| event_time::parse_instant(text).is_some();
+    let is_instant = |text: &str| parse_instant(text).is_some();
     (value.is_string() && value.text().is_ok_and(|text| is_instant(&text)))
         || event_time::of_json(value).is_some_and(|millis| NUMBERS.contains(&millis))
 }

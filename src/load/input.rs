@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::foreign;
 use super::split::{Layout, Next, Splitter};
-use crate::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result};
 
 const BUFFER: usize = 256 << 10;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -19,7 +19,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const HEAD: u64 = 8;
 
 /// An open file that can be read several times, each time from its beginning.
-pub struct Input {
+pub(super) struct Input {
     path: PathBuf,
     file: File,
     state: State,
@@ -41,7 +41,7 @@ impl State {
 impl Input {
     /// # Errors
     /// [`Error::Usage`] where the path is no readable regular file, [`Error::Refused`] where it is empty.
-    pub fn open(path: &Path) -> Result<Input> {
+    pub(super) fn open(path: &Path) -> Result<Input> {
         let shown = path.display();
         let unreadable = |err: io::Error| Error::usage(format!("{shown}: {err}"));
         // Asked before it is opened: opening a pipe would wait for its writer.
@@ -63,12 +63,12 @@ impl Input {
         Ok(Input { path: path.to_owned(), file, state })
     }
 
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 
     /// Bytes on disk, compressed or not.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.state.bytes
     }
 
@@ -76,7 +76,7 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Refused`] where it cannot be read, is a broken gzip file, or something else than UTF-8 text.
-    pub fn documents(&self, bar: &ProgressBar) -> Result<Documents> {
+    pub(super) fn documents(&self, bar: &ProgressBar) -> Result<Documents> {
         self.documents_of(bar, None)
     }
 
@@ -84,7 +84,7 @@ impl Input {
     ///
     /// # Errors
     /// As [`Input::documents`].
-    pub fn digested_documents(&self, bar: &ProgressBar) -> Result<Documents> {
+    pub(super) fn digested_documents(&self, bar: &ProgressBar) -> Result<Documents> {
         self.documents_of(bar, Some(Sha256::new()))
     }
 
@@ -109,7 +109,7 @@ impl Input {
 
     /// # Errors
     /// [`Error::Failed`] where the file is not what it was when it was opened.
-    pub fn check_unchanged(&self) -> Result<()> {
+    pub(super) fn check_unchanged(&self) -> Result<()> {
         let now = self.file.metadata().map_err(|err| Error::io(self.name(), err))?;
         if State::of(&now) == self.state {
             return Ok(());
@@ -124,14 +124,14 @@ impl Input {
 
 /// One line of JSON Lines, or one element of an array. Not yet known to be JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Document<'a> {
+pub(super) struct Document<'a> {
     pub bytes: &'a [u8],
     pub place: Place,
 }
 
 /// Where a document stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// Documents before it; blank lines are none.
     pub index: u64,
     /// The line that it begins on; the first is 1.
@@ -149,7 +149,7 @@ impl std::fmt::Display for Place {
 }
 
 /// The documents of an [`Input`], one at a time in memory.
-pub struct Documents {
+pub(super) struct Documents {
     path: PathBuf,
     splitter: Splitter<BufReader<Tap>>,
     passed: u64,
@@ -164,7 +164,7 @@ impl Documents {
     /// # Errors
     /// [`Error::Refused`] where the file cannot be read on: a broken gzip file, an array without its end, a
     /// document that no broker would take.
-    pub fn next(&mut self) -> Result<Option<Document<'_>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Document<'_>>> {
         let in_array = self.splitter.layout() == Layout::Array;
         match self.splitter.next() {
             Ok(Next::Document { bytes, line }) => {
@@ -182,12 +182,12 @@ impl Documents {
     }
 
     /// Documents read so far.
-    pub fn passed(&self) -> u64 {
+    pub(super) fn passed(&self) -> u64 {
         self.passed
     }
 
     /// SHA-256 in hex of the decompressed content, once all is read; else of what was read of it.
-    pub fn digest(self) -> Option<String> {
+    pub(super) fn digest(self) -> Option<String> {
         let digest = self.splitter.into_inner().into_inner().digest?;
         Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }

@@ -1,22 +1,22 @@
 //! How far a file is loaded: a committed offset that counts documents, and its metadata. Pure.
 
-use crate::error::{Error, Result};
-use crate::mark::{Committed, Evidence, Fingerprint};
+use crate::base::error::{Error, Result};
+use crate::kafka::mark::{Committed, Evidence, Fingerprint};
 
 /// All that decides which records a file becomes.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub(super) struct Way {
     pub topic_id: String,
     pub partitions: usize,
     pub key_field: String,
     pub time_field: String,
-    /// The events that are left out, as [`crate::window::Window`] shows itself.
+    /// The events that are left out, as [`crate::job::window::Window`] shows itself.
     pub except: String,
 }
 
 /// Everything before `position` is in the topic, or was left out of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// Documents passed.
     pub position: u64,
     /// Records among them that were written.
@@ -25,7 +25,7 @@ pub struct Mark {
 
 /// What an earlier load left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(super) struct Found {
     pub mark: Mark,
     /// Of the topic's logs, from where the load began to write.
     pub left: Evidence,
@@ -46,7 +46,7 @@ impl Way {
 
     /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic
     /// that is gone is void, and other options on the same topic are refused.
-    pub fn metadata(&self, mark: Mark, left: &Evidence) -> String {
+    pub(super) fn metadata(&self, mark: Mark, left: &Evidence) -> String {
         format!("{} {} {} {left}", self.fingerprint(), self.topic_id, mark.loaded)
     }
 
@@ -54,7 +54,7 @@ impl Way {
     ///
     /// # Errors
     /// [`Error::Refused`] where the file was loaded into this topic with other options.
-    pub fn mark(&self, committed: Option<&Committed>) -> Result<Option<Found>> {
+    pub(super) fn mark(&self, committed: Option<&Committed>) -> Result<Option<Found>> {
         let Some(committed) = committed else { return Ok(None) };
         let Some((topic_id, loaded, left)) = parts(&committed.metadata) else {
             return Err(Error::refused(
@@ -89,7 +89,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::mark::Log;
+    use crate::kafka::mark::Log;
 
     fn way() -> Way {
         Way {

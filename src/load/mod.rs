@@ -16,9 +16,11 @@ mod topic;
 mod write;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use chrono::NaiveDate;
 use indicatif::ProgressBar;
 use rdkafka::consumer::Consumer;
 
@@ -29,23 +31,49 @@ use self::input::Input;
 use self::mark::{Found, Mark, Way};
 use self::topic::Destination;
 use self::write::{Logs, Plan, Reached, Writer};
-use crate::cli::LoadArgs;
-use crate::client::{Isolation, Properties};
-use crate::cluster::{Cluster, Watermarks, ends};
-use crate::error::{Error, Reason, Result};
-use crate::failpoint;
-use crate::identity::{Fingers, Identity, IdentityHash};
-use crate::interrupt::Interrupt;
-use crate::job::TransactionLimits;
-use crate::mark::Evidence;
-use crate::offsets;
-use crate::pace::Pace;
-use crate::progress::Progress;
-use crate::range::Range;
-use crate::restart::Restarts;
-use crate::source::{Reader, Reading};
-use crate::txn::Producer;
-use crate::window::{Window, rfc3339};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint;
+use crate::base::interrupt::Interrupt;
+use crate::base::json::Pointer;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::base::time::rfc3339;
+use crate::job::identity::{Fingers, Identity, IdentityHash};
+use crate::job::window::{Window, WindowSpec};
+use crate::kafka::client::{Isolation, Properties};
+use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::mark::Evidence;
+use crate::kafka::offsets;
+use crate::kafka::pace::Pace;
+use crate::kafka::pace::TransactionLimits;
+use crate::kafka::producer::Producer;
+use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::restart::Restarts;
+
+/// A file to be loaded, and how.
+#[derive(Clone, Debug)]
+pub struct Loading {
+    /// JSON Lines or one JSON array, plain or gzipped.
+    pub file: PathBuf,
+    /// Made where it is missing.
+    pub topic: String,
+    pub given: Given,
+    /// Of a topic that is made.
+    pub partitions: u16,
+    /// Left out: the events of this window.
+    pub except: Option<WindowSpec>,
+    /// The day of `except`; else the one day that the file's events are of.
+    pub date: Option<NaiveDate>,
+    /// Leave out lines that are no event, and count them.
+    pub skip_invalid: bool,
+}
+
+/// Where an event's key and time are; what is not given is guessed.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub key_field: Option<Pointer>,
+    pub time_field: Option<Pointer>,
+}
 
 /// How long to wait for another producer's open transaction without progress.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -60,14 +88,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// loaded into this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the
 /// way, with each line before the last commit loaded.
 pub fn load(
-    args: &LoadArgs,
+    loading: &Loading,
     properties: &Properties,
     progress: Progress,
     interrupt: &Interrupt,
 ) -> (Option<LoadReceipt>, Result<()>) {
     let default = TransactionLimits::default();
     let records = failpoint::number("load-transaction-records", default.records);
-    load_within(TransactionLimits { records, ..default }, args, properties, progress, interrupt)
+    load_within(TransactionLimits { records, ..default }, loading, properties, progress, interrupt)
 }
 
 /// [`load`], in transactions of these bounds.
@@ -76,13 +104,13 @@ pub fn load(
 /// As [`load`].
 pub fn load_within(
     limits: TransactionLimits,
-    args: &LoadArgs,
+    loading: &Loading,
     properties: &Properties,
     progress: Progress,
     interrupt: &Interrupt,
 ) -> (Option<LoadReceipt>, Result<()>) {
     let mut receipt = None;
-    let result = load_into(&mut receipt, limits, args, properties, progress, interrupt);
+    let result = load_into(&mut receipt, limits, loading, properties, progress, interrupt);
     (receipt, result)
 }
 
@@ -90,32 +118,33 @@ pub fn load_within(
 fn load_into(
     receipt: &mut Option<LoadReceipt>,
     limits: TransactionLimits,
-    args: &LoadArgs,
+    loading: &Loading,
     properties: &Properties,
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<()> {
     let started = Instant::now();
-    check_date(args)?;
-    let input = Input::open(&args.file)?;
+    check_date(loading)?;
+    let input = Input::open(&loading.file)?;
     // No long look at the file where there is no cluster to load it into.
-    Cluster::connect(properties, "replicator/load")?.topic(&args.topic)?;
+    Cluster::connect(properties, "replicator/load")?.topic(&loading.topic)?;
 
-    let fields = survey::fields(&input, args, interrupt)?;
-    echo(args, &fields);
-    let survey = survey::survey(&input, &fields, args.skip_invalid, progress, interrupt)?;
-    let except = survey.except(args)?;
+    let fields = survey::fields(&input, loading, interrupt)?;
+    echo(loading, &fields);
+    let survey = survey::survey(&input, &fields, loading.skip_invalid, progress, interrupt)?;
+    let except = survey.except(loading)?;
 
-    let name = format!("replicator/load/{}/{}", args.topic, &survey.digest[..16]);
+    let name = format!("replicator/load/{}/{}", loading.topic, &survey.digest[..16]);
     let cluster = Cluster::connect(properties, &name)?;
-    let destination = topic::prepare(&cluster, properties, &args.topic, args.partitions, &survey, interrupt)?;
+    let destination =
+        topic::prepare(&cluster, properties, &loading.topic, loading.partitions, &survey, interrupt)?;
     let way = way(&destination, &fields, except);
     let plan = Plan {
         input: &input,
         fields: &fields,
         survey: &survey,
         except,
-        skip_invalid: args.skip_invalid,
+        skip_invalid: loading.skip_invalid,
         topic: &destination.topic,
         way: &way,
         interrupt,
@@ -141,8 +170,8 @@ fn load_into(
     result
 }
 
-fn check_date(args: &LoadArgs) -> Result<()> {
-    match (args.date, args.except) {
+fn check_date(loading: &Loading) -> Result<()> {
+    match (loading.date, loading.except) {
         (Some(_), None) => Err(Error::usage("--date is the day of --except, which is missing")),
         (Some(_), Some(window)) if !window.needs_date() => {
             Err(Error::usage("--date goes with a window in times of day; this one has its dates"))
@@ -151,14 +180,14 @@ fn check_date(args: &LoadArgs) -> Result<()> {
     }
 }
 
-fn echo(args: &LoadArgs, fields: &Fields) {
+fn echo(loading: &Loading, fields: &Fields) {
     let how = |given: bool| if given { "given" } else { "guessed" };
     tracing::info!(
         "key from {} ({}), time from {} ({})",
         fields.key(),
-        how(args.fields.key_field.is_some()),
+        how(loading.given.key_field.is_some()),
         fields.time(),
-        how(args.fields.time_field.is_some())
+        how(loading.given.time_field.is_some())
     );
 }
 

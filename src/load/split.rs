@@ -15,13 +15,13 @@ const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 const MORE: &str = "there is more after the array; where files were joined, load each by itself";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub(super) enum Layout {
     Lines,
     Array,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<'a> {
+pub(super) enum Next<'a> {
     /// A line without its ending, or an element without the blanks around it. `line` is where it begins,
     /// from 1.
     Document {
@@ -37,7 +37,7 @@ pub enum Next<'a> {
 }
 
 /// The documents of a text.
-pub struct Splitter<R> {
+pub(super) struct Splitter<R> {
     text: R,
     layout: Layout,
     /// The line that the next byte is on, from 1.
@@ -72,7 +72,7 @@ impl<R: BufRead> Splitter<R> {
     ///
     /// # Errors
     /// As the text's reader.
-    pub fn new(mut text: R) -> io::Result<Splitter<R>> {
+    pub(super) fn new(mut text: R) -> io::Result<Splitter<R>> {
         if text.fill_buf()?.starts_with(&BOM) {
             text.consume(BOM.len());
         }
@@ -109,17 +109,17 @@ impl<R: BufRead> Splitter<R> {
         }
     }
 
-    pub fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         self.layout
     }
 
-    pub fn into_inner(self) -> R {
+    pub(super) fn into_inner(self) -> R {
         self.text
     }
 
     /// # Errors
     /// As the text's reader.
-    pub fn next(&mut self) -> io::Result<Next<'_>> {
+    pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
         match self.layout {
             Layout::Lines => self.next_line(),
             Layout::Array => self.next_element(),

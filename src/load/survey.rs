@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 
+use super::Loading;
 use super::fields::Fields;
 use super::guess::{Guess, KEY_SAMPLE};
 use super::input::{Documents, Input, Place};
-use crate::cli::LoadArgs;
-use crate::error::{Error, Reason, Result};
-use crate::interrupt::Interrupt;
-use crate::progress::Progress;
-use crate::window::{Window, day_of};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::time::day_of;
+use crate::job::window::Window;
 
 /// Malformed documents that a refusal names.
 const NAMED: usize = 5;
@@ -22,7 +23,7 @@ const ROUND: u64 = 1024;
 
 /// What a file holds.
 #[derive(Clone, Debug, Default)]
-pub struct Survey {
+pub(super) struct Survey {
     /// SHA-256 of the decompressed content, in hex.
     pub digest: String,
     /// Lines that are not blank, or elements.
@@ -39,12 +40,12 @@ pub struct Survey {
 ///
 /// # Errors
 /// [`Error::Usage`] where a field is neither given nor plain; as [`survey`].
-pub fn fields(input: &Input, args: &LoadArgs, interrupt: &Interrupt) -> Result<Fields> {
-    if let (Some(key), Some(time)) = (&args.fields.key_field, &args.fields.time_field) {
+pub(super) fn fields(input: &Input, loading: &Loading, interrupt: &Interrupt) -> Result<Fields> {
+    if let (Some(key), Some(time)) = (&loading.given.key_field, &loading.given.time_field) {
         return Ok(Fields::new(key.clone(), time.clone()));
     }
     let mut guess = Guess::default();
-    let mut faults = Faults::new(input, args.skip_invalid);
+    let mut faults = Faults::new(input, loading.skip_invalid);
     let mut documents = input.documents(&indicatif::ProgressBar::hidden())?;
     while documents.passed() < KEY_SAMPLE {
         pause(&documents, interrupt)?;
@@ -57,8 +58,8 @@ pub fn fields(input: &Input, args: &LoadArgs, interrupt: &Interrupt) -> Result<F
         return Err(nothing(input));
     }
     faults.verdict(documents.passed())?;
-    let time = args.fields.time_field.clone().map_or_else(|| guess.time(), Ok)?;
-    let key = args.fields.key_field.clone().map_or_else(|| guess.key(), Ok)?;
+    let time = loading.given.time_field.clone().map_or_else(|| guess.time(), Ok)?;
+    let key = loading.given.key_field.clone().map_or_else(|| guess.key(), Ok)?;
     Ok(Fields::new(key, time))
 }
 
@@ -67,7 +68,7 @@ pub fn fields(input: &Input, args: &LoadArgs, interrupt: &Interrupt) -> Result<F
 /// # Errors
 /// [`Error::Refused`] names the first documents that are no events, unless `skip_invalid`, and a file that
 /// has none or cannot be read to its end; [`Error::Interrupted`].
-pub fn survey(
+pub(super) fn survey(
     input: &Input,
     fields: &Fields,
     skip_invalid: bool,
@@ -115,13 +116,13 @@ impl Survey {
     /// # Errors
     /// [`Error::Usage`] for a date without use; [`Error::Refused`] where the events are of several days, or of
     /// another one than `--date`.
-    pub fn except(&self, args: &LoadArgs) -> Result<Option<Window>> {
-        let Some(window) = args.except else { return Ok(None) };
+    pub(super) fn except(&self, loading: &Loading) -> Result<Option<Window>> {
+        let Some(window) = loading.except else { return Ok(None) };
         if !window.needs_date() {
             return window.on(NaiveDate::default()).map(Some).map_err(Error::usage);
         }
         let span = self.span.and_then(|(first, last)| Some((day_of(first)?, day_of(last)?)));
-        let date = match (args.date, span) {
+        let date = match (loading.date, span) {
             (Some(date), Some((first, last))) if first <= date && date <= last => date,
             (None, Some((first, last))) if first == last => first,
             (Some(date), _) => {
@@ -204,24 +205,24 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::cli::FieldArgs;
+    use crate::load::Given;
 
-    fn args(file: PathBuf) -> LoadArgs {
-        let fields = FieldArgs { key_field: None, time_field: None };
+    fn loading(file: PathBuf) -> Loading {
+        let given = Given { key_field: None, time_field: None };
         let topic = "t".to_owned();
-        LoadArgs { file, topic, fields, partitions: 1, except: None, date: None, skip_invalid: false }
+        Loading { file, topic, given, partitions: 1, except: None, date: None, skip_invalid: false }
     }
 
-    fn surveyed(content: &str, options: impl Fn(&mut LoadArgs)) -> Result<(Survey, LoadArgs, Fields)> {
+    fn surveyed(content: &str, options: impl Fn(&mut Loading)) -> Result<(Survey, Loading, Fields)> {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(content.as_bytes()).expect("written");
-        let mut args = args(file.path().to_owned());
-        options(&mut args);
-        let input = Input::open(&args.file)?;
+        let mut loading = loading(file.path().to_owned());
+        options(&mut loading);
+        let input = Input::open(&loading.file)?;
         let interrupt = Interrupt::default();
-        let fields = fields(&input, &args, &interrupt)?;
-        let survey = survey(&input, &fields, args.skip_invalid, Progress { quiet: true }, &interrupt)?;
-        Ok((survey, args, fields))
+        let fields = fields(&input, &loading, &interrupt)?;
+        let survey = survey(&input, &fields, loading.skip_invalid, Progress { quiet: true }, &interrupt)?;
+        Ok((survey, loading, fields))
     }
 
     const TWO_DAYS: &str =
@@ -239,9 +240,9 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_named_by_number() {
-        let with_fields = |args: &mut LoadArgs| {
-            args.fields.key_field = "id".parse().ok();
-            args.fields.time_field = "ts".parse().ok();
+        let with_fields = |loading: &mut Loading| {
+            loading.given.key_field = "id".parse().ok();
+            loading.given.time_field = "ts".parse().ok();
         };
         let error = surveyed(FAULTY, with_fields).expect_err("refused");
         assert!(matches!(error, Error::Refused(_)));
@@ -250,9 +251,9 @@ mod tests {
         }
         let error = surveyed(FAULTY, |_| {}).expect_err("refused before a guess");
         assert!(error.to_string().contains("line 3: EOF"), "{error}");
-        let (survey, ..) = surveyed(FAULTY, |args| {
-            with_fields(args);
-            args.skip_invalid = true;
+        let (survey, ..) = surveyed(FAULTY, |loading| {
+            with_fields(loading);
+            loading.skip_invalid = true;
         })
         .expect("skipped");
         assert_eq!((survey.documents, survey.invalid), (3, 2));
@@ -264,7 +265,7 @@ mod tests {
     #[case("nonsense\nand more\n")]
     fn nothing_to_load(#[case] content: &str) {
         for skip in [false, true] {
-            let result = surveyed(content, |args| args.skip_invalid = skip);
+            let result = surveyed(content, |loading| loading.skip_invalid = skip);
             assert!(matches!(result, Err(Error::Refused(_))));
         }
     }
@@ -272,11 +273,11 @@ mod tests {
     #[test]
     fn the_day_of_except() {
         let except = |content: &str, window: &str, date: Option<&str>| {
-            let (survey, args, _) = surveyed(content, |args| {
-                args.except = window.parse().ok();
-                args.date = date.and_then(|date| date.parse().ok());
+            let (survey, loading, _) = surveyed(content, |loading| {
+                loading.except = window.parse().ok();
+                loading.date = date.and_then(|date| date.parse().ok());
             })?;
-            Ok::<_, Error>(survey.except(&args)?.map(|window| window.to_string()))
+            Ok::<_, Error>(survey.except(&loading)?.map(|window| window.to_string()))
         };
         let one_day = TWO_DAYS.lines().next().expect("a line");
         let resolved = "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z";

@@ -7,18 +7,18 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::survey::Survey;
-use crate::client::{Properties, REQUEST_TIMEOUT};
-use crate::cluster::{Cluster, Topic};
-use crate::error::{Error, Reason, Result};
-use crate::interrupt::Interrupt;
-use crate::limits::{Configuration, Limits, Unfit, takes_writes};
-use crate::window::rfc3339;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::time::rfc3339;
+use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::kafka::client::{Properties, REQUEST_TIMEOUT};
+use crate::kafka::cluster::{Cluster, Topic};
 
 /// How long a new topic may take until each partition has a leader.
 const LEADERS: Duration = Duration::from_secs(30);
 
 /// A topic that takes the file's records.
-pub struct Destination {
+pub(super) struct Destination {
     pub topic: Topic,
     /// The largest batch that it takes, in bytes.
     pub batch_bytes: usize,
@@ -26,7 +26,7 @@ pub struct Destination {
 
 /// # Errors
 /// [`Error::Refused`] where the topic would not take the records, or must not be made; as [`Cluster::topic`].
-pub fn prepare(
+pub(super) fn prepare(
     cluster: &Cluster,
     properties: &Properties,
     name: &str,

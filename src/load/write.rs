@@ -9,22 +9,22 @@ use super::fields::{Event, Fields};
 use super::input::{Document, Documents, Input};
 use super::mark::{Found, Mark, Way};
 use super::survey::Survey;
-use crate::cluster::{Cluster, Topic, Watermarks, ends};
-use crate::delivery::Origin;
-use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
-use crate::mark::Evidence;
-use crate::partition;
-use crate::range::id;
-use crate::sys::Outgoing;
-use crate::txn::{Position, Producer, Transaction};
-use crate::window::Window;
+use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::range::id;
+use crate::job::window::Window;
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::delivery::Origin;
+use crate::kafka::mark::Evidence;
+use crate::kafka::partition;
+use crate::kafka::producer::{Position, Producer, Transaction};
+use crate::kafka::sys::Outgoing;
 
 /// Documents between two looks at the clock, the interrupt and the delivery reports.
 const ROUND: u64 = 256;
 
 /// What is loaded, and how.
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     pub input: &'a Input,
     pub fields: &'a Fields,
     pub survey: &'a Survey,
@@ -37,7 +37,7 @@ pub struct Plan<'a> {
 
 /// How far the writing came, kept by the caller also where it failed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reached {
+pub(super) struct Reached {
     pub mark: Mark,
     pub transactions: u64,
     /// The position of a transaction whose commit was not answered.
@@ -45,7 +45,7 @@ pub struct Reached {
 }
 
 /// The topic's logs as a start-up found them.
-pub struct Logs<'a> {
+pub(super) struct Logs<'a> {
     cluster: &'a Cluster,
     found: Vec<Watermarks>,
     /// Where the load began to write.
@@ -54,7 +54,7 @@ pub struct Logs<'a> {
 
 impl<'a> Logs<'a> {
     /// Of a load that goes on after what it left earlier.
-    pub fn new(cluster: &'a Cluster, found: Vec<Watermarks>, earlier: Option<&Found>) -> Logs<'a> {
+    pub(super) fn new(cluster: &'a Cluster, found: Vec<Watermarks>, earlier: Option<&Found>) -> Logs<'a> {
         let first = match earlier.map(|earlier| &earlier.left) {
             None => ends(&found),
             Some(Evidence::Each(logs)) => logs.iter().map(|log| log.first).collect(),
@@ -68,7 +68,7 @@ impl<'a> Logs<'a> {
     }
 }
 
-pub struct Writer<'a> {
+pub(super) struct Writer<'a> {
     plan: &'a Plan<'a>,
     logs: &'a Logs<'a>,
     producer: &'a Producer,
@@ -81,7 +81,7 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Begins at `reached.mark`, and moves it on with each committed transaction.
-    pub fn new(
+    pub(super) fn new(
         plan: &'a Plan<'a>,
         logs: &'a Logs<'a>,
         producer: &'a Producer,
@@ -102,7 +102,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// As [`Transaction::commit`]; [`Error::Failed`] where the file is not what the survey read;
     /// [`Error::Interrupted`].
-    pub fn finish(mut self, bar: &ProgressBar) -> Result<()> {
+    pub(super) fn finish(mut self, bar: &ProgressBar) -> Result<()> {
         let result = self.write(bar);
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
         // Of an unknown state, it is the next init's to abort.

@@ -1,7 +1,7 @@
 //! What a plan says of the fill's consequences, against topics of which they are known.
 
 use rdkafka::Offset;
-use replicator::consequences::{Consequences, Group};
+use replicator::{Consequences, Group};
 
 use crate::kit::*;
 
@@ -89,8 +89,7 @@ fn what_does_not_fit_into_memory_is_told_as_at_least() {
 #[test]
 fn times_of_a_field_are_compared_where_they_are_the_events() {
     let pair = Pair::new(1, 1).with(|job| {
-        job.selection.event_time =
-            replicator::event_time::EventTime::Field("/at".parse().expect("a pointer"));
+        job.selection.event_time = replicator::EventTime::Field("/at".parse().expect("a pointer"));
         job.selection.rules.identity = "key+value".parse().expect("an identity");
     });
     let at = |key: &str, time: i64, stamp: i64| record(0, stamp, key, &format!("{{\"at\":{time}}}"));
@@ -107,8 +106,8 @@ fn where_the_broker_stamped_the_target_it_is_not_known() {
     produce(&pair.a, &old(5));
     produce(&stamped, &[record(0, WINDOW.1 + HOUR, &key(0), "value")]);
     let mut job = job(&pair.a, &stamped);
-    job.selection.rules.target_scan = replicator::job::TargetScan::All;
-    job.selection.rules.on_conflict = replicator::job::OnConflict::Skip;
+    job.selection.rules.target_scan = replicator::TargetScan::All;
+    job.selection.rules.on_conflict = replicator::OnConflict::Skip;
     let (found, text) = planned(&Pair { b: stamped, job, ..pair });
     assert_eq!((found.keys_with_newer_records, found.keys_are_exact), (None, false));
     assert!(text.contains("not known: which keys have newer records"), "{text}");

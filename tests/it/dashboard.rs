@@ -7,26 +7,23 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use replicator::dashboard::Dashboard;
-use replicator::error::{Error, Result};
-use replicator::interrupt::Interrupt;
-use replicator::store;
+use replicator::{Dashboard, Error, Interrupt, Result, store};
 
 use crate::kit::*;
 
 /// A page that is served until it is dropped.
-pub struct Page {
+pub(crate) struct Page {
     pub url: String,
     interrupt: Interrupt,
     serving: Option<JoinHandle<Result<()>>>,
 }
 
 impl Page {
-    pub fn open(store: &str) -> Page {
+    pub(crate) fn open(store: &str) -> Page {
         Page::at(store, (Ipv4Addr::LOCALHOST, 0).into(), &[])
     }
 
-    pub fn at(store: &str, listen: SocketAddr, allowed: &[String]) -> Page {
+    pub(crate) fn at(store: &str, listen: SocketAddr, allowed: &[String]) -> Page {
         let dashboard = Dashboard::open(store, listen, allowed).expect("a page");
         let (url, interrupt) = (dashboard.url(), Interrupt::default());
         let flag = interrupt.clone();
@@ -34,12 +31,12 @@ impl Page {
         Page { url, interrupt, serving: Some(serving) }
     }
 
-    pub fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
+    pub(crate) fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         agent.get(format!("{}{path}", self.url)).call().expect("an answer")
     }
 
-    pub fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let text = self.get(path).body_mut().read_to_string().expect("a text");
         serde_json::from_str(&text).expect("JSON")
     }
@@ -76,25 +73,25 @@ fn browser(page: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// What the page is once its scripts have run, as HTML.
-pub fn seen(page: &str) -> Option<String> {
+pub(crate) fn seen(page: &str) -> Option<String> {
     browser(page, &["--dump-dom"])
 }
 
 /// The text between two tags, of an element with an id.
-pub fn text_of<'a>(dom: &'a str, id: &str) -> &'a str {
+pub(crate) fn text_of<'a>(dom: &'a str, id: &str) -> &'a str {
     let from = dom.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {dom}"));
     let text = &dom[from..];
     let text = &text[text.find('>').expect("a tag") + 1..];
     &text[..text.find('<').expect("an end")]
 }
 
-pub fn run(arguments: &[&str]) {
+pub(crate) fn run(arguments: &[&str]) {
     let output = replicator(arguments).output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
 /// With `SCREENSHOTS` naming a directory, the pictures of the README are made there.
-pub fn picture(page: &str, name: &str) {
+pub(crate) fn picture(page: &str, name: &str) {
     if let Some(dir) = std::env::var_os("SCREENSHOTS") {
         let file = Path::new(&dir).join(name);
         browser(page, &[&format!("--screenshot={}", file.display())]);

@@ -1,7 +1,6 @@
 //! One identity, several contents; copies under other timestamps; other writers.
 
-use replicator::error::Reason;
-use replicator::job::{OnConflict, TargetScan};
+use replicator::{OnConflict, Reason, TargetScan};
 
 use crate::kit::*;
 

@@ -1,6 +1,6 @@
 //! What the files to deploy with promise.
 
-use replicator::job::INDEX_MEMORY;
+use replicator::INDEX_MEMORY;
 
 fn file(name: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("read")

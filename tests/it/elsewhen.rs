@@ -2,9 +2,7 @@
 
 use rstest::rstest;
 
-use replicator::error::Reason;
-use replicator::identity::Identity;
-use replicator::job::TargetScan;
+use replicator::{Identity, Reason, TargetScan};
 
 use crate::kit::*;
 

@@ -2,12 +2,7 @@
 
 use std::io::Write;
 
-use replicator::cli::{FieldArgs, LoadArgs};
-use replicator::error::Result;
-use replicator::event_time::EventTime;
-use replicator::interrupt::Interrupt;
-use replicator::load::{LoadReceipt, load};
-use replicator::progress::Progress;
+use replicator::{EventTime, Given, Interrupt, LoadReceipt, Loading, Progress, Result, load};
 use rstest::rstest;
 
 use crate::kit::{
@@ -20,17 +15,10 @@ fn load_file(content: &[u8], are_given: bool, skip_invalid: bool) -> (String, Re
     let file = folder.path().join("events.json");
     std::fs::write(&file, content).expect("written");
     let field = |name: &str| name.parse().ok().filter(|_| are_given);
-    let fields = FieldArgs { key_field: field("id"), time_field: field("ts") };
+    let given = Given { key_field: field("id"), time_field: field("ts") };
     let topic = unique("fields");
-    let args = LoadArgs {
-        file,
-        topic: topic.clone(),
-        fields,
-        partitions: 3,
-        except: None,
-        date: None,
-        skip_invalid,
-    };
+    let args =
+        Loading { file, topic: topic.clone(), given, partitions: 3, except: None, date: None, skip_invalid };
     let loaded = load(&args, &properties(), Progress { quiet: true }, &Interrupt::default());
     let (receipt, result) = loaded;
     (topic, result.map(|()| receipt.expect("a receipt")))

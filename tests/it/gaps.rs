@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use replicator::gaps::{Gaps, gaps};
-use replicator::interrupt::Interrupt;
-use replicator::progress::Progress;
-use replicator::window::{Window, WindowSpec, rfc3339};
+use replicator::{Gaps, Interrupt, Progress, Window, WindowSpec, gaps, rfc3339};
 
 use crate::kit::*;
 
@@ -136,8 +133,7 @@ fn keys_that_many_records_share_hide_no_hole() {
 #[test]
 fn what_stands_in_no_hole_is_named() {
     let pair = Pair::new(1, 1).with(|job| {
-        job.selection.event_time =
-            replicator::event_time::EventTime::Field("/at".parse().expect("a pointer"));
+        job.selection.event_time = replicator::EventTime::Field("/at".parse().expect("a pointer"));
     });
     let timed = |n: i64, key: &str| record(0, WINDOW.0 + n, key, &format!("{{\"at\":{}}}", WINDOW.0 + n));
     let without = |n: i64, key: &str| record(0, WINDOW.0 + n, key, "{}");
@@ -156,7 +152,7 @@ fn what_stands_in_no_hole_is_named() {
 /// Of a target that is compared as a whole, what lies outside of the window is not counted.
 #[test]
 fn the_window_alone_is_told_of_whatever_is_compared() {
-    let pair = Pair::new(1, 1).with(|job| job.selection.rules.target_scan = replicator::job::TargetScan::All);
+    let pair = Pair::new(1, 1).with(|job| job.selection.rules.target_scan = replicator::TargetScan::All);
     let records = day(600, 1);
     produce(&pair.a, &records);
     produce(&pair.b, &records);

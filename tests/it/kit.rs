@@ -15,28 +15,21 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use replicator::client::Properties;
-pub use replicator::drill::topics::Record;
-use replicator::drill::topics::{self, Topics};
-use replicator::error::Result;
-use replicator::event_time::EventTime;
-use replicator::fill::fill;
-use replicator::identity::Identity;
-use replicator::interrupt::Interrupt;
-use replicator::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
-use replicator::partition;
-use replicator::progress::Progress;
-use replicator::receipt::Receipt;
-use replicator::sandbox::{Backend, Sandbox};
+pub(crate) use replicator::topics::Record;
+use replicator::{Backend, Sandbox, topics, topics::Topics};
+use replicator::{
+    EventTime, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Receipt, Result, Rules,
+    Selection, fill, partition,
+};
 
-use replicator::verify::{Comparison, Findings, verify};
+use replicator::{Comparison, Findings, verify};
 
 /// 2021-04-14T00:00:00Z, in milliseconds.
-pub const DAY: i64 = 1_618_358_400_000;
-pub const MINUTE: i64 = 60_000;
-pub const HOUR: i64 = 60 * MINUTE;
-pub const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const DAY: i64 = 1_618_358_400_000;
+pub(crate) const MINUTE: i64 = 60_000;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
+pub(crate) const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn sandbox() -> &'static Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
@@ -49,12 +42,12 @@ fn sandbox() -> &'static Sandbox {
     })
 }
 
-pub fn broker() -> &'static str {
+pub(crate) fn broker() -> &'static str {
     sandbox().bootstrap()
 }
 
 /// Only a broker of our own is sure to have an authorizer that allows all the rest.
-pub fn can_deny() -> bool {
+pub(crate) fn can_deny() -> bool {
     let is_ours = sandbox().backend() != Backend::Named;
     if !is_ours {
         eprintln!("skipped: nothing can be denied on this broker");
@@ -62,7 +55,7 @@ pub fn can_deny() -> bool {
     is_ours
 }
 
-pub fn record(partition: i32, time: i64, key: &str, value: &str) -> Record {
+pub(crate) fn record(partition: i32, time: i64, key: &str, value: &str) -> Record {
     Record {
         partition,
         time,
@@ -73,7 +66,7 @@ pub fn record(partition: i32, time: i64, key: &str, value: &str) -> Record {
 }
 
 /// `count` records with keys of their own, spread evenly over 10:00-16:45 and the partitions.
-pub fn day(count: usize, partitions: i32) -> Vec<Record> {
+pub(crate) fn day(count: usize, partitions: i32) -> Vec<Record> {
     let step = 405 * MINUTE / i64::try_from(count).expect("fits");
     (0..count)
         .map(|n| {
@@ -90,7 +83,7 @@ pub fn day(count: usize, partitions: i32) -> Vec<Record> {
 }
 
 /// The same, where Java's producer puts their keys.
-pub fn placed(mut records: Vec<Record>, partitions: i32) -> Vec<Record> {
+pub(crate) fn placed(mut records: Vec<Record>, partitions: i32) -> Vec<Record> {
     let partitions = usize::try_from(partitions).expect("a count");
     for record in &mut records {
         record.partition = partition::of_key(record.key.as_deref().unwrap_or_default(), partitions);
@@ -98,19 +91,19 @@ pub fn placed(mut records: Vec<Record>, partitions: i32) -> Vec<Record> {
     records
 }
 
-pub fn in_window(record: &Record) -> bool {
+pub(crate) fn in_window(record: &Record) -> bool {
     (WINDOW.0..WINDOW.1).contains(&record.time)
 }
 
-pub fn window_of(records: &[Record]) -> Vec<Record> {
+pub(crate) fn window_of(records: &[Record]) -> Vec<Record> {
     records.iter().filter(|r| in_window(r)).cloned().collect()
 }
 
-pub fn outside_of(records: &[Record]) -> Vec<Record> {
+pub(crate) fn outside_of(records: &[Record]) -> Vec<Record> {
     records.iter().filter(|r| !in_window(r)).cloned().collect()
 }
 
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
@@ -126,14 +119,14 @@ fn config() -> ClientConfig {
 }
 
 /// A source and a target, and the job between them.
-pub struct Pair {
+pub(crate) struct Pair {
     pub a: String,
     pub b: String,
     pub job: Job,
 }
 
 impl Pair {
-    pub fn new(a_partitions: i32, b_partitions: i32) -> Pair {
+    pub(crate) fn new(a_partitions: i32, b_partitions: i32) -> Pair {
         let (a, b) = (unique("a"), unique("b"));
         create(&a, a_partitions, &[]);
         create(&b, b_partitions, &[]);
@@ -141,35 +134,35 @@ impl Pair {
         Pair { a, b, job }
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut Job)) -> Pair {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Job)) -> Pair {
         change(&mut self.job);
         self
     }
 
-    pub fn fill(&self) -> (Receipt, Result<()>) {
+    pub(crate) fn fill(&self) -> (Receipt, Result<()>) {
         run(&self.job, Mode::Fill)
     }
 
     /// Fills, and expects that it ends well.
-    pub fn filled(&self) -> Receipt {
+    pub(crate) fn filled(&self) -> Receipt {
         let (receipt, result) = self.fill();
         result.expect("fills");
         assert!(receipt.complete);
         receipt
     }
 
-    pub fn plan(&self) -> (Receipt, Result<()>) {
+    pub(crate) fn plan(&self) -> (Receipt, Result<()>) {
         run(&self.job, Mode::Plan)
     }
 
-    pub fn verify(&self) -> (Findings, Result<()>) {
+    pub(crate) fn verify(&self) -> (Findings, Result<()>) {
         let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
         verify(&comparison, Progress { quiet: true }, &Interrupt::default())
     }
 
     /// The target holds `before` and then the source's window, each record once, byte for byte, in the
     /// source's order within its partition; a further run and a third write nothing.
-    pub fn assert_filled(&self, before: &[Record]) {
+    pub(crate) fn assert_filled(&self, before: &[Record]) {
         self.assert_holds(before, &window_of(&consume(&self.a)));
         for _ in 0..2 {
             let receipt = self.filled();
@@ -180,7 +173,7 @@ impl Pair {
         result.unwrap_or_else(|e| panic!("verify agrees: {e} {findings:?}"));
     }
 
-    pub fn assert_holds(&self, before: &[Record], window: &[Record]) {
+    pub(crate) fn assert_holds(&self, before: &[Record], window: &[Record]) {
         let target = consume(&self.b);
         let added: Vec<Record> = window.iter().filter(|r| !before.contains(r)).cloned().collect();
         let mut wanted: Vec<Record> = before.iter().chain(&added).cloned().collect();
@@ -198,7 +191,7 @@ impl Pair {
     }
 }
 
-pub fn assert_same(found: &[Record], wanted: &[Record]) {
+pub(crate) fn assert_same(found: &[Record], wanted: &[Record]) {
     if found != wanted {
         let lost: Vec<_> = wanted.iter().filter(|r| !found.contains(r)).take(5).collect();
         let more: Vec<_> = found.iter().filter(|r| !wanted.contains(r)).take(5).collect();
@@ -210,15 +203,15 @@ pub fn assert_same(found: &[Record], wanted: &[Record]) {
     }
 }
 
-pub fn run(job: &Job, mode: Mode) -> (Receipt, Result<()>) {
+pub(crate) fn run(job: &Job, mode: Mode) -> (Receipt, Result<()>) {
     fill(job, mode, Progress { quiet: true }, &Interrupt::default())
 }
 
-pub fn properties() -> Properties {
+pub(crate) fn properties() -> Properties {
     Properties::new(Some(broker()), None, std::iter::empty(), &[]).expect("properties")
 }
 
-pub fn job(a: &str, b: &str) -> Job {
+pub(crate) fn job(a: &str, b: &str) -> Job {
     Job::new(Selection {
         properties: properties(),
         source: a.to_owned(),
@@ -232,7 +225,7 @@ pub fn job(a: &str, b: &str) -> Job {
     })
 }
 
-pub fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
+pub(crate) fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
         .set("retention.ms", "-1")
         .set("max.message.bytes", "2000000");
@@ -249,7 +242,7 @@ pub fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
     });
 }
 
-pub fn delete(topic: &str) {
+pub(crate) fn delete(topic: &str) {
     futures_executor::block_on(admin().delete_topics(&[topic], &options())).expect("deleted");
     until(|| {
         let metadata = reader("read_committed").fetch_metadata(None, TIMEOUT).expect("metadata");
@@ -258,7 +251,7 @@ pub fn delete(topic: &str) {
 }
 
 /// Deletes the records of a partition before `offset`.
-pub fn trim(topic: &str, partition: i32, offset: i64) {
+pub(crate) fn trim(topic: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
     futures_executor::block_on(admin().delete_records(&list, &options())).expect("trimmed");
@@ -267,13 +260,13 @@ pub fn trim(topic: &str, partition: i32, offset: i64) {
     });
 }
 
-pub fn delete_group(group: &str) {
+pub(crate) fn delete_group(group: &str) {
     let deleted = futures_executor::block_on(admin().delete_groups(&[group], &options())).expect("an answer");
     deleted[0].as_ref().expect("deleted");
 }
 
 /// Commits offsets by hand, as `kafka-consumer-groups.sh --reset-offsets` does.
-pub fn reset_group(group: &str, topic: &str, offset: Offset) {
+pub(crate) fn reset_group(group: &str, topic: &str, offset: Offset) {
     let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     for (partition, (_, high)) in watermarks(topic).into_iter().enumerate() {
@@ -284,7 +277,7 @@ pub fn reset_group(group: &str, topic: &str, offset: Offset) {
     consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("committed");
 }
 
-pub fn watermarks(topic: &str) -> Vec<(i64, i64)> {
+pub(crate) fn watermarks(topic: &str) -> Vec<(i64, i64)> {
     let reader = reader("read_uncommitted");
     let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
     let partitions = metadata.topics()[0].partitions().len();
@@ -293,7 +286,7 @@ pub fn watermarks(topic: &str) -> Vec<(i64, i64)> {
         .collect()
 }
 
-pub fn last_stable_offsets(topic: &str) -> Vec<i64> {
+pub(crate) fn last_stable_offsets(topic: &str) -> Vec<i64> {
     let reader = reader("read_committed");
     (0..i32::try_from(watermarks(topic).len()).expect("fits"))
         .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").1)
@@ -313,7 +306,7 @@ fn reader(isolation: &str) -> BaseConsumer {
 }
 
 /// Waits for what must come; the condition is asked, not a time slept.
-pub fn until(mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < TIMEOUT, "it did not come");
@@ -322,12 +315,12 @@ pub fn until(mut condition: impl FnMut() -> bool) {
 }
 
 /// All committed records, partition by partition, in order. Open transactions are waited for.
-pub fn consume(topic: &str) -> Vec<Record> {
+pub(crate) fn consume(topic: &str) -> Vec<Record> {
     Topics::new(broker()).consume(topic, watermarks(topic).len()).expect("reads")
 }
 
 /// Produces without a transaction.
-pub fn produce(topic: &str, records: &[Record]) {
+pub(crate) fn produce(topic: &str, records: &[Record]) {
     let producer: BaseProducer = config()
         .set("linger.ms", "5")
         .set("message.max.bytes", "2000000")
@@ -338,15 +331,15 @@ pub fn produce(topic: &str, records: &[Record]) {
     producer.flush(TIMEOUT).expect("flushed");
 }
 
-pub fn send(producer: &BaseProducer, topic: &str, records: &[Record]) {
+pub(crate) fn send(producer: &BaseProducer, topic: &str, records: &[Record]) {
     topics::send(producer, topic, records).expect("sent");
 }
 
 /// Another producer with an open transaction.
-pub struct Foreign(BaseProducer);
+pub(crate) struct Foreign(BaseProducer);
 
 impl Foreign {
-    pub fn begin() -> Foreign {
+    pub(crate) fn begin() -> Foreign {
         let producer: BaseProducer = config()
             .set("transactional.id", unique("foreign"))
             .set("message.max.bytes", "2000000")
@@ -358,24 +351,24 @@ impl Foreign {
     }
 
     /// Sends, and sees it on the broker.
-    pub fn send(self, topic: &str, records: &[Record]) -> Foreign {
+    pub(crate) fn send(self, topic: &str, records: &[Record]) -> Foreign {
         send(&self.0, topic, records);
         self.0.flush(TIMEOUT).expect("flushed");
         self
     }
 
-    pub fn commit(self) {
+    pub(crate) fn commit(self) {
         self.0.commit_transaction(TIMEOUT).expect("committed");
     }
 
-    pub fn abort(self) {
+    pub(crate) fn abort(self) {
         self.0.flush(TIMEOUT).expect("flushed");
         self.0.abort_transaction(TIMEOUT).expect("aborted");
     }
 }
 
 /// The real binary, as a user runs it.
-pub fn replicator(arguments: &[&str]) -> Command {
+pub(crate) fn replicator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
     command.args(arguments).env("KAFKA_BOOTSTRAP_SERVERS", broker()).stdin(Stdio::null());
     command
@@ -383,38 +376,38 @@ pub fn replicator(arguments: &[&str]) -> Command {
 
 impl Pair {
     /// The main job as a process, in transactions of `records`, printing JSON.
-    pub fn spawn(&self, records: usize) -> Child {
+    pub(crate) fn spawn(&self, records: usize) -> Child {
         self.command(records).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
     }
 
-    pub fn command(&self, records: usize) -> Command {
+    pub(crate) fn command(&self, records: usize) -> Command {
         let mut command = replicator(&["--window", "11:00-13:00", "--source", &self.a, "--target", &self.b]);
         command.args(["--output", "json", "--transaction-records", &records.to_string()]);
         command
     }
 }
 
-pub fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
     assert!(killed.success());
 }
 
-pub fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The receipt's numbers.
-pub fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
+pub(crate) fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("one JSON object on stdout: {e}; stderr: {}", stderr(output)))
 }
 
 /// Changes one property of a topic.
-pub fn alter(topic: &str, key: &str, value: &str) {
+pub(crate) fn alter(topic: &str, key: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value).set("retention.ms", "-1");
     let altered =
@@ -427,7 +420,7 @@ fn options() -> AdminOptions {
 }
 
 /// Commits offset 0 of partition 0 with bytes for metadata, which the safe API cannot write.
-pub fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
+pub(crate) fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
     use rdkafka_sys as ffi;
     let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
     let mut list = TopicPartitionList::new();

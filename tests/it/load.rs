@@ -6,15 +6,10 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use replicator::cli::{FieldArgs, LoadArgs};
-use replicator::client::Properties;
-use replicator::cluster::Cluster;
-use replicator::error::{Error, Result};
-use replicator::interrupt::Interrupt;
-use replicator::job::TransactionLimits;
-use replicator::load::{LoadReceipt, load, load_within};
-use replicator::partition;
-use replicator::progress::Progress;
+use replicator::{
+    Cluster, Error, Given, Interrupt, LoadReceipt, Loading, Progress, Properties, Result, TransactionLimits,
+    load, load_within, partition,
+};
 use rstest::rstest;
 
 use crate::kit::{consume, create, delete, properties, replicator, until, watermarks};
@@ -34,7 +29,7 @@ fn topic() -> String {
 
 struct Case {
     _folder: tempfile::TempDir,
-    args: LoadArgs,
+    args: Loading,
 }
 
 /// The receipt, of a load that ended well.
@@ -47,11 +42,11 @@ impl Case {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("events.json");
         std::fs::write(&file, content).expect("written");
-        let fields = FieldArgs { key_field: "id".parse().ok(), time_field: "ts".parse().ok() };
-        let args = LoadArgs {
+        let given = Given { key_field: "id".parse().ok(), time_field: "ts".parse().ok() };
+        let args = Loading {
             file,
             topic: topic(),
-            fields,
+            given,
             partitions: 3,
             except: None,
             date: None,
@@ -208,12 +203,12 @@ fn other_options_are_refused_and_a_topic_made_anew_is_not() {
     let error = case.load().expect_err("refused");
     assert!(matches!(error, Error::Refused(_)) && error.to_string().contains("another way"), "{error}");
     case.args.except = None;
-    case.args.fields.key_field = "n".parse().ok();
+    case.args.given.key_field = "n".parse().ok();
     assert!(matches!(case.load(), Err(Error::Refused(_))));
     assert_eq!(case.records(), expected(0..300, 3));
 
     delete(&case.args.topic);
-    case.args.fields.key_field = "id".parse().ok();
+    case.args.given.key_field = "id".parse().ok();
     let receipt = case.load().expect("loads anew");
     assert_eq!((receipt.loaded, receipt.already_loaded), (300, 0));
     assert_eq!(case.records(), expected(0..300, 3));
@@ -307,7 +302,7 @@ fn guessed_fields_are_told() {
         })
         .collect();
     let mut case = Case::new(content.as_bytes());
-    case.args.fields = FieldArgs { key_field: None, time_field: None };
+    case.args.given = Given { key_field: None, time_field: None };
     let receipt = case.load().expect("loads");
     assert_eq!((receipt.key_field.as_str(), receipt.time_field.as_str()), ("/event_id", "/timestamp"));
     assert_eq!(receipt.first_event.as_deref(), Some("2021-04-14T11:00:00Z"));

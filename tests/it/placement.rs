@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use replicator::client::Properties;
-use replicator::error::Reason;
+use replicator::{Properties, Reason};
 use rstest::rstest;
 
 use crate::kit::{

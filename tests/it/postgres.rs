@@ -12,11 +12,11 @@ use crate::secure::broker::Authority;
 use crate::stores::{Programs, spawn, wait_for};
 
 /// With every character that ends a part of a URL.
-pub const PASSWORD: &str = "p?ss/w@rd#1:&";
+pub(crate) const PASSWORD: &str = "p?ss/w@rd#1:&";
 /// [`PASSWORD`] in a URL.
-pub const ENCODED: &str = "p%3Fss%2Fw%40rd%231%3A%26";
+pub(crate) const ENCODED: &str = "p%3Fss%2Fw%40rd%231%3A%26";
 
-pub struct Postgres {
+pub(crate) struct Postgres {
     programs: Programs,
     dir: TempDir,
     pub port: u16,
@@ -26,7 +26,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// `None`, and told, where it is not installed. With an authority, TLS under a certificate for `hosts`.
-    pub fn start(tls: Option<(&Authority, &[&str])>) -> Option<Postgres> {
+    pub(crate) fn start(tls: Option<(&Authority, &[&str])>) -> Option<Postgres> {
         let programs = Programs::find().map_err(|why| eprintln!("skipped: {why}")).ok()?;
         let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").expect("a directory");
         fs::write(dir.path().join("password"), PASSWORD).expect("written");
@@ -45,7 +45,7 @@ impl Postgres {
         Some(server)
     }
 
-    pub fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         let at = self.dir.path().display().to_string();
         let mut options = vec!["-D".to_owned(), format!("{at}/data"), "-k".to_owned(), at.clone()];
         let mut set = |what: String| options.extend(["-c".to_owned(), what]);
@@ -63,7 +63,7 @@ impl Postgres {
     }
 
     /// Ends its connections, too.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut running) = self.running.take() {
             drop(running.stdin.take());
             running.wait().expect("ends");
@@ -71,18 +71,18 @@ impl Postgres {
     }
 
     /// Over its socket.
-    pub fn connect(&self) -> Result<Client, postgres::Error> {
+    pub(crate) fn connect(&self) -> Result<Client, postgres::Error> {
         let mut config = postgres::Config::new();
         config.host_path(self.dir.path()).port(self.port).user("replicator").password(PASSWORD);
         config.dbname("postgres").connect(NoTls)
     }
 
     /// `parameters` with their question mark.
-    pub fn url(&self, host: &str, parameters: &str) -> String {
+    pub(crate) fn url(&self, host: &str, parameters: &str) -> String {
         format!("postgres://replicator:{ENCODED}@{host}:{}/postgres{parameters}", self.port)
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 }

@@ -3,7 +3,7 @@
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use replicator::sandbox::{Extras, Sandbox};
+use replicator::{Extras, Sandbox};
 use serde_json::Value;
 
 use crate::kit::*;
@@ -139,7 +139,7 @@ fn a_compacted_target_that_is_allowed() {
 fn a_source_and_a_target_that_stamp_their_records() {
     let stamps = [("message.timestamp.type", "LogAppendTime")];
     let pair = pair(&stamps, &stamps).with(|job| {
-        job.selection.rules.target_scan = replicator::job::TargetScan::All;
+        job.selection.rules.target_scan = replicator::TargetScan::All;
         job.selection.window = "2021-04-14T11:00Z/".parse().expect("a window");
         job.selection.date = None;
     });
@@ -161,7 +161,7 @@ fn a_target_that_stamps_its_records_keeps_old_ones() {
     produce(&pair.a, &day(60, 1));
     let text = pair.fill().1.expect_err("refused").to_string();
     assert!(text.lines().count() == 1 && text.contains("message.timestamp.type=LogAppendTime"), "{text}");
-    let pair = pair.with(|job| job.selection.rules.target_scan = replicator::job::TargetScan::All);
+    let pair = pair.with(|job| job.selection.rules.target_scan = replicator::TargetScan::All);
     assert_eq!(pair.filled().counts.written, 18);
 }
 

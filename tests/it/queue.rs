@@ -4,13 +4,7 @@ use std::rc::Rc;
 
 use rstest::rstest;
 
-use replicator::delivery::Origin;
-use replicator::error::Error;
-use replicator::interrupt::Interrupt;
-use replicator::job::TransactionLimits;
-use replicator::pace::Pace;
-use replicator::sys::Outgoing;
-use replicator::txn::Producer;
+use replicator::{Error, Interrupt, Origin, Outgoing, Pace, Producer, TransactionLimits};
 
 use crate::kit::*;
 
@@ -54,7 +48,7 @@ fn a_record_larger_than_it_is_told_from_a_busy_one() {
 fn who_waits_for_room_hears_of_an_interrupt() {
     let pair = Pair::new(1, 1);
     let full = ["queue.buffering.max.messages=1".to_owned(), "linger.ms=40000".to_owned()];
-    let properties = replicator::client::Properties::new(Some(broker()), None, std::iter::empty(), &full);
+    let properties = replicator::Properties::new(Some(broker()), None, std::iter::empty(), &full);
     let pace = Rc::new(Pace::new(TransactionLimits::default()));
     let id = pair.job.selection.name();
     let producer =

@@ -20,11 +20,7 @@ use kafka_protocol::records::{
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka_sys as ffi;
 
-use replicator::client::Isolation;
-use replicator::event_time::EventTime;
-use replicator::interrupt::Interrupt;
-use replicator::range::Range;
-use replicator::source::{Reader, Reading};
+use replicator::{EventTime, Interrupt, Isolation, Range, Reader, Reading};
 
 use crate::kit::*;
 

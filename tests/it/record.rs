@@ -6,8 +6,7 @@ use std::process::{Child, Stdio};
 
 use rstest::rstest;
 
-use replicator::identity::Identity;
-use replicator::partition;
+use replicator::{Identity, partition};
 
 use crate::kit::*;
 

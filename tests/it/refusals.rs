@@ -2,9 +2,7 @@
 //! nobody could know, told at once with the record that it is.
 
 use chrono::Utc;
-use replicator::client::Properties;
-use replicator::event_time::EventTime;
-use replicator::receipt::Receipt;
+use replicator::{EventTime, Properties, Receipt};
 
 use crate::kit::*;
 use crate::raw::allow_only;
@@ -236,7 +234,7 @@ fn an_open_start_into_a_target_that_deletes() {
     let pair = pair(&[("retention.ms", WEEK)]).with(|job| {
         job.limits.records = 10;
         job.selection.date = None;
-        let end = replicator::window::rfc3339(now + HOUR);
+        let end = replicator::rfc3339(now + HOUR);
         job.selection.window = format!("/{end}").parse().expect("a window");
     });
     let mut source: Vec<Record> = (0..100).map(|n| record(0, now, &format!("new-{n}"), "x")).collect();

@@ -5,13 +5,7 @@ use std::sync::Arc;
 
 use rdkafka::consumer::Consumer;
 
-use replicator::cluster::Cluster;
-use replicator::delivery::Origin;
-use replicator::interrupt::Interrupt;
-use replicator::job::TransactionLimits;
-use replicator::pace::Pace;
-use replicator::sys::Outgoing;
-use replicator::txn::{Position, Producer};
+use replicator::{Cluster, Interrupt, Origin, Outgoing, Pace, Position, Producer, TransactionLimits};
 
 use crate::kit::*;
 

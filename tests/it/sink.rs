@@ -8,13 +8,13 @@ use rand_chacha::ChaCha8Rng;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use replicator::store::{self, Span};
+use replicator::{store, store::Span};
 
 use crate::kit::*;
 use crate::stores::{Kept, Kind, TestStore};
 
 /// Writes of few records, so that a kill has many to land between, or in.
-pub fn command(store: &TestStore, topics: &[&str]) -> Command {
+pub(crate) fn command(store: &TestStore, topics: &[&str]) -> Command {
     let mut command = replicator(&["sink", "--output", "json", "--store", &store.url]);
     for topic in topics {
         command.args(["--topic", topic]);
@@ -24,7 +24,7 @@ pub fn command(store: &TestStore, topics: &[&str]) -> Command {
 }
 
 /// Sinks to the end, and returns how many were written.
-pub fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
+pub(crate) fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
     let output = command(store, topics).output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let receipt = receipt(&output);

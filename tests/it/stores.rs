@@ -18,14 +18,14 @@ use tempfile::TempDir;
 use crate::kit::Record;
 
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     Sqlite,
     Postgres,
     OpenSearch,
 }
 
 /// An empty store of its own for one test.
-pub struct TestStore {
+pub(crate) struct TestStore {
     pub url: String,
     kind: Kind,
     name: String,
@@ -34,7 +34,7 @@ pub struct TestStore {
 
 /// A record of the store, with whether its value is to be queried as JSON.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
+pub(crate) struct Kept {
     pub offset: i64,
     pub record: Record,
     pub is_json: bool,
@@ -42,7 +42,7 @@ pub struct Kept {
 
 impl TestStore {
     /// `None`, and told, where this machine cannot run it.
-    pub fn new(kind: Kind, name: &str) -> Option<TestStore> {
+    pub(crate) fn new(kind: Kind, name: &str) -> Option<TestStore> {
         let dir = tempfile::tempdir().expect("a directory");
         let name = format!("{name}_{}", std::process::id());
         let url = match kind {
@@ -86,12 +86,12 @@ impl TestStore {
     }
 
     /// `host:port` of the OpenSearch of all tests, and the prefix of this one's indices.
-    pub fn place(&self) -> (&str, &str) {
+    pub(crate) fn place(&self) -> (&str, &str) {
         (server(&OPENSEARCH, start_opensearch).expect("runs"), &self.name)
     }
 
     /// Records of all topics; 0 before there is a store.
-    pub fn count(&self) -> i64 {
+    pub(crate) fn count(&self) -> i64 {
         match self.kind {
             Kind::Sqlite => {
                 self.sqlite().query_row("SELECT COUNT(*) FROM records", [], |row| row.get(0)).unwrap_or(0)
@@ -109,7 +109,7 @@ impl TestStore {
     }
 
     /// Makes it a store of a version that was not told where topics end.
-    pub fn forget_ends(&self) {
+    pub(crate) fn forget_ends(&self) {
         match self.kind {
             Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE ends").expect("dropped"),
             Kind::Postgres => self.postgres().batch_execute("DROP TABLE ends").expect("dropped"),
@@ -121,7 +121,7 @@ impl TestStore {
     }
 
     /// What the store holds under a topic's name, by topic id, partition and offset.
-    pub fn kept(&self, topic: &str) -> Vec<Kept> {
+    pub(crate) fn kept(&self, topic: &str) -> Vec<Kept> {
         const SQL: &str = "SELECT partition, \"offset\", time_ms, key, CAST(value AS TEXT), raw, \
              CAST(headers AS TEXT) FROM records WHERE topic = $1 ORDER BY topic_id, partition, \"offset\"";
         let kept =
@@ -225,7 +225,7 @@ fn server(
 }
 
 /// Runs until the child's stdin ends; then it gets the signal, and the shell does what is to be done `afterwards`.
-pub fn spawn(dir: &Path, signal: &str, afterwards: &str, mut command: Vec<String>) -> Child {
+pub(crate) fn spawn(dir: &Path, signal: &str, afterwards: &str, mut command: Vec<String>) -> Child {
     let script = format!(
         "dir=$1; shift; \"$@\" >\"$dir/log\" 2>&1 & read -r line; kill -s {signal} $!; wait; {afterwards}"
     );
@@ -241,7 +241,7 @@ pub fn spawn(dir: &Path, signal: &str, afterwards: &str, mut command: Vec<String
 /// What a server that ends leaves behind.
 const REMOVE: &str = "rm -rf \"$dir\"";
 
-pub fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
+pub(crate) fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
     let begun = Instant::now();
     while !is_up() {
         if begun.elapsed() > Duration::from_secs(120) {
@@ -262,20 +262,20 @@ fn postgres_client(socket: &str, database: &str) -> Client {
 }
 
 /// PostgreSQL's programs. They refuse to run as root, so then as its own user.
-pub struct Programs {
+pub(crate) struct Programs {
     bin: PathBuf,
     is_root: bool,
 }
 
 impl Programs {
-    pub fn find() -> Result<Programs, String> {
+    pub(crate) fn find() -> Result<Programs, String> {
         let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let newest: Option<PathBuf> = installed.map(|version| version.path().join("bin")).max();
         let bin = newest.ok_or("PostgreSQL is not installed: apt-get install postgresql")?;
         Ok(Programs { bin, is_root: nix_is_root() })
     }
 
-    pub fn command(&self, program: &str, arguments: &[&str]) -> Vec<String> {
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Vec<String> {
         let program = self.bin.join(program).display().to_string();
         let switch = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
         let switch = if self.is_root { &switch[..] } else { &[] };
@@ -284,7 +284,7 @@ impl Programs {
     }
 
     /// Makes the directory `data` in `dir`, which becomes PostgreSQL's own.
-    pub fn init(&self, dir: &Path, options: &[&str]) -> Result<(), String> {
+    pub(crate) fn init(&self, dir: &Path, options: &[&str]) -> Result<(), String> {
         let run = |command: Vec<String>| {
             let output = Command::new(&command[0]).args(&command[1..]).current_dir("/").output();
             let output = output.map_err(|e| format!("{}: {e}", command[0]))?;

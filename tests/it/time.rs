@@ -3,12 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use replicator::client::Isolation;
-use replicator::event_time::EventTime;
-use replicator::interrupt::Interrupt;
-use replicator::range::Range;
-use replicator::source::{Reader, Reading};
-use replicator::window::rfc3339;
+use replicator::{EventTime, Interrupt, Isolation, Range, Reader, Reading, rfc3339};
 
 use crate::kit::*;
 

@@ -43,7 +43,7 @@ fn order_alone_is_a_difference_only_on_request() {
 /// What a fill left out as it was told to is no difference, and is counted.
 #[test]
 fn what_a_fill_left_out_on_request_is_no_difference() {
-    use replicator::job::OnConflict;
+    use replicator::OnConflict;
     let pair = Pair::new(1, 1).with(|job| {
         job.selection.rules.on_conflict = OnConflict::Skip;
         job.selection.rules.skip_invalid = true;

@@ -10,25 +10,25 @@ use rcgen::{
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka_sys as ffi;
 
-use replicator::sandbox::{Extras, Sandbox};
+use replicator::{Extras, Sandbox};
 
-pub struct Broker {
+pub(crate) struct Broker {
     sandbox: Sandbox,
     /// Signed the broker's certificate.
     pub authority: Authority,
 }
 
 /// Without client certificates; with them; and by name and password, or token.
-pub const TLS: &str = "TLS";
+pub(crate) const TLS: &str = "TLS";
 /// As [`TLS`], with a certificate of another host.
-pub const ELSEWHERE: &str = "ELSEWHERE";
-pub const MUTUAL: &str = "MUTUAL";
-pub const SASL: &str = "SASL";
+pub(crate) const ELSEWHERE: &str = "ELSEWHERE";
+pub(crate) const MUTUAL: &str = "MUTUAL";
+pub(crate) const SASL: &str = "SASL";
 
-pub const PLAIN_PASSWORD: &str = "plain-hunter2";
+pub(crate) const PLAIN_PASSWORD: &str = "plain-hunter2";
 
 impl Broker {
-    pub fn get() -> &'static Broker {
+    pub(crate) fn get() -> &'static Broker {
         static BROKER: OnceLock<Broker> = OnceLock::new();
         BROKER.get_or_init(Broker::start)
     }
@@ -75,16 +75,16 @@ impl Broker {
     }
 
     /// The listener that asks nothing.
-    pub fn plain(&self) -> &str {
+    pub(crate) fn plain(&self) -> &str {
         self.sandbox.bootstrap()
     }
 
-    pub fn door(&self, listener: &str) -> &str {
+    pub(crate) fn door(&self, listener: &str) -> &str {
         self.sandbox.extra_door(listener).expect("a listener")
     }
 
     /// Makes a user for SCRAM-SHA-512.
-    pub fn add_user(&self, name: &str, password: &str) {
+    pub(crate) fn add_user(&self, name: &str, password: &str) {
         let client: BaseConsumer =
             rdkafka::ClientConfig::new().set("bootstrap.servers", self.plain()).create().expect("a client");
         let name = CString::new(name).expect("a name");
@@ -126,13 +126,13 @@ fn escaped(pem: &str) -> String {
 }
 
 /// Who signs certificates.
-pub struct Authority {
+pub(crate) struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -140,11 +140,11 @@ impl Authority {
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    pub fn sign(&self, name: &str, hosts: &[&str]) -> (Certificate, KeyPair) {
+    pub(crate) fn sign(&self, name: &str, hosts: &[&str]) -> (Certificate, KeyPair) {
         let mut params = named(name, hosts);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -154,7 +154,7 @@ impl Authority {
 }
 
 /// A certificate of an authority that is its server's own, and its key, in PEM.
-pub fn own(host: &str) -> (String, String) {
+pub(crate) fn own(host: &str) -> (String, String) {
     let mut params = named(host, &[host]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");

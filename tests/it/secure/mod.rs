@@ -1,7 +1,7 @@
 //! A broker that asks who one is, and what a client must bring.
 
 mod acls;
-pub mod broker;
+pub(crate) mod broker;
 mod errors;
 mod ways;
 
@@ -10,23 +10,23 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use replicator::drill::topics::{Topics, delivered, send};
+use replicator::{topics::Topics, topics::delivered, topics::send};
 
 use self::broker::Broker;
 use crate::kit::*;
 use crate::raw;
 
-pub const READ: i8 = 3;
-pub const WRITE: i8 = 4;
-pub const CREATE: i8 = 5;
-pub const DESCRIBE_CONFIGS: i8 = 10;
+pub(crate) const READ: i8 = 3;
+pub(crate) const WRITE: i8 = 4;
+pub(crate) const CREATE: i8 = 5;
+pub(crate) const DESCRIBE_CONFIGS: i8 = 10;
 
-pub const TOPIC: i8 = 2;
-pub const GROUP: i8 = 3;
-pub const TRANSACTIONAL_ID: i8 = 5;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const GROUP: i8 = 3;
+pub(crate) const TRANSACTIONAL_ID: i8 = 5;
 
 /// A user's topics on the secured broker, and the file by which it gets in.
-pub struct Story {
+pub(crate) struct Story {
     pub a: String,
     pub b: String,
     dir: tempfile::TempDir,
@@ -34,10 +34,10 @@ pub struct Story {
 }
 
 /// What one access control entry allows, of a story's own topics.
-pub type Grant = (i8, &'static str, i8);
+pub(crate) type Grant = (i8, &'static str, i8);
 
 /// All that a fill needs, and the compared configuration.
-pub const FILL: [Grant; 7] = [
+pub(crate) const FILL: [Grant; 7] = [
     (TOPIC, "a", READ),
     (TOPIC, "b", READ),
     (TOPIC, "b", WRITE),
@@ -47,24 +47,24 @@ pub const FILL: [Grant; 7] = [
     (TOPIC, "b", DESCRIBE_CONFIGS),
 ];
 
-pub fn number() -> u32 {
+pub(crate) fn number() -> u32 {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Story {
-    pub fn new(listener: &'static str) -> Story {
+    pub(crate) fn new(listener: &'static str) -> Story {
         let number = number();
         let dir = tempfile::tempdir().expect("a directory");
         Story { a: format!("secure-a-{number}"), b: format!("secure-b-{number}"), dir, listener }
     }
 
-    pub fn topics() -> Topics {
+    pub(crate) fn topics() -> Topics {
         Topics::new(Broker::get().plain())
     }
 
     /// A source of a day, and a target that lacks the window.
-    pub fn filled_but_for_the_window(self) -> Story {
+    pub(crate) fn filled_but_for_the_window(self) -> Story {
         let (topics, records) = (Self::topics(), day(600, 2));
         for (topic, records) in [(&self.a, records.clone()), (&self.b, outside_of(&records))] {
             topics.create(topic, 2, 1).expect("made");
@@ -75,7 +75,7 @@ impl Story {
         self
     }
 
-    pub fn grant(&self, principal: &str, grants: &[Grant]) {
+    pub(crate) fn grant(&self, principal: &str, grants: &[Grant]) {
         for (resource, name, operation) in grants {
             let fill = format!("replicator/{}/{}", self.a, self.b);
             let load = format!("replicator/load/{}/", self.a);
@@ -91,7 +91,7 @@ impl Story {
         }
     }
 
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         let mut file = std::fs::File::create(&path).expect("a file");
         file.write_all(text.as_bytes()).expect("written");
@@ -99,7 +99,7 @@ impl Story {
     }
 
     /// The binary with `properties` in a file for -F.
-    pub fn command(&self, properties: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, properties: &str, arguments: &[&str]) -> Command {
         let file = self.file("client.properties", properties);
         let address = match self.listener {
             "PLAIN" => Broker::get().plain(),
@@ -111,16 +111,16 @@ impl Story {
         command
     }
 
-    pub fn run(&self, properties: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, properties: &str, arguments: &[&str]) -> Output {
         self.command(properties, arguments).output().expect("runs")
     }
 
-    pub fn selection(&self) -> [&str; 6] {
+    pub(crate) fn selection(&self) -> [&str; 6] {
         ["--window", "11:00-13:00", "--source", &self.a, "--target", &self.b]
     }
 
     /// Plan, fill, verify, and fill again.
-    pub fn play(&self, properties: &str) {
+    pub(crate) fn play(&self, properties: &str) {
         let run = |command: &[&str]| {
             let output = self.run(properties, &[command, &self.selection(), &["--output", "json"]].concat());
             assert_eq!(code(&output), 0, "{command:?}: {}", stderr(&output));

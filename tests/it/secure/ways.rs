@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::broker::{Broker, MUTUAL, PLAIN_PASSWORD, SASL, TLS};
 use super::*;
 
-pub fn trusting(story: &Story, more: &str) -> String {
+pub(super) fn trusting(story: &Story, more: &str) -> String {
     let authority = story.file("ca.pem", &Broker::get().authority.pem());
     format!("ssl.ca.location={}\n{more}", authority.display())
 }
@@ -109,20 +109,20 @@ fn sasl_oauthbearer_unsecured() {
     load_and_play(&story, &trusting(&story, with));
 }
 
-pub fn scram_user(name: &str, password: &str) -> String {
+pub(super) fn scram_user(name: &str, password: &str) -> String {
     let user = format!("{name}-{}", number());
     Broker::get().add_user(&user, password);
     user
 }
 
-pub fn scram(user: &str, password: &str) -> String {
+pub(super) fn scram(user: &str, password: &str) -> String {
     format!(
         "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.username={user}\nsasl.password={password}"
     )
 }
 
 /// Gives tokens for `subject` to who knows `secret`, to the test's end. The broker believes them unsigned.
-pub fn token_endpoint(subject: &str, secret: &str) -> String {
+pub(super) fn token_endpoint(subject: &str, secret: &str) -> String {
     use base64::prelude::*;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let part = |json: String| BASE64_URL_SAFE_NO_PAD.encode(json);

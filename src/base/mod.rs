@@ -1,0 +1,10 @@
+//! What knows no Kafka.
+
+pub(crate) mod error;
+pub(crate) mod failpoint;
+pub(crate) mod interrupt;
+pub(crate) mod json;
+pub(crate) mod patience;
+pub(crate) mod progress;
+pub(crate) mod range;
+pub(crate) mod time;

@@ -1,0 +1,63 @@
+//! How long to wait without progress. Pure.
+
+use std::time::Duration;
+
+/// Counts the time in which this process waited in vain. One that was itself stopped (SIGSTOP, a machine that
+/// slept) has not waited, whatever the clock says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub limit: Duration,
+    waited: Duration,
+}
+
+/// Waits are cut into far shorter steps than this; one that took longer was not spent waiting.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Patience {
+        Patience { limit, waited: Duration::ZERO }
+    }
+
+    /// Takes one step of waiting, as the clock saw it.
+    pub(crate) fn wait(&mut self, step: Duration) {
+        self.waited += step.min(LONGEST_STEP);
+    }
+
+    /// What was waited for has come, or come nearer.
+    pub(crate) fn progress(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.waited >= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_after_many_steps_without_progress() {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        for step in 1..=600 {
+            assert!(!patience.is_over(), "step {step}");
+            patience.wait(Duration::from_millis(100));
+        }
+        assert!(patience.is_over());
+        patience.progress();
+        assert!(!patience.is_over());
+    }
+
+    // Found by a drill: a run that had been stopped for a minute blamed the broker.
+    #[test]
+    fn time_in_which_the_process_was_stopped_does_not_count() {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        patience.wait(Duration::from_secs(3600));
+        assert!(!patience.is_over());
+    }
+}

@@ -1,0 +1,175 @@
+//! What a plan notes while it reads both topics.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Consequences, groups};
+use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
+use crate::base::range::index;
+use crate::fill::preflight::Preflight;
+use crate::job::Job;
+use crate::job::identity::{Fingers, Identity};
+use crate::job::window::Window;
+use crate::kafka::client::TRANSACTION_TIMEOUT;
+use crate::kafka::cluster::{Cluster, Watermarks};
+use crate::kafka::sys::Message;
+
+/// An upper bound of what a key takes in the table, in bytes, right after the table has grown.
+const KEY_BYTES: usize = 64;
+
+/// Notes of a plan's own reading. Keys are noted in an eighth of the index's memory; what does not fit is left out.
+pub(crate) struct Foresight<'a> {
+    job: &'a Job,
+    window: Window,
+    fingers: Fingers,
+    started: Instant,
+    read: u64,
+    /// The latest time of each key of the target, by the key's hash.
+    newest: HashMap<u64, Newest>,
+    is_full: bool,
+    /// The broker stamped records, which says nothing of their age.
+    is_stamped: bool,
+    keys: u64,
+    bytes: u64,
+    marks: Vec<Marks>,
+}
+
+struct Newest {
+    time: i64,
+    is_counted: bool,
+}
+
+/// Where the window ends in a partition of the target.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    /// After its last record.
+    end: Option<i64>,
+    /// The first record that is later.
+    later: Option<i64>,
+}
+
+impl<'a> Foresight<'a> {
+    /// # Errors
+    /// As [`Fingers::new`].
+    pub(crate) fn new(job: &'a Job, window: Window, target_partitions: usize) -> Result<Foresight<'a>> {
+        Ok(Foresight {
+            job,
+            window,
+            fingers: Fingers::new()?,
+            started: Instant::now(),
+            read: 0,
+            newest: HashMap::new(),
+            is_full: false,
+            is_stamped: false,
+            keys: 0,
+            bytes: 0,
+            marks: vec![Marks::default(); target_partitions],
+        })
+    }
+
+    fn key(&self, message: &Message) -> Option<u64> {
+        self.fingers.identity_of(&Identity::Key, message.key(), None).map(|[hash, _]| hash)
+    }
+
+    /// A record of the target.
+    pub(crate) fn look_at(&mut self, message: &Message) {
+        self.read += 1;
+        let is_by_timestamp = self.job.selection.event_time.is_indexed();
+        self.is_stamped |= is_by_timestamp && message.timestamp().1;
+        let Some(time) = self.job.selection.event_time.of(message) else { return };
+        let marks = &mut self.marks[index(message.partition())];
+        if self.window.contains(time) {
+            marks.end = Some(message.next_position());
+        } else if self.window.end.is_some_and(|end| time >= end) && marks.later.is_none() {
+            marks.later = Some(message.offset());
+        }
+        // What is older than the window is newer than nothing that would be written.
+        if self.window.start.is_some_and(|start| time < start) {
+            return;
+        }
+        let Some(key) = self.key(message) else { return };
+        if let Some(newest) = self.newest.get_mut(&key) {
+            newest.time = newest.time.max(time);
+        } else if self.newest.len() < self.job.selection.index_memory / 8 / KEY_BYTES {
+            self.newest.insert(key, Newest { time, is_counted: false });
+        } else {
+            self.is_full = true;
+        }
+    }
+
+    /// A record that the fill would write.
+    pub(crate) fn write(&mut self, message: &Message) {
+        self.bytes +=
+            [message.key(), message.value()].iter().flatten().map(|part| part.len() as u64).sum::<u64>();
+        let Some(time) = self.job.selection.event_time.of(message) else { return };
+        let Some(newest) = self.key(message).and_then(|key| self.newest.get_mut(&key)) else { return };
+        if newest.time > time && !std::mem::replace(&mut newest.is_counted, true) {
+            self.keys += 1;
+        }
+    }
+
+    /// The consequences, once both topics were read: `read` records of the source, of which `to_write` would
+    /// be written. Asks for the consumer groups.
+    ///
+    /// # Errors
+    /// [`crate::base::error::Error::Interrupted`] alone: what cannot be found out is told as not known.
+    pub(crate) fn consequences(
+        &self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        ends: &[Watermarks],
+        (read, to_write): (u64, u64),
+        interrupt: &Interrupt,
+    ) -> Result<Consequences> {
+        let took = self.started.elapsed().as_secs_f64();
+        let read = self.read + read;
+        let target = &checked.target;
+        let mut not_known = Vec::new();
+        if self.is_stamped {
+            not_known.push(format!(
+                "which keys have newer records in {}, since the broker stamped its records with its own time",
+                target.name
+            ));
+        }
+        if checked.target_is_compacted.is_none() {
+            not_known.push(format!(
+                "whether {} is compacted; grant this principal DescribeConfigs on it",
+                target.name
+            ));
+        }
+        let past = |partition: usize| -> Option<i64> {
+            let marks = self.marks.get(partition)?;
+            marks.end.or(marks.later)
+        };
+        let groups = groups::of(cluster, target, ends, past, &mut not_known, interrupt)?;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let rate = read as f64 / took.max(0.001);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an estimate"
+        )]
+        let estimated_ms = ((took + to_write as f64 / rate.max(1.0)) * 1000.0) as u64;
+        Ok(Consequences {
+            keys_with_newer_records: (!self.is_stamped).then_some(self.keys),
+            keys_are_exact: !self.is_full && !self.is_stamped,
+            target_is_compacted: checked.target_is_compacted,
+            groups,
+            bytes_to_write: self.bytes,
+            estimated_ms,
+            estimate_basis: format!(
+                "this plan read {read} records of both topics in {took:.1} s; the fill reads them again, and to write \
+                 a record is taken to last as long as to read one"
+            ),
+            transaction_ms: millis(self.job.limits.time),
+            transaction_timeout_ms: millis(TRANSACTION_TIMEOUT),
+            not_known,
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

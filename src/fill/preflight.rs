@@ -1,0 +1,227 @@
+//! What an expert would check before a run: each finding is a sentence with its fix, all told at once.
+
+use chrono::Utc;
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::base::error::{Error, Reason, Result};
+use crate::base::time::rfc3339;
+use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::job::window::Window;
+use crate::job::{Job, Mode, TargetScan};
+use crate::kafka::client::TRANSACTION_TIMEOUT;
+use crate::kafka::cluster::{Cluster, Topic};
+
+/// What the checks found out.
+pub(crate) struct Preflight {
+    pub source: Topic,
+    pub target: Topic,
+    pub warnings: Vec<String>,
+    /// The largest batch that the target takes, in bytes.
+    pub batch_bytes: usize,
+    /// What the target takes and keeps; nothing is known of it where its configuration is not visible.
+    pub limits: Limits,
+    /// `None` where the topics' configuration is not visible.
+    pub target_is_compacted: Option<bool>,
+}
+
+/// Checks permissions, and the target's configuration against the window. Writes nothing. A window that could
+/// not be resolved is one finding among the others.
+///
+/// # Errors
+/// [`Error::Refused`] with every reason why the run would fail, or lose or double records; [`Error::Failed`] where the
+/// only one is a state of the cluster that passes.
+pub(crate) fn check(
+    cluster: &Cluster,
+    job: &Job,
+    source: Topic,
+    target: Topic,
+    mode: Mode,
+    window: Result<Window>,
+) -> Result<(Preflight, Window)> {
+    let mut findings = Findings::default();
+    let may_read = check_access(&mut findings, &source, &target, mode);
+    let window = match window {
+        // Of a source that cannot be read that was said.
+        Err(Error::Refused(why)) => {
+            if may_read {
+                findings.reason = findings.reason.or(why.reason());
+                findings.refuse(why.text);
+            }
+            None
+        }
+        window => Some(window?),
+    };
+    if let Some(max) = cluster.transaction_max_timeout(&source.name)
+        && max < i64::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX)
+    {
+        findings.refuse(format!(
+            "the brokers' transaction.max.timeout.ms={max} is below the {} that a run asks for; raise it on all brokers",
+            TRANSACTION_TIMEOUT.as_millis()
+        ));
+    }
+    let mut limits = Limits::default();
+    let mut target_is_compacted = None;
+    match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
+        Some([source_config, target_config]) => {
+            let (source_config, target_config) = (Configuration(source_config), Configuration(target_config));
+            target_is_compacted = Some(target_config.is_compacted());
+            let properties = &job.selection.properties;
+            let now = Utc::now().timestamp_millis();
+            let (bootstrap, compressing) = (properties.bootstrap(), properties.are_compressing());
+            limits = Limits::of(&target.name, bootstrap, compressing, target_config, now);
+            check_target(&mut findings, job, &target, target_config, &limits, window);
+            check_pair(&mut findings, job, source_config, target_config);
+        }
+        _ => findings.warn(
+            "the topics' configuration is not visible to this principal, so retention, compaction and timestamp type \
+             were not checked; grant it DescribeConfigs on both topics",
+        ),
+    }
+    let Findings { mut refusals, reason, passing, warnings } = findings;
+    match passing {
+        // Nothing but this stands against the run, and it passes: safe to run again.
+        Some(err) if refusals.is_empty() => return Err(err),
+        passing => refusals.extend(passing.map(|err| err.to_string())),
+    }
+    match window.filter(|_| refusals.is_empty()) {
+        Some(window) => {
+            let batch_bytes = limits.batch_bytes();
+            Ok((Preflight { source, target, warnings, batch_bytes, limits, target_is_compacted }, window))
+        }
+        None => Err(Error::refused(refusals.join("\n")).because(reason.unwrap_or(Reason::Refused))),
+    }
+}
+
+/// What this principal may not do with the topics, as far as the broker tells before it is tried. Of the group only
+/// its coordinator would, and a request of that kind ends the process where the coordinator dies
+/// (librdkafka#4605). Whether the source may be read. A plan needs no permission to write, and warns.
+fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: Mode) -> bool {
+    let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
+        Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
+    };
+    let may_read = source.access.is_none_or(|may| may.read);
+    if !may_read {
+        findings.deny(of_topic("reading", "Read", source).to_string());
+    }
+    if target.access.is_some_and(|may| !may.read) {
+        findings.deny(of_topic("reading", "Read", target).to_string());
+    }
+    if target.access.is_some_and(|may| !may.write) {
+        let why = of_topic("writing", "Write", target);
+        match mode {
+            Mode::Fill => findings.deny(why.to_string()),
+            Mode::Plan => findings.warn(format!("a run would be refused: {why}")),
+        }
+    }
+    may_read
+}
+
+fn check_target(
+    findings: &mut Findings,
+    job: &Job,
+    target: &Topic,
+    config: Configuration<'_>,
+    limits: &Limits,
+    window: Option<Window>,
+) {
+    let name = &target.name;
+    // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
+    let edge = |window: Window| {
+        let bounds =
+            window.start.map(|start| (start, "begins at")).or(window.end.map(|end| (end, "ends at")));
+        bounds.filter(|_| job.selection.event_time.is_indexed())
+    };
+    if let Some((oldest, edge)) = window.and_then(edge) {
+        // What lies ahead is looked at with each record.
+        for unfit in limits.of_time(oldest).filter(|unfit| *unfit != Unfit::TooNew) {
+            findings.refuse(limits.sentence(unfit, &format!("the window {edge} {}", rfc3339(oldest))));
+        }
+    }
+    if let Some(sentence) = limits.deletes_by_size() {
+        findings.refuse(sentence);
+    }
+    if config.is_stamped() {
+        if job.selection.rules.target_scan == TargetScan::Window {
+            findings.refuse(log_append_time(name));
+        } else {
+            findings.warn(format!(
+                "{name} has message.timestamp.type=LogAppendTime: the broker stamps the copies anew"
+            ));
+        }
+    }
+    if config.is_compacted() {
+        if job.allow_compacted_target {
+            findings.warn(format!(
+                "{name} is compacted: an old value that the run writes becomes its key's latest one"
+            ));
+        } else {
+            findings.refuse(format!(
+                "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest; \
+                 allow that with --allow-compacted-target, or fill another topic"
+            ));
+        }
+    }
+    match takes_writes(target, config) {
+        Ok(()) => {}
+        Err(Error::Refused(why)) => findings.refuse(why.text),
+        Err(err) => findings.passing = Some(err),
+    }
+}
+
+fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
+    if source.is_compacted() {
+        findings
+            .warn(format!("{} is compacted: what it no longer holds cannot be copied", job.selection.source));
+    }
+    if source.is_stamped() && job.selection.event_time.is_indexed() {
+        findings.warn(format!(
+            "{} has message.timestamp.type=LogAppendTime: the window is of the time at which the broker took the \
+             records; --time-field makes it the event's",
+            job.selection.source
+        ));
+    }
+    let limits = (source.number("max.message.bytes"), target.number("max.message.bytes"));
+    if let (Some(from), Some(to)) = limits
+        && to < from
+    {
+        findings.warn(format!(
+            "{} takes records up to {to} bytes and {} up to {from}: a larger one would end the run; raise \
+             max.message.bytes of {}",
+            job.selection.target, job.selection.source, job.selection.target
+        ));
+    }
+}
+
+/// The refusal of a target whose copies do not carry the source's timestamps.
+pub(crate) fn log_append_time(target: &str) -> String {
+    format!(
+        "{target} has message.timestamp.type=LogAppendTime: its copies do not carry the source's timestamps, so the \
+         window alone does not show which are there; compare the whole topic with --target-scan all"
+    )
+}
+
+#[derive(Default)]
+struct Findings {
+    refusals: Vec<String>,
+    /// Of the first of them.
+    reason: Option<Reason>,
+    /// What another try may find gone.
+    passing: Option<Error>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn refuse(&mut self, sentence: impl Into<String>) {
+        self.reason = self.reason.or(Some(Reason::TopicConfiguration));
+        self.refusals.push(sentence.into());
+    }
+
+    fn deny(&mut self, sentence: impl Into<String>) {
+        self.reason = self.reason.or(Some(Reason::NoPermission));
+        self.refuse(sentence);
+    }
+
+    fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+}

@@ -1,0 +1,153 @@
+//! What a run did, for people and for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::base::error::Result;
+use crate::base::time::rfc3339;
+use crate::fill::consequences::Consequences;
+use crate::job::window::Edges;
+use crate::kafka::mark::Done;
+
+/// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Receipt {
+    /// `None` until it was resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Edges>,
+    pub source: String,
+    pub target: String,
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What a run would write: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_write: Option<u64>,
+    /// What fills the window, by an identity without conflicts: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What the fill would mean for the target's readers: `plan` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consequences: Option<Consequences>,
+    pub duplicates_in_target: u64,
+    pub transactions: u64,
+    pub aborted_transactions: u64,
+    /// How often the start-up was done again after a failure.
+    pub restarts: u64,
+    /// What an earlier run did, where nothing was left to do: then the counts are 0, since nothing was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_before: Option<DoneBefore>,
+    pub elapsed_ms: u64,
+    /// Whether all that the promise covers is in the target.
+    pub complete: bool,
+    pub warnings: Vec<String>,
+    /// A few of the conflicts and of the invalid records.
+    pub examples: Vec<String>,
+}
+
+impl Receipt {
+    /// Whether the counts tell something: they are of what was committed, or planned, and an aborted transaction had
+    /// read too.
+    pub fn has_read(&self, result: &Result<()>) -> bool {
+        result.is_ok() || self.counts.read > 0 || self.aborted_transactions > 0
+    }
+}
+
+/// The run that read the window to its end and looked at what it wrote; with `--scale-out`, all instances together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DoneBefore {
+    /// RFC 3339, in UTC.
+    pub at: String,
+    pub in_window: u64,
+    pub written: u64,
+}
+
+impl From<Done> for DoneBefore {
+    fn from(Done { at, in_window, written }: Done) -> DoneBefore {
+        DoneBefore { at: rfc3339(at), in_window, written }
+    }
+}
+
+/// What became of the source's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub read: u64,
+    pub in_window: u64,
+    pub already_in_target: u64,
+    pub duplicates_in_source: u64,
+    pub conflicts: u64,
+    /// Without identity or event time, or with a timestamp that cannot be written.
+    pub invalid: u64,
+    /// Would have been written, but the target's broker would refuse or delete them.
+    pub refused: u64,
+    pub written: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.read += other.read;
+        self.in_window += other.in_window;
+        self.already_in_target += other.already_in_target;
+        self.duplicates_in_source += other.duplicates_in_source;
+        self.conflicts += other.conflicts;
+        self.invalid += other.invalid;
+        self.refused += other.refused;
+        self.written += other.written;
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        writeln!(f, "{} -> {}  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
+        let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
+        if self.done_before.is_none() {
+            line("read", c.read)?;
+            line("in window", c.in_window)?;
+            line("already in target", c.already_in_target)?;
+            match self.to_write {
+                Some(to_write) => line("to write", to_write)?,
+                None => line("written", c.written)?,
+            }
+        }
+        for (name, count) in [
+            ("duplicates in source", c.duplicates_in_source),
+            ("duplicates in target", self.duplicates_in_target),
+            ("conflicts", c.conflicts),
+            ("invalid", c.invalid),
+            ("refused by the target", c.refused),
+            ("transactions", self.transactions),
+            ("aborted transactions", self.aborted_transactions),
+            ("restarts", self.restarts),
+        ] {
+            if count > 0 {
+                line(name, count)?;
+            }
+        }
+        if let Some(DoneBefore { at, in_window, written }) = &self.done_before {
+            writeln!(
+                f,
+                "  nothing is left to do: the run that ended at {at} read {in_window} records of the window and wrote {written}"
+            )?;
+        }
+        for example in &self.examples {
+            writeln!(f, "  e.g. {example}")?;
+        }
+        for sentence in
+            self.consequences.iter().flat_map(|c| c.sentences(&self.target, self.to_write.unwrap_or(0)))
+        {
+            writeln!(f, "  - {sentence}")?;
+        }
+        if let Some(command) = &self.command {
+            writeln!(f, "  {command}")?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "for reading")]
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let state = match (self.complete, self.to_write) {
+            (true, Some(_)) => "plan complete, nothing was written",
+            (true, None) => "complete",
+            (false, _) => "NOT complete",
+        };
+        write!(f, "  {state} after {seconds:.1} s")
+    }
+}

@@ -1,0 +1,340 @@
+//! The window of event time that a run fills: half-open, in UTC, in milliseconds. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime};
+use serde::Serialize;
+
+use crate::base::time::{day_of, parse_instant, rfc3339};
+
+/// A window as it was typed. Times of day need a date before they are a [`Window`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowSpec {
+    TimesOfDay { start: Option<NaiveTime>, end: Option<EndOfDay> },
+    Instants(Window),
+}
+
+/// An end as a time of day; `24:00` is the next midnight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfDay {
+    At(NaiveTime),
+    NextMidnight,
+}
+
+/// `[start, end)` in milliseconds since the epoch; `None` is unbounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    pub start: Option<i64>,
+    pub end: Option<i64>,
+}
+
+impl Window {
+    /// # Errors
+    /// A sentence, where the window would hold nothing.
+    pub fn new(start: Option<i64>, end: Option<i64>) -> Result<Window, String> {
+        match (start, end) {
+            (Some(start), Some(end)) if start == end => {
+                Err("the window is empty: its start is its end".into())
+            }
+            (Some(start), Some(end)) if start > end => Err(format!(
+                "the window is reversed: {} is after {}; swap them",
+                rfc3339(start),
+                rfc3339(end)
+            )),
+            (None, None) => Err("the window has neither a start nor an end; give at least one".into()),
+            _ => Ok(Window { start, end }),
+        }
+    }
+
+    pub fn contains(&self, millis: i64) -> bool {
+        self.start.is_none_or(|start| start <= millis) && self.end.is_none_or(|end| millis < end)
+    }
+
+    /// The same window with `millis` more on either side.
+    pub fn widened(&self, millis: i64) -> Window {
+        Window {
+            start: self.start.map(|start| start.saturating_sub(millis)),
+            end: self.end.map(|end| end.saturating_add(millis)),
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let edge = |edge: Option<i64>| edge.map_or(String::new(), rfc3339);
+        write!(f, "{}/{}", edge(self.start), edge(self.end))
+    }
+}
+
+/// The window's edges; `None` is unbounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Edges {
+    pub start: Option<String>,
+    pub end: Option<String>,
+}
+
+impl From<Window> for Edges {
+    fn from(window: Window) -> Edges {
+        Edges { start: window.start.map(rfc3339), end: window.end.map(rfc3339) }
+    }
+}
+
+impl fmt::Display for Edges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let edge = |edge: &Option<String>| edge.clone().unwrap_or("…".into());
+        write!(f, "[{}, {})", edge(&self.start), edge(&self.end))
+    }
+}
+
+impl WindowSpec {
+    pub fn needs_date(&self) -> bool {
+        matches!(self, WindowSpec::TimesOfDay { .. })
+    }
+
+    /// Times of day become instants of `date`; an end before the start is on the day after.
+    ///
+    /// # Errors
+    /// A sentence, where the result is empty or past the calendar.
+    pub fn on(&self, date: NaiveDate) -> Result<Window, String> {
+        let (start, end) = match *self {
+            WindowSpec::Instants(window) => return Ok(window),
+            WindowSpec::TimesOfDay { start, end } => (start, end),
+        };
+        let next = date.checked_add_days(Days::new(1)).ok_or("that date has no day after it")?;
+        let end = end.map(|end| match (end, start) {
+            (EndOfDay::NextMidnight, _) => next.and_time(NaiveTime::MIN),
+            (EndOfDay::At(end), Some(start)) if end < start => next.and_time(end),
+            (EndOfDay::At(end), _) => date.and_time(end),
+        });
+        let millis = |at: NaiveDateTime| at.and_utc().timestamp_millis();
+        Window::new(start.map(|start| millis(date.and_time(start))), end.map(millis))
+    }
+
+    /// What to say of a window that crosses midnight, as one of swapped times does.
+    pub fn crossing(&self, date: NaiveDate) -> Option<String> {
+        let WindowSpec::TimesOfDay { start: Some(start), end: Some(EndOfDay::At(end)) } = *self else {
+            return None;
+        };
+        let window = self.on(date).ok().filter(|_| end < start)?;
+        let (from, to) = (window.start?, window.end?);
+        let swapped = WindowSpec::TimesOfDay { start: Some(end), end: Some(EndOfDay::At(start)) };
+        let length = Duration::from_millis(to.abs_diff(from));
+        Some(format!(
+            "the window {self} crosses midnight: it is {} long, up to {}; swap its times if {swapped} is meant",
+            humantime::format_duration(length),
+            rfc3339(to)
+        ))
+    }
+}
+
+impl fmt::Display for WindowSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WindowSpec::Instants(window) => window.fmt(f),
+            WindowSpec::TimesOfDay { start, end } => {
+                let time = |time: NaiveTime| time.format("%H:%M:%S%.f").to_string();
+                let short = |text: String| text.strip_suffix(":00").map_or(text.clone(), str::to_owned);
+                let end = end.map_or(String::new(), |end| match end {
+                    EndOfDay::NextMidnight => "24:00".to_owned(),
+                    EndOfDay::At(end) => short(time(end)),
+                });
+                write!(f, "{}-{end}", start.map_or(String::new(), |start| short(time(start))))
+            }
+        }
+    }
+}
+
+/// Whether records of another UTC day come by where the window's day was inferred.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OtherDays {
+    /// The day, and the window on it; `None` where none was inferred, and so none is another.
+    inferred: Option<(NaiveDate, Window)>,
+    found: BTreeSet<NaiveDate>,
+}
+
+/// Other days that a warning lists, at most.
+const OTHER_DAYS: usize = 3;
+
+impl OtherDays {
+    pub(crate) fn than(day: NaiveDate, window: Window) -> OtherDays {
+        OtherDays { inferred: Some((day, window)), found: BTreeSet::new() }
+    }
+
+    /// Takes the event time of a record of the source, in milliseconds since the epoch.
+    pub(crate) fn see(&mut self, time: Option<i64>) {
+        if let (Some((inferred, window)), Some(millis)) = (self.inferred, time)
+            && self.found.len() < OTHER_DAYS
+            && !window.contains(millis)
+            && let Some(day) = day_of(millis).filter(|day| *day != inferred)
+        {
+            self.found.insert(day);
+        }
+    }
+
+    pub(crate) fn warning(&self) -> Option<String> {
+        let ((inferred, _), first) = (self.inferred?, self.found.first()?);
+        let days: Vec<String> = self.found.iter().map(NaiveDate::to_string).collect();
+        Some(format!(
+            "the window was put on {inferred}, the day of the source's first and last records, and between them are \
+             records of {} too; name the day that is meant, as in --date {first}",
+            days.join(", ")
+        ))
+    }
+}
+
+impl FromStr for WindowSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WindowSpec, String> {
+        let forms = "write 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z";
+        if let Some((start, end)) = text.split_once('/') {
+            let edge = |text: &str| match text {
+                "" => Ok(None),
+                text => parse_instant(text).map(Some).ok_or(format!("`{text}` is not an instant; {forms}")),
+            };
+            return Window::new(edge(start)?, edge(end)?).map(WindowSpec::Instants);
+        }
+        let (start, end) = text
+            .split_once('-')
+            .filter(|(_, end)| !end.contains('-'))
+            .ok_or(format!("`{text}` is not a window; {forms}"))?;
+        let time =
+            |text: &str| parse_time_of_day(text).ok_or(format!("`{text}` is not a time of day; {forms}"));
+        let start = Some(start).filter(|text| !text.is_empty()).map(time).transpose()?;
+        let end = match end {
+            "" => None,
+            "24:00" | "24:00:00" => Some(EndOfDay::NextMidnight),
+            text => Some(EndOfDay::At(time(text)?)),
+        };
+        match (start, end) {
+            (None, None) => Err(format!("the window has neither a start nor an end; {forms}")),
+            (Some(start), Some(EndOfDay::At(end))) if start == end => {
+                Err("the window is empty: its start is its end".into())
+            }
+            _ => Ok(WindowSpec::TimesOfDay { start, end }),
+        }
+    }
+}
+
+fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
+    ["%H:%M", "%H:%M:%S", "%H:%M:%S%.3f"]
+        .iter()
+        .find_map(|format| NaiveTime::parse_from_str(text, format).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn on_the_day(text: &str) -> Result<String, String> {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).ok_or("no such day")?;
+        Ok(text.parse::<WindowSpec>()?.on(date)?.to_string())
+    }
+
+    #[rstest]
+    #[case("11:00-13:00", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("11:00:30-13:00:00.250", "2021-04-14T11:00:30Z/2021-04-14T13:00:00.250Z")]
+    #[case("11:00-", "2021-04-14T11:00:00Z/")]
+    #[case("-13:00", "/2021-04-14T13:00:00Z")]
+    #[case("23:00-01:00", "2021-04-14T23:00:00Z/2021-04-15T01:00:00Z")]
+    #[case("00:00-24:00", "2021-04-14T00:00:00Z/2021-04-15T00:00:00Z")]
+    #[case("22:00-00:00", "2021-04-14T22:00:00Z/2021-04-15T00:00:00Z")]
+    #[case("2021-04-14T11:00Z/2021-04-14T13:00Z", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("2021-04-14T13:00+02:00/2021-04-14T13:00", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
+    #[case("2021-04-14T11:00Z/", "2021-04-14T11:00:00Z/")]
+    fn windows(#[case] text: &str, #[case] resolved: &str) {
+        assert_eq!(on_the_day(text).as_deref(), Ok(resolved));
+        let shown = text.parse::<WindowSpec>().expect("parses").to_string();
+        assert_eq!(on_the_day(&shown).as_deref(), Ok(resolved), "{shown} reads back");
+    }
+
+    #[rstest]
+    #[case("", "not a window")]
+    #[case("-", "neither")]
+    #[case("/", "neither")]
+    #[case("11:00", "not a window")]
+    #[case("11:00-11:00", "empty")]
+    #[case("25:00-26:00", "not a time of day")]
+    #[case("11:00-13:00-14:00", "not a window")]
+    #[case("24:00-01:00", "not a time of day")]
+    #[case("11 bis 13", "not a window")]
+    #[case("2021-04-14T13:00Z/2021-04-14T11:00Z", "reversed")]
+    #[case("2021-04-14T13:00Z/2021-04-14T13:00Z", "empty")]
+    #[case("2021-04-31T11:00Z/2021-05-01T11:00Z", "not an instant")]
+    fn nonsense(#[case] text: &str, #[case] says: &str) {
+        let error = on_the_day(text).expect_err("refused");
+        assert!(error.contains(says), "{error}");
+    }
+
+    #[rstest]
+    #[case(
+        "13:00-11:00",
+        Some("22h long, up to 2021-04-15T11:00:00Z; swap its times if 11:00-13:00 is meant")
+    )]
+    #[case(
+        "23:30-01:00",
+        Some("1h 30m long, up to 2021-04-15T01:00:00Z; swap its times if 01:00-23:30 is meant")
+    )]
+    #[case("11:00-13:00", None)]
+    #[case("11:00-24:00", None)]
+    #[case("13:00-", None)]
+    #[case("-11:00", None)]
+    #[case("2021-04-14T13:00Z/2021-04-15T11:00Z", None)]
+    fn what_crosses_midnight_is_told(#[case] text: &str, #[case] wanted: Option<&str>) {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+        let told = text.parse::<WindowSpec>().expect("parses").crossing(date);
+        let wanted = wanted.map(|wanted| format!("the window {text} crosses midnight: it is {wanted}"));
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn records_of_other_days_are_told_where_the_day_was_inferred() {
+        let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+        let (midnight, hour) = (1_618_358_400_000, 3_600_000);
+        let window = Window { start: Some(midnight + 23 * hour), end: Some(midnight + 25 * hour) };
+        let mut days = OtherDays::than(date, window);
+        for time in [None, Some(midnight), Some(midnight + 24 * hour), Some(midnight + 25 * hour - 1)] {
+            days.see(time);
+            assert_eq!(days.warning(), None, "{time:?} is of the day, or of the window");
+        }
+        days.see(Some(midnight + 25 * hour));
+        days.see(Some(midnight - 1));
+        let told = days.warning().expect("a warning");
+        assert!(told.contains("on 2021-04-14,") && told.contains("of 2021-04-13, 2021-04-15 too"), "{told}");
+        assert!(told.ends_with("--date 2021-04-13"), "{told}");
+
+        let mut given = OtherDays::default();
+        given.see(Some(midnight - 1));
+        assert_eq!(given.warning(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in ".{0,40}") {
+            let _ = on_the_day(&text);
+        }
+
+        #[test]
+        fn holds_its_start_and_not_its_end(start in -1i64 << 40..1i64 << 41, length in 1i64..1 << 40) {
+            let window = Window::new(Some(start), Some(start + length)).expect("not empty");
+            prop_assert!(window.contains(start) && window.contains(start + length - 1));
+            prop_assert!(!window.contains(start - 1) && !window.contains(start + length));
+        }
+
+        #[test]
+        fn a_window_of_the_day_is_at_most_a_day(a in 0u32..1440, b in 0u32..1440) {
+            prop_assume!(a != b);
+            let text = format!("{:02}:{:02}-{:02}:{:02}", a / 60, a % 60, b / 60, b % 60);
+            let date = NaiveDate::from_ymd_opt(2021, 4, 14).expect("a day");
+            let window = text.parse::<WindowSpec>().expect("parses").on(date).expect("resolves");
+            let minutes = (window.end.expect("end") - window.start.expect("start")) / 60_000;
+            prop_assert_eq!(minutes, i64::from((b + 1440 - a) % 1440));
+        }
+    }
+}

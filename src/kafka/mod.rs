@@ -1,0 +1,15 @@
+//! What a cluster is asked and told.
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod delivery;
+pub(crate) mod mark;
+pub(crate) mod member;
+pub(crate) mod offsets;
+pub(crate) mod pace;
+pub mod partition;
+pub(crate) mod producer;
+pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod restart;
+pub(crate) mod sys;

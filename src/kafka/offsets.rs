@@ -1,0 +1,76 @@
+//! The offsets that a group committed, with what stands beside them.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::base::error::{Error, Result, denied};
+use crate::base::interrupt::Interrupt;
+use crate::base::range::{id, index};
+use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
+use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::mark::Committed;
+use crate::kafka::sys;
+
+/// The group's committed offsets of each of the topic's partitions. An offset that an open transaction is
+/// about to commit is waited for (KIP-447's stable offsets, since the client is read_committed).
+///
+/// # Errors
+/// [`Error::Failed`] where the group's coordinator does not answer, [`Error::Refused`] without permission.
+pub(crate) fn committed(
+    cluster: &Cluster,
+    topic: &Topic,
+    interrupt: &Interrupt,
+) -> Result<Vec<Option<Committed>>> {
+    of(&cluster.committed, topic, interrupt)
+}
+
+/// [`committed`], of the client's group.
+///
+/// # Errors
+/// As [`committed`].
+pub(crate) fn of(
+    client: &BaseConsumer<Quiet>,
+    topic: &Topic,
+    interrupt: &Interrupt,
+) -> Result<Vec<Option<Committed>>> {
+    let started = Instant::now();
+    let what = || format!("the committed offsets of {}", topic.name);
+    let mut asked = TopicPartitionList::with_capacity(topic.partitions);
+    for partition in 0..topic.partitions {
+        asked.add_partition(&topic.name, id(partition));
+    }
+    let answer = loop {
+        match client.committed_offsets(asked.clone(), Duration::from_secs(1)) {
+            Ok(answer) => break answer,
+            Err(err) if err.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) => {
+                return Err(Error::kafka(what(), err));
+            }
+            Err(err) => {
+                // Why the group's coordinator is not found is told on the consumer's queue alone.
+                while let Some(told) = client.poll(Duration::ZERO) {
+                    told.map(drop).or_else(|told| match told.rdkafka_error_code().and_then(denied) {
+                        Some(_) => Err(Error::kafka(what(), told)),
+                        None => Ok(()),
+                    })?;
+                }
+                interrupt.check()?;
+                if started.elapsed() > REQUEST_TIMEOUT * 3 {
+                    return Err(Error::kafka(what(), err));
+                }
+            }
+        }
+    };
+    let mut found = vec![None; topic.partitions];
+    for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
+        element.error().map_err(|e| Error::kafka(what(), e))?;
+        if let Offset::Offset(position) = element.offset() {
+            // Bytes that are not UTF-8 are not ours.
+            let metadata = String::from_utf8(metadata).unwrap_or_default();
+            found[index(element.partition())] = Some(Committed { position, metadata });
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,308 @@
+//! Reading ranges of a topic's partitions to their very end.
+//!
+//! A thread polls, looks at each record by itself, and hands batches over in order; it knows nothing else.
+//! Positions advance only over what the reading loop has accepted, so they can be committed as they are.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::base::error::{Error, Reason, Result, denied};
+use crate::base::interrupt::Interrupt;
+use crate::base::patience::Patience;
+use crate::base::range::{Range, id, index};
+use crate::kafka::client::{Isolation, Properties, Quiet, close};
+use crate::kafka::sys::{Batch, ConsumerQueue, Event, Message};
+
+/// What and how a [`Reader`] reads.
+pub struct Reading<'a> {
+    pub properties: &'a Properties,
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub isolation: Isolation,
+    /// How long to wait without progress before giving up.
+    pub patience: Duration,
+}
+
+/// Messages of one poll, and what was seen in each.
+pub struct Looked<T> {
+    batch: Batch,
+    seen: Vec<T>,
+}
+
+impl<T> Looked<T> {
+    pub fn events(&self) -> impl Iterator<Item = (Event<'_>, &T)> {
+        self.batch.events().zip(&self.seen)
+    }
+
+    pub fn seen(&self) -> &[T] {
+        &self.seen
+    }
+}
+
+/// Reads each range once, in order within a partition.
+pub struct Reader<T = ()> {
+    topic: String,
+    batches: Option<Receiver<Looked<T>>>,
+    partitions: Vec<Option<Progress>>,
+    open: usize,
+    /// Time in which the loop was busy elsewhere does not count.
+    patience: Patience,
+    poll: Option<JoinHandle<()>>,
+}
+
+struct Progress {
+    position: i64,
+    end: i64,
+}
+
+/// Batches in flight between poll and loop; with the consumer's own queue they bound the memory. Few, since a record that
+/// waits for long has left the processor's caches.
+const POLL: Duration = Duration::from_millis(10);
+const BATCHES: usize = 4;
+const BATCH_RECORDS: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
+
+impl Reader {
+    /// # Errors
+    /// As [`Reader::looking`].
+    pub fn open(reading: &Reading<'_>, ranges: &[Range]) -> Result<Reader> {
+        Reader::looking(reading, ranges, |_| ())
+    }
+}
+
+impl<T: Default + Send + 'static> Reader<T> {
+    /// A reader that calls `look` with each record on the thread that polls, beside the reading loop. It may see
+    /// records that are not of the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where the consumer cannot be assigned.
+    pub fn looking(
+        reading: &Reading<'_>,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> T + Send + 'static,
+    ) -> Result<Reader<T>> {
+        let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
+        let mut reader = Reader {
+            topic: reading.topic.to_owned(),
+            batches: None,
+            partitions: (0..slots).map(|_| None).collect(),
+            open: 0,
+            patience: Patience::new(reading.patience),
+            poll: None,
+        };
+        let what = || format!("the assignment of {}", reading.topic);
+        let mut assignment = TopicPartitionList::new();
+        for range in ranges {
+            reader.partitions[index(range.partition)] =
+                Some(Progress { position: range.start, end: range.end });
+            if !range.is_empty() {
+                reader.open += 1;
+                assignment
+                    .add_partition_offset(reading.topic, range.partition, Offset::Offset(range.start))
+                    .map_err(|e| Error::kafka(what(), e))?;
+            }
+        }
+        if reader.open > 0 {
+            let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
+            consumer.assign(&assignment).map_err(|e| Error::kafka(what(), e))?;
+            let (batches, poll) = poll_in_background(consumer, look)?;
+            (reader.batches, reader.poll) = (Some(batches), Some(poll));
+        }
+        Ok(reader)
+    }
+
+    /// Calls `each` with every record of the ranges and what was seen in it, to their end, and moves `bar` by offsets.
+    ///
+    /// # Errors
+    /// As [`Reader::next`], [`Reader::accept`] and `each`.
+    pub fn for_each(
+        mut self,
+        interrupt: &Interrupt,
+        bar: &ProgressBar,
+        mut each: impl FnMut(&Message, &T) -> Result<()>,
+    ) -> Result<()> {
+        while let Some(batch) = self.next(interrupt)? {
+            for (event, seen) in batch.events() {
+                if let Some(message) = self.accept(event)? {
+                    each(message, seen)?;
+                }
+            }
+            bar.inc(batch.seen().len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Waits for the next batch; `None` once each range was read to its end.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] names the partition that makes no progress; [`Error::Interrupted`].
+    pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Looked<T>>> {
+        interrupt.check()?;
+        let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
+        if self.patience.is_over() {
+            return Err(self.stuck());
+        }
+        let waiting = Instant::now();
+        let batch = batches.recv();
+        // Until the batch turns out to hold progress.
+        self.patience.wait(waiting.elapsed());
+        batch.map(Some).map_err(|_| self.stuck())
+    }
+
+    /// Advances the position over `event`; the record in it, if it is one of the range.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where records were deleted before they were read, [`Error::Refused`] where they
+    /// must not be read.
+    pub fn accept<'b>(&mut self, event: Event<'b>) -> Result<Option<&'b Message>> {
+        let (partition, position, record) = match event {
+            Event::Record(message) => (message.partition(), message.next_position(), Some(message)),
+            Event::EndOfPartition { partition, position } => (partition, position, None),
+            Event::Error(code, reason) => return self.survive(code, &reason).map(|()| None),
+        };
+        let Some(progress) = self.partitions.get_mut(index(partition)).and_then(Option::as_mut) else {
+            return Ok(None);
+        };
+        if progress.position >= progress.end || position <= progress.position {
+            return Ok(None);
+        }
+        self.patience.progress();
+        let within = position <= progress.end;
+        progress.position = position.min(progress.end);
+        if progress.position == progress.end {
+            self.open -= 1;
+        }
+        Ok(record.filter(|_| within))
+    }
+
+    /// The position in each partition that has a range: where the next run would go on.
+    pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
+        let positions = self.partitions.iter().enumerate();
+        positions.filter_map(|(partition, p)| Some((id(partition), p.as_ref()?.position)))
+    }
+
+    /// Whether each range was read to its end.
+    pub fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
+        if code == RDKafkaErrorCode::AutoOffsetReset {
+            return Err(Error::failed(format!(
+                "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
+                 again for what is left",
+                self.topic
+            ))
+            .because(Reason::RecordsDeleted));
+        }
+        // Told by the client's search for its group, which no reading needs.
+        let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
+        if (denied(code).is_some() && !is_group) || code == RDKafkaErrorCode::BadMessage {
+            return Err(Error::topic(format!("reading {}", self.topic), "Read", &self.topic, code));
+        }
+        // The client itself tries again after all others; the deadline on progress bounds that.
+        tracing::debug!("reading {}: {code} ({reason})", self.topic);
+        Ok(())
+    }
+
+    fn stuck(&self) -> Error {
+        let waiting = self.partitions.iter().enumerate().find_map(|(partition, progress)| {
+            progress.as_ref().filter(|p| p.position < p.end).map(|p| (partition, p.position, p.end))
+        });
+        let (partition, position, end) = waiting.unwrap_or_default();
+        Error::failed(format!(
+            "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
+             up, and run again, with a longer --patience if it is",
+            self.patience.limit.as_secs(),
+            self.topic
+        ))
+        .because(Reason::NoProgress)
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    /// Ends the poll, and the consumer with it: none of its threads may outlive the process's end.
+    fn drop(&mut self) {
+        drop(self.batches.take());
+        if let Some(poll) = self.poll.take() {
+            let _ = poll.join();
+        }
+    }
+}
+
+fn poll_in_background<T: Default + Send + 'static>(
+    consumer: BaseConsumer<Quiet>,
+    look: impl Fn(&Message) -> T + Send + 'static,
+) -> Result<(Receiver<Looked<T>>, JoinHandle<()>)> {
+    let consumer = Arc::new(consumer);
+    let queue = ConsumerQueue::new(consumer.clone())
+        .ok_or_else(|| Error::failed("the consumer has no queue".to_owned()))?;
+    let (sender, receiver) = sync_channel(BATCHES);
+    let poll = std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || {
+            poll_until_dropped(&queue, &sender, look);
+            close(&consumer);
+        })
+        .map_err(|e| Error::io("the polling thread", e))?;
+    Ok((receiver, poll))
+}
+
+fn poll_until_dropped<T: Default>(
+    queue: &ConsumerQueue<Quiet>,
+    sender: &SyncSender<Looked<T>>,
+    look: impl Fn(&Message) -> T,
+) {
+    let mut max = 64; // until the size of a record is known
+    loop {
+        let batch = queue.poll(POLL, max);
+        if !batch.is_empty() {
+            max = (BATCH_BYTES * batch.len() / batch.bytes().max(1)).clamp(1, BATCH_RECORDS);
+        }
+        let look = |event| match event {
+            Event::Record(message) => look(message),
+            _ => T::default(),
+        };
+        let seen = batch.events().map(look).collect();
+        // An empty batch is sent as well: it is how the receiver's end is noticed.
+        if sender.send(Looked { batch, seen }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The timestamp of the first record in `range`, committed or not, if one comes within two seconds.
+///
+/// # Errors
+/// As [`Reader::open`].
+pub(crate) fn first_timestamp(
+    properties: &Properties,
+    topic: &str,
+    range: Range,
+    interrupt: &Interrupt,
+) -> Result<Option<i64>> {
+    let reading = Reading {
+        properties,
+        group: "replicator",
+        topic,
+        isolation: Isolation::ReadUncommitted,
+        patience: Duration::from_secs(2),
+    };
+    let mut reader = Reader::open(&reading, &[range])?;
+    while let Some(batch) = reader.next(interrupt)? {
+        for (event, ()) in batch.events() {
+            if let Some(message) = reader.accept(event)? {
+                return Ok(Some(message.timestamp().0));
+            }
+        }
+    }
+    Ok(None)
+}

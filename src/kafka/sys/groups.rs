@@ -1,0 +1,59 @@
+//! What is asked of consumer groups that `rdkafka` has no safe call for. Nothing that librdkafka's admin client asks
+//! of a group's coordinator: where that dies meanwhile, an assertion ends the process (librdkafka#4605).
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka_sys as ffi;
+
+use super::admin::ask;
+use super::string;
+
+/// The names of the consumer groups, of those that this principal may describe; and the errors of brokers that
+/// did not tell theirs.
+///
+/// # Errors
+/// librdkafka's code, where no broker answers.
+pub(crate) fn groups<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    timeout: Duration,
+) -> Result<(Vec<String>, Vec<RDKafkaErrorCode>), RDKafkaErrorCode> {
+    let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS;
+    // SAFETY: the answer is copied out of the event.
+    unsafe {
+        ask(
+            client,
+            operation,
+            timeout,
+            |rk, options, queue| ffi::rd_kafka_ListConsumerGroups(rk, options, queue),
+            |event| {
+                let result = ffi::rd_kafka_event_ListConsumerGroups_result(event);
+                let mut count = 0;
+                let listed = ffi::rd_kafka_ListConsumerGroups_result_valid(result, &mut count);
+                let name = |index| string(ffi::rd_kafka_ConsumerGroupListing_group_id(*listed.add(index)));
+                let names = (0..count).map(name).collect();
+                let mut count = 0;
+                let failed = ffi::rd_kafka_ListConsumerGroups_result_errors(result, &mut count);
+                let code = |index| ffi::rd_kafka_error_code(*failed.add(index)).into();
+                Ok((names, (0..count).map(code).collect()))
+            },
+        )
+    }
+}
+
+/// A consumer's generation (KIP-848: member epoch) in its group, while it is a member: what it commits without
+/// being one, the coordinator takes from anybody.
+pub(crate) fn generation<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option<i32> {
+    // SAFETY: a live client; the metadata is made and destroyed here.
+    unsafe {
+        let metadata = ffi::rd_kafka_consumer_group_metadata(client.client().native_ptr());
+        if metadata.is_null() {
+            return None;
+        }
+        let generation = ffi::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        let member = string(ffi::rd_kafka_consumer_group_metadata_member_id(metadata));
+        ffi::rd_kafka_consumer_group_metadata_destroy(metadata);
+        (generation > 0 && !member.is_empty()).then_some(generation)
+    }
+}

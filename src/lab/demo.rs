@@ -1,0 +1,290 @@
+//! The whole story on a broker of its own: load, break, plan, fill, verify, fill again.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::compare::chart::Histogram;
+use crate::compare::verify::{Comparison, verify};
+use crate::dashboard::Dashboard;
+use crate::fill::fill;
+use crate::fill::receipt::Receipt;
+use crate::generate::{Generating, generate};
+use crate::job::event_time::EventTime;
+use crate::job::identity::Identity;
+use crate::job::window::WindowSpec;
+use crate::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
+use crate::kafka::client::{Isolation, Properties};
+use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::reader::{Reader, Reading};
+use crate::lab::sandbox::{Backend, Sandbox};
+use crate::load::{Given, LoadReceipt, Loading, load};
+use crate::sink::store;
+use crate::sink::{Sinking, sink};
+
+/// Tells a part of the story, where `--output json` leaves stdout to the one object, on stderr.
+macro_rules! say {
+    ($on_stderr:expr, $($told:tt)*) => { tell($on_stderr, format_args!($($told)*)) };
+}
+
+/// Not println!, which panics where the reader has gone: the story is told to its end all the same.
+fn tell(on_stderr: bool, told: fmt::Arguments<'_>) {
+    let _ =
+        if on_stderr { writeln!(std::io::stderr(), "{told}") } else { writeln!(std::io::stdout(), "{told}") };
+}
+
+/// What is to be shown, and on what.
+pub struct Showing {
+    /// A cluster that is there; else one is started.
+    pub cluster: Option<String>,
+    pub properties: Properties,
+    /// Events to show it on; else they are generated.
+    pub data: Option<PathBuf>,
+    pub given: Given,
+    pub window: WindowSpec,
+    pub identity: Identity,
+    /// Leave the broker up at the end.
+    pub keep: bool,
+    /// Open the page in a browser.
+    pub open: bool,
+    /// Tell the story on stderr: stdout is for one JSON object.
+    pub on_stderr: bool,
+}
+
+const PARTITIONS: u16 = 3;
+const RECORDS: u64 = 30_000;
+const SEED: u64 = 1;
+
+/// Runs the demonstration, telling each step.
+///
+/// # Errors
+/// [`Error::Failed`] where no broker can be started, or where a step does not do what it must.
+pub fn demo(showing: &Showing, progress: Progress, interrupt: &Interrupt) -> Result<()> {
+    let sandbox = showing
+        .cluster
+        .as_deref()
+        .map_or_else(|| Sandbox::start_own(1), Sandbox::connect)
+        .map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
+    tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
+    let stage = Stage::new(showing, &sandbox, progress, interrupt)?;
+    stage.play(showing)?;
+    if showing.open || (!showing.on_stderr && std::io::stdout().is_terminal()) {
+        stage.show(showing.open)?;
+    }
+    if showing.keep {
+        stage.leave(showing, sandbox);
+    }
+    Ok(())
+}
+
+struct Stage<'a> {
+    job: Job,
+    data: PathBuf,
+    _generated: Option<tempfile::TempDir>,
+    /// Of the fills, for the page.
+    receipts: RefCell<Vec<Receipt>>,
+    on_stderr: bool,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Stage<'a> {
+    fn new(
+        showing: &Showing,
+        sandbox: &Sandbox,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+    ) -> Result<Stage<'a>> {
+        let properties = showing.properties.clone().at(sandbox.bootstrap());
+        // On somebody's own cluster, topics of the usual names may be theirs.
+        let suffix = match sandbox.backend() {
+            Backend::Named => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
+            _ => String::new(),
+        };
+        let (data, generated) = match &showing.data {
+            Some(file) => (file.clone(), None),
+            None => {
+                let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the events", e))?;
+                let file = dir.path().join("events.json.gz");
+                let generating = Generating { records: RECORDS, seed: SEED, out: file.clone() };
+                generate(&generating, progress, interrupt)?;
+                say!(showing.on_stderr, "generated {RECORDS} events of an interactive music-video service\n");
+                (file, Some(dir))
+            }
+        };
+        let job = Job::new(Selection {
+            properties,
+            source: format!("topicA{suffix}"),
+            target: format!("topicB{suffix}"),
+            window: showing.window,
+            date: None,
+            event_time: EventTime::Timestamp,
+            rules: Rules::by(showing.identity.clone()),
+            index_memory: INDEX_MEMORY,
+            patience: Duration::from_secs(90),
+        });
+        Ok(Stage {
+            job,
+            data,
+            _generated: generated,
+            receipts: RefCell::default(),
+            on_stderr: showing.on_stderr,
+            progress,
+            interrupt,
+        })
+    }
+
+    fn play(&self, showing: &Showing) -> Result<()> {
+        let (a, b) = (&self.job.selection.source, &self.job.selection.target);
+        say!(self.on_stderr, "1. load {a}, and {b} with a hole at {}", showing.window);
+        for (topic, except) in [(a, None), (b, Some(showing.window))] {
+            say!(self.on_stderr, "{}", self.load(showing, topic, except)?);
+        }
+        self.charts("before")?;
+
+        say!(self.on_stderr, "2. plan: what would a fill do?");
+        let (plan, result) = fill(&self.job, Mode::Plan, self.progress, self.interrupt);
+        self.tell_run(&plan, &result);
+        result?;
+
+        say!(self.on_stderr, "3. fill");
+        let first = self.fill()?;
+        say!(self.on_stderr, "4. verify: compare every record of the window");
+        let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
+        let (findings, result) = verify(&comparison, self.progress, self.interrupt);
+        if matches!(result, Ok(()) | Err(Error::Different(_))) {
+            say!(self.on_stderr, "{findings}\n");
+        }
+        result?;
+
+        say!(self.on_stderr, "5. fill again, as somebody on call would");
+        let again = self.fill()?;
+        self.charts("after")?;
+        if Some(first.counts.written) != plan.to_write || again.counts.written != 0 {
+            return Err(Error::failed(format!(
+                "planned {:?}, wrote {}, and then {} again",
+                plan.to_write, first.counts.written, again.counts.written
+            )));
+        }
+        say!(self.on_stderr, "filled {} records exactly once; the second run wrote 0", first.counts.written);
+        Ok(())
+    }
+
+    /// Both topics on a page, until Ctrl-C.
+    fn show(&self, open: bool) -> Result<()> {
+        let selection = &self.job.selection;
+        let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the page's store", e))?;
+        let url = format!("sqlite:{}", dir.path().join("demo.db").display());
+        let sinking = Sinking {
+            properties: selection.properties.clone(),
+            topics: vec![selection.source.clone(), selection.target.clone()],
+            store: url.clone(),
+            follow: false,
+            patience: selection.patience,
+        };
+        sink(&sinking, self.progress, self.interrupt).1?;
+        for receipt in self.receipts.borrow().iter() {
+            store::keep_receipt(&url, receipt)?;
+        }
+        let page = Dashboard::open(&url, (Ipv4Addr::LOCALHOST, 0).into(), &[])?;
+        let address = format!("{}?source={}&target={}", page.url(), selection.source, selection.target);
+        say!(self.on_stderr, "\nlook at both topics at\n  {address}\nuntil Ctrl-C");
+        if open && let Err(err) = open::that_detached(&address) {
+            tracing::warn!("no browser was opened: {err}");
+        }
+        page.serve(self.interrupt)
+    }
+
+    fn load(&self, showing: &Showing, topic: &str, except: Option<WindowSpec>) -> Result<LoadReceipt> {
+        let loading = Loading {
+            file: self.data.clone(),
+            topic: topic.to_owned(),
+            given: showing.given.clone(),
+            partitions: PARTITIONS,
+            except,
+            date: None,
+            skip_invalid: false,
+        };
+        let (receipt, result) = load(&loading, &self.job.selection.properties, self.progress, self.interrupt);
+        result.map(|()| receipt.unwrap_or_default())
+    }
+
+    fn fill(&self) -> Result<Receipt> {
+        let (receipt, result) = fill(&self.job, Mode::Fill, self.progress, self.interrupt);
+        self.tell_run(&receipt, &result);
+        self.receipts.borrow_mut().push(receipt.clone());
+        result.map(|()| receipt)
+    }
+
+    fn tell_run(&self, receipt: &Receipt, result: &Result<()>) {
+        if receipt.has_read(result) {
+            say!(self.on_stderr, "{receipt}\n");
+        }
+    }
+
+    /// Both topics over the source's time.
+    fn charts(&self, when: &str) -> Result<()> {
+        say!(self.on_stderr, "\n{when}:");
+        let read = |topic: &str| timestamps(&self.job.selection.properties, topic, self.interrupt);
+        let (a, b) = (read(&self.job.selection.source)?, read(&self.job.selection.target)?);
+        let quarter = 15 * 60_000;
+        let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
+        let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
+        let a = Histogram::new(&self.job.selection.source, &a, (floor, ceiling));
+        let b = Histogram::new(&self.job.selection.target, &b, (floor, ceiling)).scaled_as(&a);
+        say!(self.on_stderr, "{a}\n{b}\n");
+        Ok(())
+    }
+
+    fn leave(&self, showing: &Showing, sandbox: Sandbox) {
+        let bootstrap = sandbox.bootstrap().to_owned();
+        let end = sandbox.keep();
+        say!(
+            self.on_stderr,
+            "\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:"
+        );
+        say!(self.on_stderr, "  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
+        let topics = format!("--source {} --target {}", self.job.selection.source, self.job.selection.target);
+        for line in [
+            format!("replicator --window {} {topics}", showing.window),
+            format!("replicator plan --window 10:00-11:00 {topics} --output json"),
+            format!("replicator verify --window {} {topics}", showing.window),
+        ] {
+            say!(self.on_stderr, "  {line}");
+        }
+        if let Some(end) = end {
+            say!(self.on_stderr, "and end it with\n  {end}");
+        }
+    }
+}
+
+/// Reads all of a topic and returns its timestamps, in milliseconds since the epoch.
+///
+/// # Errors
+/// As [`Reader`].
+fn timestamps(properties: &Properties, topic: &str, interrupt: &Interrupt) -> Result<Vec<i64>> {
+    let group = "replicator/chart";
+    let cluster = Cluster::connect(properties, group)?;
+    let found: Topic = cluster
+        .topic(topic)?
+        .ok_or_else(|| Error::refused(format!("there is no topic {topic}")).because(Reason::MissingTopic))?;
+    let (starts, ends): (Vec<_>, Vec<_>) =
+        cluster.watermarks(&found)?.iter().map(|w| (w.low, w.high)).unzip();
+    let patience = std::time::Duration::from_secs(30);
+    cluster.wait_until_stable(&found, &ends, patience, interrupt)?;
+    let reading = Reading { properties, group, topic, isolation: Isolation::ReadCommitted, patience };
+    let mut timestamps = Vec::new();
+    let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
+    reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message, ()| {
+        timestamps.push(message.timestamp().0);
+        Ok(())
+    })?;
+    Ok(timestamps)
+}

@@ -1,0 +1,240 @@
+//! Brokers in containers.
+//!
+//! testcontainers creates them, fetching the image when it is missing; the `docker` command, which
+//! the guard needs in any case, does the rest, by name.
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use testcontainers::core::IntoContainerPort;
+use testcontainers::runners::SyncRunner;
+use testcontainers::{GenericImage, ImageExt};
+
+use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
+use super::guard::Guard;
+use super::{KAFKA_VERSION, Machine, NAME_ONE, STARTUP, last_lines};
+
+const IMAGE: &str = "apache/kafka";
+
+/// Where the image keeps Kafka's jars.
+const LIBS: &str = "/opt/kafka/libs";
+
+/// A place where the image's user may write, and no volume: the data stays with the container.
+const PREAMBLE: &str = "exec 2>&1; mkdir -p /tmp/broker && cd /tmp/broker || exit\n";
+
+const CLIENTS: u16 = 9092;
+const CONTROLLERS: u16 = 9093;
+const BROKERS: u16 = 9094;
+const PROXIED: u16 = 9095;
+/// The first of the extra listeners'.
+const EXTRA: u16 = 9100;
+
+/// Removes the containers, with the volumes that the image declares, and then their network. Then
+/// again, for which nobody waits: the engine may still be creating what a killed owner asked for.
+const END: &str = r#"
+network="$1"; shift
+end() { docker rm -f -v "$@"; docker network rm "$network"; }
+end "$@"
+(sleep 2; end "$@"; sleep 3; end "$@") &
+"#;
+
+pub(super) struct Docker {
+    cluster: Cluster,
+    nodes: Vec<Node>,
+    created: Vec<bool>,
+}
+
+/// Whether a Docker engine can be used: it answers, within two seconds.
+pub(super) fn answers() -> bool {
+    let version = Command::new("docker")
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut version) = version else {
+        return false;
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        match version.try_wait() {
+            Ok(None) => thread::sleep(Duration::from_millis(10)),
+            Ok(Some(status)) => return status.success(),
+            Err(_) => return false,
+        }
+    }
+    // It tries to reach an engine on another machine.
+    let _ = version.kill();
+    let _ = version.wait();
+    false
+}
+
+/// Where the ports of containers are: on this machine, unless `DOCKER_HOST` names another.
+pub(super) fn host() -> String {
+    env::var("DOCKER_HOST").ok().and_then(|url| host_of(&url)).unwrap_or_else(|| LOCALHOST.to_owned())
+}
+
+fn host_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split(['/', ':']).next()?;
+    (["tcp", "http", "https"].contains(&scheme) && !host.is_empty()).then(|| host.to_owned())
+}
+
+impl Docker {
+    pub(super) fn new(cluster: Cluster) -> Result<(Docker, Guard)> {
+        let host = host();
+        let nodes: Vec<Node> = cluster
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(broker, ports)| {
+                let inside = |port| Endpoint {
+                    listen: format!(":{port}"),
+                    advertise: format!("{}:{port}", container(&cluster, broker)),
+                };
+                Node {
+                    clients: Endpoint {
+                        listen: format!(":{CLIENTS}"),
+                        advertise: format!("{host}:{}", ports.clients),
+                    },
+                    proxied: Endpoint {
+                        listen: format!(":{PROXIED}"),
+                        advertise: format!("{LOCALHOST}:{}", ports.proxy),
+                    },
+                    brokers: inside(BROKERS),
+                    controllers: inside(CONTROLLERS),
+                    extra: (EXTRA..)
+                        .zip(&ports.extra)
+                        .map(|(inner, outer)| Endpoint {
+                            listen: format!(":{inner}"),
+                            advertise: format!("{host}:{outer}"),
+                        })
+                        .collect(),
+                }
+            })
+            .collect();
+        let docker = Docker { created: vec![false; nodes.len()], cluster, nodes };
+        let mut args = vec![docker.cluster.name.clone()];
+        args.extend(docker.containers());
+        let guard = Guard::new(END, &args)?;
+        Ok((docker, guard))
+    }
+
+    fn containers(&self) -> impl Iterator<Item = String> {
+        (0..self.nodes.len()).map(|broker| container(&self.cluster, broker))
+    }
+
+    fn create(&self, broker: usize) -> Result<()> {
+        let name = container(&self.cluster, broker);
+        let only_here = host() == LOCALHOST;
+        let mut request = GenericImage::new(IMAGE, KAFKA_VERSION)
+            .with_container_name(&name)
+            .with_hostname(&name)
+            .with_network(&self.cluster.name)
+            .with_mapped_port(self.cluster.ports[broker].clients, CLIENTS.tcp())
+            .with_mapped_port(self.cluster.ports[broker].proxied, PROXIED.tcp())
+            .with_host_config_modifier(move |host| {
+                let ports = host.port_bindings.iter_mut().flat_map(|p| p.values_mut());
+                for binding in ports.flatten().flatten().filter(|_| only_here) {
+                    binding.host_ip = Some(LOCALHOST.to_owned());
+                }
+            })
+            .with_startup_timeout(STARTUP)
+            .with_cmd(["sh", "-c", &[PREAMBLE, config::LAUNCH].concat()])
+            .with_env_var("JAVA", "java")
+            .with_env_var("LIBS", LIBS);
+        for (inner, outer) in (EXTRA..).zip(&self.cluster.ports[broker].extra) {
+            request = request.with_mapped_port(*outer, inner.tcp());
+        }
+        for (key, value) in self.cluster.variables(&self.nodes, broker) {
+            request = request.with_env_var(key, value);
+        }
+        let started = request.start().map_err(|err| {
+            anyhow!(
+                "Docker cannot run {IMAGE}:{KAFKA_VERSION}: `docker pull` it first, \
+                 or {NAME_ONE} ({err})"
+            )
+        })?;
+        // Its drop would remove the container; the guard does, which outlives even a SIGKILL.
+        std::mem::forget(started);
+        Ok(())
+    }
+}
+
+impl Machine for Docker {
+    fn start(&mut self, broker: usize) -> Result<()> {
+        if self.created[broker] {
+            return docker(&["start", &container(&self.cluster, broker)]).map(drop);
+        }
+        self.create(broker)?;
+        self.created[broker] = true;
+        Ok(())
+    }
+
+    fn kill(&mut self, broker: usize) -> Result<()> {
+        docker(&["kill", &container(&self.cluster, broker)]).map(drop)
+    }
+
+    fn stop(&mut self, broker: usize) -> Result<()> {
+        self.check(broker)?;
+        docker(&["stop", "-t", "60", &container(&self.cluster, broker)]).map(drop)
+    }
+
+    fn pause(&mut self, broker: usize) -> Result<()> {
+        docker(&["pause", &container(&self.cluster, broker)]).map(drop)
+    }
+
+    fn resume(&mut self, broker: usize) -> Result<()> {
+        docker(&["unpause", &container(&self.cluster, broker)]).map(drop)
+    }
+
+    fn check(&mut self, broker: usize) -> Result<()> {
+        let name = container(&self.cluster, broker);
+        let running = docker(&["inspect", "-f", "{{.State.Running}}", &name])?;
+        if running.trim_ascii() != b"true" {
+            let log = docker(&["logs", "--tail", "200", &name])?;
+            bail!("broker {broker} has ended: {}", last_lines(&log));
+        }
+        Ok(())
+    }
+
+    fn ending(&self) -> String {
+        let containers: Vec<String> = self.containers().collect();
+        format!("docker rm -f -v {}; docker network rm {}", containers.join(" "), self.cluster.name)
+    }
+}
+
+fn container(cluster: &Cluster, broker: usize) -> String {
+    format!("{}-{broker}", cluster.name)
+}
+
+/// Runs the `docker` command; its answer.
+fn docker(args: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("docker")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .context("the `docker` command is gone: install it again")?;
+    ensure!(
+        output.status.success(),
+        "`docker {}` failed: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_of_a_docker_engine() {
+        assert_eq!(host_of("tcp://docker:2375").as_deref(), Some("docker"));
+        assert_eq!(host_of("unix:///var/run/docker.sock"), None);
+        assert_eq!(host_of("nonsense"), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Brokers that Java runs on this machine.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::archive::Archive;
+use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
+use super::guard::Guard;
+use super::java::Java;
+use super::{Machine, last_lines};
+
+/// A process writes its own number down before it can do anything else, and goes on only when
+/// `live` is there; the guard removes `live` before it reads the numbers. So none slips through.
+const PREAMBLE: &str = "echo $$ >pid && [ -e ../live ] || exit\n";
+
+/// Kills each broker's process group, and tries until none of them writes to the directory.
+const END: &str = r#"
+cd "$1" || exit
+rm -f live
+for pid in */pid; do kill -s KILL -- "-$(cat "$pid")"; done
+cd /
+for wait in 0 0.1 0.1 0.1 0.2 0.5 1 1 1 1 1; do sleep "$wait"; rm -rf "$1" && exit; done
+"#;
+
+/// How long a clean stop may take.
+const STOP: Duration = Duration::from_secs(60);
+
+pub(super) struct Local {
+    dir: PathBuf,
+    java: PathBuf,
+    libs: PathBuf,
+    archive: Archive,
+    cluster: Cluster,
+    nodes: Vec<Node>,
+    running: Vec<Option<Child>>,
+}
+
+impl Local {
+    pub(super) fn new(
+        cluster: Cluster,
+        java: &Java,
+        libs: &Path,
+        archive: Archive,
+    ) -> Result<(Local, Guard)> {
+        let dir = env::temp_dir().join(&cluster.name);
+        let cannot = || format!("cannot create {}: set TMPDIR to another directory", dir.display());
+        fs::create_dir(&dir).with_context(cannot)?;
+        let guard = Guard::new(END, &[dir.display().to_string()])?;
+        File::create(dir.join("live")).with_context(cannot)?;
+
+        let endpoint = |port: &u16| Endpoint::at(format!("{LOCALHOST}:{port}"));
+        let inner = config::free_ports(2 * cluster.ports.len())?;
+        let nodes: Vec<Node> = cluster
+            .ports
+            .iter()
+            .zip(inner.chunks_exact(2))
+            .map(|(ports, inner)| Node {
+                clients: endpoint(&ports.clients),
+                proxied: Endpoint {
+                    listen: format!("{LOCALHOST}:{}", ports.proxied),
+                    advertise: format!("{LOCALHOST}:{}", ports.proxy),
+                },
+                brokers: endpoint(&inner[0]),
+                controllers: endpoint(&inner[1]),
+                extra: ports.extra.iter().map(endpoint).collect(),
+            })
+            .collect();
+        let local = Local {
+            dir,
+            java: java.program.clone(),
+            libs: libs.to_owned(),
+            archive,
+            cluster,
+            running: nodes.iter().map(|_| None).collect(),
+            nodes,
+        };
+        Ok((local, guard))
+    }
+
+    fn home(&self, broker: usize) -> PathBuf {
+        self.dir.join(broker.to_string())
+    }
+
+    fn child(&mut self, broker: usize) -> Result<&mut Child> {
+        self.running[broker]
+            .as_mut()
+            .with_context(|| format!("broker {broker} is not running: restart it first"))
+    }
+
+    fn signal(&mut self, broker: usize, signal: Signal) -> Result<()> {
+        // The child leads its process group, and is not reaped yet: the number is still its own.
+        let group = Pid::from_raw(self.child(broker)?.id().try_into()?);
+        killpg(group, signal).with_context(|| format!("broker {broker} has ended by itself: restart it"))
+    }
+
+    /// Waits for the end of a broker that was told to.
+    fn reap(&mut self, broker: usize, timeout: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while self.child(broker)?.try_wait()?.is_none() {
+            ensure!(
+                begun.elapsed() < timeout,
+                "broker {broker} does not end in {} s: kill it",
+                timeout.as_secs()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.running[broker] = None;
+        // From now on the number may be another process's: the guard is not to find it.
+        fs::remove_file(self.home(broker).join("pid")).context("a broker's files are gone")
+    }
+}
+
+impl Machine for Local {
+    fn start(&mut self, broker: usize) -> Result<()> {
+        let home = self.home(broker);
+        let log = fs::create_dir_all(&home)
+            .and_then(|()| File::options().create(true).append(true).open(home.join("log")))
+            .with_context(|| format!("cannot write to {}", home.display()))?;
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg([PREAMBLE, config::LAUNCH].concat())
+            .envs(self.cluster.variables(&self.nodes, broker))
+            .envs(self.archive.variables())
+            .env("JAVA", &self.java)
+            .env("LIBS", &self.libs)
+            .current_dir(&home)
+            // Ctrl-C is for us, not for the brokers.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("no file handles left")?)
+            .stderr(log)
+            .spawn()
+            .context("cannot run `sh`")?;
+        self.running[broker] = Some(child);
+        Ok(())
+    }
+
+    fn kill(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, Signal::SIGKILL)?;
+        self.reap(broker, STOP)
+    }
+
+    fn stop(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, Signal::SIGTERM)?;
+        self.reap(broker, STOP)
+    }
+
+    fn pause(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, Signal::SIGSTOP)
+    }
+
+    fn resume(&mut self, broker: usize) -> Result<()> {
+        self.signal(broker, Signal::SIGCONT)
+    }
+
+    fn check(&mut self, broker: usize) -> Result<()> {
+        if let Some(status) = self.child(broker)?.try_wait()? {
+            self.reap(broker, STOP)?;
+            let log = fs::read(self.home(broker).join("log")).unwrap_or_default();
+            bail!("broker {broker} ended ({status}): {}", last_lines(&log));
+        }
+        Ok(())
+    }
+
+    fn ending(&self) -> String {
+        let groups: Vec<String> =
+            self.running.iter().flatten().map(|child| format!("-{}", child.id())).collect();
+        let dir = self.dir.display();
+        format!("kill -s KILL -- {}; sleep 1; rm -rf '{dir}'", groups.join(" "))
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Ended by the guard; nobody else reaps them while we live.
+        for child in self.running.iter_mut().flatten() {
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Reads topics into a store, each committed record once.
+//!
+//! A round reads each topic from the position that the store has to an end that is known before, and hands
+//! the store rows and positions together. Nothing else is kept: a run that dies leaves what it stored, and the
+//! next one goes on from there. Following is one round after the other.
+
+pub mod store;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint;
+use crate::base::interrupt::Interrupt;
+use crate::base::patience::Patience;
+use crate::base::progress::Progress;
+use crate::base::range::{Range, index};
+use crate::kafka::client::{Isolation, Properties};
+use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::reader::{Reader, Reading};
+use crate::sink::store::{Batch, Move, Row, Store, TopicOf, now_ms};
+
+/// What to sink, and where.
+pub struct Sinking {
+    pub properties: Properties,
+    pub topics: Vec<String>,
+    /// As [`store::open`] takes it.
+    pub store: String,
+    /// Go on with what comes, until interrupted.
+    pub follow: bool,
+    /// How long to wait without progress before giving up.
+    pub patience: Duration,
+}
+
+/// What a sink did. Counts are of records.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SinkReceipt {
+    pub store: String,
+    pub topics: Vec<Sunk>,
+    /// By this run, of all topics.
+    pub written: u64,
+    pub elapsed_ms: u64,
+    /// Whether all that each topic held, when it was last asked for its ends, is in the store.
+    pub complete: bool,
+}
+
+/// What became of one topic.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sunk {
+    pub topic: String,
+    /// By this run.
+    pub written: u64,
+    /// In the store now, by this run and earlier ones; `None` where it did not answer.
+    pub in_store: Option<u64>,
+    /// Offsets below the topic's ends that the store has not got to; `None` where the topic was not asked for them.
+    pub behind_offsets: Option<u64>,
+    /// When it was last asked, in milliseconds since the epoch.
+    pub as_of_ms: Option<i64>,
+}
+
+const GROUP: &str = "replicator/sink";
+
+/// A write of the store, at most: what is lost, and read again, when the process dies.
+const WRITE_RECORDS: usize = 20_000;
+const WRITE_BYTES: usize = 8 << 20;
+const WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// How often, at most, the store is told where a topic ends.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Between rounds that found nothing new.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Sinks the topics. The receipt tells what was done also where the run failed.
+///
+/// # Errors
+/// [`Error::Fenced`] where another run sinks one of the topics into the same store; as the exit codes otherwise.
+pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
+    let started = Instant::now();
+    let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
+    let mut result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
+        let mut run = Run { job, store, progress, interrupt, topics: HashMap::new() };
+        let result = run.until_done();
+        receipt.topics = run.sunk();
+        result
+    });
+    receipt.written = receipt.topics.iter().map(|sunk| sunk.written).sum();
+    if let Err(Error::Refused(why)) = result {
+        // Of the second topic, say, when the first one is sunk.
+        result = Err(if receipt.written > 0 { Error::Failed(why) } else { Error::Refused(why) });
+    }
+    receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
+    (receipt, result)
+}
+
+fn check(job: &Sinking) -> Result<()> {
+    let mut names = job.topics.clone();
+    names.sort();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::usage(format!("--topic {} is given twice", pair[0]))),
+        None => Ok(()),
+    }
+}
+
+struct Run<'a> {
+    job: &'a Sinking,
+    store: Box<dyn Store>,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+    topics: HashMap<String, State>,
+}
+
+/// A topic as the last round left it.
+#[derive(Default)]
+struct State {
+    id: String,
+    /// The next offset of each partition, as the store has it.
+    stored: Vec<i64>,
+    /// Where the topic ended, and when it was asked.
+    seen: Option<(Vec<Watermarks>, i64)>,
+    /// When the store was told so, of this topic id.
+    told: Option<Instant>,
+    written: u64,
+}
+
+impl State {
+    fn behind(&self) -> Option<u64> {
+        let (watermarks, _) = self.seen.as_ref()?;
+        let behind = |(at, w): (&i64, &Watermarks)| u64::try_from(w.high.saturating_sub(*at)).unwrap_or(0);
+        Some(self.stored.iter().zip(watermarks).map(behind).sum())
+    }
+}
+
+/// One topic's part of a round: the topic, and where it is to be read to.
+struct Part {
+    topic: Topic,
+    watermarks: Vec<Watermarks>,
+    ends: Vec<i64>,
+    /// The time before it was asked for these.
+    as_of_ms: i64,
+}
+
+impl Run<'_> {
+    fn until_done(&mut self) -> Result<()> {
+        let connect = |run: &Self| Cluster::connect(&run.job.properties, GROUP);
+        let mut cluster = connect(self)?;
+        let mut vain = Patience::new(self.job.patience);
+        loop {
+            let begun = Instant::now();
+            let before = self.written();
+            let result = self.round(&cluster);
+            if self.written() > before || result.is_ok() {
+                vain.progress();
+            }
+            match result {
+                Ok(()) if !self.job.follow => return Ok(()),
+                Ok(()) if self.written() > before => {}
+                Ok(()) => self.pause(),
+                Err(Error::Interrupted) if self.job.follow => return Ok(()),
+                Err(Error::Restart { why, .. }) => {
+                    self.pause();
+                    vain.wait(begun.elapsed());
+                    if vain.is_over() {
+                        return Err(Error::failed(why));
+                    }
+                    self.interrupt.check()?;
+                    tracing::warn!("trying again: {why}");
+                    cluster = connect(self)?;
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    fn pause(&self) {
+        let until = Instant::now() + PAUSE;
+        while Instant::now() < until && !self.interrupt.is_set() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.topics.values().map(|state| state.written).sum()
+    }
+
+    /// Reads each topic from where the store is to an end that is taken before anything is read.
+    fn round(&mut self, cluster: &Cluster) -> Result<()> {
+        self.interrupt.check()?;
+        let job = self.job;
+        let mut parts = Vec::with_capacity(job.topics.len());
+        for name in &job.topics {
+            match cluster.topic(name)? {
+                Some(topic) => parts.push(self.part(cluster, topic)?),
+                None if job.follow => tracing::debug!("there is no topic {name} yet"),
+                None => {
+                    return Err(Error::refused(format!(
+                        "there is no topic {name}; see kafka-topics.sh --list, or --follow to wait for it"
+                    ))
+                    .because(Reason::MissingTopic));
+                }
+            }
+        }
+        for part in &parts {
+            if !job.follow {
+                cluster.wait_until_stable(&part.topic, &part.ends, job.patience, self.interrupt)?;
+            }
+            self.take_over(cluster, &part.topic, &part.watermarks)?;
+            self.tell(part)?;
+            self.read(cluster, part)?;
+        }
+        Ok(())
+    }
+
+    /// A topic and its ends. Who follows does not wait for open transactions: what they hold comes later.
+    fn part(&self, cluster: &Cluster, topic: Topic) -> Result<Part> {
+        let as_of_ms = now_ms();
+        let watermarks = cluster.watermarks(&topic)?;
+        let ends = if self.job.follow { cluster.last_stable_offsets(&topic)? } else { ends(&watermarks) };
+        is_still(cluster, &topic)?;
+        Ok(Part { topic, watermarks, ends, as_of_ms })
+    }
+
+    /// Asks the store for the positions, where the topic, or one of its partitions, is new to this run.
+    fn take_over(&mut self, cluster: &Cluster, topic: &Topic, watermarks: &[Watermarks]) -> Result<()> {
+        let state = self.topics.entry(topic.name.clone()).or_default();
+        if state.id != topic.id || state.stored.len() < topic.partitions {
+            let starts: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
+            let stored = self.store.resume(TopicOf { name: &topic.name, id: &topic.id }, &starts)?;
+            *state = State { id: topic.id.clone(), stored, written: state.written, ..State::default() };
+        }
+        for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
+            let (name, Watermarks { low, high, .. }) = (&topic.name, watermarks);
+            if position < low {
+                return Err(Error::failed(format!(
+                    "records {position} to {} of {name}-{partition} were deleted before they were in the store; raise \
+                     the topic's retention, and run again once the store's positions have {low} as the next_offset of \
+                     this partition (topic_id {}), if the others are to be sunk without them",
+                    low - 1,
+                    topic.id
+                ))
+                .because(Reason::RecordsDeleted));
+            }
+            // The run that was taken over may have read on since the ends were taken.
+            if position > high
+                && cluster.watermarks(topic)?.get(partition).is_some_and(|w| *position > w.high)
+            {
+                return Err(Error::failed(format!(
+                    "the store has {name}-{partition} up to {position}, past its end {high}: the topic lost records; \
+                     sink it into a new store"
+                ))
+                .because(Reason::LogLost));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the store where the topic ends: the high watermarks, so that it is behind, too, by what an open
+    /// transaction holds back. Also where there is nothing new: the time moves on.
+    fn tell(&mut self, part: &Part) -> Result<()> {
+        let Some(state) = self.topics.get_mut(&part.topic.name) else { return Ok(()) };
+        state.seen = Some((part.watermarks.clone(), part.as_of_ms));
+        if state.told.is_none_or(|told| told.elapsed() >= TELL) {
+            let topic = TopicOf { name: &part.topic.name, id: &part.topic.id };
+            self.store.keep_watermarks(topic, &part.watermarks, part.as_of_ms)?;
+            state.told = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, cluster: &Cluster, part: &Part) -> Result<()> {
+        let name = &part.topic.name;
+        let stored = &self.topics[name].stored;
+        let ranges = Range::all(stored, &part.ends);
+        if ranges.iter().all(Range::is_empty) {
+            return Ok(());
+        }
+        let reading = Reading {
+            properties: &self.job.properties,
+            group: GROUP,
+            topic: name,
+            isolation: Isolation::ReadCommitted,
+            patience: self.job.patience,
+        };
+        let bar = if self.job.follow { Progress { quiet: true } } else { self.progress };
+        let bar = bar.bar(&format!("sinking {name}"), ranges.iter().map(Range::len).sum());
+        let mut reader = Reader::open(&reading, &ranges)?;
+        let most = failpoint::number("sink-write-records", WRITE_RECORDS);
+        let (mut rows, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
+        while let Some(batch) = reader.next(self.interrupt)? {
+            for (event, ()) in batch.events() {
+                if let Some(message) = reader.accept(event)? {
+                    let row = Row::of(message);
+                    bytes += row.size();
+                    rows.push(row);
+                }
+                if rows.len() >= most || bytes >= WRITE_BYTES || since.elapsed() >= WRITE_TIME {
+                    self.write(cluster, &part.topic, &rows, reader.positions())?;
+                    rows.clear();
+                    (bytes, since) = (0, Instant::now());
+                }
+            }
+            bar.inc(batch.seen().len() as u64);
+        }
+        self.write(cluster, &part.topic, &rows, reader.positions())?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        cluster: &Cluster,
+        topic: &Topic,
+        rows: &[Row],
+        positions: impl Iterator<Item = (i32, i64)>,
+    ) -> Result<()> {
+        let Some(state) = self.topics.get_mut(&topic.name) else { return Ok(()) };
+        let moves: Vec<Move> = positions
+            .map(|(partition, to)| Move { partition, from: state.stored[index(partition)], to })
+            .filter(|moved| moved.from != moved.to)
+            .collect();
+        if moves.is_empty() {
+            return Ok(());
+        }
+        is_still(cluster, topic)?;
+        self.store.write(Batch {
+            topic: TopicOf { name: &topic.name, id: &topic.id },
+            rows,
+            moves: &moves,
+        })?;
+        moves.iter().for_each(|moved| state.stored[index(moved.partition)] = moved.to);
+        state.written += rows.len() as u64;
+        Ok(())
+    }
+
+    fn sunk(&mut self) -> Vec<Sunk> {
+        let summaries = self.store.topics().ok();
+        let in_store = |topic: &str| {
+            let summary = summaries.as_ref()?.iter().find(|summary| summary.topic == topic);
+            Some(summary.map_or(0, |summary| summary.records))
+        };
+        let sunk = |topic: &String| {
+            let state = self.topics.get(topic);
+            Sunk {
+                topic: topic.clone(),
+                written: state.map_or(0, |state| state.written),
+                in_store: in_store(topic),
+                behind_offsets: state.and_then(State::behind),
+                as_of_ms: state.and_then(|state| Some(state.seen.as_ref()?.1)),
+            }
+        };
+        self.job.topics.iter().map(sunk).collect()
+    }
+}
+
+/// A topic is read, and asked for its ends, by its name: the answers are of this id only if the topic still is now.
+fn is_still(cluster: &Cluster, topic: &Topic) -> Result<()> {
+    match cluster.topic(&topic.name)? {
+        Some(now) if now.id == topic.id => Ok(()),
+        _ => Err(Error::restart(format!("{} was deleted while it was read", topic.name))
+            .because(Reason::TopicChanged)),
+    }
+}
+
+impl fmt::Display for SinkReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "sink into {}", self.store)?;
+        for sunk in &self.topics {
+            write!(f, "  {:<22}{:>12} written", sunk.topic, sunk.written)?;
+            sunk.in_store.map_or(Ok(()), |records| write!(f, ", {records} in the store"))?;
+            match sunk.behind_offsets {
+                Some(0) => {}
+                Some(behind) => write!(f, ", {behind} offsets behind its end")?,
+                None => write!(f, ", its end not known")?,
+            }
+            writeln!(f)?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "for reading")]
+        let seconds = self.elapsed_ms as f64 / 1000.0;
+        let state = if self.complete { "complete" } else { "NOT complete" };
+        write!(f, "  {state} after {seconds:.1} s")
+    }
+}

@@ -1,0 +1,321 @@
+//! OpenSearch, or what speaks its bulk API.
+//!
+//! `opensearch+https://` verifies the server's certificate and name, by the authorities that this machine trusts, or
+//! those in the file of `?ca=FILE`. `opensearch+http://` is for what has no password, and for this machine: a password
+//! for another host is refused.
+//!
+//! It has no transactions. So rows are stored under ids that say which record they are, each at most once
+//! whoever stores it, and the positions after them, by a conditional update of a document of their own: a
+//! run that dies in between stores the same rows again, which changes nothing.
+
+mod ends;
+mod http;
+mod positions;
+mod rows;
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use self::http::Http;
+use self::positions::Positions;
+use super::summary::{SAMPLE, repeating};
+use super::url::StoreUrl;
+use super::{Batch, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
+use crate::base::error::{Error, Result};
+use crate::kafka::cluster::Watermarks;
+
+pub(super) struct OpenSearch {
+    http: Http,
+    /// Of the indices' names.
+    prefix: String,
+    positions: Positions,
+}
+
+impl OpenSearch {
+    pub(super) fn open(url: &StoreUrl<'_>) -> Result<OpenSearch> {
+        let prefix = match url.path.trim_matches('/') {
+            "" => "replicator",
+            prefix => prefix,
+        };
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.chars().all(is_plain) {
+            return Err(Error::usage(
+                "--store opensearch+https://HOST:PORT/PREFIX: a prefix of indices has lower-case letters, digits, \
+                 hyphens and underscores only"
+                    .to_owned(),
+            ));
+        }
+        let store = OpenSearch {
+            http: Http::new(url)?,
+            prefix: prefix.to_owned(),
+            positions: Positions::new(format!("{prefix}-positions"))?,
+        };
+        let (long, keyword) = (json!({"type": "long"}), json!({"type": "keyword"}));
+        store.create("records", &rows::mapping())?;
+        store.create(
+            "positions",
+            &json!({
+                "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1"}},
+                "mappings": {"dynamic": false, "properties": {
+                    "topic_id": keyword, "topic": keyword, "partition": long, "next_offset": long,
+                    "records": long, "owner": keyword, "since_ms": long,
+                }}
+            }),
+        )?;
+        store.create("ends", &ends::mapping())?;
+        store.create(
+            "receipts",
+            &json!({
+                "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1"}},
+                "mappings": {"dynamic": false, "properties": {
+                    "at_ms": long, "receipt": {"type": "object", "enabled": false},
+                }}
+            }),
+        )?;
+        Ok(store)
+    }
+
+    fn index(&self, what: &str) -> String {
+        format!("{}-{what}", self.prefix)
+    }
+
+    fn create(&self, what: &str, definition: &Value) -> Result<()> {
+        let index = self.index(what);
+        if self.http.call("HEAD", &index, "", &[404])?.0 != 404 {
+            return Ok(());
+        }
+        let (status, answer) = self.http.call("PUT", &index, &definition.to_string(), &[400])?;
+        if status == 400 && answer["error"]["type"] != "resource_already_exists_exception" {
+            return Err(Error::failed(format!("the index {index}: {}", answer["error"]["reason"])));
+        }
+        Ok(())
+    }
+
+    fn search(&self, what: &str, query: &Value) -> Result<Value> {
+        self.http.search(&self.index(what), query)
+    }
+
+    /// The filter of a topic's records; of none where it was never sunk.
+    fn filter(&self, topic: &str, start_ms: i64, end_ms: i64) -> Result<Value> {
+        let current = self.positions.current(&self.http)?;
+        let id = current.get(topic).and_then(|positions| positions.first()).map_or("", |p| &p.topic_id);
+        Ok(json!({"bool": {"filter": [
+            {"term": {"topic_id": id}}, {"range": {"time_ms": {"gte": start_ms, "lt": end_ms}}},
+        ]}}))
+    }
+}
+
+fn hits(answer: &Value) -> Result<&[Value]> {
+    let hits = answer["hits"]["hits"].as_array();
+    hits.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the hits"))
+}
+
+/// The buckets of the aggregation `all`. There are some or none, but no answer is without the list.
+fn aggregated(answer: &Value) -> Result<&[Value]> {
+    let buckets = answer["aggregations"]["all"]["buckets"].as_array();
+    buckets.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the buckets"))
+}
+
+fn buckets(answer: &Value) -> Result<impl Iterator<Item = (&Value, u64)>> {
+    let count = |bucket: &Value| bucket["doc_count"].as_u64();
+    let buckets = aggregated(answer)?;
+    if buckets.iter().any(|bucket| count(bucket).is_none()) {
+        return Err(Error::failed("OpenSearch answered a bucket without a count"));
+    }
+    Ok(buckets.iter().map(move |bucket| (&bucket["key"], count(bucket).unwrap_or(0))))
+}
+
+/// What matches `text` itself in Lucene's regular expressions.
+fn literal(text: &str) -> String {
+    text.chars().fold(String::new(), |mut literal, c| {
+        if c.is_ascii_punctuation() {
+            literal.push('\\');
+        }
+        literal.push(c);
+        literal
+    })
+}
+
+impl Store for OpenSearch {
+    fn resume(&mut self, topic: TopicOf<'_>, starts: &[i64]) -> Result<Vec<i64>> {
+        self.positions.resume(&self.http, topic, starts)
+    }
+
+    fn write(&mut self, batch: Batch<'_>) -> Result<()> {
+        rows::store(&self.http, &self.index("records"), batch.topic, batch.rows)?;
+        self.positions.advance(&self.http, batch)
+    }
+
+    fn keep_watermarks(
+        &mut self,
+        topic: TopicOf<'_>,
+        watermarks: &[Watermarks],
+        as_of_ms: i64,
+    ) -> Result<()> {
+        ends::keep(&self.http, &self.prefix, topic, watermarks, as_of_ms)
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        self.http.call("HEAD", &self.index("positions"), "", &[]).map(drop)
+    }
+
+    fn topics(&mut self) -> Result<Vec<TopicSummary>> {
+        let current = self.positions.current(&self.http)?;
+        // After the positions: what they count is then found by each question that follows.
+        self.http.refresh(&self.index("records"))?;
+        let mut summaries = Vec::new();
+        for (topic, positions) in current {
+            let topic_id = positions[0].topic_id.clone();
+            let aggregations =
+                json!({"first": {"min": {"field": "time_ms"}}, "last": {"max": {"field": "time_ms"}}});
+            let filter = json!({"term": {"topic_id": topic_id}});
+            let answer =
+                self.search("records", &json!({"size": 0, "query": filter, "aggs": aggregations}))?;
+            #[expect(clippy::cast_possible_truncation, reason = "aggregations are doubles, of whole numbers")]
+            let edge = |name: &str| answer["aggregations"][name]["value"].as_f64().map(|ms| ms as i64);
+            let records = positions.iter().map(|position| position.records).sum();
+            let ends = ends::of(&self.http, &self.prefix, &positions)?;
+            let (first_ms, last_ms) = (edge("first"), edge("last"));
+            summaries.push(TopicSummary { topic, topic_id, records, first_ms, last_ms, ends });
+        }
+        summaries.sort_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(summaries)
+    }
+
+    fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+        let bucket = span.bucket_ms.max(1);
+        let histogram = json!({"field": "time_ms", "interval": bucket, "offset": span.start_ms.rem_euclid(bucket),
+            "min_doc_count": 1});
+        let answer = self.search(
+            "records",
+            &json!({"size": 0, "query": self.filter(topic, span.start_ms, span.end_ms)?,
+                "aggs": {"all": {"histogram": histogram}}}),
+        )?;
+        #[expect(clippy::cast_possible_truncation, reason = "keys are doubles, of whole numbers")]
+        Ok(buckets(&answer)?.filter_map(|(key, count)| Some((key.as_f64()? as i64, count))).collect())
+    }
+
+    fn fields(&mut self, topic: &str) -> Result<Vec<String>> {
+        let mut query = self.filter(topic, i64::MIN, i64::MAX)?;
+        if let Some(filter) = query["bool"]["filter"].as_array_mut() {
+            filter.push(json!({"exists": {"field": "facets"}}));
+        }
+        let sort = json!([{"time_ms": "desc"}]);
+        let answer = self.search(
+            "records",
+            &json!({"size": SAMPLE, "query": query, "sort": sort, "_source": ["facets"]}),
+        )?;
+        let facets = hits(&answer)?.iter().filter_map(|hit| hit["_source"]["facets"].as_array()).flatten();
+        let pairs = facets.filter_map(|facet| facet.as_str()?.split_once('='));
+        Ok(repeating(pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))))
+    }
+
+    fn top(
+        &mut self,
+        topic: &str,
+        field: &str,
+        start_ms: i64,
+        end_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>> {
+        // Longer than the server takes an expression to be, or no facet.
+        if field.len() > 400 || field.contains('=') || limit == 0 {
+            return Ok(Vec::new());
+        }
+        // In brackets: a plain prefix that is past the last term is an IndexOutOfBoundsException in 2.19.
+        let terms = json!({"field": "facets", "include": format!("{}=(.*)", literal(field)), "size": limit});
+        let answer = self.search(
+            "records",
+            &json!({"size": 0, "query": self.filter(topic, start_ms, end_ms)?, "aggs": {"all": {"terms": terms}}}),
+        )?;
+        let value = |facet: &str| facet.split_once('=').map(|(_, value)| value.to_owned());
+        Ok(buckets(&answer)?.filter_map(|(facet, count)| Some((value(facet.as_str()?)?, count))).collect())
+    }
+
+    fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+        let there: HashMap<i64, u64> = self.timeline(target, span)?.into_iter().collect();
+        let of_source = self.timeline(source, span)?.into_iter();
+        let missing = |(bucket, count): (i64, u64)| {
+            (bucket, count.saturating_sub(there.get(&bucket).copied().unwrap_or(0)))
+        };
+        Ok(of_source.map(missing).filter(|(_, count)| *count > 0).collect())
+    }
+
+    fn compared(&self) -> Compared {
+        Compared::Counts
+    }
+
+    fn receipts(&mut self, limit: usize) -> Result<Vec<Value>> {
+        let sort = json!([{"at_ms": "desc"}]);
+        let answer = self.search("receipts", &json!({"size": limit.min(10000), "sort": sort}))?;
+        Ok(hits(&answer)?.iter().map(|hit| hit["_source"]["receipt"].clone()).collect())
+    }
+
+    fn keep_receipt(&mut self, receipt: &Value) -> Result<()> {
+        let document = json!({"at_ms": now_ms(), "receipt": receipt});
+        let path = format!("{}/_doc?refresh=true", self.index("receipts"));
+        self.http.call("POST", &path, &document.to_string(), &[]).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers each search with `answer`, and all else with success. It ends with the process.
+    fn server(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let place = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut reader = BufReader::new(stream.try_clone().expect("cloned"));
+                let (mut first, mut length) = (String::new(), 0);
+                reader.read_line(&mut first).expect("a request");
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).expect("a header");
+                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().expect("a length");
+                    }
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                }
+                reader.read_exact(&mut vec![0; length]).expect("a body");
+                let whole = r#"{"_shards":{"total":1,"successful":1,"failed":0}}"#;
+                let body = if first.contains("_search") { answer } else { whole };
+                let body = if first.starts_with("HEAD") { "" } else { body };
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}", body.len());
+                write!(stream, "{head}\r\n\r\n{body}").expect("answered");
+            }
+        });
+        place
+    }
+
+    #[test]
+    fn an_answer_of_a_part_is_none() {
+        let of = |answer| {
+            let url = format!("opensearch+http://{}", server(answer));
+            OpenSearch::open(&StoreUrl::parse(&url).expect("a URL")).expect("opens").topics()
+        };
+        let whole = r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":[]}}"#;
+        assert_eq!(of(whole).expect("topics"), []);
+        for (part, says) in [
+            (
+                r#"{"timed_out":false,"_shards":{"failed":1,"failures":[{"reason":{"reason":"full"}}]},"hits":{"hits":[]}}"#,
+                "full",
+            ),
+            (r#"{"timed_out":true,"_shards":{"failed":0},"hits":{"hits":[]}}"#, "too long"),
+            (r#"{"timed_out":false,"_shards":{"failed":0}}"#, "without the hits"),
+            ("{}", "shards"),
+        ] {
+            let told = of(part).expect_err(part).to_string();
+            assert!(told.contains(says), "{told}");
+        }
+    }
+}

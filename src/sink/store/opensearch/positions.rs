@@ -1,0 +1,234 @@
+//! How far each partition is stored: a document each, changed only from what it was seen to be.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::hits;
+use super::http::{Http, TRIES, is_busy, pause};
+use crate::base::error::{Error, Result};
+use crate::base::range::{id, index};
+use crate::sink::store::{Batch, TopicOf, fenced, new_owner, now_ms};
+
+pub(super) struct Positions {
+    index: String,
+    owner: String,
+    /// Those of the topics that this run took over, by their documents' ids.
+    taken: HashMap<String, Place>,
+}
+
+/// The position of a partition, as its document has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub topic_id: String,
+    topic: String,
+    pub partition: i32,
+    pub next_offset: i64,
+    pub records: u64,
+    owner: String,
+    since_ms: i64,
+}
+
+/// A document and the version that it is of.
+#[derive(Clone, Debug)]
+struct Place {
+    position: Position,
+    sequence: u64,
+    term: u64,
+}
+
+impl Positions {
+    pub(super) fn new(index: String) -> Result<Positions> {
+        Ok(Positions { index, owner: new_owner()?, taken: HashMap::new() })
+    }
+
+    /// As [`Store::resume`](crate::sink::store::Store::resume).
+    pub(super) fn resume(&mut self, http: &Http, topic: TopicOf<'_>, starts: &[i64]) -> Result<Vec<i64>> {
+        let is_ours = self.taken.contains_key(&position_id(topic.id, 0));
+        for tries in 0.. {
+            let mut changes = Vec::new();
+            for (partition, before) in self.places(http, topic, starts.len())?.into_iter().enumerate() {
+                let after = match &before {
+                    // Also where this is the first to hear of it: a try that was not answered did it.
+                    Some(place) if place.position.owner == self.owner => {
+                        self.taken.insert(position_id(topic.id, id(partition)), place.clone());
+                        continue;
+                    }
+                    Some(_) if is_ours => return Err(fenced(topic.name)),
+                    Some(place) => place.position.clone(),
+                    None => Position {
+                        topic_id: topic.id.to_owned(),
+                        topic: topic.name.to_owned(),
+                        partition: id(partition),
+                        next_offset: starts[partition],
+                        records: 0,
+                        owner: String::new(),
+                        since_ms: 0,
+                    },
+                };
+                changes.push((before, Position { owner: self.owner.clone(), since_ms: now_ms(), ..after }));
+            }
+            // Another run moved on, or took over, meanwhile: what stands there now is to be looked at.
+            if self.exchange(http, changes, true)?.iter().all(|stored| *stored) {
+                break;
+            }
+            if tries > 100 {
+                return Err(fenced(topic.name));
+            }
+        }
+        let place = |partition| self.taken.get(&position_id(topic.id, id(partition)));
+        let next = |partition| place(partition).map(|place| place.position.next_offset);
+        (0..starts.len()).map(|partition| next(partition).ok_or_else(|| fenced(topic.name))).collect()
+    }
+
+    /// Moves the positions, once the rows are stored.
+    pub(super) fn advance(&mut self, http: &Http, batch: Batch<'_>) -> Result<()> {
+        let topic = batch.topic;
+        let mut changes = Vec::with_capacity(batch.moves.len());
+        for moved in batch.moves {
+            let place = self.taken.get(&position_id(topic.id, moved.partition));
+            let Some(place) = place.filter(|place| place.position.next_offset == moved.from) else {
+                return Err(fenced(topic.name));
+            };
+            let rows = batch.rows.iter().filter(|row| row.partition == moved.partition).count() as u64;
+            let records = place.position.records + rows;
+            let after = Position { next_offset: moved.to, records, ..place.position.clone() };
+            changes.push((Some(place.clone()), after));
+        }
+        let stored = self.exchange(http, changes, false)?;
+        if stored.iter().all(|stored| *stored) {
+            return Ok(());
+        }
+        // A try that the server was too busy to answer may have been the one that did it.
+        let now =
+            self.places(http, topic, batch.moves.iter().map(|m| index(m.partition) + 1).max().unwrap_or(0))?;
+        for moved in batch.moves {
+            let place = now.get(index(moved.partition)).cloned().flatten();
+            match place.filter(|p| p.position.owner == self.owner && p.position.next_offset == moved.to) {
+                Some(place) => drop(self.taken.insert(position_id(topic.id, moved.partition), place)),
+                None => return Err(fenced(topic.name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The documents of a topic's positions, as they are now.
+    fn places(&self, http: &Http, topic: TopicOf<'_>, partitions: usize) -> Result<Vec<Option<Place>>> {
+        let ids: Vec<String> =
+            (0..partitions).map(|partition| position_id(topic.id, id(partition))).collect();
+        let path = format!("{}/_mget", self.index);
+        let (_, answer) = http.call("POST", &path, &json!({"ids": ids}).to_string(), &[])?;
+        let documents = answer["docs"].as_array().map_or(&[][..], Vec::as_slice);
+        if documents.len() != partitions {
+            return Err(Error::failed(format!(
+                "OpenSearch answered for {} of {partitions} positions",
+                documents.len()
+            )));
+        }
+        documents.iter().map(place).collect()
+    }
+
+    /// Stores positions, each if its document is still as it was (`None`: not there). Returns which were.
+    fn exchange(
+        &mut self,
+        http: &Http,
+        changes: Vec<(Option<Place>, Position)>,
+        refresh: bool,
+    ) -> Result<Vec<bool>> {
+        let path = format!("{}/_bulk?refresh={refresh}", self.index);
+        let mut stored = vec![false; changes.len()];
+        let mut waiting: Vec<usize> = (0..changes.len()).collect();
+        for tries in 0.. {
+            let mut body = String::new();
+            for change in &waiting {
+                let (before, after) = &changes[*change];
+                let id = position_id(&after.topic_id, after.partition);
+                let action = match before {
+                    None => json!({"create": {"_id": id}}),
+                    Some(Place { sequence, term, .. }) => {
+                        json!({"index": {"_id": id, "if_seq_no": sequence, "if_primary_term": term}})
+                    }
+                };
+                let _ = writeln!(body, "{action}\n{}", json!(after));
+            }
+            let (_, answer) = http.call("POST", &path, &body, &[])?;
+            let mut again = Vec::new();
+            for (number, change) in waiting.iter().enumerate() {
+                let item = &answer["items"][number];
+                let item = item.get("index").or(item.get("create")).unwrap_or(&Value::Null);
+                let after = &changes[*change].1;
+                match (item["status"].as_u64().unwrap_or(0), version(item)) {
+                    (200 | 201, Some((sequence, term))) => {
+                        let id = position_id(&after.topic_id, after.partition);
+                        self.taken.insert(id, Place { position: after.clone(), sequence, term });
+                        stored[*change] = true;
+                    }
+                    (409, _) => {}
+                    (status, _) if is_busy(status) && tries < TRIES => again.push(*change),
+                    (status, _) => {
+                        return Err(Error::failed(format!(
+                            "OpenSearch answered {status} for the position of {}-{}: {}",
+                            after.topic, after.partition, item["error"]["reason"]
+                        )));
+                    }
+                }
+            }
+            if again.is_empty() {
+                break;
+            }
+            pause(tries);
+            waiting = again;
+        }
+        Ok(stored)
+    }
+
+    /// All positions, by topic; of several topics of a name, the one that was sunk last.
+    pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<Position>>> {
+        /// Of one answer, at most: what the server takes by default.
+        const PAGE: usize = 10_000;
+        http.refresh(&self.index)?;
+        let mut topics: HashMap<String, Vec<Position>> = HashMap::new();
+        let sort = json!([{"since_ms": "desc"}, {"topic_id": "asc"}, {"partition": "asc"}]);
+        let mut query = json!({"size": PAGE, "sort": sort});
+        loop {
+            let answer = http.search(&self.index, &query)?;
+            let hits = hits(&answer)?;
+            for hit in hits {
+                let position =
+                    Position::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
+                let topic = topics.entry(position.topic.clone()).or_default();
+                if topic.first().is_none_or(|first| first.topic_id == position.topic_id) {
+                    topic.push(position);
+                }
+            }
+            match hits.last() {
+                Some(last) if hits.len() == PAGE => query["search_after"] = last["sort"].clone(),
+                _ => break,
+            }
+        }
+        Ok(topics)
+    }
+}
+
+fn position_id(topic_id: &str, partition: i32) -> String {
+    format!("{topic_id}-{partition}")
+}
+
+fn version(item: &Value) -> Option<(u64, u64)> {
+    Some((item["_seq_no"].as_u64()?, item["_primary_term"].as_u64()?))
+}
+
+fn place(document: &Value) -> Result<Option<Place>> {
+    if let Some(error) = document.get("error") {
+        return Err(Error::failed(format!("OpenSearch has no position to give: {}", error["reason"])));
+    }
+    if document["found"] != true {
+        return Ok(None);
+    }
+    let position = Position::deserialize(&document["_source"]).map_err(|e| Error::io("a position", e))?;
+    let (sequence, term) = version(document)
+        .ok_or_else(|| Error::failed("OpenSearch gave no version of a position".to_owned()))?;
+    Ok(Some(Place { position, sequence, term }))
+}

@@ -1,0 +1,429 @@
+//! A store in a SQL database: one code, and one SQL but for a few words, for each of them.
+//!
+//! Parameters are `$1`, `$2`, …, first used in that order: SQLite numbers them by first use.
+
+use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
+use super::{Batch, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
+use crate::base::error::{Error, Result};
+use crate::base::range::id;
+use crate::kafka::cluster::Watermarks;
+
+/// A connection to a SQL database.
+pub(super) trait Database: Send + Sized {
+    /// Begins a transaction in which the positions are to be changed.
+    const BEGIN: &'static str;
+    /// The type of bytes, and the type of JSON that stays as it is written.
+    const TYPES: (&'static str, &'static str);
+    /// The most frequent values of a field: topic, field, start, end, limit.
+    const TOP: &'static str;
+
+    /// Statements without parameters.
+    fn batch(&mut self, sql: &str) -> Result<()>;
+    /// Returns how many rows were changed.
+    fn execute(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64>;
+    fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Vec<Cell>>>;
+    /// Inserts into `records`, as fast as it can.
+    fn insert(&mut self, topic: TopicOf<'_>, rows: &[Row]) -> Result<()>;
+
+    /// Makes the tables where they are missing; two runs may do so at once.
+    fn create(&mut self, schema: &str) -> Result<()> {
+        self.transaction(|database| database.batch(schema))
+    }
+
+    fn transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.batch(Self::BEGIN)?;
+        let done = work(self).and_then(|done| self.batch("COMMIT").map(|()| done));
+        if done.is_err() {
+            // Fails where the connection is lost; the database then does the same.
+            let _ = self.batch("ROLLBACK");
+        }
+        done
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Parameter<'a> {
+    Int(i64),
+    Text(&'a str),
+}
+
+/// A value of a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cell {
+    Null,
+    Int(i64),
+    Text(String),
+}
+
+impl Cell {
+    fn int(&self) -> Option<i64> {
+        if let Cell::Int(int) = self { Some(*int) } else { None }
+    }
+
+    fn count(&self) -> Result<u64> {
+        let count = self.int().and_then(|int| u64::try_from(int).ok());
+        count.ok_or_else(|| Error::failed(format!("the store answered {self:?} where a count belongs")))
+    }
+
+    fn text(&self) -> &str {
+        if let Cell::Text(text) = self { text } else { "" }
+    }
+}
+
+const SCHEMA: &str = r#"
+CREATE TABLE IF NOT EXISTS records (
+    topic_id TEXT NOT NULL, topic TEXT NOT NULL, partition BIGINT NOT NULL, "offset" BIGINT NOT NULL,
+    time_ms BIGINT NOT NULL, key BYTEA, value JSON, raw BYTEA, headers JSON, digest BYTEA NOT NULL,
+    PRIMARY KEY (topic_id, partition, "offset"));
+CREATE INDEX IF NOT EXISTS records_by_time ON records (topic_id, time_ms, digest);
+CREATE TABLE IF NOT EXISTS positions (
+    topic_id TEXT NOT NULL, topic TEXT NOT NULL, partition BIGINT NOT NULL, next_offset BIGINT NOT NULL,
+    records BIGINT NOT NULL, owner TEXT NOT NULL, since_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
+CREATE TABLE IF NOT EXISTS ends (
+    topic_id TEXT NOT NULL, partition BIGINT NOT NULL, start_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL,
+    as_of_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
+CREATE TABLE IF NOT EXISTS receipts (at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
+"#;
+
+const TAKE: &str = "INSERT INTO positions (topic_id, topic, partition, next_offset, records, owner, since_ms) \
+     VALUES ($1, $2, $3, $4, 0, $5, $6) ON CONFLICT (topic_id, partition) \
+     DO UPDATE SET owner = excluded.owner, since_ms = excluded.since_ms";
+const POSITIONS: &str = "SELECT next_offset FROM positions WHERE topic_id = $1 ORDER BY partition";
+const MOVE: &str = "UPDATE positions SET next_offset = $1, records = records + $2 \
+     WHERE topic_id = $3 AND partition = $4 AND next_offset = $5 AND owner = $6";
+
+const TOPICS: &str = "SELECT DISTINCT topic FROM positions ORDER BY topic";
+const SUMMARY: &str = "SELECT topic_id, CAST((SELECT SUM(records) FROM positions WHERE topic_id = now.topic_id) AS BIGINT), \
+     (SELECT MIN(time_ms) FROM records WHERE topic_id = now.topic_id), \
+     (SELECT MAX(time_ms) FROM records WHERE topic_id = now.topic_id) \
+     FROM (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) AS now";
+/// One statement, so that positions and ends are of one moment.
+const ENDS: &str = "SELECT MIN(e.as_of_ms), \
+     CAST(SUM(CASE WHEN e.end_offset > p.next_offset THEN e.end_offset - p.next_offset ELSE 0 END) AS BIGINT), \
+     CAST(SUM(CASE WHEN (SELECT MIN(r.\"offset\") FROM records AS r WHERE r.topic_id = p.topic_id \
+     AND r.partition = p.partition) < e.start_offset THEN 1 ELSE 0 END) AS BIGINT), COUNT(*) - COUNT(e.as_of_ms) \
+     FROM positions AS p LEFT JOIN ends AS e ON e.topic_id = p.topic_id AND e.partition = p.partition \
+     WHERE p.topic_id = $1";
+const KEEP_ENDS: &str = "INSERT INTO ends (topic_id, partition, start_offset, end_offset, as_of_ms) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (topic_id, partition) DO UPDATE SET \
+     start_offset = excluded.start_offset, end_offset = excluded.end_offset, as_of_ms = excluded.as_of_ms";
+const TIMELINE: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records \
+     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
+     AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
+/// Those without a copy, and those of which there are copies, but too few. To count the copies of each record would
+/// say the same, and take several times as long.
+const MISSING: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, CAST(SUM(lack) AS BIGINT) FROM (\
+     SELECT s.time_ms, 1 AS lack FROM records AS s \
+     WHERE s.topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
+     AND s.time_ms >= $1 AND s.time_ms < $4 \
+     AND NOT EXISTS (SELECT 1 FROM records AS t \
+     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest) \
+     UNION ALL SELECT s.time_ms, s.copies - (SELECT COUNT(*) FROM records AS t \
+     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest) FROM (\
+     SELECT time_ms, digest, COUNT(*) AS copies FROM records \
+     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
+     AND time_ms >= $1 AND time_ms < $4 GROUP BY time_ms, digest HAVING COUNT(*) > 1) AS s \
+     WHERE EXISTS (SELECT 1 FROM records AS t \
+     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest)) AS lacks WHERE lack > 0 GROUP BY 1 ORDER BY 1";
+const VALUES: &str = "SELECT CAST(value AS TEXT) FROM records \
+     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
+     AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
+const RECEIPTS: &str = "SELECT receipt FROM receipts ORDER BY at_ms DESC LIMIT $1";
+const KEEP: &str = "INSERT INTO receipts (at_ms, receipt) VALUES ($1, $2)";
+
+/// A [`Store`] in a database.
+pub(super) struct SqlStore<D> {
+    database: D,
+    owner: String,
+    /// The topics, by id, that this run took over.
+    taken: Vec<String>,
+}
+
+impl<D: Database> SqlStore<D> {
+    pub(super) fn new(mut database: D) -> Result<SqlStore<D>> {
+        let (bytes, json) = D::TYPES;
+        database.create(&SCHEMA.replace("BYTEA", bytes).replace("JSON", json))?;
+        Ok(SqlStore { database, owner: new_owner()?, taken: Vec::new() })
+    }
+
+    fn buckets(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<(i64, u64)>> {
+        let rows = self.database.query(sql, parameters)?;
+        let bucket = |row: &Vec<Cell>| {
+            let start = row[0].int();
+            let start = start.ok_or_else(|| Error::failed("the store answered a bucket without time"))?;
+            Ok((start, row[1].count()?))
+        };
+        rows.iter().map(bucket).collect()
+    }
+
+    fn ends(&mut self, topic_id: &str) -> Result<Option<Ends>> {
+        let rows = self.database.query(ENDS, &[Parameter::Text(topic_id)])?;
+        let Some([as_of, behind, trimmed, untold]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+        let (Some(as_of_ms), 0) = (as_of.int(), untold.count()?) else { return Ok(None) };
+        Ok(Some(Ends { as_of_ms, behind_offsets: behind.count()?, trimmed: trimmed.count()? > 0 }))
+    }
+}
+
+impl<D: Database> Store for SqlStore<D> {
+    fn resume(&mut self, topic: TopicOf<'_>, starts: &[i64]) -> Result<Vec<i64>> {
+        use Parameter::{Int, Text};
+        let is_ours = self.taken.iter().any(|id| id == topic.id);
+        let take =
+            if is_ours { format!("{TAKE} WHERE positions.owner = excluded.owner") } else { TAKE.to_owned() };
+        let (owner, now) = (&self.owner, now_ms());
+        let positions = self.database.transaction(|database| {
+            // One after the other, as the moves: two runs that wait for each other would both wait for ever.
+            for (partition, start) in starts.iter().enumerate() {
+                let partition = i64::from(id(partition));
+                let row =
+                    [Text(topic.id), Text(topic.name), Int(partition), Int(*start), Text(owner), Int(now)];
+                if database.execute(&take, &row)? != 1 {
+                    return Err(fenced(topic.name));
+                }
+            }
+            database.query(POSITIONS, &[Text(topic.id)])
+        })?;
+        if !is_ours {
+            self.taken.push(topic.id.to_owned());
+        }
+        Ok(positions.iter().filter_map(|row| row[0].int()).collect())
+    }
+
+    fn write(&mut self, batch: Batch<'_>) -> Result<()> {
+        use Parameter::{Int, Text};
+        let owner = &self.owner;
+        self.database.transaction(|database| {
+            // Before the rows: it locks the positions, so a run that was taken over does no more work.
+            for moved in batch.moves {
+                let rows = batch.rows.iter().filter(|row| row.partition == moved.partition).count();
+                let rows = Int(i64::try_from(rows).unwrap_or(i64::MAX));
+                let (partition, from, to) = (Int(moved.partition.into()), Int(moved.from), Int(moved.to));
+                let row = [to, rows, Text(batch.topic.id), partition, from, Text(owner)];
+                if database.execute(MOVE, &row)? != 1 {
+                    return Err(fenced(batch.topic.name));
+                }
+            }
+            database.insert(batch.topic, batch.rows)
+        })
+    }
+
+    fn keep_watermarks(
+        &mut self,
+        topic: TopicOf<'_>,
+        watermarks: &[Watermarks],
+        as_of_ms: i64,
+    ) -> Result<()> {
+        use Parameter::{Int, Text};
+        self.database.transaction(|database| {
+            for (partition, Watermarks { low, high, .. }) in watermarks.iter().enumerate() {
+                let partition = Int(id(partition).into());
+                let row = [Text(topic.id), partition, Int(*low), Int(*high), Int(as_of_ms)];
+                database.execute(KEEP_ENDS, &row)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        self.database.query("SELECT COUNT(*) FROM positions", &[]).map(drop)
+    }
+
+    fn topics(&mut self) -> Result<Vec<TopicSummary>> {
+        let topics = self.database.query(TOPICS, &[])?;
+        let mut summaries = Vec::with_capacity(topics.len());
+        for topic in &topics {
+            let topic = topic[0].text();
+            for row in self.database.query(SUMMARY, &[Parameter::Text(topic)])? {
+                summaries.push(TopicSummary {
+                    topic: topic.to_owned(),
+                    topic_id: row[0].text().to_owned(),
+                    records: row[1].count()?,
+                    first_ms: row[2].int(),
+                    last_ms: row[3].int(),
+                    ends: self.ends(row[0].text())?,
+                });
+            }
+        }
+        Ok(summaries)
+    }
+
+    fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+        use Parameter::{Int, Text};
+        let parameters = [Int(span.start_ms), Int(span.bucket_ms.max(1)), Text(topic), Int(span.end_ms)];
+        self.buckets(TIMELINE, &parameters)
+    }
+
+    fn fields(&mut self, topic: &str) -> Result<Vec<String>> {
+        use Parameter::{Int, Text};
+        let values =
+            self.database.query(VALUES, &[Text(topic), Int(SAMPLE_BYTES as i64), Int(SAMPLE as i64)])?;
+        Ok(repeating(values.iter().flat_map(|row| scalars(row[0].text()))))
+    }
+
+    fn top(
+        &mut self,
+        topic: &str,
+        field: &str,
+        start_ms: i64,
+        end_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>> {
+        use Parameter::{Int, Text};
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let parameters = [Text(topic), Text(field), Int(start_ms), Int(end_ms), Int(limit)];
+        let rows = self.database.query(D::TOP, &parameters)?;
+        rows.iter().map(|row| Ok((row[0].text().to_owned(), row[1].count()?))).collect()
+    }
+
+    fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+        use Parameter::{Int, Text};
+        let (start, bucket, end) = (Int(span.start_ms), Int(span.bucket_ms.max(1)), Int(span.end_ms));
+        self.buckets(MISSING, &[start, bucket, Text(source), end, Text(target)])
+    }
+
+    fn compared(&self) -> Compared {
+        Compared::Records
+    }
+
+    fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.database.query(RECEIPTS, &[Parameter::Int(limit)])?;
+        let parse = |row: &Vec<Cell>| serde_json::from_str(row[0].text());
+        rows.iter()
+            .map(parse)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|e| Error::io("a kept receipt", e))
+    }
+
+    fn keep_receipt(&mut self, receipt: &serde_json::Value) -> Result<()> {
+        let text = receipt.to_string();
+        self.database.execute(KEEP, &[Parameter::Int(now_ms()), Parameter::Text(&text)]).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sink::store::{Content, Move, open};
+
+    use super::*;
+
+    const A: TopicOf<'_> = TopicOf { name: "a", id: "id-of-a" };
+    const B: TopicOf<'_> = TopicOf { name: "b", id: "id-of-b" };
+
+    fn url(dir: &tempfile::TempDir) -> String {
+        format!("sqlite:{}", dir.path().join("store").display())
+    }
+
+    /// Record `n` is of minute `n`.
+    fn rows(numbers: impl Iterator<Item = i64>) -> Vec<Row> {
+        let row = |n: i64| Row {
+            partition: 0,
+            offset: n,
+            time_ms: n * 60_000,
+            key: None,
+            value: Content::Json(format!(r#"{{"id":"{n}","odd":{},"a \"name\"":{}}}"#, n % 2 == 1, n % 3)),
+            headers: None,
+            digest: [n as u8; 16],
+        };
+        numbers.map(row).collect()
+    }
+
+    fn write(store: &mut dyn Store, topic: TopicOf<'_>, rows: &[Row], from: i64, to: i64) -> Result<()> {
+        store.write(Batch { topic, rows, moves: &[Move { partition: 0, from, to }] })
+    }
+
+    #[test]
+    fn the_gap_and_the_rest() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = open(&url(&dir)).expect("opens");
+        let span = Span { start_ms: 0, end_ms: 10 * 60_000, bucket_ms: 300_000 };
+        assert_eq!(store.topics().expect("topics"), []);
+        assert_eq!(store.resume(A, &[0]).expect("resumes"), [0]);
+        assert_eq!(store.resume(B, &[0]).expect("resumes"), [0]);
+        assert_eq!(store.missing("a", "b", span).expect("missing"), []);
+        write(store.as_mut(), A, &rows(0..10), 0, 11).expect("writes");
+        write(store.as_mut(), B, &rows((0..10).filter(|n| !(3..6).contains(n))), 0, 7).expect("writes");
+        let summary = |topic: &str, records| TopicSummary {
+            topic: topic.into(),
+            topic_id: format!("id-of-{topic}"),
+            records,
+            first_ms: Some(0),
+            last_ms: Some(540_000),
+            ends: None,
+        };
+        assert_eq!(store.topics().expect("topics"), [summary("a", 10), summary("b", 7)]);
+        assert_eq!(store.timeline("b", span).expect("timeline"), [(0, 3), (300_000, 4)]);
+        assert_eq!(store.missing("a", "b", span).expect("missing"), [(0, 2), (300_000, 1)]);
+        assert_eq!(store.missing("b", "a", span).expect("missing"), []);
+        assert_eq!(store.missing("a", "none", span).expect("missing"), [(0, 5), (300_000, 5)]);
+        assert_eq!(store.fields("a").expect("fields"), ["odd", "a \"name\""]);
+        let top = |field: &str, store: &mut dyn Store| store.top("a", field, 0, 600_000, 2).expect("top");
+        assert_eq!(top("odd", store.as_mut()), [("false".into(), 5), ("true".into(), 5)]);
+        assert_eq!(top("a \"name\"", store.as_mut()), [("0".into(), 4), ("1".into(), 3)]);
+        assert_eq!(top("none", store.as_mut()), []);
+        for n in 0..3 {
+            store.keep_receipt(&serde_json::json!({"n": n})).expect("keeps");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert_eq!(
+            store.receipts(2).expect("receipts"),
+            [serde_json::json!({"n": 2}), serde_json::json!({"n": 1})]
+        );
+    }
+
+    #[test]
+    fn a_rival_takes_over_and_nothing_is_stored_twice() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut first, mut second) = (open(&url(&dir)).expect("opens"), open(&url(&dir)).expect("opens"));
+        first.resume(A, &[5]).expect("resumes");
+        write(first.as_mut(), A, &rows(5..7), 5, 7).expect("writes");
+        assert_eq!(second.resume(A, &[0]).expect("resumes"), [7]);
+        assert!(matches!(write(first.as_mut(), A, &rows(7..9), 7, 9), Err(Error::Fenced(_))));
+        assert!(matches!(first.resume(A, &[0, 0]), Err(Error::Fenced(_))), "not taken back");
+        write(second.as_mut(), A, &rows(7..9), 7, 9).expect("writes");
+        assert!(matches!(write(second.as_mut(), A, &rows(7..9), 7, 9), Err(Error::Fenced(_))), "not twice");
+        assert_eq!(second.resume(A, &[0, 3]).expect("a new partition"), [9, 3]);
+        assert_eq!(second.topics().expect("topics")[0].records, 4);
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_another_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = open(&url(&dir)).expect("opens");
+        store.resume(A, &[0]).expect("resumes");
+        write(store.as_mut(), A, &rows(0..3), 0, 3).expect("writes");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let anew = TopicOf { id: "another", ..A };
+        assert_eq!(store.resume(anew, &[0]).expect("resumes"), [0]);
+        write(store.as_mut(), anew, &rows(0..1), 0, 1).expect("writes");
+        let summaries = store.topics().expect("topics");
+        assert_eq!((summaries.len(), summaries[0].records), (1, 1));
+    }
+
+    #[test]
+    fn the_ends_are_of_each_partition_and_of_one_life() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = open(&url(&dir)).expect("opens");
+        let ends = |store: &mut dyn Store| store.topics().expect("topics")[0].ends;
+        let told = |as_of_ms, behind_offsets, trimmed| Some(Ends { as_of_ms, behind_offsets, trimmed });
+        store.resume(A, &[0, 5]).expect("resumes");
+        write(store.as_mut(), A, &rows(0..3), 0, 3).expect("writes");
+        assert_eq!(ends(store.as_mut()), None, "not told");
+        let marks = |low, high| Watermarks { low, high, epoch: 0 };
+        store.keep_watermarks(A, &[marks(0, 3)], 1000).expect("kept");
+        assert_eq!(ends(store.as_mut()), None, "not told of the second partition");
+        store.keep_watermarks(A, &[marks(0, 5), marks(5, 9)], 2000).expect("kept");
+        assert_eq!(ends(store.as_mut()), told(2000, 2 + 4, false));
+        // It read on since: no less behind than not at all, and nothing makes up for the other partition.
+        write(store.as_mut(), A, &rows(3..9), 3, 9).expect("writes");
+        assert_eq!(ends(store.as_mut()), told(2000, 4, false));
+        store.keep_watermarks(A, &[marks(1, 9), marks(5, 5)], 3000).expect("kept");
+        assert_eq!(ends(store.as_mut()), told(3000, 0, true));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        store.resume(TopicOf { id: "another", ..A }, &[0, 0]).expect("resumes");
+        assert_eq!(ends(store.as_mut()), None, "the topic was made anew");
+    }
+}
