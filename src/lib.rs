@@ -71,12 +71,13 @@ pub use job::identity::{Fingers, Identity};
 pub use job::window::{Window, WindowSpec};
 pub use job::{INDEX_MEMORY, Job, Mode, OnConflict, Rules, Selection, TargetScan};
 pub use judge::{Judge, Mark};
-pub use kafka::client::{Isolation, Properties, close};
+pub use kafka::client::{Isolation, close};
 pub use kafka::cluster::Cluster;
 pub use kafka::delivery::{Origin, Told};
 pub use kafka::pace::{Pace, TransactionLimits};
 pub use kafka::partition;
 pub use kafka::producer::{Position, Producer};
+pub use kafka::properties::Properties;
 pub use kafka::reader::{Reader, Reading};
 pub use kafka::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, flush, memory};
 #[cfg(feature = "lab")]

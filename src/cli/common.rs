@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::base::error::Result;
-use crate::kafka::client::Properties;
+use crate::kafka::properties::Properties;
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]

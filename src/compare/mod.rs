@@ -21,9 +21,11 @@ use crate::job::{Selection, TargetScan};
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::client::Isolation;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 /// Who takes notes while two topics are compared.
 pub(crate) trait Notes {

@@ -9,8 +9,9 @@ use crate::fill::receipt::Counts;
 use crate::job::Job;
 use crate::job::event_time::EventTime;
 use crate::job::window::Window;
-use crate::kafka::cluster::{Cluster, Watermarks};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Committed, Fingerprint, Trusted};
+use crate::kafka::watermarks::Watermarks;
 
 impl Run<'_> {
     /// Whether the transaction that was not answered had been committed: its offsets tell.

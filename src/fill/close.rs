@@ -8,9 +8,10 @@ use crate::job::TargetScan;
 use crate::job::identity::Identity;
 use crate::job::window::Window;
 use crate::judge::{Look, Sighting, Tally};
-use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 impl Run<'_> {
     /// After the last commit: readable by all, nothing lost or deleted, nothing doubled by somebody else. The target

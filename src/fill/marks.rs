@@ -6,9 +6,11 @@ use super::Snapshot;
 use crate::base::error::Result;
 use crate::base::range::index;
 use crate::fill::receipt::Counts;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
 use crate::kafka::producer::Position;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 /// What the marks of one start-up have in common.
 pub(super) struct Marking<'r> {

@@ -45,13 +45,15 @@ use crate::job::window::{OtherDays, Window};
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Done, Trusted};
 use crate::kafka::member::{Member, Share};
 use crate::kafka::offsets;
 use crate::kafka::pace::Pace;
 use crate::kafka::producer::{Position, Producer};
 use crate::kafka::restart::Restarts;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 const EXAMPLES: usize = 5;
 

@@ -5,10 +5,12 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::range::Range;
 use crate::fill::preflight::Preflight;
 use crate::job::window::Window;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::partition::Placement;
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 /// Offsets of each partition that tell how keys are placed.
 const SAMPLE: i64 = 100;

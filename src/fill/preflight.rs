@@ -9,7 +9,8 @@ use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::kafka::client::TRANSACTION_TIMEOUT;
-use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::topic::Topic;
 
 /// What the checks found out.
 pub(crate) struct Preflight {

@@ -7,8 +7,9 @@ use crate::fill::preflight::{self, Preflight};
 use crate::job::window::Window;
 use crate::judge::elsewhen::{Found, Outside, SecondLook};
 use crate::judge::{Judge, Look, Sighting};
-use crate::kafka::cluster::{Cluster, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::Reader;
+use crate::kafka::watermarks::ends;
 
 /// Records taken in in one go, after a look at all their places.
 const TOGETHER: usize = 256;

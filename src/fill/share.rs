@@ -21,11 +21,12 @@ use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
 use crate::job::identity::Identity;
 use crate::job::window::Window;
-use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::kafka::member::{Member, Share};
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before they are looked at: they may be another job's.

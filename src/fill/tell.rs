@@ -10,9 +10,10 @@ use crate::job::resolve;
 use crate::job::window::Edges;
 use crate::job::window::Window;
 use crate::job::{Mode, OnConflict};
-use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
 
 impl Run<'_> {
     pub(super) fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {

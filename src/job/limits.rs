@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::base::error::Result;
 use crate::job::Selection;
 use crate::job::window::Window;
-use crate::kafka::cluster::Topic;
 use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
 
 /// A topic's configuration, by property.
 #[derive(Clone, Copy)]

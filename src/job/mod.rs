@@ -15,8 +15,8 @@ use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
 use crate::job::window::{Window, WindowSpec};
-use crate::kafka::client::{DEFAULT_BOOTSTRAP, Properties};
 use crate::kafka::pace::TransactionLimits;
+use crate::kafka::properties::{DEFAULT_BOOTSTRAP, Properties};
 
 /// Which records of which topics, and how to tell them apart.
 #[derive(Clone)]

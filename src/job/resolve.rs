@@ -13,8 +13,10 @@ use crate::job::Selection;
 use crate::job::window::Edges;
 use crate::job::window::{OtherDays, Window};
 use crate::kafka::client::Isolation;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::Watermarks;
 
 /// Records looked at from either end of a partition.
 const PEEK: i64 = 64;

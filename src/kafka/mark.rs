@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::base::range::{Range, index};
 use crate::base::time::rfc3339;
-use crate::kafka::cluster::Watermarks;
 use crate::kafka::producer::Position;
+use crate::kafka::watermarks::Watermarks;
 
 /// The longest metadata, in bytes; a broker takes `offset.metadata.max.bytes`, by default 4096.
 const LONGEST: usize = 3500;

@@ -20,7 +20,8 @@ use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::base::error::{Error, Result, denied};
 use crate::base::interrupt::Interrupt;
-use crate::kafka::client::{Properties, close};
+use crate::kafka::client::close;
+use crate::kafka::properties::Properties;
 use crate::kafka::sys::groups as sys;
 
 /// The partitions that the group gave to this instance, and the membership that it did so under. The group is not

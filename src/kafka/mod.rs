@@ -3,13 +3,18 @@
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod delivery;
+mod environment;
 pub(crate) mod mark;
 pub(crate) mod member;
 pub(crate) mod offsets;
 pub(crate) mod pace;
 pub mod partition;
 pub(crate) mod producer;
+pub(crate) mod properties;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod restart;
+mod stable;
 pub(crate) mod sys;
+pub(crate) mod topic;
+pub(crate) mod watermarks;

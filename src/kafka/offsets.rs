@@ -10,9 +10,10 @@ use crate::base::error::{Error, Result, denied};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::{id, index};
 use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
-use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Committed;
 use crate::kafka::sys;
+use crate::kafka::topic::Topic;
 
 /// The group's committed offsets of each of the topic's partitions. An offset that an open transaction is
 /// about to commit is waited for (KIP-447's stable offsets, since the client is read_committed).

@@ -22,9 +22,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
-use crate::kafka::client::{Isolation, Properties, TRANSACTION_TIMEOUT};
+use crate::kafka::client::{Isolation, TRANSACTION_TIMEOUT};
 use crate::kafka::delivery::{Extremes, Failed, Told, is_permanent};
 use crate::kafka::pace::Pace;
+use crate::kafka::properties::Properties;
 use crate::kafka::sys::{self, Outgoing, OutgoingTopic};
 
 /// A producer that holds the transactional id's newest epoch, until another one takes it.

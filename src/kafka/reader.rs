@@ -17,7 +17,8 @@ use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::range::{Range, id, index};
-use crate::kafka::client::{Isolation, Properties, Quiet, close};
+use crate::kafka::client::{Isolation, Quiet, close};
+use crate::kafka::properties::Properties;
 use crate::kafka::sys::{Batch, ConsumerQueue, Event, Message};
 
 /// What and how a [`Reader`] reads.

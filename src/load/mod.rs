@@ -40,15 +40,17 @@ use crate::base::range::Range;
 use crate::base::time::rfc3339;
 use crate::job::identity::{Fingers, Identity, IdentityHash};
 use crate::job::window::{Window, WindowSpec};
-use crate::kafka::client::{Isolation, Properties};
-use crate::kafka::cluster::{Cluster, Watermarks, ends};
+use crate::kafka::client::Isolation;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Evidence;
 use crate::kafka::offsets;
 use crate::kafka::pace::Pace;
 use crate::kafka::pace::TransactionLimits;
 use crate::kafka::producer::Producer;
+use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::restart::Restarts;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 /// A file to be loaded, and how.
 #[derive(Clone, Debug)]

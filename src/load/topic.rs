@@ -11,8 +11,10 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
 use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
-use crate::kafka::client::{Properties, REQUEST_TIMEOUT};
-use crate::kafka::cluster::{Cluster, Topic};
+use crate::kafka::client::REQUEST_TIMEOUT;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::properties::Properties;
+use crate::kafka::topic::Topic;
 
 /// How long a new topic may take until each partition has a leader.
 const LEADERS: Duration = Duration::from_secs(30);

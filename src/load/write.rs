@@ -13,12 +13,14 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::id;
 use crate::job::window::Window;
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::delivery::Origin;
 use crate::kafka::mark::Evidence;
 use crate::kafka::partition;
 use crate::kafka::producer::{Position, Producer, Transaction};
 use crate::kafka::sys::Outgoing;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 
 /// Documents between two looks at the clock, the interrupt and the delivery reports.
 const ROUND: u64 = 256;

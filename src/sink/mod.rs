@@ -18,9 +18,12 @@ use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
-use crate::kafka::client::{Isolation, Properties};
-use crate::kafka::cluster::{Cluster, Topic, Watermarks, ends};
+use crate::kafka::client::Isolation;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
 use crate::sink::store::{Batch, Move, Row, Store, TopicOf, now_ms};
 
 /// What to sink, and where.

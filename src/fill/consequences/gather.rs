@@ -12,8 +12,9 @@ use crate::job::Job;
 use crate::job::identity::{Fingers, Identity};
 use crate::job::window::Window;
 use crate::kafka::client::TRANSACTION_TIMEOUT;
-use crate::kafka::cluster::{Cluster, Watermarks};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::sys::Message;
+use crate::kafka::watermarks::Watermarks;
 
 /// An upper bound of what a key takes in the table, in bytes, right after the table has grown.
 const KEY_BYTES: usize = 64;

@@ -6,10 +6,12 @@ use super::Group;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::kafka::client::{REQUEST_TIMEOUT, close};
-use crate::kafka::cluster::{Cluster, Topic, Watermarks};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Committed;
 use crate::kafka::offsets;
 use crate::kafka::sys::{describe, groups as sys};
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::Watermarks;
 
 const OURS: &str = "replicator/";
 /// How long groups are asked for their offsets, one after the other.

@@ -26,7 +26,7 @@ use self::url::{AMBIGUOUS, StoreUrl};
 
 use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
-use crate::kafka::cluster::Watermarks;
+use crate::kafka::watermarks::Watermarks;
 
 /// A topic of one life: one that is deleted and made again has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

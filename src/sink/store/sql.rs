@@ -6,7 +6,7 @@ use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
 use super::{Batch, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
 use crate::base::error::{Error, Result};
 use crate::base::range::id;
-use crate::kafka::cluster::Watermarks;
+use crate::kafka::watermarks::Watermarks;
 
 /// A connection to a SQL database.
 pub(super) trait Database: Send + Sized {

@@ -8,7 +8,7 @@ use super::http::Http;
 use super::positions::Position;
 use crate::base::error::{Error, Result};
 use crate::base::range::index;
-use crate::kafka::cluster::Watermarks;
+use crate::kafka::watermarks::Watermarks;
 use crate::sink::store::{Ends, TopicOf};
 
 pub(super) fn mapping() -> Value {

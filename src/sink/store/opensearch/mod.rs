@@ -23,7 +23,7 @@ use super::summary::{SAMPLE, repeating};
 use super::url::StoreUrl;
 use super::{Batch, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
 use crate::base::error::{Error, Result};
-use crate::kafka::cluster::Watermarks;
+use crate::kafka::watermarks::Watermarks;
 
 pub(super) struct OpenSearch {
     http: Http,

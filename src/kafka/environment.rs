@@ -1,0 +1,136 @@
+//! Client properties from the environment: `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use super::properties::OURS;
+use crate::base::error::{Error, Result};
+
+/// Variables of ours that are no properties: --store, and the cluster of the tests.
+const NO_PROPERTY: &[&str] = &["STORE", "TEST_BOOTSTRAP_SERVERS"];
+
+/// What the environment says.
+#[derive(Default)]
+pub(super) struct Environment {
+    pub brokers: Option<String>,
+    pub properties: BTreeMap<String, String>,
+    /// Variables that name no property, though they begin as if they did.
+    ignored: Vec<String>,
+}
+
+impl Environment {
+    pub(super) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Environment> {
+        let mut read = Environment::default();
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let text = || {
+                let text = value.to_str().map(str::to_owned);
+                text.ok_or_else(|| Error::usage(format!("the environment's {name} is not UTF-8")))
+            };
+            if name == "KAFKA_BOOTSTRAP_SERVERS" {
+                read.brokers = Some(text()?);
+                continue;
+            }
+            let Some(rest) = name.strip_prefix("REPLICATOR_").filter(|rest| !NO_PROPERTY.contains(rest))
+            else {
+                continue;
+            };
+            // Few names have an underscore, as log_level.
+            let names = [rest.to_lowercase().replace('_', "."), rest.to_lowercase()];
+            match names.into_iter().find(|name| is_property(name)) {
+                Some(property) => drop(read.properties.insert(property, text()?)),
+                None if is_service_link(rest) => {}
+                None => read.ignored.push(name.to_owned()),
+            }
+        }
+        Ok(read)
+    }
+
+    pub(super) fn warning(&self) -> Option<String> {
+        let names = self.ignored.join(", ");
+        (!names.is_empty()).then(|| {
+            format!(
+                "the environment's {names} is ignored: no client property has such a name; REPLICATOR_SASL_PASSWORD \
+                 stands for sasl.password"
+            )
+        })
+    }
+}
+
+/// The variable that stands for a property.
+pub(super) fn variable_name(property: &str) -> String {
+    format!("REPLICATOR_{}", property.to_uppercase().replace('.', "_"))
+}
+
+/// Whether librdkafka knows the property, or it is one that we refuse by name.
+fn is_property(name: &str) -> bool {
+    let is_unknown = || {
+        // The value may be wrong: it is the name that is asked for.
+        let answer = ClientConfig::new().set(name, "").create_native_config();
+        matches!(answer, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
+    };
+    // Ours are not tried: to set plugin.library.paths loads them.
+    OURS.iter().any(|(ours, _)| *ours == name) || !is_unknown()
+}
+
+/// Whether Kubernetes gives it to every pod beside a service whose name begins with `replicator`: as
+/// `…SERVICE_HOST`, `…SERVICE_PORT_HTTP`, `…PORT` and `…PORT_9090_TCP_ADDR`.
+fn is_service_link(rest: &str) -> bool {
+    let has = |word: &str| rest.starts_with(word) || rest.contains(&format!("_{word}"));
+    has("SERVICE_HOST") || has("SERVICE_PORT") || has("PORT_") || rest == "PORT" || rest.ends_with("_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables.iter().map(|(k, v)| (OsString::from(*k), OsString::from(*v)));
+        Environment::read(variables).expect("read")
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_told() {
+        let found = environment(&[("REPLICATOR_SASL_PASWORD", "hunter2"), ("REPLICATOR_LINGER_MS", "7")]);
+        assert_eq!(found.properties.len(), 1);
+        let warning = found.warning().expect("a warning");
+        assert!(warning.contains("REPLICATOR_SASL_PASWORD") && !warning.contains("hunter2"), "{warning}");
+        assert!(!warning.contains("LINGER"), "{warning}");
+    }
+
+    #[rstest]
+    #[case("REPLICATOR_SASL_KERBEROS_SERVICE_NAME", "sasl.kerberos.service.name")]
+    #[case("REPLICATOR_LOG_LEVEL", "log_level")]
+    #[case::of_topics("REPLICATOR_COMPRESSION_TYPE", "compression.type")]
+    #[case::of_topics_alone("REPLICATOR_REQUEST_TIMEOUT_MS", "request.timeout.ms")]
+    #[case::refused_later("REPLICATOR_ISOLATION_LEVEL", "isolation.level")]
+    #[case::not_librdkafkas("REPLICATOR_SASL_JAAS_CONFIG", "sasl.jaas.config")]
+    fn a_variable_for_a_property(#[case] variable: &str, #[case] property: &str) {
+        let found = environment(&[(variable, "5")]);
+        assert_eq!(found.properties.keys().collect::<Vec<_>>(), [property]);
+    }
+
+    #[test]
+    fn links_to_services_are_no_properties() {
+        let found = environment(&[
+            ("REPLICATOR_SERVICE_HOST", "10.0.0.1"),
+            ("REPLICATOR_PORT", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_SERVICE_HOST", "10.0.0.1"),
+            ("REPLICATOR_METRICS_SERVICE_PORT", "9090"),
+            ("REPLICATOR_METRICS_SERVICE_PORT_HTTP", "9090"),
+            ("REPLICATOR_METRICS_PORT", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP", "tcp://10.0.0.1:9090"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP_PROTO", "tcp"),
+            ("REPLICATOR_METRICS_PORT_9090_TCP_ADDR", "10.0.0.1"),
+            ("REPLICATOR_STORE", "sqlite:x.db"),
+            ("REPLICATOR_TEST_BOOTSTRAP_SERVERS", "x:1"),
+        ]);
+        assert!(found.properties.is_empty() && found.ignored.is_empty());
+    }
+}

@@ -1,0 +1,192 @@
+//! Where partitions begin and end, and where a time is in them.
+
+use std::collections::HashMap;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::base::error::{Error, Result};
+use crate::base::range::{id, index};
+use crate::base::time::rfc3339;
+use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::sys;
+use crate::kafka::sys::largest::{Stamped, largest_timestamps};
+use crate::kafka::topic::Topic;
+
+/// A partition's first offset and the one after its last record, committed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    pub low: i64,
+    pub high: i64,
+    /// The epoch of the leader that told `high`; -1 where it tells none.
+    pub epoch: i32,
+}
+
+impl Cluster {
+    /// Each partition's low and high watermark. Asked by a read_uncommitted client: another is told the
+    /// last stable offset for the high watermark.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn watermarks(&self, topic: &Topic) -> Result<Vec<Watermarks>> {
+        fetch_watermarks(&self.uncommitted, topic)
+    }
+
+    /// Each partition's last stable offset: what a read_committed reader may read is below it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
+        Ok(ends(&fetch_watermarks(&self.committed, topic)?))
+    }
+
+    /// Where a reading begins: no record of `millis` or later lies before it, also where the topic is not in order of
+    /// time. The low watermarks, where no time is given.
+    ///
+    /// A broker that names an offset names the first such record. One that names none has proved nothing: it looks only
+    /// into the first segment whose largest timestamp is `millis` or later, and that one may hold nothing above the
+    /// log's start, while later ones do (`UnifiedLog.fetchOffsetByTimestamp`, `LogSegment.findOffsetByTimestamp`; the
+    /// same in 2.8 to 4.0). So does a segment that DeleteRecords emptied, until the broker next looks for such
+    /// (`log.retention.check.interval.ms`). Then the reading begins at the low watermark, but where all records are
+    /// older for certain.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub fn positions_from(
+        &self,
+        topic: &Topic,
+        millis: Option<i64>,
+        watermarks: &[Watermarks],
+    ) -> Result<Vec<i64>> {
+        let Some(millis) = millis.map(|millis| millis.max(0)) else {
+            return Ok(watermarks.iter().map(|w| w.low).collect());
+        };
+        // With an open transaction in the topic, a read_committed client is told that there is nothing.
+        let found = list_offsets(&self.uncommitted, topic, Offset::Offset(millis))?;
+        let is_in_doubt = found.iter().zip(watermarks).any(|(at, w)| at.is_none() && w.low < w.high);
+        let older = if is_in_doubt { self.all_older(topic, millis)? } else { vec![true; topic.partitions] };
+        let positions = found.into_iter().zip(watermarks).zip(older);
+        Ok(positions
+            .map(|((at, w), all_older)| match at {
+                Some(at) => at.min(w.high),
+                None if all_older => w.high,
+                None => w.low,
+            })
+            .collect())
+    }
+
+    /// Of which partitions it is certain that each record is older than `millis`, which is not negative: where the
+    /// largest timestamp is (KIP-734). A segment's largest timestamp may outlive its record, but is never too small:
+    /// appending and recovery raise it with each batch (`LogSegment.append`, `recover`), truncation and opening read
+    /// it again from the log (`readLargestTimestamp`), and the cleaner takes it from what it keeps
+    /// (`MemoryRecords.filterTo`). Two brokers' answers are not taken for it:
+    /// - one older than 3.0 takes -3 for a time, and names the partition's first record;
+    /// - with tiered storage, only the segments on the broker's own disk are looked at (`UnifiedLog`, 3.6 and later).
+    ///   Whose configuration is not visible may have it.
+    fn all_older(&self, topic: &Topic, millis: i64) -> Result<Vec<bool>> {
+        let unknown = vec![false; topic.partitions];
+        let is_local = |configuration: &HashMap<String, String>| {
+            let is_tiering = |name: &str| name.contains("remote") || name.contains("tier");
+            !configuration.iter().any(|(name, value)| is_tiering(name) && value == "true")
+        };
+        let configurations = self.configuration(&[&topic.name])?.unwrap_or_default();
+        if !configurations.first().is_some_and(is_local) {
+            return Ok(unknown);
+        }
+        let largest =
+            match largest_timestamps(&self.uncommitted, &topic.name, topic.partitions, REQUEST_TIMEOUT) {
+                Ok(largest) => largest,
+                Err(code) => {
+                    tracing::debug!("the largest timestamps of {}: {code}", topic.name);
+                    return Ok(unknown);
+                }
+            };
+        // Asked for after the largest: one that is before it now was so then, and so that one was not the first.
+        let first = list_offsets(&self.uncommitted, topic, Offset::Offset(0))?;
+        let is_older = |(largest, first): (Option<Stamped>, Option<i64>)| {
+            largest
+                .zip(first)
+                .is_some_and(|(largest, first)| first < largest.offset && largest.timestamp < millis)
+        };
+        Ok(largest.into_iter().zip(first).map(is_older).collect())
+    }
+
+    /// About how many records lie from one time up to another, in milliseconds since the epoch, by the time index. To be
+    /// believed by nobody who leaves out what it leaves out: see [`Cluster::positions_from`].
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a leader does not answer.
+    pub(crate) fn about_how_many(
+        &self,
+        topic: &Topic,
+        (start, end): (Option<i64>, Option<i64>),
+        watermarks: &[Watermarks],
+    ) -> Result<i64> {
+        let at = |millis: i64| list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0)));
+        let none = || Ok(vec![None; topic.partitions]);
+        let (from, to) = (start.map_or_else(none, at)?, end.map_or_else(none, at)?);
+        let within = from.into_iter().zip(to).zip(watermarks).map(|((from, to), w)| {
+            let from = from.unwrap_or(if start.is_some() { w.high } else { w.low });
+            (to.unwrap_or(w.high) - from).max(0)
+        });
+        Ok(within.sum())
+    }
+}
+
+/// The high watermarks.
+pub(crate) fn ends(watermarks: &[Watermarks]) -> Vec<i64> {
+    watermarks.iter().map(|w| w.high).collect()
+}
+
+fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {
+    let (lows, highs) = (list(client, topic, Offset::Beginning)?, list(client, topic, Offset::End)?);
+    let both = lows
+        .into_iter()
+        .zip(highs)
+        .map(|(low, high)| Some(Watermarks { low: low.offset?, high: high.offset?, epoch: high.epoch }));
+    let both: Option<Vec<Watermarks>> = both.collect();
+    both.ok_or_else(|| Error::failed(format!("{} has no beginning or no end", topic.name)))
+}
+
+/// [`list`], without the epochs.
+fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
+    Ok(list(client, topic, at)?.into_iter().map(|listed| listed.offset).collect())
+}
+
+/// What a partition's leader answered.
+#[derive(Clone, Copy)]
+struct Listed {
+    /// `None` where it found none.
+    offset: Option<i64>,
+    /// Asked for the end, the leader's own epoch (KIP-320).
+    epoch: i32,
+}
+
+/// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds. One request to each leader.
+fn list(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Listed>> {
+    let what = || match at {
+        Offset::Offset(millis) => format!("the offsets of {} at {}", topic.name, rfc3339(millis)),
+        _ => format!("the offsets of {}", topic.name),
+    };
+    let mut asked = TopicPartitionList::with_capacity(topic.partitions);
+    for partition in 0..topic.partitions {
+        asked.add_partition_offset(&topic.name, id(partition), at).map_err(|e| Error::kafka(what(), e))?;
+    }
+    // The protocol's times for the beginning and the end are librdkafka's numbers for them.
+    let answer = client.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|e| Error::kafka(what(), e))?;
+    let mut found = vec![None; topic.partitions];
+    for (element, epoch) in answer.elements().iter().zip(sys::leader_epochs(&answer)) {
+        // A failed element keeps what was asked for as its offset.
+        element.error().map_err(|e| Error::kafka(what(), e))?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) if offset >= 0 => Some(offset),
+            _ => None,
+        };
+        let slot = found.get_mut(index(element.partition()));
+        *slot.ok_or_else(|| Error::failed(format!("{}: a partition too many", what())))? =
+            Some(Listed { offset, epoch });
+    }
+    let found: Option<Vec<_>> = found.into_iter().collect();
+    found.ok_or_else(|| Error::failed(format!("{}: a partition was left out", what())))
+}
