@@ -5,7 +5,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::time::rfc3339;
-use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::job::checks::{Findings, Severity, Writer};
+use crate::job::limits::{Configuration, Limits};
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::kafka::client::TRANSACTION_TIMEOUT;
@@ -45,8 +46,7 @@ pub(crate) fn check(
         // Of a source that cannot be read that was said.
         Err(Error::Refused(why)) => {
             if may_read {
-                findings.reason = findings.reason.or(why.reason());
-                findings.refuse(why.text);
+                findings.refuse(why.reason().unwrap_or(Reason::Refused), why.text);
             }
             None
         }
@@ -55,10 +55,11 @@ pub(crate) fn check(
     if let Some(max) = cluster.transaction_max_timeout(&source.name)
         && max < i64::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX)
     {
-        findings.refuse(format!(
+        let sentence = format!(
             "the brokers' transaction.max.timeout.ms={max} is below the {} that a run asks for; raise it on all brokers",
             TRANSACTION_TIMEOUT.as_millis()
-        ));
+        );
+        findings.refuse(Reason::TopicConfiguration, sentence);
     }
     let mut limits = Limits::default();
     let mut target_is_compacted = None;
@@ -70,7 +71,7 @@ pub(crate) fn check(
             let now = Utc::now().timestamp_millis();
             let (bootstrap, compressing) = (properties.bootstrap(), properties.are_compressing());
             limits = Limits::of(&target.name, bootstrap, compressing, target_config, now);
-            check_target(&mut findings, job, &target, target_config, &limits, window);
+            writer(job, window).check(&mut findings, &target, target_config, &limits);
             check_pair(&mut findings, job, source_config, target_config);
         }
         _ => findings.warn(
@@ -78,19 +79,14 @@ pub(crate) fn check(
              were not checked; grant it DescribeConfigs on both topics",
         ),
     }
-    let Findings { mut refusals, reason, passing, warnings } = findings;
-    match passing {
-        // Nothing but this stands against the run, and it passes: safe to run again.
-        Some(err) if refusals.is_empty() => return Err(err),
-        passing => refusals.extend(passing.map(|err| err.to_string())),
-    }
-    match window.filter(|_| refusals.is_empty()) {
-        Some(window) => {
-            let batch_bytes = limits.batch_bytes();
-            Ok((Preflight { source, target, warnings, batch_bytes, limits, target_is_compacted }, window))
-        }
-        None => Err(Error::refused(refusals.join("\n")).because(reason.unwrap_or(Reason::Refused))),
-    }
+    findings.settle()?;
+    // A window that is not known was refused above.
+    let window = window.ok_or_else(|| Error::refused("the window is not known"))?;
+    let batch_bytes = limits.batch_bytes();
+    Ok((
+        Preflight { source, target, warnings: findings.warnings, batch_bytes, limits, target_is_compacted },
+        window,
+    ))
 }
 
 /// What this principal may not do with the topics, as far as the broker tells before it is tried. Of the group only
@@ -102,70 +98,58 @@ fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: M
     };
     let may_read = source.access.is_none_or(|may| may.read);
     if !may_read {
-        findings.deny(of_topic("reading", "Read", source).to_string());
+        findings.refuse(Reason::NoPermission, of_topic("reading", "Read", source).to_string());
     }
     if target.access.is_some_and(|may| !may.read) {
-        findings.deny(of_topic("reading", "Read", target).to_string());
+        findings.refuse(Reason::NoPermission, of_topic("reading", "Read", target).to_string());
     }
     if target.access.is_some_and(|may| !may.write) {
         let why = of_topic("writing", "Write", target);
         match mode {
-            Mode::Fill => findings.deny(why.to_string()),
+            Mode::Fill => findings.refuse(Reason::NoPermission, why.to_string()),
             Mode::Plan => findings.warn(format!("a run would be refused: {why}")),
         }
     }
     may_read
 }
 
-fn check_target(
-    findings: &mut Findings,
-    job: &Job,
-    target: &Topic,
-    config: Configuration<'_>,
-    limits: &Limits,
-    window: Option<Window>,
-) {
-    let name = &target.name;
-    // The broker looks at the record's timestamp, which says nothing of a time that is in a field.
+/// The fill as a writer of its target.
+fn writer(job: &Job, window: Option<Window>) -> Writer {
+    let name = &job.selection.target;
+    // The broker looks at the record's timestamp. That says nothing about a time in a field.
     let edge = |window: Window| {
         let bounds =
             window.start.map(|start| (start, "begins at")).or(window.end.map(|end| (end, "ends at")));
         bounds.filter(|_| job.selection.event_time.is_indexed())
     };
-    if let Some((oldest, edge)) = window.and_then(edge) {
-        // What lies ahead is looked at with each record.
-        for unfit in limits.of_time(oldest).filter(|unfit| *unfit != Unfit::TooNew) {
-            findings.refuse(limits.sentence(unfit, &format!("the window {edge} {}", rfc3339(oldest))));
-        }
-    }
-    if let Some(sentence) = limits.deletes_by_size() {
-        findings.refuse(sentence);
-    }
-    if config.is_stamped() {
-        if job.selection.rules.target_scan == TargetScan::Window {
-            findings.refuse(log_append_time(name));
+    let oldest = window.and_then(edge);
+    Writer {
+        oldest: oldest.map(|(at, edge)| (at, format!("the window {edge} {}", rfc3339(at)))),
+        // The copy checks each record that lies ahead of the broker's clock.
+        newest: None,
+        deleted: Severity::Refuse,
+        stamped: if job.selection.rules.target_scan == TargetScan::Window {
+            (Severity::Refuse, log_append_time(name))
         } else {
-            findings.warn(format!(
-                "{name} has message.timestamp.type=LogAppendTime: the broker stamps the copies anew"
-            ));
-        }
-    }
-    if config.is_compacted() {
-        if job.allow_compacted_target {
-            findings.warn(format!(
-                "{name} is compacted: an old value that the run writes becomes its key's latest one"
-            ));
+            (
+                Severity::Warn,
+                format!("{name} has message.timestamp.type=LogAppendTime: the broker stamps the copies anew"),
+            )
+        },
+        compacted: if job.allow_compacted_target {
+            (
+                Severity::Warn,
+                format!("{name} is compacted: an old value that the run writes becomes its key's latest one"),
+            )
         } else {
-            findings.refuse(format!(
-                "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest; \
-                 allow that with --allow-compacted-target, or fill another topic"
-            ));
-        }
-    }
-    match takes_writes(target, config) {
-        Ok(()) => {}
-        Err(Error::Refused(why)) => findings.refuse(why.text),
-        Err(err) => findings.passing = Some(err),
+            (
+                Severity::Refuse,
+                format!(
+                    "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest; \
+                     allow that with --allow-compacted-target, or fill another topic"
+                ),
+            )
+        },
     }
 }
 
@@ -199,30 +183,4 @@ pub(crate) fn log_append_time(target: &str) -> String {
         "{target} has message.timestamp.type=LogAppendTime: its copies do not carry the source's timestamps, so the \
          window alone does not show which are there; compare the whole topic with --target-scan all"
     )
-}
-
-#[derive(Default)]
-struct Findings {
-    refusals: Vec<String>,
-    /// Of the first of them.
-    reason: Option<Reason>,
-    /// What another try may find gone.
-    passing: Option<Error>,
-    warnings: Vec<String>,
-}
-
-impl Findings {
-    fn refuse(&mut self, sentence: impl Into<String>) {
-        self.reason = self.reason.or(Some(Reason::TopicConfiguration));
-        self.refusals.push(sentence.into());
-    }
-
-    fn deny(&mut self, sentence: impl Into<String>) {
-        self.reason = self.reason.or(Some(Reason::NoPermission));
-        self.refuse(sentence);
-    }
-
-    fn warn(&mut self, sentence: impl Into<String>) {
-        self.warnings.push(sentence.into());
-    }
 }

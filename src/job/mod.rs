@@ -1,5 +1,6 @@
 //! One job, validated once: what every later part may rely on.
 
+pub(crate) mod checks;
 pub(crate) mod event_time;
 pub(crate) mod identity;
 pub(crate) mod limits;

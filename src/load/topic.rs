@@ -10,7 +10,8 @@ use super::survey::Survey;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
-use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::job::checks::{Findings, Severity, Writer};
+use crate::job::limits::{Configuration, Limits};
 use crate::kafka::client::REQUEST_TIMEOUT;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
@@ -108,64 +109,35 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
     let config = Configuration(&configuration);
     let now = Utc::now().timestamp_millis();
     let limits = Limits::of(&topic.name, properties.bootstrap(), properties.are_compressing(), config, now);
-    let found = findings(topic, config, &limits, survey);
-    for warning in found.warnings {
+    let mut findings = Findings::default();
+    writer(topic, survey).check(&mut findings, topic, config, &limits);
+    for warning in &findings.warnings {
         tracing::warn!("{warning}");
     }
-    match (found.refusals, found.passing) {
-        (refusals, passing) if refusals.is_empty() => passing.map_or(Ok(()), Err)?,
-        (mut refusals, passing) => {
-            refusals.extend(passing.map(|err| err.to_string()));
-            return Err(Error::refused(refusals.join("\n")).because(Reason::TopicConfiguration));
-        }
-    }
+    findings.settle()?;
     Ok(limits.batch_bytes())
 }
 
-#[derive(Default)]
-struct Findings {
-    warnings: Vec<String>,
-    refusals: Vec<String>,
-    /// What another try may find gone.
-    passing: Option<Error>,
-}
-
-/// What the topic would delete later is warned of, since its configuration can be changed in time; what it would not
-/// take is refused.
-fn findings(topic: &Topic, config: Configuration<'_>, limits: &Limits, survey: &Survey) -> Findings {
-    let (mut found, name) = (Findings::default(), &topic.name);
-    if let Some((oldest, newest)) = survey.span {
-        let is_late = |unfit: &Unfit| *unfit == Unfit::TooNew;
-        for unfit in limits.of_time(oldest).filter(|unfit| !is_late(unfit)) {
-            let sentence =
-                limits.sentence(unfit, &format!("the file's first event is of {}", rfc3339(oldest)));
-            match unfit {
-                Unfit::Deleted => found.warnings.push(sentence),
-                _ => found.refusals.push(sentence),
-            }
-        }
-        for unfit in limits.of_time(newest).filter(is_late) {
-            let what = format!("the file's last event is of {}", rfc3339(newest));
-            found.refusals.push(limits.sentence(unfit, &what));
-        }
+/// The load as a writer of its topic. A later change of the configuration can still save records from deletion, so
+/// the load only warns of that.
+fn writer(topic: &Topic, survey: &Survey) -> Writer {
+    let name = &topic.name;
+    let event = |which, millis| (millis, format!("the file's {which} event is of {}", rfc3339(millis)));
+    Writer {
+        oldest: survey.span.map(|(oldest, _)| event("first", oldest)),
+        newest: survey.span.map(|(_, newest)| event("last", newest)),
+        deleted: Severity::Warn,
+        stamped: (
+            Severity::Warn,
+            format!(
+                "{name} has message.timestamp.type=LogAppendTime: the broker stamps the records with the time of the load"
+            ),
+        ),
+        compacted: (
+            Severity::Warn,
+            format!("{name} is compacted: of the lines with one key only the last one will stay"),
+        ),
     }
-    found.warnings.extend(limits.deletes_by_size());
-    if config.is_stamped() {
-        found.warnings.push(format!(
-            "{name} has message.timestamp.type=LogAppendTime: the broker stamps the records with the time of the load"
-        ));
-    }
-    if config.is_compacted() {
-        found
-            .warnings
-            .push(format!("{name} is compacted: of the lines with one key only the last one will stay"));
-    }
-    match takes_writes(topic, config) {
-        Ok(()) => {}
-        Err(Error::Refused(why)) => found.refusals.push(why.text),
-        Err(err) => found.passing = Some(err),
-    }
-    found
 }
 
 #[cfg(test)]
@@ -177,7 +149,7 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
     const WEEK: i64 = 604_800_000;
 
-    fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, Vec<String>) {
+    fn found(entries: &[(&str, &str)], span: (i64, i64)) -> (Vec<String>, usize) {
         let configuration = entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let config = Configuration(&configuration);
         let topic = Topic {
@@ -189,8 +161,11 @@ mod tests {
             min_in_sync: 1,
         };
         let survey = Survey { span: Some(span), ..Survey::default() };
-        let found = findings(&topic, config, &Limits::of("t", "b:9092", false, config, NOW), &survey);
-        (found.warnings, found.refusals)
+        let limits = Limits::of("t", "b:9092", false, config, NOW);
+        let mut findings = Findings::default();
+        writer(&topic, &survey).check(&mut findings, &topic, config, &limits);
+        let refused = findings.settle().err().map_or(0, |err| err.to_string().lines().count());
+        (findings.warnings, refused)
     }
 
     #[rstest]
@@ -213,6 +188,6 @@ mod tests {
         #[case] refused: usize,
     ) {
         let (warnings, refusals) = found(entries, span);
-        assert_eq!((warnings.len(), refusals.len()), (warned, refused), "{warnings:?} {refusals:?}");
+        assert_eq!((warnings.len(), refusals), (warned, refused), "{warnings:?}");
     }
 }

@@ -1,0 +1,108 @@
+//! The checks of a topic before a run writes to it. The fill and the load share them; they differ only in what
+//! their records are, and in how severe a finding is.
+
+use crate::base::error::{Error, Reason, Result};
+use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::kafka::topic::Topic;
+
+/// How a writer takes a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Refuse,
+    Warn,
+}
+
+/// Findings of a check. The run tells all of them at once, each as a sentence with its fix.
+#[derive(Default)]
+pub(crate) struct Findings {
+    refusals: Vec<String>,
+    /// The reason of the first refusal that has one.
+    reason: Option<Reason>,
+    /// A state of the cluster that may pass.
+    passing: Option<Error>,
+    pub warnings: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn refuse(&mut self, reason: Reason, sentence: impl Into<String>) {
+        self.reason = self.reason.or(Some(reason));
+        self.refusals.push(sentence.into());
+    }
+
+    pub(crate) fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+
+    fn take(&mut self, severity: Severity, sentence: impl Into<String>) {
+        match severity {
+            Severity::Refuse => self.refuse(Reason::TopicConfiguration, sentence),
+            Severity::Warn => self.warn(sentence),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Refused`] with every sentence that stands against the run; [`Error::Failed`] if the only one is a
+    /// state that may pass, because then the same command may succeed later.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        match self.passing.take() {
+            Some(err) if self.refusals.is_empty() => return Err(err),
+            passing => self.refusals.extend(passing.map(|err| err.to_string())),
+        }
+        if self.refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Error::refused(self.refusals.join("\n")).because(self.reason.unwrap_or(Reason::Refused)))
+    }
+}
+
+/// A run that will write to the topic.
+pub(crate) struct Writer {
+    /// The oldest time of its records in milliseconds since the epoch, and a clause that says so.
+    pub oldest: Option<(i64, String)>,
+    /// The newest time of its records, in the same way.
+    pub newest: Option<(i64, String)>,
+    /// If the broker will delete records, by their age or by the size of the log.
+    pub deleted: Severity,
+    /// If the broker replaces the timestamps by its own, and what that means.
+    pub stamped: (Severity, String),
+    /// If the topic is compacted, and what that means.
+    pub compacted: (Severity, String),
+}
+
+impl Writer {
+    /// Compares what the topic takes and keeps with what the run will write.
+    pub(crate) fn check(
+        self,
+        findings: &mut Findings,
+        topic: &Topic,
+        config: Configuration<'_>,
+        limits: &Limits,
+    ) {
+        let is_late = |unfit: &Unfit| *unfit == Unfit::TooNew;
+        if let Some((oldest, what)) = self.oldest {
+            for unfit in limits.of_time(oldest).filter(|unfit| !is_late(unfit)) {
+                let severity = if unfit == Unfit::Deleted { self.deleted } else { Severity::Refuse };
+                findings.take(severity, limits.sentence(unfit, &what));
+            }
+        }
+        if let Some((newest, what)) = self.newest {
+            for unfit in limits.of_time(newest).filter(is_late) {
+                findings.take(Severity::Refuse, limits.sentence(unfit, &what));
+            }
+        }
+        if let Some(sentence) = limits.deletes_by_size() {
+            findings.take(self.deleted, sentence);
+        }
+        if config.is_stamped() {
+            findings.take(self.stamped.0, self.stamped.1);
+        }
+        if config.is_compacted() {
+            findings.take(self.compacted.0, self.compacted.1);
+        }
+        match takes_writes(topic, config) {
+            Ok(()) => {}
+            Err(Error::Refused(why)) => findings.refuse(Reason::TopicConfiguration, why.text),
+            Err(err) => findings.passing = Some(err),
+        }
+    }
+}
