@@ -102,19 +102,14 @@ pub(crate) fn compare(
     Ok(Compared { source: source.topic, target: target.topic, elsewhen, warnings })
 }
 
-/// What is to be said of copies under other timestamps.
-fn about_copies(selection: &Selection, Found { copies, lacking }: Found) -> Option<String> {
-    let (source, target) = (&selection.source, &selection.target);
-    let ways = match lacking {
+/// A warning of copies under other timestamps, with what to do about them.
+fn about_copies(selection: &Selection, found: Found) -> Option<String> {
+    let told = found.sentence(&selection.source, &selection.target)?;
+    let ways = match found.lacking {
         1.. => "if they are copies, compare by --target-scan all; if not, by --identity record",
         0 => "so these records stand there twice",
     };
-    (copies > 0).then(|| {
-        format!(
-            "{copies} records of {target} outside of the window equal records of {source} in it but for their timestamp, \
-             and no record of {source} itself: {ways}"
-        )
-    })
+    Some(format!("{told}: {ways}"))
 }
 
 struct Pair<'a> {
@@ -132,12 +127,12 @@ impl Pair<'_> {
         let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
         let outside = self.take_in_target(&mut judge, notes)?;
         if judge.wants_explanations() {
-            self.read_source(|_, seen| {
+            self.read_source(|seen| {
                 notes.explained(seen);
                 judge.explain(seen)
             })?;
         }
-        let mut second = SecondLook::new(self.selection.index_memory / 4);
+        let mut second = SecondLook::new(self.selection.index_memory);
         let skips_invalid = self.selection.rules.skip_invalid;
         let within = self.look.clone();
         self.source.read(
@@ -163,18 +158,20 @@ impl Pair<'_> {
                 Ok(())
             },
         )?;
-        self.look_again(second)
+        let at = self.look.clone();
+        second.decide(
+            |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
+            |each| self.read_source(each),
+        )
     }
 
     fn take_in_target(&self, judge: &mut Judge, notes: &mut impl Notes) -> Result<Option<Outside>> {
         let from = self.by_time().filter(|_| !judge.wants_explanations());
         let ranges = self.target.ranges(from)?;
-        let mut outside = self.look.has_outside().then(|| {
-            Outside::new(
-                ranges.iter().map(|range| usize::try_from(range.len()).unwrap_or(usize::MAX)).sum(),
-                self.selection.index_memory / 8,
-            )
-        });
+        let mut outside = self
+            .look
+            .has_outside()
+            .then(|| Outside::new(ranges.iter().map(Range::len).sum(), self.selection.index_memory));
         let at = self.look.clone();
         self.target.read(
             from,
@@ -192,29 +189,12 @@ impl Pair<'_> {
         Ok(outside)
     }
 
-    /// Exactly which records of the target are copies that bear another time.
-    fn look_again(&self, mut second: SecondLook) -> Result<Found> {
-        if second.is_empty() {
-            return Ok(Found::default());
-        }
-        let at = self.look.clone();
-        self.target.read(self.by_time(), move |message| at.at(message), |_, seen| second.target(seen))?;
-        if second.has_evidence() {
-            self.read_source(|_, seen| {
-                second.source(seen);
-                Ok(())
-            })?;
-        }
-        Ok(second.settle())
-    }
-
-    /// Reads all that the source holds by now, whatever the window: what came to the target came there before.
-    fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
+    /// Reads all that the source holds now, whatever the window: each record of the target was in the source before.
+    fn read_source(&self, mut each: impl FnMut(&Sighting) -> Result<()>) -> Result<()> {
         let at = self.look.clone();
         let Side { cluster, topic, .. } = &self.source;
-        let starts: Vec<i64> = cluster.watermarks(topic)?.iter().map(|watermarks| watermarks.low).collect();
-        let ranges = Range::all(&starts, &cluster.last_stable_offsets(topic)?);
-        self.source.read_ranges(&ranges, move |message| at.at(message), each)
+        let ranges = cluster.readable(topic)?;
+        self.source.read_ranges(&ranges, move |message| at.at(message), |_, seen| each(seen))
     }
 
     /// The time from which on a reading finds all of the window, where there is one.

@@ -25,10 +25,10 @@ impl Run<'_> {
         let is_committed =
             doubt.positions.iter().all(|doubt| committed[index(doubt.partition)] == Some(doubt.into()));
         if is_committed {
-            self.counts += doubt.counts;
-            self.transactions += 1;
+            self.told.counts += doubt.counts;
+            self.told.transactions += 1;
         } else {
-            self.aborted_transactions += 1;
+            self.told.aborted_transactions += 1;
         }
     }
 
@@ -76,7 +76,7 @@ impl Run<'_> {
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.unwrap_or(by_time[partition]);
             if watermarks.low > 0 && start <= watermarks.low {
-                self.warn(format!(
+                self.told.warn(format!(
                     "{}-{partition} begins at offset {}: if records before it were of the window, they are gone",
                     source.name, watermarks.low
                 ));
@@ -85,8 +85,8 @@ impl Run<'_> {
         }
         if !is_resumed {
             // All is read anew, so what an earlier start-up of this run counted would be counted twice.
-            self.recounted = self.counts.written;
-            self.counts = Counts { written: self.counts.written, ..Counts::default() };
+            self.told.recounted = self.told.counts.written;
+            self.told.counts = Counts { written: self.told.counts.written, ..Counts::default() };
         }
         Ok(starts)
     }

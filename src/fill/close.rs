@@ -1,6 +1,7 @@
 //! After the last commit: what exit 0 promises is looked at, not believed.
 
-use super::{EXAMPLES, Run};
+use super::Run;
+use super::tell::EXAMPLES;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::range::{Range, index};
 use crate::fill::preflight::Preflight;
@@ -30,7 +31,7 @@ impl Run<'_> {
             Ok(now)
         };
         same_topics(cluster, checked)?;
-        let Some(first) = self.first.as_ref().filter(|_| self.transactions > 0) else { return Ok(()) };
+        let Some(first) = self.first.as_ref().filter(|_| self.told.transactions > 0) else { return Ok(()) };
         // A commit is answered before its markers are written: the end is final when all below it is stable.
         readable()?;
         let now = readable()?;
@@ -43,7 +44,7 @@ impl Run<'_> {
             )));
         }
         // Of a transaction that died, nobody knows how much of it reached the log.
-        let mut is_ours_alone = self.restarts.count == 0 && self.aborted_transactions == 0;
+        let mut is_ours_alone = self.restarts.count == 0 && self.told.aborted_transactions == 0;
         // Each of several instances looks where it wrote, and no key has two places.
         let is_shared = self.member.is_some() && checked.source.partitions == target.partitions;
         let mut since = Vec::new();
@@ -92,7 +93,7 @@ impl Run<'_> {
             if counts(seen) { added.add(seen.mark) } else { Ok(()) }
         })?;
         if is_by_count && !self.holds_what_was_read(cluster, checked)? {
-            self.warn(format!(
+            self.told.warn(format!(
                 "{} deleted records of the window during the run, so it cannot be told whether somebody else added some \
                  of them to {}; look with `replicator verify`",
                 self.job.selection.source, self.job.selection.target

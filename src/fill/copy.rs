@@ -61,7 +61,7 @@ impl Copying<'_, '_> {
     pub(super) fn all(&mut self, ranges: &[Range]) -> Result<()> {
         let result = self.copy(ranges);
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
-        self.run.aborted_transactions += 1;
+        self.run.told.aborted_transactions += 1;
         // Of an unknown state, it is the next init's to abort.
         if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
             return result;
@@ -122,7 +122,7 @@ impl Copying<'_, '_> {
 
     /// Whether as much was written as --limit allows.
     fn is_enough(&self) -> bool {
-        let written = || self.run.counts.written + self.pending.written;
+        let written = || self.run.told.counts.written + self.pending.written;
         self.run.job.limit.is_some_and(|limit| !self.blocked && written() >= limit)
     }
 
@@ -146,7 +146,7 @@ impl Copying<'_, '_> {
         if !metrics::is_served() {
             return;
         }
-        let mut counts = self.run.counts;
+        let mut counts = self.run.told.counts;
         counts += Counts { written: 0, ..self.pending };
         metrics::positions(reader.positions());
         self.run.publish(counts);
@@ -159,7 +159,7 @@ impl Copying<'_, '_> {
     fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
         let job = self.run.job;
         self.pending.read += 1;
-        self.run.other_days.see(sighting.time);
+        self.run.told.other_days.see(sighting.time);
         match self.judge(message, sighting)? {
             Fate::Passed => Ok(()),
             Fate::Write => match self.limits.of_record(message) {
@@ -168,12 +168,12 @@ impl Copying<'_, '_> {
             },
             Fate::Conflict => {
                 self.pending.conflicts += 1;
-                self.run.example("conflict", message);
+                self.run.told.example("conflict", message);
                 self.block_if(job.selection.rules.on_conflict == OnConflict::Fail)
             }
             Fate::Invalid(why) => {
                 self.pending.invalid += 1;
-                self.run.example(why, message);
+                self.run.told.example(why, message);
                 self.block_if(!job.selection.rules.skip_invalid)
             }
         }
@@ -255,7 +255,7 @@ impl Copying<'_, '_> {
         self.blocked = true;
         if let Some(transaction) = self.transaction.take() {
             transaction.abort()?;
-            self.run.aborted_transactions += 1;
+            self.run.told.aborted_transactions += 1;
         }
         Ok(())
     }
@@ -265,7 +265,7 @@ impl Copying<'_, '_> {
         let counts = std::mem::take(&mut self.pending);
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             let written = if self.run.mode == Mode::Plan { counts.written } else { 0 };
-            self.run.counts += Counts { written, ..counts };
+            self.run.told.counts += Counts { written, ..counts };
             return Ok(());
         };
         let transaction = match self.transaction.take() {
@@ -283,8 +283,8 @@ impl Copying<'_, '_> {
         let mark = || self.marking.open(&positions).inspect(|marked| sent = Some(marked.clone()));
         match transaction.commit(topic, mark, &self.group) {
             Ok(()) => {
-                self.run.counts += counts;
-                self.run.transactions += 1;
+                self.run.told.counts += counts;
+                self.run.told.transactions += 1;
                 self.run.advanced.extend(positions.iter().map(|(partition, _)| partition));
                 for written in &mut self.run.written {
                     written.markers += i64::from(std::mem::take(&mut written.in_transaction));
@@ -295,7 +295,7 @@ impl Copying<'_, '_> {
                 // What was not even marked was not committed.
                 match sent.filter(|_| matches!(err, Error::Restart { .. })) {
                     Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
-                    None => self.run.aborted_transactions += 1,
+                    None => self.run.told.aborted_transactions += 1,
                 }
                 Err(err)
             }
@@ -309,38 +309,38 @@ impl Run<'_> {
         let job = self.job;
         let mut sentences = self.unfit(limits);
         let mut reason = Reason::InvalidRecords;
-        if self.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
+        if self.told.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
             reason = Reason::Conflicts;
             sentences.push(format!(
                 "{} records share their identity ({}) with a record of another content: the identity does not tell \
                  records apart. Count all records, equal ones too, with --identity record; or name what does tell them \
                  apart ({}); or keep the first of each with --on-conflict skip",
-                self.counts.conflicts,
+                self.told.counts.conflicts,
                 job.selection.rules.identity,
                 other_identities(&job.selection.rules.identity)
             ));
         }
-        if self.counts.conflicts > 0 && job.selection.rules.target_scan == TargetScan::All {
+        if self.told.counts.conflicts > 0 && job.selection.rules.target_scan == TargetScan::All {
             sentences.push(format!(
                 "By --target-scan all, records that differ in time alone conflict too, where some lie outside of the \
                  window and {} holds fewer copies than {} has such records: nobody can tell whose copies they are",
                 job.selection.target, job.selection.source
             ));
         }
-        if self.counts.invalid > 0 && !job.selection.rules.skip_invalid {
+        if self.told.counts.invalid > 0 && !job.selection.rules.skip_invalid {
             sentences.push(format!(
                 "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
                  partition to go to. Name another identity (--identity record) or time (--time-field), or leave them \
                  out with --skip-invalid",
-                self.counts.invalid, job.selection.rules.identity
+                self.told.counts.invalid, job.selection.rules.identity
             ));
         }
-        let kept = match self.transactions {
+        let kept = match self.told.transactions {
             0 => "nothing was written".to_owned(),
             n => format!("what was committed before the first of them ({n} transactions) is right"),
         };
         let text = format!("{}; {kept}", sentences.join("\n"));
-        if self.counts.refused > 0 { self.refusal(text) } else { Error::failed(text).because(reason) }
+        if self.told.counts.refused > 0 { self.refusal(text) } else { Error::failed(text).because(reason) }
     }
 }
 

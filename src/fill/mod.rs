@@ -16,7 +16,7 @@ mod scan;
 mod share;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,35 +27,32 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
 use self::share::Joined;
+use self::tell::Told;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
-use crate::fill::consequences::{Consequences, Foresight};
+use crate::fill::consequences::Foresight;
 use crate::fill::metrics::Phase;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
-use crate::job::limits::Unfit;
 use crate::job::rate::Throttle;
 use crate::job::resolve;
-use crate::job::window::Edges;
-use crate::job::window::{OtherDays, Window};
+use crate::job::window::{Edges, Window};
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
 use crate::judge::elsewhen::SecondLook;
 use crate::kafka::cluster::Cluster;
-use crate::kafka::mark::{Done, Trusted};
+use crate::kafka::mark::Trusted;
 use crate::kafka::member::{Member, Share};
 use crate::kafka::offsets;
 use crate::kafka::pace::Pace;
 use crate::kafka::producer::{Position, Producer};
-use crate::kafka::restart::Restarts;
+use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
-
-const EXAMPLES: usize = 5;
 
 /// Fills the window. The receipt tells what was done also where the run failed.
 ///
@@ -69,70 +66,55 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     };
     let mut run = Run::new(job, mode, progress, interrupt, fingers);
     let result = match run.until_done() {
-        // What a later start-up refuses was not before anything was written.
-        Err(Error::Refused(why))
-            if mode == Mode::Fill && (run.counts.written > 0 || run.in_doubt.is_some()) =>
-        {
-            Err(Error::Failed(why))
-        }
         Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
         result => result,
     };
-    if let Some(warning) = run.other_days.warning() {
-        run.warn(warning);
+    if let Some(warning) = run.told.other_days.warning() {
+        run.told.warn(warning);
     }
     let mut receipt = run.receipt();
-    run.publish(run.counts);
+    run.publish(run.told.counts);
     receipt.complete = result.is_ok() && !run.is_stopped;
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     (receipt, result)
 }
 
+/// What steers a run, from one start-up to the next.
 struct Run<'a> {
     job: &'a Job,
     mode: Mode,
     progress: Progress,
     interrupt: &'a Interrupt,
     fingers: Fingers,
-    window: Option<Window>,
-    other_days: OtherDays,
-    warnings: Vec<String>,
-    examples: Vec<String>,
-    /// How many records the target's broker would refuse or delete, by the reason.
-    unfit: BTreeMap<Unfit, u64>,
-    /// Settled with a committed transaction.
-    counts: Counts,
-    duplicates_in_target: u64,
-    transactions: u64,
-    aborted_transactions: u64,
     restarts: Restarts,
     pace: Rc<Pace>,
-    /// Of `written`, what a later start-up found in the target and counted as being there.
-    recounted: u64,
-    /// The transaction whose commit was not answered: the next start-up finds out what became of it.
+    /// The transaction whose commit got no answer. The next start-up finds out whether it was committed.
     in_doubt: Option<InDoubt>,
-    /// How the first scan found the target: what is there more in the end must be ours.
+    /// The target as the first scan found it. Any other record must be ours in the end.
     first: Option<FirstScan>,
-    /// A record of the window may stand in the target under another time: that is decided before anything is written.
+    /// A record of the window may stand in the target under another time. The run decides that before it writes.
     is_suspicious: bool,
     second: Option<SecondLook>,
-    /// Found by it, of records that stand in the target as they are, too.
-    copies_at_other_times: u64,
-    /// Of a plan alone.
+    /// Only in a plan.
     foresight: Option<Foresight<'a>>,
-    consequences: Option<Consequences>,
     /// What we added to each partition of the target.
     written: Vec<Written>,
-    /// The partitions of which transactions of this run committed positions.
+    /// The partitions for which this run committed positions.
     advanced: BTreeSet<i32>,
-    /// By whom and when, where nothing was left to do.
-    done_before: Option<Done>,
-    /// By --limit, before the end.
+    /// `--limit` ended the run before the window's end.
     is_stopped: bool,
-    /// By --scale-out.
+    /// Only with `--scale-out`, as `joined`.
     member: Option<Member>,
-    /// With --scale-out.
     joined: Joined,
+    told: Told,
+}
+
+/// The start-ups of a run, all for the same two topics.
+struct StartUps<'r, 'a> {
+    run: &'r mut Run<'a>,
+    topics: (Topic, Topic),
+    /// The first start-up that gets so far prepares the run for all.
+    prepared: Option<(Preflight, Window)>,
 }
 
 struct InDoubt {
@@ -169,77 +151,34 @@ impl<'a> Run<'a> {
             progress,
             interrupt,
             fingers,
-            window: None,
-            other_days: OtherDays::default(),
-            warnings: Vec::new(),
-            examples: Vec::new(),
-            unfit: BTreeMap::new(),
-            counts: Counts::default(),
-            duplicates_in_target: 0,
-            transactions: 0,
-            aborted_transactions: 0,
             restarts: Restarts::new(job.selection.patience),
             pace: Rc::new(Pace::new(job.limits)),
-            recounted: 0,
             in_doubt: None,
             first: None,
             is_suspicious: false,
             second: None,
-            copies_at_other_times: 0,
             foresight: None,
-            consequences: None,
             written: Vec::new(),
             advanced: BTreeSet::new(),
-            done_before: None,
             is_stopped: false,
             member: None,
             joined: Joined::default(),
+            told: Told::default(),
         }
+    }
+
+    fn connect(&self) -> Result<Cluster> {
+        let selection = &self.job.selection;
+        Cluster::connect(&selection.properties, &selection.name())
     }
 
     fn until_done(&mut self) -> Result<()> {
-        let connect = |run: &Self| Cluster::connect(&run.job.selection.properties, &run.job.selection.name());
-        let mut cluster = connect(self)?;
-        // Outside of the loop: a cluster that never answered is told at once.
-        let topics = resolve::topics(&cluster, &self.job.selection.source, &self.job.selection.target)?;
-        let mut prepared = None;
-        loop {
-            let result = self.start_up(&cluster, &topics, &mut prepared);
-            match result {
-                Err(Error::Reassigned) => continue,
-                Err(Error::LookAgain) => {
-                    self.is_suspicious = true;
-                    if self.transactions == 0 {
-                        (self.counts, self.examples) = (Counts::default(), Vec::new());
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            if let Some(result) = self.restarts.take(result, self.transactions, self.interrupt) {
-                return result;
-            }
-            // One that saw a partition without a leader may go on for minutes to say so.
-            cluster = connect(self)?;
-        }
-    }
-
-    /// Prepares what was not yet, and makes an attempt.
-    fn start_up(
-        &mut self,
-        cluster: &Cluster,
-        topics: &(Topic, Topic),
-        prepared: &mut Option<(Preflight, Window)>,
-    ) -> Result<()> {
-        let (checked, window) = match prepared {
-            Some(prepared) => prepared,
-            none => none.insert(self.prepare(cluster, topics)?),
-        };
-        if self.job.scale_out {
-            self.attempt_share(cluster, checked, *window)
-        } else {
-            self.attempt(cluster, checked, *window, None)
-        }
+        let cluster = self.connect()?;
+        let selection = &self.job.selection;
+        // Not in a start-up: that would try for minutes to reach a cluster that never answered.
+        let topics = resolve::topics(&cluster, &selection.source, &selection.target)?;
+        let interrupt = self.interrupt;
+        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, cluster, interrupt)
     }
 
     fn prepare(
@@ -249,16 +188,16 @@ impl<'a> Run<'a> {
     ) -> Result<(Preflight, Window)> {
         let window = resolve::window(cluster, &self.job.selection, source, self.interrupt);
         let window = window.map(|resolved| {
-            self.window = Some(resolved.window);
+            self.told.window = Some(resolved.window);
             tracing::info!("window {} of {}", Edges::from(resolved.window), source.name);
-            self.other_days = resolved.other_days;
-            resolved.warning.into_iter().for_each(|warning| self.warn(warning));
+            self.told.other_days = resolved.other_days;
+            resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
             resolved.window
         });
         let (source, target) = (source.clone(), target.clone());
         let (checked, window) = preflight::check(cluster, self.job, source, target, self.mode, window)?;
         for warning in &checked.warnings {
-            self.warn(warning.clone());
+            self.told.warn(warning.clone());
         }
         self.written = vec![Written::default(); checked.target.partitions];
         self.foresee_deletion(&checked, window)?;
@@ -372,7 +311,7 @@ impl<'a> Run<'a> {
             self.foresee(cluster, checked, &snapshot)?;
             self.close(cluster, checked, window, &snapshot.target)?;
             self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)?;
-            self.done_before = trusted.done().filter(|_| self.transactions == 0);
+            self.told.done_before = trusted.done().filter(|_| self.told.transactions == 0);
             return Ok(());
         }
 
@@ -412,7 +351,7 @@ impl<'a> Run<'a> {
         };
         let target_placement = self.target_placement(cluster, checked, &snapshot)?;
         metrics::phase(Phase::Copy);
-        self.unfit.clear();
+        self.told.unfit.clear();
         // Not before the ends were taken: no record below them is later than this clock by the time that passed.
         let limits = checked.limits.at(chrono::Utc::now().timestamp_millis());
         let mut copy = Copying {
@@ -437,7 +376,7 @@ impl<'a> Run<'a> {
         let is_blocked = copy.blocked;
         let is_judged = result.is_ok() && !self.is_stopped;
         let doubles = scanned.judge.duplicates_in_target(is_judged);
-        self.duplicates_in_target = doubles + self.copies_at_other_times;
+        self.told.duplicates_in_target = doubles + self.told.copies_at_other_times;
         result?;
         if is_blocked {
             return Err(self.blocked(&limits));
@@ -447,7 +386,7 @@ impl<'a> Run<'a> {
         }
         if self.is_stopped {
             let limit = job.limit.unwrap_or_default();
-            self.warn(format!(
+            self.told.warn(format!(
                 "stopped after {limit} records, as --limit says; the same command without it goes on"
             ));
         }
@@ -472,11 +411,55 @@ impl<'a> Run<'a> {
         let closed: Vec<(i32, i64)> =
             ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
         if let Some(producer) = &producer {
-            let counts = self.counts;
+            let counts = self.told.counts;
             copy::commit_positions(producer, job, || marking.closed(&closed, counts), &group)?;
         }
         // Done by now, by this run or by other instances.
         self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)
+    }
+}
+
+impl StartUp for StartUps<'_, '_> {
+    fn connect(&self) -> Result<Cluster> {
+        self.run.connect()
+    }
+
+    fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
+        loop {
+            let run = &mut *self.run;
+            let (checked, window) = match &self.prepared {
+                Some(prepared) => prepared,
+                None => self.prepared.insert(run.prepare(cluster, &self.topics)?),
+            };
+            let result = if run.job.scale_out {
+                run.attempt_share(cluster, checked, *window)
+            } else {
+                run.attempt(cluster, checked, *window, None)
+            };
+            match result {
+                Err(Error::Reassigned) => {}
+                Err(Error::LookAgain) => {
+                    run.is_suspicious = true;
+                    if run.told.transactions == 0 {
+                        (run.told.counts, run.told.examples) = (Counts::default(), Vec::new());
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.run.told.transactions
+    }
+
+    fn has_written(&self) -> bool {
+        let run = &self.run;
+        run.mode == Mode::Fill && (run.told.counts.written > 0 || run.in_doubt.is_some())
+    }
+
+    fn restarts(&mut self) -> &mut Restarts {
+        &mut self.run.restarts
     }
 }
 

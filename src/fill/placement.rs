@@ -38,7 +38,7 @@ impl Run<'_> {
             Some(given) => (given, "-X partitioner says so".to_owned()),
             None => self.find_placement(cluster, checked, snapshot)?,
         };
-        self.warn(format!(
+        self.told.warn(format!(
             "{} has {} partitions and {} has {}: each record goes to the partition of its key, {placement} ({why})",
             source.name, source.partitions, target.name, target.partitions
         ));
@@ -73,24 +73,19 @@ impl Run<'_> {
         }
     }
 
-    /// Keys and their partitions: of the newest records of each partition; of all records where these have none.
+    /// The keys of the newest records of each partition, with their partitions; of all records if these have no keys.
     fn keys(&mut self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<(Vec<u8>, i32)>> {
         let lows: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
         let newest: Vec<i64> = watermarks.iter().map(|w| w.low.max(w.high - SAMPLE)).collect();
-        let found = self.keys_from(topic, &newest, watermarks)?;
-        // Markers and aborted records hold offsets, too.
-        if found.is_empty() && newest != lows { self.keys_from(topic, &lows, watermarks) } else { Ok(found) }
+        let from = |starts: &[i64]| Range::all(starts, &ends(watermarks));
+        let found = self.keys_in(topic, &from(&newest))?;
+        // Transaction markers and aborted records take offsets too, so the newest offsets may hold no record.
+        if found.is_empty() && newest != lows { self.keys_in(topic, &from(&lows)) } else { Ok(found) }
     }
 
-    fn keys_from(
-        &mut self,
-        topic: &str,
-        starts: &[i64],
-        watermarks: &[Watermarks],
-    ) -> Result<Vec<(Vec<u8>, i32)>> {
+    fn keys_in(&mut self, topic: &str, ranges: &[Range]) -> Result<Vec<(Vec<u8>, i32)>> {
         let mut found = Vec::new();
-        let ranges = Range::all(starts, &ends(watermarks));
-        self.read(topic, &ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+        self.read(topic, ranges, &indicatif::ProgressBar::hidden(), |_, message| {
             let key = message.key().filter(|key| !key.is_empty() && found.len() < KEYS);
             found.extend(key.map(|key| (key.to_vec(), message.partition())));
             Ok(())
@@ -113,11 +108,7 @@ impl Run<'_> {
             .into_iter()
             .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
             .collect();
-        let mut found = Vec::new();
-        self.read(&source.name, &first, &indicatif::ProgressBar::hidden(), |_, message| {
-            found.extend(message.key().map(|key| (key.to_vec(), message.partition())));
-            Ok(())
-        })?;
+        let found = self.keys_in(&source.name, &first)?;
         Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
             Error::refused(format!(
                 "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: one may \

@@ -14,8 +14,8 @@ impl Copying<'_, '_> {
     /// Counts a record that must not be written, and ends writing: nothing is written behind it.
     pub(super) fn refuse(&mut self, message: &Message, unfit: Unfit) -> Result<()> {
         self.pending.refused += 1;
-        *self.run.unfit.entry(unfit).or_default() += 1;
-        self.run.example(unfit.name(), message);
+        *self.run.told.unfit.entry(unfit).or_default() += 1;
+        self.run.told.example(unfit.name(), message);
         self.block_if(true)
     }
 }
@@ -32,9 +32,9 @@ impl Run<'_> {
         let job = Job { scale_out: false, ..self.job.clone() };
         let (planned, result) = fill(&job, Mode::Plan, self.progress, self.interrupt);
         if result.is_err() {
-            self.counts = planned.counts;
-            self.examples = planned.examples;
-            self.duplicates_in_target = planned.duplicates_in_target;
+            self.told.counts = planned.counts;
+            self.told.examples = planned.examples;
+            self.told.duplicates_in_target = planned.duplicates_in_target;
         }
         self.publish(Counts::default());
         result
@@ -42,11 +42,15 @@ impl Run<'_> {
 
     /// A sentence for each reason for which records were not written.
     pub(super) fn unfit(&self, limits: &Limits) -> Vec<String> {
-        self.unfit.iter().map(|(unfit, count)| limits.sentence(*unfit, &unfit.of_records(*count))).collect()
+        self.told
+            .unfit
+            .iter()
+            .map(|(unfit, count)| limits.sentence(*unfit, &unfit.of_records(*count)))
+            .collect()
     }
 
     pub(super) fn refusal(&self, text: String) -> Error {
-        let is_written = self.mode == Mode::Fill && self.counts.written > 0;
+        let is_written = self.mode == Mode::Fill && self.told.counts.written > 0;
         let error = if is_written { Error::failed(text) } else { Error::refused(text) };
         error.because(Reason::RefusedRecords)
     }

@@ -41,9 +41,7 @@ impl Run<'_> {
         let ranges = Range::all(&starts, &ends(&snapshot.target));
         judge.reserve(self.expected(cluster, checked, window, snapshot)?);
         let length = ranges.iter().map(Range::len).sum();
-        let mut outside = look
-            .has_outside()
-            .then(|| Outside::new(usize::try_from(length).unwrap_or(usize::MAX), selection.index_memory / 8));
+        let mut outside = look.has_outside().then(|| Outside::new(length, selection.index_memory));
         let bar = self.progress.bar(&format!("scanning {}", selection.target), length);
         let name = selection.name();
         let at = look.clone();
@@ -90,7 +88,7 @@ impl Run<'_> {
     /// Where the source no longer holds its beginning, it does not explain what the target holds of it.
     fn warn_of_unexplained(&mut self, snapshot: &Snapshot) {
         if snapshot.source.iter().any(|watermarks| watermarks.low > 0) {
-            self.warn(format!(
+            self.told.warn(format!(
                 "{} has deleted its first records: what {} holds of them is taken for copies of later records that \
                  differ from them in time alone, if there are such",
                 self.job.selection.source, self.job.selection.target
@@ -98,7 +96,8 @@ impl Run<'_> {
         }
     }
 
-    /// Reads all that the source holds by now, whatever the window: what came to the target came there before.
+    /// Reads all that the source holds now, whatever the window: each record of the target was in the source before.
+    /// Open transactions do not matter, because no mirror has read them either.
     pub(super) fn read_source(
         &self,
         cluster: &Cluster,
@@ -106,17 +105,9 @@ impl Run<'_> {
         look: &Look,
         mut each: impl FnMut(&Sighting) -> Result<()>,
     ) -> Result<()> {
-        let now = cluster.watermarks(&checked.source)?;
-        let starts: Vec<i64> = now.iter().map(|watermarks| watermarks.low).collect();
-        // Not waited for: what is open was read by no mirror either.
-        let ranges = Range::all(&starts, &cluster.last_stable_offsets(&checked.source)?);
+        let (name, ranges) = (&self.job.selection.source, cluster.readable(&checked.source)?);
         let look = look.clone();
-        self.read_looking(
-            &self.job.selection.source,
-            &ranges,
-            move |message| look.at(message),
-            |_, seen| each(seen),
-        )
+        self.read_looking(name, &ranges, move |message| look.at(message), |_, seen| each(seen))
     }
 
     /// How many identities there may be, by the time index; 0 where that does not tell.
@@ -146,7 +137,7 @@ impl Run<'_> {
         ranges: &[Range],
     ) -> Result<()> {
         let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
-        let memory = self.job.selection.index_memory / 4;
+        let memory = self.job.selection.index_memory;
         let mut second = self.second.take().unwrap_or_else(|| SecondLook::new(memory));
         let (source, target) = (&self.job.selection.source, &self.job.selection.target);
         tracing::info!("looking whether {target} holds records of the window under another time");
@@ -162,43 +153,35 @@ impl Run<'_> {
                 Ok(())
             },
         )?;
-        self.read_looking(
-            target,
-            &scanned.ranges,
-            move |message| at.at(message),
-            |_, seen| second.target(seen),
+        let found = second.decide(
+            |each| {
+                self.read_looking(
+                    target,
+                    &scanned.ranges,
+                    move |message| at.at(message),
+                    |_, seen| each(seen),
+                )
+            },
+            |each| self.read_source(cluster, checked, look, each),
         )?;
-        if second.has_evidence() {
-            self.read_source(cluster, checked, look, |seen| {
-                second.source(seen);
-                Ok(())
-            })?;
-        }
-        let found = second.settle();
         self.second = Some(second);
         self.report(found)
     }
 
-    fn report(&mut self, Found { copies, lacking }: Found) -> Result<()> {
-        if copies == 0 {
+    fn report(&mut self, found: Found) -> Result<()> {
+        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
+        let Some(told) = found.sentence(source, target) else { return Ok(()) };
+        let Found { copies, lacking } = found;
+        if lacking == 0 {
+            self.told.copies_at_other_times += copies;
+            self.told.warn(format!("{told}: so these records stand in {target} twice"));
             return Ok(());
         }
-        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
-        let told = format!(
-            "{copies} records of {target} outside of the window equal records of {source} in it but for their \
-             timestamp, and no record of {source} itself"
-        );
-        if lacking == 0 {
-            self.copies_at_other_times += copies;
-            self.warn(format!("{told}: so these records stand in {target} twice"));
-        } else {
-            return Err(Error::refused(format!(
-                "{told}: they look like copies with another timestamp, of {lacking} records that {target} lacks \
-                 otherwise. If they are copies, compare the whole topic with --target-scan all; if they are records of \
-                 their own, name --identity record"
-            ))
-            .because(Reason::OtherTimestamps));
-        }
-        Ok(())
+        Err(Error::refused(format!(
+            "{told}: they look like copies with another timestamp, of {lacking} records that {target} lacks otherwise. If \
+             they are copies, compare the whole topic with --target-scan all; if they are records of their own, name \
+             --identity record"
+        ))
+        .because(Reason::OtherTimestamps))
     }
 }

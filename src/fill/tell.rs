@@ -1,45 +1,51 @@
 //! What a run tells: warnings and examples on the way, counts to who watches, and the receipt.
 
-use super::{EXAMPLES, Run, Snapshot};
+use std::collections::BTreeMap;
+
+use super::{Run, Snapshot};
 use crate::base::error::Result;
+use crate::fill::consequences::Consequences;
 use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, DoneBefore, Receipt};
 use crate::job::identity::Identity;
+use crate::job::limits::Unfit;
 use crate::job::resolve;
-use crate::job::window::Edges;
-use crate::job::window::Window;
+use crate::job::window::{Edges, OtherDays, Window};
 use crate::job::{Mode, OnConflict};
 use crate::kafka::cluster::Cluster;
+use crate::kafka::mark::Done;
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 
-impl Run<'_> {
-    pub(super) fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {
-        if self.counts.in_window == 0 {
-            self.warn(resolve::nothing_in(window, cluster, &self.job.selection, source, self.interrupt));
-        }
-    }
+/// How many records the receipt shows as examples.
+pub(super) const EXAMPLES: usize = 5;
 
-    pub(super) fn foresee(
-        &mut self,
-        cluster: &Cluster,
-        checked: &Preflight,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
-        if let Some(foresight) = self.foresight.take() {
-            let counts = (self.counts.read, self.counts.written);
-            let found = foresight.consequences(cluster, checked, &snapshot.target, counts, self.interrupt)?;
-            self.consequences = Some(found);
-        }
-        Ok(())
-    }
+/// What the receipt will tell of a run.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) window: Option<Window>,
+    pub(super) other_days: OtherDays,
+    pub(super) warnings: Vec<String>,
+    pub(super) examples: Vec<String>,
+    /// How many records the target's broker would refuse or delete, by the reason.
+    pub(super) unfit: BTreeMap<Unfit, u64>,
+    /// Of committed transactions only.
+    pub(super) counts: Counts,
+    /// Records among `counts.written` that a later start-up counted again, because it found them in the target.
+    pub(super) recounted: u64,
+    pub(super) duplicates_in_target: u64,
+    /// Copies under another time, of records that also stand in the target as they are.
+    pub(super) copies_at_other_times: u64,
+    pub(super) transactions: u64,
+    pub(super) aborted_transactions: u64,
+    pub(super) consequences: Option<Consequences>,
+    /// The run that did the work, if nothing was left to do.
+    pub(super) done_before: Option<Done>,
+}
 
-    pub(super) fn publish(&self, counts: Counts) {
-        metrics::totals(counts, self.transactions, self.aborted_transactions, self.restarts.count);
-    }
-
+impl Told {
     pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             tracing::warn!("{warning}");
@@ -52,37 +58,63 @@ impl Run<'_> {
             self.examples.push(format!("{what}: {}", describe(message)));
         }
     }
+}
+
+impl Run<'_> {
+    pub(super) fn warn_of_nothing(&mut self, cluster: &Cluster, source: &Topic, window: Window) {
+        if self.told.counts.in_window == 0 {
+            self.told.warn(resolve::nothing_in(window, cluster, &self.job.selection, source, self.interrupt));
+        }
+    }
+
+    pub(super) fn foresee(
+        &mut self,
+        cluster: &Cluster,
+        checked: &Preflight,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        if let Some(foresight) = self.foresight.take() {
+            let counts = (self.told.counts.read, self.told.counts.written);
+            let found = foresight.consequences(cluster, checked, &snapshot.target, counts, self.interrupt)?;
+            self.told.consequences = Some(found);
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(&self, counts: Counts) {
+        metrics::totals(counts, self.told.transactions, self.told.aborted_transactions, self.restarts.count);
+    }
 
     pub(super) fn receipt(&self) -> Receipt {
-        let mut counts = self.counts;
-        counts.already_in_target = counts.already_in_target.saturating_sub(self.recounted);
+        let mut counts = self.told.counts;
+        counts.already_in_target = counts.already_in_target.saturating_sub(self.told.recounted);
         let to_write = (self.mode == Mode::Plan).then_some(counts.written);
         if to_write.is_some() {
             counts.written = 0;
         }
         Receipt {
-            window: self.window.map(Edges::from),
+            window: self.told.window.map(Edges::from),
             source: self.job.selection.source.clone(),
             target: self.job.selection.target.clone(),
             counts,
             to_write,
-            command: self.window.filter(|_| self.mode == Mode::Plan).map(|window| {
+            command: self.told.window.filter(|_| self.mode == Mode::Plan).map(|window| {
                 // A conflict is none between records that are told apart by all that is in them.
                 let rules = &self.job.selection.rules;
                 let has_conflicts = counts.conflicts > 0 && rules.on_conflict == OnConflict::Fail;
                 let identity = if has_conflicts { &Identity::Record } else { &rules.identity };
                 self.job.selection.command(window, identity)
             }),
-            consequences: self.consequences.clone(),
-            duplicates_in_target: self.duplicates_in_target,
-            transactions: self.transactions,
-            aborted_transactions: self.aborted_transactions,
+            consequences: self.told.consequences.clone(),
+            duplicates_in_target: self.told.duplicates_in_target,
+            transactions: self.told.transactions,
+            aborted_transactions: self.told.aborted_transactions,
             restarts: self.restarts.count,
-            done_before: self.done_before.map(DoneBefore::from),
+            done_before: self.told.done_before.map(DoneBefore::from),
             elapsed_ms: 0,
             complete: false,
-            warnings: self.warnings.clone(),
-            examples: self.examples.clone(),
+            warnings: self.told.warnings.clone(),
+            examples: self.told.examples.clone(),
         }
     }
 }

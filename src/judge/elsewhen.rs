@@ -16,9 +16,9 @@ use crate::job::identity::IdentityHash;
 pub(crate) struct Outside(Filter);
 
 impl Outside {
-    /// For `expected` records, in `memory` bytes at most.
-    pub(crate) fn new(expected: usize, memory: usize) -> Outside {
-        Outside(Filter::new(expected, memory))
+    /// For `expected` records. It takes at most an eighth of the `index_memory`, in bytes.
+    pub(crate) fn new(expected: u64, index_memory: usize) -> Outside {
+        Outside(Filter::new(usize::try_from(expected).unwrap_or(usize::MAX), index_memory / 8))
     }
 
     /// Takes in some records, and empties the list of them.
@@ -77,19 +77,51 @@ pub(crate) struct Found {
     pub lacking: u64,
 }
 
-impl SecondLook {
-    /// `memory` in bytes.
-    pub(crate) fn new(memory: usize) -> SecondLook {
-        SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory }
+impl Found {
+    /// A sentence, if there are copies.
+    pub(crate) fn sentence(self, source: &str, target: &str) -> Option<String> {
+        (self.copies > 0).then(|| {
+            format!(
+                "{} records of {target} outside of the window equal records of {source} in it but for their timestamp, \
+                 and no record of {source} itself",
+                self.copies
+            )
+        })
     }
+}
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.suspects.is_empty()
+impl SecondLook {
+    /// It takes at most a quarter of the `index_memory`, in bytes.
+    pub(crate) fn new(index_memory: usize) -> SecondLook {
+        SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory: index_memory / 4 }
     }
 
     /// Whether such a record was looked at, or waits for it.
     pub(crate) fn knows(&self, mark: Mark) -> bool {
         self.suspects.contains_key(&mark.loose_key())
+    }
+
+    /// Decides about all suspects. `target` reads the target's records of the first scan; `source` reads all of the
+    /// source, and runs only if the target shows evidence.
+    ///
+    /// # Errors
+    /// As [`SecondLook::suspect`], and as the readings.
+    pub(crate) fn decide(
+        &mut self,
+        target: impl FnOnce(&mut dyn FnMut(&Sighting) -> Result<()>) -> Result<()>,
+        source: impl FnOnce(&mut dyn FnMut(&Sighting) -> Result<()>) -> Result<()>,
+    ) -> Result<Found> {
+        if self.suspects.is_empty() {
+            return Ok(Found::default());
+        }
+        target(&mut |seen| self.target(seen))?;
+        if !self.evidence.is_empty() {
+            source(&mut |seen| {
+                self.source(seen);
+                Ok(())
+            })?;
+        }
+        Ok(self.settle())
     }
 
     fn check_memory(&self) -> Result<()> {
@@ -122,7 +154,7 @@ impl SecondLook {
     ///
     /// # Errors
     /// As [`SecondLook::suspect`].
-    pub(crate) fn target(&mut self, seen: &Sighting) -> Result<()> {
+    fn target(&mut self, seen: &Sighting) -> Result<()> {
         let suspect = seen.mark.loose_key();
         if seen.is_in_window || self.suspects.get(&suspect).is_none_or(|suspect| suspect.is_settled) {
             return Ok(());
@@ -133,18 +165,13 @@ impl SecondLook {
         Ok(())
     }
 
-    /// Whether the source is to be looked at too.
-    pub(crate) fn has_evidence(&self) -> bool {
-        !self.evidence.is_empty()
-    }
-
     /// Takes in a record of the source, which explains what equals it in the target.
-    pub(crate) fn source(&mut self, seen: &Sighting) {
+    fn source(&mut self, seen: &Sighting) {
         self.evidence.remove(&seen.mark.exact_key());
     }
 
     /// What is left unexplained of all that was not settled before.
-    pub(crate) fn settle(&mut self) -> Found {
+    fn settle(&mut self) -> Found {
         let mut found = Found::default();
         for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
             found.copies += copies;
@@ -175,7 +202,6 @@ mod tests {
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (2, 99), (3, 98), (3, 99), (4, 10)] {
             look.target(&seen(identity, time)).expect("room");
         }
-        assert!(look.has_evidence());
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (3, 10)] {
             look.source(&seen(identity, time));
         }
@@ -187,7 +213,7 @@ mod tests {
 
     #[test]
     fn refuses_to_outgrow_its_memory() {
-        let mut look = SecondLook::new(100 * ENTRY_BYTES);
+        let mut look = SecondLook::new(4 * 100 * ENTRY_BYTES);
         let outcome = (0..200).find_map(|n| look.suspect(seen(n, 1).mark, false).err()).expect("refused");
         assert!(outcome.to_string().contains("--index-memory"), "{outcome}");
     }

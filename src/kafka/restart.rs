@@ -4,30 +4,88 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
+use crate::kafka::cluster::Cluster;
 
 /// Start-ups that are tried in any case, however long each takes.
 const AT_LEAST: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A job that starts up again after a failure of unknown outcome: a fill, a load, a sink.
+pub(crate) trait StartUp {
+    fn connect(&self) -> Result<Cluster>;
+
+    /// One start-up, and all the work that follows it.
+    fn attempt(&mut self, cluster: &Cluster) -> Result<()>;
+
+    /// A count that grows whenever an attempt completes a part of the work: a transaction, a write, a round.
+    fn progress(&self) -> u64;
+
+    /// Whether the job has written something, or may have.
+    fn has_written(&self) -> bool;
+
+    fn restarts(&mut self) -> &mut Restarts;
+}
+
+/// Starts `job` up until it is done, or until there is no hope.
+///
+/// # Errors
+/// As [`StartUp::attempt`], but never [`Error::Restart`]. A refusal becomes [`Error::Failed`] once the job has written,
+/// because [`Error::Refused`] promises that nothing was.
+pub(crate) fn until_done(job: &mut impl StartUp, mut cluster: Cluster, interrupt: &Interrupt) -> Result<()> {
+    let result = loop {
+        let result = job.attempt(&cluster);
+        let progress = job.progress();
+        if let Some(result) = job.restarts().take(result, progress, interrupt) {
+            break result;
+        }
+        // A client that saw a partition without a leader may say so for minutes.
+        match job.connect() {
+            Ok(connected) => cluster = connected,
+            Err(err) => break Err(err),
+        }
+    };
+    match result {
+        Err(Error::Refused(why)) if job.has_written() => Err(Error::Failed(why)),
+        Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
+        result => result,
+    }
+}
+
 /// Counts the start-ups of one run.
 #[derive(Debug)]
 pub(crate) struct Restarts {
     pub count: u64,
-    /// How long to go on without a committed transaction.
+    /// How long to go on without progress.
     patience: Duration,
+    /// A failure may leave a transaction open.
+    has_transactions: bool,
     in_vain: u32,
     /// When the first start-up in vain failed.
     since: Instant,
-    /// Transactions that were committed when the last start-up ended.
-    committed: u64,
+    /// [`StartUp::progress`] when the last start-up ended.
+    progress: u64,
     /// Calls that were given up on: each may reach the coordinator after a new init, and fence its producer.
     abandoned: u32,
 }
 
 impl Restarts {
+    /// Of a job that writes in transactions.
     pub(crate) fn new(patience: Duration) -> Restarts {
-        Restarts { count: 0, patience, in_vain: 0, since: Instant::now(), committed: 0, abandoned: 0 }
+        Restarts {
+            count: 0,
+            patience,
+            has_transactions: true,
+            in_vain: 0,
+            since: Instant::now(),
+            progress: 0,
+            abandoned: 0,
+        }
+    }
+
+    /// Of a job that writes to another store.
+    pub(crate) fn without_transactions(patience: Duration) -> Restarts {
+        Restarts { has_transactions: false, ..Restarts::new(patience) }
     }
 
     /// What failed before was not in vain.
@@ -35,14 +93,9 @@ impl Restarts {
         self.in_vain = 0;
     }
 
-    /// Takes how a start-up and all after it ended, with the run's `committed` transactions so far: the
-    /// run's result, or `None` where it is to start up again, after a pause.
-    pub(crate) fn take(
-        &mut self,
-        result: Result<()>,
-        committed: u64,
-        interrupt: &Interrupt,
-    ) -> Option<Result<()>> {
+    /// Takes the result of an attempt, and the job's progress so far. Returns the result of the whole job; or `None`,
+    /// after a pause, if the job must start up again.
+    fn take(&mut self, result: Result<()>, progress: u64, interrupt: &Interrupt) -> Option<Result<()>> {
         let why = match result {
             Err(Error::Restart { why, abandoned }) => {
                 self.abandoned += u32::from(abandoned);
@@ -54,19 +107,27 @@ impl Restarts {
             }
             result => return Some(result),
         };
-        if committed > self.committed || self.in_vain == 0 {
+        if progress > self.progress || self.in_vain == 0 {
             (self.in_vain, self.since) = (0, Instant::now());
         }
         self.in_vain += 1;
-        self.committed = committed;
+        self.progress = progress;
         if self.in_vain >= AT_LEAST && self.since.elapsed() >= self.patience {
+            let nothing = if self.has_transactions {
+                "no transaction could be committed"
+            } else {
+                "nothing could be written"
+            };
             return Some(Err(Error::failed(format!(
-                "no transaction could be committed for {} s, in {} start-ups, the last one of which ended with: {why}; \
-                 see whether the brokers are up, and run again",
+                "{nothing} for {} s, in {} start-ups, and the last one ended with: {why}; see whether the brokers are up, \
+                 and run again",
                 self.since.elapsed().as_secs(),
                 self.in_vain
             ))
             .because(why.reason().unwrap_or(Reason::NoProgress))));
+        }
+        if interrupt.is_set() && !self.has_transactions {
+            return Some(Err(Error::Interrupted));
         }
         if interrupt.is_set() {
             return Some(Err(Error::failed(format!(

@@ -6,7 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::base::error::{Error, Result};
-use crate::base::range::{id, index};
+use crate::base::range::{Range, id, index};
 use crate::base::time::rfc3339;
 use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
 use crate::kafka::cluster::Cluster;
@@ -39,6 +39,15 @@ impl Cluster {
     /// [`Error::Failed`] where a leader does not answer.
     pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
         Ok(ends(&fetch_watermarks(&self.committed, topic)?))
+    }
+
+    /// All that a read_committed reader may read now, in each partition.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a leader does not answer.
+    pub(crate) fn readable(&self, topic: &Topic) -> Result<Vec<Range>> {
+        let starts: Vec<i64> = self.watermarks(topic)?.iter().map(|watermarks| watermarks.low).collect();
+        Ok(Range::all(&starts, &self.last_stable_offsets(topic)?))
     }
 
     /// Where a reading begins: no record of `millis` or later lies before it, also where the topic is not in order of

@@ -49,7 +49,7 @@ use crate::kafka::pace::TransactionLimits;
 use crate::kafka::producer::Producer;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
-use crate::kafka::restart::Restarts;
+use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::watermarks::{Watermarks, ends};
 
 /// A file to be loaded, and how.
@@ -154,7 +154,6 @@ fn load_into(
     let batch_bytes = destination.batch_bytes;
     let mut run = Run {
         plan: &plan,
-        cluster,
         properties,
         name: &name,
         batch_bytes,
@@ -164,7 +163,7 @@ fn load_into(
         restarts: Restarts::new(PATIENCE),
         pace: Rc::new(Pace::new(limits)),
     };
-    let result = run.finish();
+    let result = restart::until_done(&mut run, cluster, interrupt);
     if result.is_ok() || run.reached.transactions > 0 {
         let complete = result.is_ok();
         *receipt = Some(LoadReceipt { elapsed_ms: millis(started.elapsed()), complete, ..run.receipt() });
@@ -209,7 +208,6 @@ fn millis(elapsed: Duration) -> u64 {
 
 struct Run<'a> {
     plan: &'a Plan<'a>,
-    cluster: Cluster,
     properties: &'a Properties,
     /// Of the group and the transactional id.
     name: &'a str,
@@ -222,25 +220,31 @@ struct Run<'a> {
     pace: Rc<Pace>,
 }
 
-impl Run<'_> {
-    fn finish(&mut self) -> Result<()> {
-        loop {
-            let result = self.attempt();
-            let committed = self.reached.transactions;
-            match self.restarts.take(result, committed, self.plan.interrupt) {
-                // What a later start-up refuses was not before anything was written.
-                Some(Err(Error::Refused(why))) if committed > 0 || self.reached.in_doubt.is_some() => {
-                    return Err(Error::Failed(why));
-                }
-                Some(result) => return result,
-                // One that saw a partition without a leader may go on for minutes to say so.
-                None => self.cluster = Cluster::connect(self.properties, self.name)?,
-            }
-        }
+impl StartUp for Run<'_> {
+    fn connect(&self) -> Result<Cluster> {
+        Cluster::connect(self.properties, self.name)
     }
 
+    fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
+        self.load(cluster)
+    }
+
+    fn progress(&self) -> u64 {
+        self.reached.transactions
+    }
+
+    fn has_written(&self) -> bool {
+        self.reached.transactions > 0 || self.reached.in_doubt.is_some()
+    }
+
+    fn restarts(&mut self) -> &mut Restarts {
+        &mut self.restarts
+    }
+}
+
+impl Run<'_> {
     /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
-    fn attempt(&mut self) -> Result<()> {
+    fn load(&mut self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
@@ -255,34 +259,34 @@ impl Run<'_> {
         )?;
 
         // 2. So this is where the last committed transaction left off, for good.
-        let committed = offsets::committed(&self.cluster, topic, self.plan.interrupt)?;
+        let committed = offsets::committed(cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
-        self.check_same_topic()?;
+        self.check_same_topic(cluster)?;
         // Of a log that was cut, or emptied, the lines are gone however far the load had come.
-        let logs = self.cluster.watermarks(topic)?;
+        let logs = cluster.watermarks(topic)?;
         if let Some(found) = found.as_ref().filter(|found| !found.left.holds(&logs)) {
-            self.check_still_there(found, &logs)?;
+            self.check_still_there(cluster, found, &logs)?;
         }
-        self.resume(found.as_ref().map(|found| found.mark))?;
+        self.resume(cluster, found.as_ref().map(|found| found.mark))?;
 
         // 3. The rest of the lines, each in one transaction with the position after it.
         if self.reached.mark.position < self.plan.survey.documents {
-            let group = self.cluster.committed.group_metadata();
+            let group = cluster.committed.group_metadata();
             let group = group.ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?;
             let bar = self.progress.bar(&format!("loading {}", topic.name), self.plan.survey.documents);
-            let logs = Logs::new(&self.cluster, logs.clone(), found.as_ref());
+            let logs = Logs::new(cluster, logs.clone(), found.as_ref());
             Writer::new(self.plan, &logs, &producer, group, &mut self.reached).finish(&bar)?;
             bar.finish_and_clear();
         }
 
         // 4. A commit is answered before its records can be read; the load ends when they can.
-        let now = self.cluster.watermarks(topic)?;
-        self.cluster.wait_until_stable(topic, &ends(&now), PATIENCE, self.plan.interrupt)?;
+        let now = cluster.watermarks(topic)?;
+        cluster.wait_until_stable(topic, &ends(&now), PATIENCE, self.plan.interrupt)?;
         // By a new leader, whose log may lack some of it, the next start-up counts the lines that are there.
         if now.iter().zip(&logs).any(|(now, then)| now.epoch != then.epoch) {
             return Err(Error::restart(format!("a partition of {} has another leader by now", topic.name)));
         }
-        self.check_same_topic()
+        self.check_same_topic(cluster)
     }
 
     /// Looks for each line that earlier loads wrote where they wrote it, since the topic's log may have lost some: it was
@@ -290,9 +294,9 @@ impl Run<'_> {
     ///
     /// # Errors
     /// [`Error::Refused`] where some are gone.
-    fn check_still_there(&self, found: &Found, now: &[Watermarks]) -> Result<()> {
+    fn check_still_there(&self, cluster: &Cluster, found: &Found, now: &[Watermarks]) -> Result<()> {
         let (topic, interrupt) = (self.plan.topic, self.plan.interrupt);
-        self.cluster.wait_until_stable(topic, &ends(now), PATIENCE, interrupt)?;
+        cluster.wait_until_stable(topic, &ends(now), PATIENCE, interrupt)?;
         let fingers = Fingers::new()?;
         // The value is the line, with its time.
         let known = |key: Option<&[u8]>, value: Option<&[u8]>| {
@@ -344,7 +348,7 @@ impl Run<'_> {
         .because(Reason::LogLost))
     }
 
-    fn resume(&mut self, found: Option<Mark>) -> Result<()> {
+    fn resume(&mut self, cluster: &Cluster, found: Option<Mark>) -> Result<()> {
         let mark = found.unwrap_or_default();
         if mark.position > self.plan.survey.documents {
             return Err(Error::refused(format!(
@@ -359,7 +363,7 @@ impl Run<'_> {
                     tracing::info!("going on after {} lines that are loaded", mark.position);
                 }
                 Some(_) => {}
-                None => self.warn_if_in_use()?,
+                None => self.warn_if_in_use(cluster)?,
             }
         }
         if self.reached.in_doubt.take() == Some(mark.position) {
@@ -369,9 +373,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn warn_if_in_use(&self) -> Result<()> {
+    fn warn_if_in_use(&self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
-        if self.cluster.watermarks(topic)?.iter().any(|w| w.high > w.low) {
+        if cluster.watermarks(topic)?.iter().any(|w| w.high > w.low) {
             tracing::warn!(
                 "{} holds records already, and nothing is known of an earlier load of this file; where there was one \
                  longer ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), its lines are \
@@ -382,9 +386,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn check_same_topic(&self) -> Result<()> {
+    fn check_same_topic(&self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
-        let is_same = self.cluster.topic(&topic.name)?.is_some_and(|found| found.id == topic.id);
+        let is_same = cluster.topic(&topic.name)?.is_some_and(|found| found.id == topic.id);
         if is_same {
             return Ok(());
         }

@@ -15,13 +15,13 @@ use serde::Serialize;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
-use crate::base::patience::Patience;
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 use crate::sink::store::{Batch, Move, Row, Store, TopicOf, now_ms};
@@ -85,15 +85,15 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
     let started = Instant::now();
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
     let mut result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
-        let mut run = Run { job, store, progress, interrupt, topics: HashMap::new() };
-        let result = run.until_done();
+        let restarts = Restarts::without_transactions(job.patience);
+        let mut run = Run { job, store, progress, interrupt, topics: HashMap::new(), rounds: 0, restarts };
+        let result = run.connect().and_then(|cluster| restart::until_done(&mut run, cluster, interrupt));
         receipt.topics = run.sunk();
         result
     });
     receipt.written = receipt.topics.iter().map(|sunk| sunk.written).sum();
-    if let Err(Error::Refused(why)) = result {
-        // Of the second topic, say, when the first one is sunk.
-        result = Err(if receipt.written > 0 { Error::Failed(why) } else { Error::Refused(why) });
+    if job.follow && matches!(result, Err(Error::Interrupted)) {
+        result = Ok(());
     }
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
@@ -115,6 +115,9 @@ struct Run<'a> {
     progress: Progress,
     interrupt: &'a Interrupt,
     topics: HashMap<String, State>,
+    /// Rounds that ended well.
+    rounds: u64,
+    restarts: Restarts,
 }
 
 /// A topic as the last round left it.
@@ -147,38 +150,40 @@ struct Part {
     as_of_ms: i64,
 }
 
-impl Run<'_> {
-    fn until_done(&mut self) -> Result<()> {
-        let connect = |run: &Self| Cluster::connect(&run.job.properties, GROUP);
-        let mut cluster = connect(self)?;
-        let mut vain = Patience::new(self.job.patience);
+impl StartUp for Run<'_> {
+    fn connect(&self) -> Result<Cluster> {
+        Cluster::connect(&self.job.properties, GROUP)
+    }
+
+    /// One round; to follow, round after round.
+    fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
         loop {
-            let begun = Instant::now();
             let before = self.written();
-            let result = self.round(&cluster);
-            if self.written() > before || result.is_ok() {
-                vain.progress();
+            self.round(cluster)?;
+            self.rounds += 1;
+            if !self.job.follow {
+                return Ok(());
             }
-            match result {
-                Ok(()) if !self.job.follow => return Ok(()),
-                Ok(()) if self.written() > before => {}
-                Ok(()) => self.pause(),
-                Err(Error::Interrupted) if self.job.follow => return Ok(()),
-                Err(Error::Restart { why, .. }) => {
-                    self.pause();
-                    vain.wait(begun.elapsed());
-                    if vain.is_over() {
-                        return Err(Error::failed(why));
-                    }
-                    self.interrupt.check()?;
-                    tracing::warn!("trying again: {why}");
-                    cluster = connect(self)?;
-                }
-                Err(err) => return Err(err),
+            if self.written() == before {
+                self.pause();
             }
         }
     }
 
+    fn progress(&self) -> u64 {
+        self.rounds + self.written()
+    }
+
+    fn has_written(&self) -> bool {
+        self.written() > 0
+    }
+
+    fn restarts(&mut self) -> &mut Restarts {
+        &mut self.restarts
+    }
+}
+
+impl Run<'_> {
     fn pause(&self) {
         let until = Instant::now() + PAUSE;
         while Instant::now() < until && !self.interrupt.is_set() {
