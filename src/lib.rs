@@ -9,31 +9,41 @@
 //!                                    target       same transaction
 //! ```
 //!
-//! [`mod@fill`] is the one loop and owns all branching; its `attempt` is the start-up order, which is the
-//! proof. What it stands on, each told in one place:
+//! [`mod@fill`] is the one loop, and decides about each record. Its `attempt` is the start-up order, and that order is
+//! the proof. The proof rests on these invariants. Each has one place in the code; debug builds and tests check what a
+//! program can check ([`base::invariant`]).
 //!
-//! 1. One writer: `init_transactions` with an id made of the two topics alone ([`Selection::name`]) ends a
-//!    dead run's transaction and fences a live run ([`kafka::producer`]).
-//! 2. Records and the source's offsets are committed in one transaction, or neither is ([`kafka::producer`]).
-//! 3. A committed offset counts only with a mark of this very job, and while nothing can have undone what the mark
-//!    says ([`kafka::mark`]); else the run begins by time, and the scan of the target finds what is there.
-//! 4. Ends are high watermarks, the target's before the source's, taken before anything is read, and all below them is
-//!    decided before it is read ([`kafka::cluster`]).
-//! 5. A partition is at its end when a position says so, never by a count or by silence ([`kafka::reader`]).
-//! 6. One judge says whether the target holds a record, by identity, content and count ([`judge`]); one identity with
-//!    two contents is an error, not a choice.
-//! 7. After any failure of unknown outcome the producer, the readers and the judge are dropped, and the
-//!    start-up is done again: there is no second way to recover ([`kafka::restart`]).
-//! 8. Where instances share the partitions, each does all of this for the ones that the group gives it, and commits
-//!    under the generation in which it was given them ([`kafka::member`]).
+//! 1. **One writer.** The transactional id is made of the two topics alone ([`Selection::name`]). So
+//!    `init_transactions` ends the transaction of a dead run, and fences a run that lives ([`kafka::producer`]).
+//! 2. **One transaction.** It commits the records and the source's offsets together, or neither ([`kafka::producer`]).
+//! 3. **Marks.** A run trusts a committed offset only if this very job left its mark there, and if nothing can have
+//!    undone what the mark says ([`kafka::mark`]). Otherwise the run begins by time, and the scan of the target finds
+//!    what is there. Checked: `a_mark_reads_back`.
+//! 4. **Ends.** They are high watermarks. The run takes the target's before the source's, and both before it reads
+//!    ([`kafka::watermarks`]). It reads once all below them is decided ([`kafka::stable`]). Checked: `ends_never_move`,
+//!    `no_position_passes_an_end`.
+//! 5. **Positions.** A partition is read to its end when its position says so. A count or silence proves nothing
+//!    ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
+//! 6. **One judge** says whether the target holds a record: by identity, content and count ([`judge`]). If one identity
+//!    has two contents, the run fails instead of choosing. Checked: `each_record_has_one_fate`.
+//! 7. **One way to recover.** After a failure of unknown outcome, the run drops the producer, the readers and the judge,
+//!    and starts up again ([`kafka::restart`]). Checked: `nothing_is_left`.
+//! 8. **Shares.** If instances share the partitions, each does all of this for the partitions that the group gives it. It
+//!    commits under the generation in which it got them ([`kafka::member`]). Checked: `a_share_commits_its_own`.
 //!
-//! Beside it, [`mod@sink`] reads topics into a [`store`], where they are queried; that is exactly once by other means.
+//! [`mod@sink`] reads topics into a [`store`], where people query them. It is exactly once in another way: a database takes
+//! the records and the positions in one transaction of its own, and OpenSearch takes records under ids that cannot double.
 //!
-//! The rooms, from the ground up; each uses what stands left of it, and nothing else (`tests/rooms.rs`):
+//! The rooms, from the ground up. Each uses only rooms to its left (`tests/rooms.rs`):
 //! `base` ← `kafka` ← `job` ← `judge` ← {`fill`, `compare`, `load`, `sink`, `generate`} ← `dashboard` ← `lab` ← `cli`.
 //!
-//! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic,
-//! state on disk, and retries inside a transaction. The only unsafe code is in [`kafka::sys`] and its modules.
+//! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic, state on
+//! disk, and retries inside a transaction. [`kafka::sys`] and its modules hold all unsafe code.
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "these pages are for readers of the code: --document-private-items"
+)]
 
 mod base;
 mod cli;

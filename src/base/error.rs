@@ -1,18 +1,18 @@
-//! Errors, named by what the caller is to do next.
+//! Errors, named after what the caller must do next.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
-/// Why a command did not end well. Each variant but the last two has an exit code of its own.
+/// Why a command failed. The last three variants steer a run from inside; each of the others has its own exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line contradicts itself or names something that cannot be.
+    /// The command line contradicts itself or names something impossible.
     #[error("{0}")]
     Usage(Told),
-    /// Found before anything was written; nothing was.
+    /// The command found a problem before it wrote anything.
     #[error("{0}")]
     Refused(Told),
-    /// Failed on the way. What was committed is right; safe to run again.
+    /// The command failed. Everything committed is right, and it is safe to run again.
     #[error("{0}")]
     Failed(Told),
     /// `verify` found a difference.
@@ -21,30 +21,30 @@ pub enum Error {
     /// Another run with the same transactional id took over.
     #[error("{0}")]
     Fenced(Told),
-    /// Ctrl-C or SIGTERM; the open transaction, if any, was aborted.
-    #[error("interrupted; what was committed is right, and the same command goes on from there")]
+    /// Ctrl-C or SIGTERM. The open transaction, if any, was aborted.
+    #[error("interrupted; everything committed is right, and the same command continues from there")]
     Interrupted,
-    /// The group gives this instance other partitions: the open transaction was aborted, and the start-up is done
-    /// for the new ones. Never leaves [`crate::fill`].
+    /// The group assigned other partitions to this instance. The open transaction was aborted, and the run starts up
+    /// again for the new partitions. Never leaves `fill`.
     #[error("the group moved this instance's partitions")]
     Reassigned,
-    /// A record of the window may stand in the target under another time: the open transaction was aborted, and the
-    /// start-up is done again, to decide that before anything is written. Never leaves [`crate::fill`].
-    #[error("a record may stand in the target under another time")]
+    /// The target may hold a record of the window with another timestamp. The open transaction was aborted, and the
+    /// run starts up again to decide this before it writes more. Never leaves `fill`.
+    #[error("the target may hold a record of the window with another timestamp")]
     LookAgain,
-    /// The outcome of a transaction is unknown, or its producer is no longer to be trusted: drop every
-    /// client and the index, and do the start-up again. Never leaves [`crate::fill`] as such.
+    /// A transaction's outcome is unknown, its producer can no longer be trusted, or a call failed that may succeed
+    /// later. A fill drops every client and the index, and starts up again. Never leaves `fill` as such.
     #[error("{why}")]
     Restart {
         why: Told,
-        /// A call was given up on, so the old producer may still do something later.
+        /// The caller gave up waiting for a call, so the old producer may still act later.
         abandoned: bool,
     },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A sentence for people, and why for machines.
+/// A sentence for people, and a reason for machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub text: String,
@@ -69,57 +69,57 @@ impl<T: Into<String>> From<T> for Told {
     }
 }
 
-/// Why a command did not end well, as `error.reason` of its JSON has it. Scripts match these words, so they stay.
+/// Why a command failed: the `error.reason` of its JSON. Scripts match these words, so they must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The command line is wrong.
     Usage,
-    /// Nothing was written, and none of the closer words fits.
+    /// The command wrote nothing, and no more specific reason fits.
     Refused,
-    /// It failed on the way, and none of the closer words fits.
+    /// The command failed, and no more specific reason fits.
     Failed,
-    /// Two topics, or a drill's result, are not as they must be.
+    /// Two topics differ, or a drill's result is wrong.
     Different,
-    /// Another run took over, or is at work.
+    /// Another run took over, or is running.
     Fenced,
-    /// Ctrl-C or SIGTERM ended it.
+    /// Ctrl-C or SIGTERM ended the command.
     Interrupted,
-    /// This principal may not do what the command has to, or the brokers do not let this client in.
+    /// This principal lacks a permission that the command needs, or the brokers reject this client.
     NoPermission,
-    /// No broker, or not the one that is needed, answered in time.
+    /// No broker answered in time, or the broker that the command needs did not.
     Unreachable,
-    /// The brokers answer, and for as long as `--patience` allows nothing moved.
+    /// The brokers answer, but the command made no progress within `--patience`.
     NoProgress,
-    /// A partition has fewer replicas in sync than `min.insync.replicas`, and takes no writes until they are back.
+    /// A partition has fewer replicas in sync than `min.insync.replicas`, and accepts no writes until they are back.
     NotEnoughReplicas,
-    /// Another producer's transaction stayed open for as long as `--patience` allows.
+    /// Another producer's transaction stayed open longer than `--patience` allows.
     HangingTransaction,
-    /// The brokers are too old for what the promise needs.
+    /// The brokers are too old: they lack what the promise needs.
     UnsupportedBroker,
-    /// There is no topic of that name.
+    /// No topic has that name.
     MissingTopic,
-    /// A topic was deleted, made anew or given partitions meanwhile, or is another one than before.
+    /// A topic was deleted, recreated or given more partitions during the run, or it is not the topic of an earlier run.
     TopicChanged,
     /// A topic's or the brokers' configuration would break the promise: retention, compaction, timestamps, sizes.
     TopicConfiguration,
     /// The broker deleted records that the command needs.
     RecordsDeleted,
-    /// A partition ends below what was committed or written: its leader lost a part of its log.
+    /// A partition ends below a committed or written offset: its leader lost a part of its log.
     LogLost,
-    /// The target's keys are placed as no known partitioner does.
+    /// No known partitioner places keys as the target does.
     UnknownPlacement,
-    /// The window has no date, and the topic or file does not tell one.
+    /// The window has no date, and the topic or file does not show one.
     AmbiguousDate,
     /// One identity has two contents.
     Conflicts,
-    /// Records without identity, event time or a place to go to, or a file with lines that are no events.
+    /// Records have no identity, event time or target partition, or a file has lines that are not events.
     InvalidRecords,
-    /// The broker does not take a record.
+    /// The broker refuses a record.
     RefusedRecords,
-    /// The target's copies bear other timestamps than the source's records.
+    /// The target's copies have other timestamps than the source's records.
     OtherTimestamps,
-    /// Somebody else added some of the window's records to the target meanwhile.
+    /// During the run, somebody else added records of the window to the target.
     DoubledByOthers,
     /// The identities do not fit into `--index-memory`.
     IndexMemory,
@@ -138,7 +138,7 @@ impl Error {
         }
     }
 
-    /// [`Error::exit_code`] in a word, as `status` of a command's JSON has it; `done` where there is no error.
+    /// [`Error::exit_code`] as a word: the `status` of a command's JSON. Without an error that is `done`.
     pub fn status(&self) -> &'static str {
         match self {
             Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => "failed",
@@ -170,7 +170,7 @@ impl Error {
         Error::Fenced(told.into())
     }
 
-    /// The same error, with a closer reason than its kind.
+    /// The same error with a more specific reason.
     #[must_use]
     pub fn because(mut self, because: Reason) -> Error {
         match &mut self {
@@ -201,13 +201,14 @@ impl Error {
         Error::Restart { why: why.into(), abandoned: false }
     }
 
-    /// For errors of the machine we run on: files, pipes, threads.
+    /// An error of this machine: files, pipes, threads.
     pub fn io(what: impl std::fmt::Display, err: impl std::fmt::Display) -> Error {
         Error::failed(format!("{what}: {err}"))
     }
 
-    /// For a call to Kafka outside of a transaction: a missing permission is refused by name, what may pass
-    /// is for another start-up, anything else fails. `what` is a noun phrase: "the end offsets of topic a".
+    /// For a call to Kafka outside of a transaction. A missing permission gives [`Error::Refused`] with its name, a
+    /// transient error gives [`Error::Restart`], and any other gives [`Error::Failed`]. `what` is a noun phrase: "the
+    /// end offsets of topic a".
     pub fn kafka(what: impl std::fmt::Display, err: KafkaError) -> Error {
         let code = match err {
             KafkaError::AdminOp(code) => Some(code),
@@ -219,7 +220,7 @@ impl Error {
         }
     }
 
-    /// [`Error::code`], for what needs `operations` on `topic`.
+    /// [`Error::code`], for a call that needs `operations` on `topic`.
     pub fn topic(
         what: impl std::fmt::Display,
         operations: &str,
@@ -248,8 +249,9 @@ impl Error {
     }
 }
 
-/// Whether it may be gone once the cluster has found itself again, as after a broker's death: what Kafka's
-/// `Errors.java` calls retriable, and librdkafka's own words for connections and for brokers it just learnt of.
+/// Whether the error may disappear when the cluster recovers, for example from a broker's death. These are the codes
+/// that Kafka's `Errors.java` calls retriable, and librdkafka's own codes for connections and for brokers that it has
+/// just discovered.
 fn is_transient(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -281,7 +283,7 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The access control entry that is missing where `code` says that one is.
+/// The missing access control entry, if `code` says that one is missing.
 pub(crate) fn denied(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode::*;
     Some(match code {

@@ -1,26 +1,26 @@
-//! Faults from within, for tests: instants at which a process dies, and rules that it is made to break.
+//! Faults that tests inject: points where the process dies, and rules that it breaks.
 //!
-//! `FAILPOINTS` in the environment sets them off, in the syntax of the crate `fail`, and only where its
-//! feature `failpoints` is on, as in `cargo test`. Elsewhere nothing is left of them.
+//! The environment variable `FAILPOINTS` activates them, in the syntax of the crate `fail`. They work only if that
+//! crate's feature `failpoints` is on, as in `cargo test`. Other builds contain nothing of them.
 
 use crate::base::error::{Error, Result};
 
-/// A rule of the protocol, for a test to break: a drill that does not find that out is worth nothing.
+/// A rule of the protocol. A test breaks it to prove that the drill notices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rule {
-    /// What the target holds is not written again.
+    /// A run does not write what the target already holds.
     Dedup,
-    /// Only committed records are read.
+    /// A run reads committed records only.
     ReadCommitted,
-    /// After a commit of unknown outcome, the committed offsets tell where to go on.
+    /// After a commit with unknown outcome, a run continues from the committed offsets.
     ResumeFromCommitted,
-    /// Offsets are committed in the records' transaction.
+    /// A run commits offsets in the same transaction as the records.
     OffsetsInTransaction,
-    /// A producer that lost a connection in a transaction begins no other one.
+    /// A producer that lost a connection in a transaction begins no further transaction.
     ReplaceProducer,
 }
 
-/// Whether a test has the process break `rule`.
+/// Whether a test makes the process break `rule`.
 pub(crate) fn breaks(rule: Rule) -> bool {
     armed(match rule {
         Rule::Dedup => "break-dedup",
@@ -32,19 +32,19 @@ pub(crate) fn breaks(rule: Rule) -> bool {
     .is_some()
 }
 
-/// An instant at which a test may have the process die: nothing is flushed, aborted or dropped.
+/// Kills the process here if a test wants it. Nothing is flushed, aborted or dropped.
 pub(crate) fn instant(name: &str) {
     if armed(name).is_some() {
         die();
     }
 }
 
-/// A number that a test may have smaller than it is.
+/// `number`, or the smaller one that a test sets in its place.
 pub(crate) fn number(name: &str, number: usize) -> usize {
     armed(name).and_then(|smaller| smaller.parse().ok()).unwrap_or(number)
 }
 
-/// An instant at which a test may have a transaction fail, to be aborted by the next start-up.
+/// Makes a transaction fail here if a test wants it. The next start-up aborts the transaction.
 ///
 /// # Errors
 /// [`Error::Restart`], if a test wants it.
@@ -52,14 +52,14 @@ pub(crate) fn outcome() -> Result<()> {
     armed("abort").map_or(Ok(()), |_| Err(Error::restart("a test aborts the transaction")))
 }
 
-/// What a test gives the failpoint `name`; `None` where it is not set off.
+/// The value that a test gives the failpoint `name`; `None` if the failpoint is not active.
 #[cfg(feature = "lab")]
 fn armed(name: &str) -> Option<String> {
     use std::sync::LazyLock;
-    // To ask for each of them by name would take as long as a record does.
+    // Asking for each failpoint by name would take as long as copying a record.
     static ARE_ARMED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("FAILPOINTS").is_some());
     if !fail::has_failpoints() || !*ARE_ARMED {
-        // Without that feature, `fail_point!` leaves nothing of its arguments.
+        // Without the feature `failpoints`, `fail_point!` does not use its arguments.
         let _ = name;
         return None;
     }

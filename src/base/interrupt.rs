@@ -1,11 +1,11 @@
-//! Why a loop is to stop where it is: Ctrl-C and SIGTERM, or other partitions. Flags that the loops look at.
+//! Flags that tell a loop to stop: Ctrl-C or SIGTERM came, or the group moved partitions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::error::{Error, Result};
 
-/// Set once by a signal; a clone sees the same flags.
+/// Clones share the same flags.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Flags>);
 
@@ -16,11 +16,11 @@ struct Flags {
 }
 
 impl Interrupt {
-    /// Catches SIGINT, SIGTERM and SIGHUP from here on. A second signal ends the process at once, as a
-    /// failure: the broker, or the next run, then aborts what is open.
+    /// Catches SIGINT, SIGTERM and SIGHUP from here on. A second signal ends the process at once with exit code 1;
+    /// the broker or the next run then aborts the open transaction.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the handler cannot be set, as when it is set twice.
+    /// [`Error::Failed`] if the handler cannot be set, for example because it is already set.
     pub fn install() -> Result<Interrupt> {
         let interrupt = Interrupt::default();
         let flag = interrupt.clone();
@@ -33,7 +33,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// As a signal would.
+    /// Does what a signal does.
     pub fn set(&self) {
         self.0.signal.store(true, Ordering::Relaxed);
     }
@@ -42,12 +42,13 @@ impl Interrupt {
         self.0.signal.load(Ordering::Relaxed)
     }
 
-    /// Other partitions are, or will be, assigned to this process ([`crate::kafka::member`]).
+    /// Notes that the group assigns other partitions to this process, now or soon ([`crate::kafka::member`]).
     pub fn reassign(&self) {
         self.0.reassigned.store(true, Ordering::SeqCst);
     }
 
-    /// What is looked up from here on is of the newest assignment, or [`Interrupt::is_reassigned`] again.
+    /// Clears [`Interrupt::is_reassigned`]. The caller then looks up the newest assignment; if the group changes the
+    /// assignment meanwhile, the flag is set again.
     pub fn forget_reassigned(&self) {
         self.0.reassigned.store(false, Ordering::SeqCst);
     }
@@ -57,7 +58,7 @@ impl Interrupt {
     }
 
     /// # Errors
-    /// [`Error::Interrupted`], once a signal came; [`Error::Reassigned`], once the group moved partitions.
+    /// [`Error::Interrupted`] after a signal; [`Error::Reassigned`] after the group moved partitions.
     pub fn check(&self) -> Result<()> {
         if self.is_set() {
             Err(Error::Interrupted)

@@ -1,8 +1,8 @@
-//! A place in a JSON document, and what is written there. Pure.
+//! Finds fields of a JSON document. Pure.
 //!
-//! One reader for all who ask a document for a field. It passes over what nobody asks for: lone surrogates, numbers that
-//! no double holds, and any depth of nesting are JSON (RFC 8259), and do not matter there. What it finds it gives as it
-//! is written, for a number that was read and written again may be another one.
+//! All code that needs a field of a document uses this reader. It skips the fields that nobody asks for: lone
+//! surrogates, numbers that no double holds, and any depth of nesting are valid JSON (RFC 8259), and do no harm there.
+//! It returns a value as it is written, because a number that is parsed and written again may change.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,25 +17,25 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
     text: String,
-    /// Of each level, unescaped; one at least.
+    /// One for each level, unescaped; at least one.
     tokens: Vec<String>,
 }
 
 impl Pointer {
-    /// The value there; `None` where there is nothing, or null. Of a repeated member the last one counts.
+    /// The value at the pointer; `None` if there is none, or null. If a member is repeated, the last one counts.
     ///
     /// # Errors
-    /// Where the document is no JSON, here or elsewhere.
+    /// If the document is not JSON, at the pointer or elsewhere.
     pub fn find<'d>(&self, document: &'d [u8]) -> Result<Option<Written<'d>>, NotJson> {
         find([self], document).map(|[found]| found)
     }
 
-    /// The pointer to a member of the document itself.
+    /// The pointer to a top-level member of the document.
     pub fn member(name: &str) -> Pointer {
         Pointer { text: format!("/{}", escaped(name)), tokens: vec![name.to_owned()] }
     }
 
-    /// The pointer to a member of what is at this one.
+    /// The pointer to a member of the value at this pointer.
     #[must_use]
     pub fn and(mut self, name: &str) -> Pointer {
         self.text = format!("{}/{}", self.text, escaped(name));
@@ -67,7 +67,7 @@ fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// [`Pointer::find`] of several, in one walk through the document.
+/// [`Pointer::find`] for several pointers, in one pass over the document.
 ///
 /// # Errors
 /// As [`Pointer::find`].
@@ -75,7 +75,7 @@ pub(crate) fn find<'d, const N: usize>(
     pointers: [&Pointer; N],
     document: &'d [u8],
 ) -> Result<[Option<Written<'d>>; N], NotJson> {
-    // The parser does not look into the strings that it passes over.
+    // The parser does not check the encoding of the strings that it skips.
     let text = std::str::from_utf8(document)?;
     let mut found = children(text, pointers.map(|pointer| pointer.tokens[0].as_str()))?;
     for (place, pointer) in found.iter_mut().zip(pointers) {
@@ -87,7 +87,8 @@ pub(crate) fn find<'d, const N: usize>(
     Ok(found.map(|text| text.filter(|text| *text != "null").map(Written)))
 }
 
-/// The members of the document, if it is an object. One whose name is no text is left out: no pointer leads to it.
+/// The members of the document, if it is an object. A member is left out if its name is not valid text, because no
+/// pointer can name it.
 ///
 /// # Errors
 /// As [`Pointer::find`].
@@ -104,7 +105,7 @@ pub(crate) fn members(document: &[u8]) -> Result<Option<BTreeMap<String, Written
     Ok(is_object.then_some(all))
 }
 
-/// A value as a document writes it, without the blanks around it.
+/// A value as the document writes it, without the blanks around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written<'d>(&'d str);
 
@@ -117,10 +118,10 @@ impl<'d> Written<'d> {
         self.0.starts_with('"')
     }
 
-    /// What a string says; of any other value its written text, byte for byte: `1`, `1.0` and `1e0` are three.
+    /// The content of a string, or any other value as it is written, byte for byte: `1`, `1.0` and `1e0` differ.
     ///
     /// # Errors
-    /// [`LoneSurrogate`], the one thing that JSON can write and text cannot hold.
+    /// [`LoneSurrogate`], the only thing that JSON can write and text cannot hold.
     pub fn text(self) -> Result<Cow<'d, str>, LoneSurrogate> {
         match self.0.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
             Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
@@ -130,12 +131,12 @@ impl<'d> Written<'d> {
     }
 }
 
-/// Half of a character of two UTF-16 units, as cutting leaves it.
+/// Half of a character that takes two UTF-16 units. Cutting a string can leave one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it holds a lone surrogate (half of a character, written as \\ud800 to \\udfff)")]
 pub struct LoneSurrogate;
 
-/// Why a document is no JSON.
+/// Why a document is not JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJson {
     #[error("not UTF-8: {0}")]
@@ -144,7 +145,8 @@ pub enum NotJson {
     Syntax(#[from] serde_json::Error),
 }
 
-/// serde_json's reason; its line is of the document, and misleads where a file has many.
+/// serde_json's reason without its line number. The line counts from the document's start, which would mislead in a
+/// file of many documents.
 fn reason(err: &serde_json::Error) -> String {
     let (text, column) = (err.to_string(), err.column());
     let place = format!(" at line {} column {column}", err.line());
@@ -154,7 +156,7 @@ fn reason(err: &serde_json::Error) -> String {
     }
 }
 
-/// The members, or elements, of these names, of an object or array; any other value has none.
+/// The members of an object, or the elements of an array, with these names. Any other value has none.
 fn children<'d, const N: usize>(
     text: &'d str,
     names: [&str; N],
@@ -219,13 +221,14 @@ impl<'d, const N: usize> Visitor<'d> for Children<'_, N> {
     }
 }
 
-/// As RFC 6901 has it: digits, with no zero in front.
+/// An array index by RFC 6901: digits without a leading zero.
 fn index(token: &str) -> Option<usize> {
     let is_index = token == "0" || !token.starts_with(['0', '+']);
     token.parse().ok().filter(|_| is_index)
 }
 
-/// Which of the names a member's name is, found without keeping it. As bytes: a name with a lone surrogate is one too.
+/// Tells which of the wanted names a member's name equals, without keeping it. It compares bytes, because a name may
+/// hold a lone surrogate.
 struct Which<'n, const N: usize>([&'n str; N]);
 
 impl<'d, const N: usize> DeserializeSeed<'d> for Which<'_, N> {
@@ -268,7 +271,7 @@ impl<'d> Visitor<'d> for Members<'_, 'd> {
     }
 }
 
-/// A member's name; `None` where it is no text.
+/// A member's name; `None` if it is not valid text.
 struct Name(Option<String>);
 
 impl<'d> Deserialize<'d> for Name {
@@ -321,12 +324,12 @@ mod tests {
     #[case("/id/x", r#"{"id":null}"#, None)]
     #[case("id", "5", None)]
     #[case("id", r#""id""#, None)]
-    // The last one counts, by whatever name it is written.
+    // The last one counts, however its name is written.
     #[case("id", r#"{"id":1,"i\u0064":2}"#, Some("2"))]
     #[case("/m/id", r#"{"m":{"id":1},"m":{"id":2,"id":3}}"#, Some("3"))]
     #[case("/m/id", r#"{"m":{"id":1},"m":{}}"#, None)]
     #[case("id", r#"{"id":1,"id":null}"#, None)]
-    // What is elsewhere.
+    // Odd values elsewhere do no harm.
     #[case("id", r#"{"x":"\ud83d","\ud83d":0,"id":1,"n":1e400,"m":-1E+999}"#, Some("1"))]
     fn finds(#[case] pointer: &str, #[case] document: &str, #[case] expected: Option<&str>) {
         assert_eq!(found(pointer, document), expected);

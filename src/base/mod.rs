@@ -1,8 +1,9 @@
-//! What knows no Kafka.
+//! Code that does not know Kafka.
 
 pub(crate) mod error;
 pub(crate) mod failpoint;
 pub(crate) mod interrupt;
+pub(crate) mod invariant;
 pub(crate) mod json;
 pub(crate) mod patience;
 pub(crate) mod progress;

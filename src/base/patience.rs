@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Counts the time in which this process waited in vain. One that was itself stopped (SIGSTOP, a machine that
-/// slept) has not waited, whatever the clock says.
+/// Counts how long this process waited without progress. The time does not count while the process itself was stopped
+/// (SIGSTOP, a machine that slept).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub limit: Duration,
     waited: Duration,
 }
 
-/// Waits are cut into far shorter steps than this; one that took longer was not spent waiting.
+/// Callers wait in far shorter steps than this. If a step took longer, the process was stopped meanwhile.
 const LONGEST_STEP: Duration = Duration::from_secs(1);
 
 impl Patience {
@@ -18,12 +18,12 @@ impl Patience {
         Patience { limit, waited: Duration::ZERO }
     }
 
-    /// Takes one step of waiting, as the clock saw it.
+    /// Adds one step of waiting, as the clock measured it.
     pub(crate) fn wait(&mut self, step: Duration) {
         self.waited += step.min(LONGEST_STEP);
     }
 
-    /// What was waited for has come, or come nearer.
+    /// Starts again from zero, because there was progress.
     pub(crate) fn progress(&mut self) {
         self.waited = Duration::ZERO;
     }

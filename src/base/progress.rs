@@ -11,7 +11,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar over `total` records (offsets, bytes, …); on stderr, hidden where that is no terminal.
+    /// A bar over `total` records (offsets, bytes, …) on stderr. It is hidden if stderr is not a terminal.
     pub fn bar(&self, what: &str, total: u64) -> ProgressBar {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target).with_message(what.to_owned());

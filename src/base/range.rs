@@ -26,7 +26,7 @@ impl Range {
     }
 }
 
-/// Kafka numbers partitions by `i32`; we keep them in vectors.
+/// The partition's number: Kafka uses an `i32`, and we keep partitions in vectors.
 pub(crate) fn id(partition: usize) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }

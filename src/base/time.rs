@@ -1,8 +1,8 @@
-//! Instants as milliseconds since the epoch, written and read. Pure.
+//! Writes and reads instants, which are milliseconds since the epoch. Pure.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
-/// Milliseconds since the epoch as RFC 3339 in UTC; the number itself where it is past the calendar.
+/// Milliseconds since the epoch as RFC 3339 in UTC; the number itself if it lies beyond the calendar.
 pub fn rfc3339(millis: i64) -> String {
     match DateTime::<Utc>::from_timestamp_millis(millis) {
         Some(at) if millis % 1000 == 0 => at.to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -16,8 +16,8 @@ pub(crate) fn day_of(millis: i64) -> Option<NaiveDate> {
     DateTime::<Utc>::from_timestamp_millis(millis).map(|at| at.date_naive())
 }
 
-/// An RFC 3339 instant, also with a blank for the T, without seconds, with ` UTC` behind it, or naive
-/// (then it is UTC), as milliseconds since the epoch.
+/// Reads an RFC 3339 instant as milliseconds since the epoch. It may have a blank instead of the T, no seconds, ` UTC`
+/// at its end, or no zone at all (then it is UTC).
 pub(crate) fn parse_instant(text: &str) -> Option<i64> {
     let text = text.trim();
     let text = text.strip_suffix(" UTC").unwrap_or(text);
@@ -40,7 +40,7 @@ pub(crate) fn parse_instant(text: &str) -> Option<i64> {
 /// `2021-04-14`, for `--date`.
 ///
 /// # Errors
-/// A sentence with the form.
+/// A sentence that shows the form.
 pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
     text.parse().map_err(|_| format!("`{text}` is not a date; write 2021-04-14"))
 }

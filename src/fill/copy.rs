@@ -9,6 +9,7 @@ use super::marks::Marking;
 use super::{InDoubt, Mode, Run};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
+use crate::base::invariant;
 use crate::base::range::{Range, index};
 use crate::fill::metrics;
 use crate::fill::receipt::Counts;
@@ -41,6 +42,8 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) transaction: Option<Transaction<'r>>,
     pub(super) marking: &'r Marking<'r>,
     pub(super) group: Arc<ConsumerGroupMetadata>,
+    /// The positions that this start-up committed last.
+    pub(super) committed: Vec<(i32, i64)>,
     /// Of the open transaction.
     pub(super) pending: Counts,
     /// A record was found that must not be passed over: the rest is counted, and not written.
@@ -114,6 +117,10 @@ impl Copying<'_, '_> {
             }
         }
         self.run.is_stopped = self.is_enough() && !reader.is_done();
+        if !self.run.is_stopped {
+            let positions: Vec<(i32, i64)> = reader.positions().collect();
+            invariant::done_is_at_the_ends(&positions, ranges);
+        }
         self.commit(&reader)?;
         self.publish(&reader);
         bar.finish_and_clear();
@@ -263,6 +270,7 @@ impl Copying<'_, '_> {
     /// Commits the position with what was written below it; a position alone where nothing was.
     fn commit(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         let counts = std::mem::take(&mut self.pending);
+        invariant::each_record_has_one_fate(counts.in_window, counts.judged(), counts.invalid);
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             let written = if self.run.mode == Mode::Plan { counts.written } else { 0 };
             self.run.told.counts += Counts { written, ..counts };
@@ -273,6 +281,7 @@ impl Copying<'_, '_> {
             None => producer.begin()?,
         };
         let positions: Vec<(i32, i64)> = reader.positions().collect();
+        invariant::positions_only_rise(&self.committed, &positions);
         let topic = &self.run.job.selection.source;
         if failpoint::breaks(Rule::OffsetsInTransaction) {
             let marked = self.marking.open(&positions)?;
@@ -285,6 +294,7 @@ impl Copying<'_, '_> {
             Ok(()) => {
                 self.run.told.counts += counts;
                 self.run.told.transactions += 1;
+                self.committed.clone_from(&positions);
                 self.run.advanced.extend(positions.iter().map(|(partition, _)| partition));
                 for written in &mut self.run.written {
                     written.markers += i64::from(std::mem::take(&mut written.in_transaction));

@@ -1,9 +1,12 @@
 //! The marks that a start-up leaves beside the positions that it commits.
 
+use std::collections::BTreeSet;
+
 use chrono::Utc;
 
 use super::Snapshot;
 use crate::base::error::Result;
+use crate::base::invariant;
 use crate::base::range::index;
 use crate::fill::receipt::Counts;
 use crate::kafka::cluster::Cluster;
@@ -23,6 +26,8 @@ pub(super) struct Marking<'r> {
     found: Vec<Watermarks>,
     /// The target's first offsets that matter.
     first: Vec<i64>,
+    /// With `--scale-out`, the partitions of this instance.
+    share: Option<&'r BTreeSet<i32>>,
 }
 
 impl<'r> Marking<'r> {
@@ -32,9 +37,10 @@ impl<'r> Marking<'r> {
         target: &'r Topic,
         job: &'r Fingerprint,
         snapshot: &Snapshot,
+        share: Option<&'r BTreeSet<i32>>,
     ) -> Marking<'r> {
         let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
-        Marking { cluster, target, job, source, first: ends(&found), found }
+        Marking { cluster, target, job, source, first: ends(&found), found, share }
     }
 
     /// The target's window begins at `first` in each partition, by the scan; to marks that are trusted it may have
@@ -57,12 +63,18 @@ impl<'r> Marking<'r> {
     }
 
     fn of(&self, positions: &[(i32, i64)], closed: Option<Done>) -> Result<Vec<Position>> {
+        invariant::no_position_passes_an_end(positions, self.source.iter().map(|watermarks| watermarks.high));
+        if let Some(share) = self.share {
+            invariant::a_share_commits_its_own(positions, share);
+        }
         let now = self.cluster.watermarks(self.target)?;
         let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);
             let mark = Mark { job, source_epoch, target: target.clone(), closed };
-            Position { partition: *partition, position: *position, metadata: mark.to_string() }
+            let metadata = mark.to_string();
+            invariant::a_mark_reads_back(&mark, Mark::parse(&metadata).as_ref());
+            Position { partition: *partition, position: *position, metadata }
         });
         Ok(marked.collect())
     }

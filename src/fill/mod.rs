@@ -31,6 +31,7 @@ use self::tell::Told;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
+use crate::base::invariant;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
 use crate::fill::consequences::Foresight;
@@ -215,6 +216,7 @@ impl<'a> Run<'a> {
         let (job, name) = (self.job, self.job.selection.name());
         let (source, target) = (&checked.source, &checked.target);
 
+        invariant::nothing_is_left(Rc::strong_count(&self.pace));
         failpoint::instant("before-init");
         metrics::phase(Phase::Init);
         // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
@@ -278,7 +280,8 @@ impl<'a> Run<'a> {
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
         self.check_ends(&snapshot.source, &committed, &fingerprint)?;
         let starts = self.starts(cluster, checked, window, &trusted, &snapshot)?;
-        let mut marking = Marking::new(cluster, target, &fingerprint, &snapshot);
+        let mut marking =
+            Marking::new(cluster, target, &fingerprint, &snapshot, share.map(|share| &share.partitions));
         // Else, or of a share, the window may hold what is not looked at again.
         let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
         let mut ranges = Range::all(&starts, &source_ends);
@@ -322,6 +325,8 @@ impl<'a> Run<'a> {
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
+        invariant::ends_never_move(&all, &source_ends);
+        invariant::ends_never_move(&scanned.ranges, &target_ends);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         let source_starts = if job.selection.rules.target_scan == TargetScan::All {
             snapshot.source.iter().map(|watermarks| watermarks.low).collect()
@@ -367,6 +372,7 @@ impl<'a> Run<'a> {
             transaction: None,
             marking: &marking,
             group: group.clone(),
+            committed: Vec::new(),
             pending: Counts::default(),
             blocked: false,
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),

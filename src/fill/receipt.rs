@@ -83,6 +83,13 @@ pub struct Counts {
     pub written: u64,
 }
 
+impl Counts {
+    /// The records that were judged, each by one of the fates of a valid record.
+    pub(crate) fn judged(&self) -> u64 {
+        self.already_in_target + self.duplicates_in_source + self.conflicts + self.refused + self.written
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
         self.read += other.read;

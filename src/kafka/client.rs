@@ -20,7 +20,7 @@ impl Properties {
     /// A consumer that is only asked, or assigned by hand; it never joins a group.
     ///
     /// # Errors
-    /// [`Error::Usage`] names a property that librdkafka refuses.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
     pub fn consumer(&self, group: &str, isolation: Isolation) -> Result<BaseConsumer<Quiet>> {
         let mut config = self.common();
         config
@@ -47,7 +47,7 @@ impl Properties {
     /// A member of a consumer group: it is told partitions, and reads nothing of them.
     ///
     /// # Errors
-    /// [`Error::Usage`] names a property that librdkafka refuses.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
     pub fn member<C: ConsumerContext>(&self, group: &str, context: C) -> Result<BaseConsumer<C>> {
         let mut config = self.common();
         config
@@ -94,7 +94,7 @@ impl Properties {
     }
 
     /// # Errors
-    /// [`Error::Usage`] names a property that librdkafka refuses.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
     pub fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         AdminClient::from_config(&self.common()).map_err(Properties::invalid)
     }

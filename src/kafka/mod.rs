@@ -14,7 +14,7 @@ pub(crate) mod properties;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod restart;
-mod stable;
+pub(crate) mod stable;
 pub(crate) mod sys;
 pub(crate) mod topic;
 pub(crate) mod watermarks;

@@ -34,6 +34,7 @@ use self::write::{Logs, Plan, Reached, Writer};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
+use crate::base::invariant;
 use crate::base::json::Pointer;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
@@ -246,6 +247,7 @@ impl Run<'_> {
     /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
     fn load(&mut self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
+        invariant::nothing_is_left(Rc::strong_count(&self.pace));
 
         // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
         let producer = Producer::init(
