@@ -45,9 +45,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// A command line that clap does not take; or a question that it answers itself, as --help.
+/// Prints what clap says: why it refuses the command line, or the answer to `--help` and the like.
 fn unparsed(err: &clap::Error) -> ExitCode {
-    // Not err.exit(), which prints no object; who does not read the sentence has the exit code.
+    // err.exit() would print no JSON object. If stderr is closed, the exit code still tells the caller.
     let _ = err.print();
     if err.use_stderr() && asks_for_json(std::env::args_os()) {
         let told = err.render().to_string();
@@ -59,7 +59,7 @@ fn unparsed(err: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2))
 }
 
-/// Runs the command. What it found out is in `found`, also where it failed.
+/// Runs the command. `found` gets what it found out, even if it failed.
 fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
     let common = &cli.common;
     let progress = Progress { quiet: common.quiet || common.log_format == Output::Json };
@@ -68,7 +68,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         None => {
             let (told, result) = run_fill(&cli.job()?, &cli.fill, Mode::Fill, progress, &interrupt)?;
             if let Some(Err(err)) = cli.store.as_deref().map(|url| keep(url, &*told, &result)) {
-                tracing::warn!("the receipt is not kept for the dashboard: {err}");
+                tracing::warn!("the receipt was not kept for the dashboard: {err}");
             }
             *found = Some(told);
             result
@@ -81,24 +81,14 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         Some(Command::Gaps(args)) => {
             let selection = args.selection(common)?;
             let result = gaps(&selection, args.bucket, progress, &interrupt);
-            let unread = || Unread {
-                source: Some(selection.source),
-                target: Some(selection.target),
-                ..Unread::default()
-            };
-            found_if_done(found, result).inspect_err(|_| *found = Some(Box::new(unread())))
+            found_if_done(found, result).inspect_err(|_| *found = Some(Box::new(Unread::from(selection))))
         }
         Some(Command::Verify(args)) => {
             let (findings, result) = verify(&args.comparison(common)?, progress, &interrupt);
-            // Of half a comparison, no count says anything.
+            // The counts of an unfinished comparison say nothing.
             *found = Some(match &result {
                 Ok(()) | Err(Error::Different(_)) => Box::new(findings),
-                Err(_) => Box::new(Unread {
-                    window: findings.window,
-                    source: Some(findings.source),
-                    target: Some(findings.target),
-                    warnings: findings.warnings,
-                }),
+                Err(_) => Box::new(Unread::from(findings)),
             });
             result
         }
@@ -119,7 +109,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         }
         Some(Command::Dashboard(args)) => {
             let page = Dashboard::open(&args.store, args.listen, &args.allowed_host)?;
-            tracing::info!("the page is at {}; Ctrl-C ends it", page.url());
+            tracing::info!("the page is at {}; press Ctrl-C to end it", page.url());
             page.serve(&interrupt)
         }
         #[cfg(feature = "lab")]
@@ -155,28 +145,19 @@ fn run_fill(
         metrics::serve(address)?;
     }
     let (receipt, result) = fill(job, mode, progress, interrupt);
-    let has_read = receipt.has_read(&result);
-    let told: Box<dyn Found> = if has_read {
-        Box::new(receipt)
-    } else {
-        Box::new(Unread {
-            window: receipt.window,
-            source: Some(receipt.source),
-            target: Some(receipt.target),
-            warnings: receipt.warnings,
-        })
-    };
+    let told: Box<dyn Found> =
+        if receipt.has_read(&result) { Box::new(receipt) } else { Box::new(Unread::from(receipt)) };
     Ok((told, result))
 }
 
-/// Keeps what `--output json` prints in the store that `url` names.
+/// Keeps the object that `--output json` prints, in the store that `url` names.
 fn keep(url: &str, found: &dyn Found, result: &Result<()>) -> Result<()> {
     let answer: serde_json::Value =
         serde_json::from_str(&found.json(result)?).map_err(|e| Error::io("the answer", e))?;
     keep_receipt(url, &answer)
 }
 
-/// For what is told only where it ended well.
+/// For commands that have a result only if they succeed.
 fn found_if_done(found: &mut Option<Box<dyn Found>>, result: Result<impl Found + 'static>) -> Result<()> {
     *found = Some(Box::new(result?));
     Ok(())
@@ -195,7 +176,7 @@ fn man(name: Option<&str>) -> Result<()> {
     write_out(&page)
 }
 
-/// Prints what the command found out; as JSON, how it ended too.
+/// Prints what the command found out. JSON also says how it ended.
 fn print(cli: &Cli, found: Option<Box<dyn Found>>, result: Result<()>) -> Result<()> {
     let has_printed = matches!(cli.command, Some(Command::Completions { .. } | Command::Man { .. }));
     let text = match cli.common.output {
@@ -207,7 +188,7 @@ fn print(cli: &Cli, found: Option<Box<dyn Found>>, result: Result<()>) -> Result
     result.and(printed)
 }
 
-/// Not println!, which panics where the reader has gone; that is the reader's business.
+/// println! would panic if the reader is gone, as in `replicator … | head`. A gone reader is not an error.
 fn write_out(bytes: &[u8]) -> Result<()> {
     match std::io::stdout().write_all(bytes) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("stdout", err)),
@@ -215,13 +196,13 @@ fn write_out(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// An option of the main job before a sub-command would be passed over in silence.
+/// Without this check, an option of the main job before a sub-command would be ignored without a word.
 fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let (command, _) = matches.subcommand()?;
     let globals =
         ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose", "log_format"];
     let misplaced = matches.ids().map(clap::Id::as_str).find(|id| {
-        // The ids of groups, which clap names after types, are no flags.
+        // clap also has ids of groups, which it names after types.
         let is_flag = !id.starts_with(char::is_uppercase);
         is_flag && !globals.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine)
     })?;
@@ -235,7 +216,7 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     }))
 }
 
-/// A `--store` that was written, of the main job or of the sub-command, is to hold no password.
+/// Refuses a password in a `--store` that was given as a flag, of the main job or of the sub-command.
 fn secret_flag(matches: &clap::ArgMatches) -> Option<Error> {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     [Some(matches), of_command].into_iter().flatten().find_map(|matches| {
@@ -253,7 +234,7 @@ fn start_logging(common: &Common) {
         _ => "replicator=trace,librdkafka=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // It calls it an error that a consumer was closed before it was dropped.
+    // rdkafka logs an error if a consumer was closed before it was dropped.
     let closes = "rdkafka::consumer::base_consumer=off".parse();
     let filter = closes.map_or(filter.clone(), |closes| filter.add_directive(closes));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

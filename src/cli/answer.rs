@@ -1,4 +1,4 @@
-//! How a command ended, as `--output json` prints it: one object, with what was found out beside it.
+//! The one object that `--output json` prints: how a command ended, and what it found out.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,14 +6,17 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::base::error::{Error, Reason, Result};
+use crate::compare::verify::Findings;
+use crate::fill::receipt::Receipt;
+use crate::job::Selection;
 use crate::job::window::Edges;
 
 /// What a command found out, for people and for machines.
 pub trait Found: fmt::Display {
-    /// One JSON object: how the command ended, and the fields of this beside it.
+    /// One JSON object: how the command ended, and the fields of `self`.
     ///
     /// # Errors
-    /// [`Error::Failed`] where it cannot be written as JSON.
+    /// [`Error::Failed`] if it cannot be written as JSON.
     fn json(&self, result: &Result<()>) -> Result<String>;
 }
 
@@ -46,7 +49,7 @@ struct Failure {
     message: String,
 }
 
-/// What is known where nothing was read: no counts, which would say that there is nothing.
+/// What a command knows if it read nothing. It has no counts: a count of 0 would say that there are no records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Unread {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,21 +62,49 @@ pub struct Unread {
     pub warnings: Vec<String>,
 }
 
-/// Nothing: the error says it all.
+impl From<Selection> for Unread {
+    fn from(selection: Selection) -> Unread {
+        Unread { source: Some(selection.source), target: Some(selection.target), ..Unread::default() }
+    }
+}
+
+impl From<Receipt> for Unread {
+    fn from(receipt: Receipt) -> Unread {
+        Unread {
+            window: receipt.window,
+            source: Some(receipt.source),
+            target: Some(receipt.target),
+            warnings: receipt.warnings,
+        }
+    }
+}
+
+impl From<Findings> for Unread {
+    fn from(findings: Findings) -> Unread {
+        Unread {
+            window: findings.window,
+            source: Some(findings.source),
+            target: Some(findings.target),
+            warnings: findings.warnings,
+        }
+    }
+}
+
+/// As text there is nothing to print: the error says everything.
 impl fmt::Display for Unread {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
     }
 }
 
-/// Whether `--output json` stands among arguments that cannot be parsed as a whole.
+/// Whether the arguments ask for `--output json`, although clap cannot parse all of them.
 pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
     let arguments: Vec<String> =
         arguments.map(|argument| argument.to_string_lossy().into_owned()).take_while(|a| a != "--").collect();
     let value = |argument: &str| {
         let rest = match argument.strip_prefix("--") {
             Some(long) => long.strip_prefix("output"),
-            // Behind flags that take no value, as in -qo json.
+            // It may follow flags without a value, as in -qo json.
             None => {
                 argument.strip_prefix('-').and_then(|s| s.trim_start_matches(['q', 'v']).strip_prefix('o'))
             }
@@ -93,7 +124,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fill::receipt::Receipt;
 
     fn json(found: &impl Found, result: Result<()>) -> Value {
         serde_json::from_str(&found.json(&result).expect("JSON")).expect("JSON")

@@ -1,43 +1,55 @@
-//! What every command takes.
+//! The options of every command.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::heading;
 use crate::base::error::Result;
 use crate::kafka::properties::Properties;
 
-/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The brokers to ask first, as host:port, separated by commas [default: those of KAFKA_BOOTSTRAP_SERVERS in the
-    /// environment, else of the file for -F, else localhost:9092; demo and drill start their own]
+    /// Print the result on stdout as text, or as one JSON object
+    #[arg(short, long, value_enum, default_value = "text", global = true, help_heading = heading::OUTPUT)]
+    pub output: Output,
+    /// Show no progress, and only errors on stderr
+    #[arg(short, long, global = true, help_heading = heading::OUTPUT)]
+    pub quiet: bool,
+    /// Log more on stderr; -vv adds librdkafka's own log
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = heading::OUTPUT)]
+    pub verbose: u8,
+    /// Write the log on stderr as text, or as one JSON object a line
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        global = true,
+        help_heading = heading::OUTPUT
+    )]
+    pub log_format: Output,
+    /// Connect to these brokers first, given as host:port and separated by commas
+    ///
+    /// By default: KAFKA_BOOTSTRAP_SERVERS in the environment, else bootstrap.servers in the file of -F, else
+    /// localhost:9092. demo and drill start their own brokers.
     #[arg(
         short,
         long,
         global = true,
         visible_aliases = ["bootstrap-servers", "brokers"],
-        value_name = "HOSTS"
+        value_name = "HOSTS",
+        help_heading = heading::CONNECTION
     )]
     pub bootstrap_server: Option<String>,
-    /// A client property of librdkafka, as key=value; may be repeated
-    #[arg(short = 'X', value_name = "KEY=VALUE", global = true)]
+    /// Set a client property of librdkafka; may be repeated
+    #[arg(short = 'X', value_name = "KEY=VALUE", global = true, help_heading = heading::CONNECTION)]
     pub property: Vec<String>,
-    /// A file of client properties; REPLICATOR_SASL_PASSWORD and the like in the environment beat it
-    #[arg(short = 'F', long, value_name = "FILE", global = true)]
+    /// Read client properties from this file
+    ///
+    /// The environment overrides the file, with REPLICATOR_SASL_PASSWORD for sasl.password, and -X overrides both.
+    #[arg(short = 'F', long, value_name = "FILE", global = true, help_heading = heading::CONNECTION)]
     pub command_config: Option<PathBuf>,
-    /// How the result is printed on stdout
-    #[arg(short, long, value_enum, default_value = "text", global = true)]
-    pub output: Output,
-    /// No progress, and only errors on stderr
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// More on stderr; twice, librdkafka's own log too
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub verbose: u8,
-    /// How the log is written on stderr; json is one object a line
-    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", global = true)]
-    pub log_format: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,14 +59,14 @@ pub enum Output {
 }
 
 impl Common {
-    /// The cluster that is named by flag, if one is: for what writes topics of its own, the environment's is too easily
-    /// the wrong one.
+    /// The cluster that the flag names. Commands that write their own topics do not take the environment's cluster,
+    /// which is too easily the wrong one.
     pub fn cluster(&self) -> Option<&str> {
         self.bootstrap_server.as_deref().filter(|bootstrap| !bootstrap.trim().is_empty())
     }
 
     /// # Errors
-    /// [`Error::Usage`] names the property that is refused.
+    /// [`Error::Usage`] names the refused property.
     pub fn properties(&self) -> Result<Properties> {
         Properties::new(self.cluster(), self.command_config.as_deref(), std::env::vars_os(), &self.property)
     }

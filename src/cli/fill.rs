@@ -1,10 +1,11 @@
-//! The main job, and the plan of it.
+//! The main job and its plan.
 
 use std::net::SocketAddr;
 
 use clap::Args;
 
 use super::common::Common;
+use super::heading;
 use super::topics::{SelectionArgs, parse_address};
 use crate::base::error::Result;
 use crate::job::Job;
@@ -15,26 +16,45 @@ use crate::kafka::pace::TransactionLimits;
 pub struct FillArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Fill a target that is compacted
-    #[arg(long)]
+    /// Fill a target even if it is compacted
+    ///
+    /// In a compacted topic, an old value that is written behind a newer one becomes the latest.
+    #[arg(long, help_heading = heading::SAFETY)]
     pub allow_compacted_target: bool,
-    /// Records in a transaction, at most; it also ends after a second, or 256 MiB
-    #[arg(long, default_value = "1000000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub transaction_records: u32,
-    /// Write no faster than this: records as 5000/s, or bytes as 10MB/s
-    #[arg(long, value_name = "RATE")]
-    pub max_rate: Option<MaxRate>,
-    /// Stop after N records, at a committed point (exit 0, `complete: false`); without it, a run goes on from there
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Stop after N records are written and committed
+    ///
+    /// Use it to try a fill on a few records. The run ends with exit code 0 and `complete: false`. The same command
+    /// without --limit goes on from there.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = heading::SAFETY)]
     pub limit: Option<u64>,
-    /// Answer Prometheus here while it runs, as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    /// Write no faster than this: 5000/s for records, or 10MB/s for bytes
+    #[arg(long, value_name = "RATE", help_heading = heading::SPEED)]
+    pub max_rate: Option<MaxRate>,
+    /// Commit after N records at the latest
+    ///
+    /// A transaction also ends after one second, or at 256 MiB.
+    #[arg(
+        long,
+        default_value = "1000000",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = heading::SPEED
+    )]
+    pub transaction_records: u32,
+    /// Serve Prometheus metrics at this address while it runs, as 127.0.0.1:9090
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_parser = parse_address,
+        help_heading = heading::OUTPUT,
+        display_order = heading::LATE
+    )]
     pub metrics_listen: Option<SocketAddr>,
 }
 
 impl FillArgs {
     /// # Errors
-    /// [`Error::Usage`] where the options contradict each other.
+    /// [`Error::Usage`] if the options contradict each other.
     pub fn job(&self, common: &Common) -> Result<Job> {
         Ok(Job {
             selection: self.selection.selection(common)?,

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::common::{Common, Output};
+use super::heading;
 use super::load::FieldArgs;
 use crate::base::error::{Error, Result};
 use crate::job::identity::Identity;
@@ -17,28 +18,37 @@ use crate::lab::drill::schedule::Fault;
 
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Events to show it on; generated where none is given
-    #[arg(long, value_name = "FILE")]
+    /// Use the events of this file; by default they are generated
+    #[arg(long, value_name = "FILE", help_heading = heading::TOPICS)]
     pub data: Option<PathBuf>,
+    /// Make the gap in this window, in UTC
+    #[arg(
+        long,
+        default_value = "11:00-13:00",
+        value_name = "WINDOW",
+        allow_hyphen_values = true,
+        help_heading = heading::WINDOW
+    )]
+    pub window: WindowSpec,
     #[command(flatten)]
     pub fields: FieldArgs,
-    #[arg(long, default_value = "11:00-13:00", value_name = "WINDOW", allow_hyphen_values = true)]
-    pub window: WindowSpec,
-    /// What makes two records the same one: key, key+value, value or field:/pointer; or record, which counts equal
-    /// records (key, value, headers and timestamp), and fits where keys are user or device ids
-    #[arg(long, default_value = "key")]
+    /// What makes two records the same: key, key+value, value, field:/pointer or record
+    ///
+    /// Use record if keys are user or device ids. It counts equal records, which have the same key, value, headers and
+    /// timestamp.
+    #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
-    /// Leave the broker up at the end, and print what to try on it
-    #[arg(long)]
+    /// Keep the broker running at the end, and print what to try on it
+    #[arg(long, help_heading = heading::OUTPUT)]
     pub keep: bool,
-    /// Open the page with both topics in a browser; it is served until Ctrl-C
-    #[arg(long)]
+    /// Open a browser with a page of both topics, and serve it until Ctrl-C
+    #[arg(long, help_heading = heading::OUTPUT)]
     pub open: bool,
 }
 
 impl DemoArgs {
     /// # Errors
-    /// [`Error::Usage`] names the property that is refused.
+    /// [`Error::Usage`] names the refused property.
     pub fn showing(&self, common: &Common) -> Result<Showing> {
         Ok(Showing {
             cluster: common.cluster().map(str::to_owned),
@@ -56,30 +66,32 @@ impl DemoArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct DrillArgs {
-    // Stands for the global option of the same name, whose alias `--brokers` means something else here.
-    /// A cluster to drill on, without faults of brokers; by default one is started
-    #[arg(short, long, value_name = "HOSTS")]
-    bootstrap_server: Option<String>,
-    /// Brokers of the cluster that is started: 1 or 3
-    #[arg(long, default_value = "3", value_parser = brokers())]
-    pub brokers: usize,
-    /// Records of the source
-    #[arg(long, default_value = "10000", value_name = "N")]
+    /// Put this many records into the source
+    #[arg(long, default_value = "10000", value_name = "N", help_heading = heading::TOPICS)]
     pub records: usize,
-    /// The faults to cause; by default all, in scenarios that take turns
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS")]
+    /// Cause only these faults, separated by commas; by default all, in scenarios that take turns
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS", help_heading = heading::ROUNDS)]
     pub faults: Vec<Fault>,
-    /// Of the first round; the next round's is one more. The same seed gives the same schedule
-    #[arg(long, default_value = "1")]
+    /// Seed of the first round; each next round takes the next number
+    ///
+    /// The same seed gives the same schedule.
+    #[arg(long, default_value = "1", help_heading = heading::ROUNDS)]
     pub seed: u64,
-    /// How long to begin new rounds, as in 90s, 2m or 1h; one round is always played
-    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
+    /// Begin new rounds for this long, as in 90s, 2m or 1h; at least one round is played
+    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration, help_heading = heading::ROUNDS)]
     pub duration: Duration,
+    // This replaces the global option of the same name, whose alias `--brokers` means something else here.
+    /// Drill on this cluster, without broker faults; by default a cluster is started
+    #[arg(short, long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
+    bootstrap_server: Option<String>,
+    /// Start a cluster of this many brokers
+    #[arg(long, default_value = "3", value_parser = brokers(), help_heading = heading::CONNECTION)]
+    pub brokers: usize,
 }
 
 impl DrillArgs {
     /// # Errors
-    /// [`Error::Usage`] where client properties are given.
+    /// [`Error::Usage`] if client properties are given.
     pub fn drilling(&self, common: &Common) -> Result<Drilling> {
         if !common.property.is_empty() || common.command_config.is_some() {
             return Err(Error::usage(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::Args;
 
+use super::heading;
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
 use crate::generate::Generating;
@@ -13,24 +14,30 @@ use crate::load::{Given, Loading};
 
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
-    /// JSON Lines or one JSON array, plain or gzipped
+    /// A file of JSON Lines or of one JSON array, plain or gzipped
     pub file: PathBuf,
-    /// The topic; made where it is missing
-    #[arg(long)]
+    /// Load into this topic; create it if it does not exist
+    #[arg(long, help_heading = heading::TOPICS)]
     pub topic: String,
+    /// Create a missing topic with N partitions
+    #[arg(
+        long,
+        default_value = "1",
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = heading::TOPICS
+    )]
+    pub partitions: u16,
+    /// Leave out the events of this window, as 11:00-13:00
+    #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
+    pub except: Option<WindowSpec>,
+    /// The day of --except; by default the day of the events, if all are of one day
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, help_heading = heading::WINDOW)]
+    pub date: Option<NaiveDate>,
     #[command(flatten)]
     pub fields: FieldArgs,
-    /// Partitions of a topic that is made
-    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub partitions: u16,
-    /// Leave out the events of this window
-    #[arg(long, value_name = "WINDOW", allow_hyphen_values = true)]
-    pub except: Option<WindowSpec>,
-    /// The day of --except; by default the one day that the file's events are of
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
-    pub date: Option<NaiveDate>,
-    /// Leave out lines that are no event, and count them
-    #[arg(long)]
+    /// Leave out lines that are not events, and count them
+    #[arg(long, help_heading = heading::SAFETY)]
     pub skip_invalid: bool,
 }
 
@@ -51,12 +58,12 @@ impl LoadArgs {
 /// Where an event's key and time are.
 #[derive(Clone, Debug, Args)]
 pub struct FieldArgs {
-    /// The field that becomes the record's key; guessed where one is plain
-    #[arg(long, value_name = "POINTER")]
-    pub key_field: Option<Pointer>,
-    /// The field that becomes the record's timestamp; guessed where one is plain
-    #[arg(long, value_name = "POINTER")]
+    /// Make this field the record's timestamp, as /event/time; guessed if one field is plainly the time
+    #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW)]
     pub time_field: Option<Pointer>,
+    /// Make this field the record's key, as /id; guessed if one field is plainly the key
+    #[arg(long, value_name = "POINTER", help_heading = heading::IDENTITY)]
+    pub key_field: Option<Pointer>,
 }
 
 impl FieldArgs {
@@ -67,14 +74,15 @@ impl FieldArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct GenerateArgs {
-    #[arg(long, default_value = "30000", value_name = "N")]
-    pub records: u64,
-    /// The same seed gives the same bytes
-    #[arg(long, default_value = "1")]
-    pub seed: u64,
-    /// Gzipped where it ends in .gz
-    #[arg(long, value_name = "FILE")]
+    /// Write to this file, gzipped if its name ends in .gz
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     pub out: PathBuf,
+    /// Generate this many events
+    #[arg(long, default_value = "30000", value_name = "N", help_heading = heading::OUTPUT)]
+    pub records: u64,
+    /// Seed of the random numbers; the same seed gives the same bytes
+    #[arg(long, default_value = "1", help_heading = heading::OUTPUT)]
+    pub seed: u64,
 }
 
 impl GenerateArgs {

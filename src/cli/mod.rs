@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod common;
 mod compare;
 mod fill;
+mod heading;
 #[cfg(feature = "lab")]
 mod lab;
 mod load;
@@ -28,15 +29,25 @@ use crate::job::{Job, TargetScan};
 #[command(version, about, subcommand_negates_reqs = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub fill: FillArgs,
-    /// Keep the receipt in this store too, for the dashboard
-    #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
-    pub store: Option<String>,
-    /// Share the partitions with other instances of this very command, on any machines; each ends when all is done
-    #[arg(long)]
+    /// Share the partitions with other instances of the same command, on any machine
+    ///
+    /// Each instance ends when all partitions are done.
+    #[arg(long, help_heading = heading::SPEED)]
     pub scale_out: bool,
+    // Flattened last, so that Output and Connection are the last headings of each command.
+    #[command(flatten)]
+    pub common: Common,
+    /// Also keep the receipt in this store, for the dashboard
+    #[arg(
+        long,
+        env = "REPLICATOR_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = heading::OUTPUT,
+        display_order = heading::LATE
+    )]
+    pub store: Option<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -45,7 +56,7 @@ impl Cli {
     /// The main job.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the options contradict each other.
+    /// [`Error::Usage`] if the options contradict each other.
     pub fn job(&self) -> Result<Job> {
         let job = self.fill.job(&self.common)?;
         if !self.scale_out {
@@ -53,47 +64,53 @@ impl Cli {
         }
         if !matches!(job.selection.rules.identity, Identity::Key | Identity::KeyAndValue | Identity::Record) {
             return Err(Error::usage(
-                "--scale-out goes with --identity key, key+value or record: of others, no instance could know what the \
-                 others write",
+                "--scale-out needs --identity key, key+value or record: with another one, an instance cannot know what \
+                 the others write",
             ));
         }
         if job.selection.rules.target_scan == TargetScan::All || job.limit.is_some() {
-            return Err(Error::usage("--scale-out goes without --target-scan all and --limit"));
+            return Err(Error::usage("--scale-out cannot be used with --target-scan all or --limit"));
         }
         Ok(Job { scale_out: true, ..job })
     }
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed, safe to run again; 2 usage; 3 refused before anything was written;
-4 verify found a difference; 5 another run took over; 130 interrupted, the transaction was aborted.";
+Exit codes:
+    0  done
+    1  failed; it is safe to run again
+    2  the command line is wrong
+    3  refused, before anything was written
+    4  verify found a difference
+    5  another run took over
+  130  interrupted; the open transaction was aborted";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what a fill would do; writes nothing and disturbs no running fill
+    /// Show what a fill would do; it writes nothing and disturbs no running fill
     Plan(FillArgs),
-    /// Find the holes: when does the target lack records that the source has?
+    /// Find out when the target lacks records that the source has
     Gaps(GapsArgs),
     /// Compare every record of the window in both topics
     Verify(VerifyArgs),
     /// Load a file of JSON events into a topic, each line exactly once
     Load(LoadArgs),
-    /// Make a file of events of an interactive music-video service
+    /// Generate a file of events, as of an interactive music-video service
     Generate(GenerateArgs),
-    /// Keep topics in a database, each record once, to be queried and looked at
+    /// Copy topics into a database, each record once, to query and to look at
     Sink(SinkArgs),
-    /// Serve a page that shows what the store holds: both topics, what is missing, the last runs
+    /// Serve a web page that shows both topics, what is missing, and the last runs
     Dashboard(DashboardArgs),
-    /// Show it all on a broker started for it: load, break, plan, fill, verify, fill again
+    /// Start a broker and show everything on it: load, break, plan, fill, verify, fill again
     #[cfg(feature = "lab")]
     Demo(DemoArgs),
-    /// Kill runs and brokers on a cluster started for it, and compare every record afterwards
+    /// Start a cluster, kill runs and brokers, and compare every record afterwards
     #[cfg(feature = "lab")]
     Drill(DrillArgs),
-    /// Print the completions of a shell
+    /// Print the completions for a shell
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
-    /// Print the manual's page of the program, or of a sub-command, as roff
+    /// Print the manual page of the program, or of a sub-command, as roff
     #[command(hide = true)]
     Man { command: Option<String> },
 }

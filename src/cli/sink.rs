@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::common::Common;
+use super::heading;
 use super::topics::{parse_address, patience};
 use crate::base::error::Result;
 use crate::dashboard::host;
@@ -13,24 +14,39 @@ use crate::sink::Sinking;
 
 #[derive(Clone, Debug, Args)]
 pub struct SinkArgs {
-    /// A topic to keep; may be repeated
-    #[arg(long, required = true, value_name = "TOPIC")]
+    /// Copy this topic; may be repeated
+    #[arg(long, required = true, value_name = "TOPIC", help_heading = heading::TOPICS)]
     pub topic: Vec<String>,
-    /// Where to: sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT; a URL with a password goes
-    /// into the environment
-    #[arg(long, env = "REPLICATOR_STORE", hide_env_values = true, value_name = "URL")]
-    pub store: String,
-    /// Go on with what comes, until Ctrl-C
-    #[arg(long)]
+    /// Go on with new records until Ctrl-C
+    #[arg(long, help_heading = heading::TOPICS)]
     pub follow: bool,
-    /// Seconds to wait without progress, as on another producer's open transaction
-    #[arg(long, default_value = "90", value_name = "SECONDS", value_parser = patience())]
+    /// Fail after this many seconds without progress
+    ///
+    /// A common cause is the open transaction of another producer.
+    #[arg(
+        long,
+        default_value = "90",
+        value_name = "SECONDS",
+        value_parser = patience(),
+        help_heading = heading::SAFETY
+    )]
     pub patience: u64,
+    /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT
+    ///
+    /// Give a URL with a password in the environment, not as a flag.
+    #[arg(
+        long,
+        env = "REPLICATOR_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = heading::OUTPUT
+    )]
+    pub store: String,
 }
 
 impl SinkArgs {
     /// # Errors
-    /// [`Error::Usage`] names the property that is refused.
+    /// [`Error::Usage`] names the refused property.
     pub fn sinking(&self, common: &Common) -> Result<Sinking> {
         Ok(Sinking {
             properties: common.properties()?,
@@ -44,19 +60,28 @@ impl SinkArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct DashboardArgs {
-    /// The store that `sink` writes
+    /// Show this store, which `sink` writes
     #[arg(
         long,
         env = "REPLICATOR_STORE",
         hide_env_values = true,
         default_value = "sqlite:replicator.db",
-        value_name = "URL"
+        value_name = "URL",
+        help_heading = heading::CONNECTION
     )]
     pub store: String,
-    /// Where the page is served; to other machines only where you say so, as with 0.0.0.0:8080
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = parse_address)]
+    /// Serve the page at this address
+    ///
+    /// By default only this machine sees it. With 0.0.0.0:8080, other machines see it too.
+    #[arg(
+        long,
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS",
+        value_parser = parse_address,
+        help_heading = heading::CONNECTION
+    )]
     pub listen: SocketAddr,
-    /// A name that the page may be asked for by, besides localhost and addresses; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = host::parse)]
+    /// Answer requests for this host name too, besides localhost and addresses; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = host::parse, help_heading = heading::CONNECTION)]
     pub allowed_host: Vec<String>,
 }

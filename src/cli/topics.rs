@@ -1,4 +1,4 @@
-//! Two topics, a window, and how records are told apart.
+//! Two topics, a window, and how their records are compared.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::TypedValueParser;
 
 use super::common::Common;
+use super::heading;
 use crate::base::error::{Error, Result};
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
@@ -16,37 +17,55 @@ use crate::job::identity::Identity;
 use crate::job::window::WindowSpec;
 use crate::job::{OnConflict, Rules, Selection, TargetScan};
 
-/// Two topics, and what their records are compared by.
+/// Two topics, and how their records are compared.
 #[derive(Clone, Debug, Args)]
 pub struct TopicsArgs {
     /// The topic that has the records
-    #[arg(long, default_value = "topicA", value_name = "TOPIC")]
+    #[arg(long, default_value = "topicA", value_name = "TOPIC", help_heading = heading::TOPICS)]
     pub source: String,
     /// The topic with the gap
-    #[arg(long, default_value = "topicB", value_name = "TOPIC")]
+    #[arg(long, default_value = "topicB", value_name = "TOPIC", help_heading = heading::TOPICS)]
     pub target: String,
-    /// Take the event time from this field of the JSON value, not from the record's timestamp
-    #[arg(long, value_name = "POINTER")]
+    /// Take the event time from this field of the JSON value, as in /event/time
+    ///
+    /// By default the event time is the record's timestamp.
+    #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW, display_order = heading::LATE)]
     pub time_field: Option<Pointer>,
-    /// What makes two records the same one: key, key+value, value or field:/pointer; or record, which counts equal
-    /// records (key, value, headers and timestamp), and fits where keys are user or device ids
-    #[arg(long, default_value = "key")]
+    /// What makes two records the same: key, key+value, value, field:/pointer or record
+    ///
+    /// Use record if keys are user or device ids. It counts equal records, which have the same key, value, headers and
+    /// timestamp.
+    #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
-    /// What to do where one identity has two contents
-    #[arg(long, value_enum, default_value = "fail")]
+    /// What to do if records have the same identity but different contents
+    #[arg(long, value_enum, default_value = "fail", help_heading = heading::IDENTITY)]
     pub on_conflict: OnConflict,
-    /// Leave out records without identity or event time, and count them
-    #[arg(long)]
-    pub skip_invalid: bool,
-    /// Which records of the target are compared
-    #[arg(long, value_enum, default_value = "window")]
+    /// Which records of the target to compare
+    #[arg(long, value_enum, default_value = "window", help_heading = heading::IDENTITY)]
     pub target_scan: TargetScan,
-    /// MiB that the index of identities may take (20 to 60 bytes each)
-    #[arg(long, default_value = "1024", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
-    pub index_memory: u32,
-    /// Seconds to wait without progress, as on another producer's open transaction
-    #[arg(long, default_value = "90", value_name = "SECONDS", value_parser = patience())]
+    /// Leave out records without an identity or an event time, and count them
+    #[arg(long, help_heading = heading::SAFETY)]
+    pub skip_invalid: bool,
+    /// Fail after this many seconds without progress
+    ///
+    /// A common cause is the open transaction of another producer.
+    #[arg(
+        long,
+        default_value = "90",
+        value_name = "SECONDS",
+        value_parser = patience(),
+        help_heading = heading::SAFETY
+    )]
     pub patience: u64,
+    /// Memory for the index of identities, in MiB (20 to 60 bytes each)
+    #[arg(
+        long,
+        default_value = "1024",
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = heading::SPEED
+    )]
+    pub index_memory: u32,
 }
 
 impl TopicsArgs {
@@ -59,7 +78,7 @@ impl TopicsArgs {
         match (window, date) {
             (WindowSpec::Instants(_), Some(_)) => {
                 return Err(Error::usage(
-                    "--date goes with a window in times of day; this one has its dates",
+                    "--date is for a window in times of day; this window has its own dates",
                 ));
             }
             (window, Some(date)) => drop(window.on(date).map_err(Error::usage)?),
@@ -84,16 +103,26 @@ impl TopicsArgs {
     }
 }
 
-/// Which records of which topics.
+/// Two topics and a window.
 #[derive(Clone, Debug, Args)]
 pub struct SelectionArgs {
     #[command(flatten)]
     pub topics: TopicsArgs,
-    /// The gap, half-open and in UTC: 11:00-13:00, 11:00-, -13:00 or 2021-04-14T11:00Z/2021-04-14T13:00Z
-    #[arg(long, required = true, value_name = "WINDOW", allow_hyphen_values = true)]
+    /// The time window of the gap, in UTC, as in 11:00-13:00
+    ///
+    /// The end is exclusive. Other forms: 11:00-, -13:00 and 2021-04-14T11:00Z/2021-04-14T13:00Z.
+    #[arg(
+        long,
+        required = true,
+        value_name = "WINDOW",
+        allow_hyphen_values = true,
+        help_heading = heading::WINDOW
+    )]
     pub window: Option<WindowSpec>,
-    /// The day of a window in times of day; by default the one that the source's first and last records are of
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    /// The day of a window in times of day
+    ///
+    /// By default it is the day of the source's first and last records, if both are of one day.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, help_heading = heading::WINDOW)]
     pub date: Option<NaiveDate>,
 }
 
@@ -105,11 +134,11 @@ impl SelectionArgs {
     }
 }
 
-/// With no patience at all, the first wait of a few milliseconds would end a run. Who would wait for ever says a week.
+/// At least one second: a first wait of a few milliseconds must not end a run. At most a week, which stands for ever.
 pub(super) fn patience() -> impl TypedValueParser<Value = u64> {
     clap::value_parser!(u64).range(1..=604_800)
 }
 
 pub(super) fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {
-    text.parse().map_err(|_| "not an address and a port; write 127.0.0.1:8080".to_owned())
+    text.parse().map_err(|_| "not an address and a port; write it as 127.0.0.1:8080".to_owned())
 }
