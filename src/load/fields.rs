@@ -1,20 +1,19 @@
-//! A document's key and time, taken out of it without building the rest. Pure.
+//! Takes a document's key and time out of it, without building the rest. Pure.
 
 use crate::base::json::{self, Pointer, Written};
 use crate::job::event_time;
 
-/// Where the key and the time of each document are.
+/// The fields that hold the key and the time of each document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fields {
     key: Pointer,
     time: Pointer,
 }
 
-/// What becomes of a document: its record's key and timestamp.
+/// The key and timestamp of the record that a document becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// What a string says, of any other value its written text; `None` where the document has no key field, or null
-    /// there.
+    /// The content of a string, or the written text of any other value. `None` if the key field is absent or null.
     pub key: Option<Vec<u8>>,
     /// Milliseconds since the epoch, above 0.
     pub millis: i64,
@@ -34,17 +33,17 @@ impl Fields {
     }
 
     /// # Errors
-    /// Why the document is no event: not JSON, without a time that a record can carry, or with a key that cannot be
-    /// read: without it, it would be another event.
+    /// Says why the document is not an event: it is not JSON, it has no time that a record can carry, or its key cannot
+    /// be read. A record without that key would be another event.
     pub(super) fn read(&self, document: &[u8]) -> Result<Event, String> {
         let [key, time] = json::find([&self.key, &self.time], document).map_err(|why| why.to_string())?;
         let time = time.ok_or_else(|| format!("no time at {}", self.time()))?;
         let millis = event_time::of_json(time)
-            .ok_or_else(|| format!("{} at {} is no time", excerpt(time), self.time()))?;
+            .ok_or_else(|| format!("{} at {} is not a time", excerpt(time), self.time()))?;
         if millis <= 0 {
-            // Kafka's clients take 0 for "now" and negative ones for "none".
+            // Kafka's clients take 0 for "now" and a negative timestamp for "none".
             return Err(format!(
-                "{} at {} is a time before 1970, which no record can carry",
+                "{} at {} is a time before 1970, which a record cannot carry",
                 excerpt(time),
                 self.time()
             ));
@@ -111,9 +110,9 @@ mod tests {
     #[case(b"5", "no time at /t")]
     #[case(b"{}", "no time at /t")]
     #[case(b"{\"t\":null}", "no time at /t")]
-    #[case(b"{\"t\":\"soon\"}", "\"soon\" at /t is no time")]
-    #[case(b"{\"t\":1e400}", "1e400 at /t is no time")]
-    #[case(b"{\"t\":\"\\ud83d\"}", "at /t is no time")]
+    #[case(b"{\"t\":\"soon\"}", "\"soon\" at /t is not a time")]
+    #[case(b"{\"t\":1e400}", "1e400 at /t is not a time")]
+    #[case(b"{\"t\":\"\\ud83d\"}", "at /t is not a time")]
     #[case(
         b"{\"t\":1618398000123,\"id\":\"a\\ud83d\"}",
         "the key at /id cannot be read: it holds a lone surrogate"

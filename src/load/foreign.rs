@@ -1,19 +1,19 @@
-//! What is plainly no JSON in UTF-8, by its first bytes: to be told by name, with the way out. Pure.
+//! Recognizes files that are not JSON in UTF-8 by their first bytes, to name the format and the way out. Pure.
 
 use std::path::Path;
 
-/// A format that is not read.
+/// A format that this program does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Format {
     is: &'static str,
-    /// The command that makes text in UTF-8 of it.
+    /// The command that converts it to text in UTF-8.
     command: &'static str,
     in_gzip: bool,
 }
 
-/// First bytes, by the formats' own descriptions: RFC 8878 (zstd), RFC 1952 (gzip), the LZ4 frame format, the .xz file
-/// format, PKWARE's APPNOTE (zip), and for bzip2 and 7z their file(1) magic. The marks of Unicode stand before the
-/// patterns, the longer one first.
+/// First bytes, from the formats' own descriptions: RFC 8878 (zstd), RFC 1952 (gzip), the LZ4 frame format, the .xz file
+/// format, PKWARE's APPNOTE (zip), and the file(1) magic for bzip2 and 7z. Of Unicode's byte order marks, the longer ones
+/// come first, since they begin with a shorter one.
 const FIRST_BYTES: &[(&[u8], &str, &str)] = &[
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "zstd -dc"),
     (b"BZh", "compressed by bzip2", "bzip2 -dc"),
@@ -28,14 +28,14 @@ const FIRST_BYTES: &[(&[u8], &str, &str)] = &[
     (b"\xfe\xff", "text in UTF-16", "iconv -f UTF-16BE -t UTF-8"),
 ];
 
-/// `head` is of the content, `in_gzip` where that was compressed.
+/// `head` is the beginning of the content; `in_gzip` says that the content was compressed.
 pub(super) fn format(head: &[u8], in_gzip: bool) -> Option<Format> {
     let known = FIRST_BYTES.iter().find(|(bytes, ..)| head.starts_with(bytes));
     let (is, command) = known.map(|(_, is, command)| (*is, *command)).or_else(|| without_mark(head))?;
     Some(Format { is, command, in_gzip })
 }
 
-/// JSON begins with characters of ASCII, and has no NUL: where the zeros stand tells the encoding (RFC 4627, section 3).
+/// JSON begins with ASCII characters and has no NUL, so the places of zeros tell the encoding (RFC 4627, section 3).
 fn without_mark(head: &[u8]) -> Option<(&'static str, &'static str)> {
     match head.first_chunk::<4>()?.map(|byte| byte != 0) {
         [true, false, false, false] => Some(("text in UTF-32", "iconv -f UTF-32LE -t UTF-8")),
@@ -59,7 +59,7 @@ impl Format {
             (true, command) => (", in gzip", format!("gzip -dc {file} | {command}")),
         };
         format!(
-            "{file} is {is}{what}, and only text in UTF-8 is read, plain or in gzip; make it so first: {command} > FILE"
+            "{file} is {is}{what}; only text in UTF-8 can be read, plain or in gzip; convert it first: {command} > FILE"
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Which field is the key and which the time, where that is plain; else what there is to choose from. Pure.
+//! Guesses which field is the key and which is the time. If that is not plain, it lists the choices. Pure.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,13 +8,13 @@ use crate::base::json::{self, Pointer, Written};
 use crate::base::time::parse_instant;
 use crate::job::event_time;
 
-/// Events in which a time field must be a time.
+/// A time field must hold a time in each of this many events.
 const TIME_SAMPLE: u64 = 1000;
-/// Events in which a key field must be unique.
+/// A key field must be unique in this many events.
 pub(super) const KEY_SAMPLE: u64 = 10_000;
-/// Fields that a refusal lists.
+/// A refusal lists at most this many fields.
 const LISTED: usize = 12;
-/// A bare number is taken for a time between 2000 and 2100 only.
+/// A bare number counts as a time only between 2000 and 2100.
 const NUMBERS: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
 const TIME_NAMES: &[&str] = &[
@@ -33,7 +33,7 @@ const TIME_NAMES: &[&str] = &[
 ];
 const KEY_NAMES: &[&str] = &["id", "eventid", "uuid", "eventuuid", "guid", "messageid", "recordid"];
 
-/// Looks at the first events of a file.
+/// What the first events of a file tell about their fields.
 #[derive(Default)]
 pub(super) struct Guess {
     fields: Vec<Field>,
@@ -44,21 +44,21 @@ pub(super) struct Guess {
 struct Field {
     pointer: Pointer,
     name: String,
-    /// The name of the object that it is a member of, where that is not the event.
+    /// The name of the object that holds the field, unless that is the event itself.
     within: Option<String>,
-    /// In every event so far, a time; looked at in the first [`TIME_SAMPLE`].
+    /// Whether it was a time in every event so far, of the first [`TIME_SAMPLE`].
     is_time: bool,
-    /// In every event so far, text or a whole number.
+    /// Whether it was text or a whole number in every event so far.
     is_scalar: bool,
     values: HashSet<u64>,
 }
 
 impl Guess {
     /// # Errors
-    /// Why the document is no event, whichever its fields are.
+    /// Says why the document is not an event, whatever its fields are.
     pub(super) fn look_at(&mut self, document: &[u8]) -> std::result::Result<(), String> {
         let members = json::members(document).map_err(|why| why.to_string())?;
-        let members = members.ok_or("no JSON object")?;
+        let members = members.ok_or("not a JSON object")?;
         let inner: Inner =
             members.iter().filter_map(|(name, value)| Some((name.as_str(), object(*value)?))).collect();
         if self.events == 0 {
@@ -78,35 +78,35 @@ impl Guess {
     }
 
     /// # Errors
-    /// [`Error::Usage`] where no field, or more than one, can be the time; it lists them.
+    /// [`Error::Usage`] if no field, or more than one, can be the time; it lists them.
     pub(super) fn time(&self) -> Result<Pointer> {
         let times: Vec<&Field> = self.fields.iter().filter(|f| f.is_time && !f.is_named_as_key()).collect();
         if times.is_empty() {
             return Err(Error::usage(format!(
-                "no field holds a time in each of the first {} events; name the one that does with --time-field",
+                "no field holds a time in each of the first {} events; name the time field with --time-field",
                 self.events.min(TIME_SAMPLE)
             )));
         }
         plainest(&times, Field::time_rank).ok_or_else(|| {
             let names: Vec<_> = times.iter().take(LISTED).map(|field| field.pointer.as_str()).collect();
             Error::usage(format!(
-                "more than one field holds times ({}); name the event's with --time-field",
+                "more than one field holds times ({}); name the event's time with --time-field",
                 names.join(", ")
             ))
         })
     }
 
     /// # Errors
-    /// [`Error::Usage`] where no field, or more than one, tells the events apart; it lists the fields with
-    /// the count of their values.
+    /// [`Error::Usage`] if no field, or more than one, tells the events apart; it lists the fields with the count of
+    /// their values.
     pub(super) fn key(&self) -> Result<Pointer> {
         let keys: Vec<&Field> = self.fields.iter().filter(|field| field.can_be_key()).collect();
         let unique: Vec<&Field> =
             keys.iter().filter(|field| field.values.len() as u64 == self.events).copied().collect();
         if unique.is_empty() {
             return Err(Error::usage(format!(
-                "no field is unique in the first {} events{}; give --key-field: any of them can be the records' key, but \
-                 does not tell them apart, so a fill then wants --identity key+value",
+                "no field is unique in the first {} events{}; give --key-field: each of them can be the records' key, but \
+                 none tells the records apart, so a fill then needs --identity key+value",
                 self.events,
                 listed(keys)
             )));
@@ -121,7 +121,7 @@ impl Guess {
     }
 }
 
-/// The one field of the best rank, if it is one.
+/// The field of the best rank, if it is the only one of that rank.
 fn plainest(fields: &[&Field], rank: impl Fn(&Field) -> usize) -> Option<Pointer> {
     let best = fields.iter().map(|field| rank(field)).min()?;
     let mut of_best = fields.iter().filter(|field| rank(field) == best);
@@ -146,11 +146,11 @@ fn listed(mut fields: Vec<&Field>) -> String {
 }
 
 type Members<'d> = BTreeMap<String, Written<'d>>;
-/// The members of those members that are objects.
+/// The members of each member that is an object.
 type Inner<'m, 'd> = BTreeMap<&'m str, Members<'d>>;
 
 fn object(value: Written<'_>) -> Option<Members<'_>> {
-    // A part of what was found to be JSON.
+    // This cannot fail: the value is a part of valid JSON.
     json::members(value.as_written().as_bytes()).ok()?
 }
 
@@ -179,7 +179,7 @@ impl Field {
 
     fn look_at(&mut self, value: Option<Written<'_>>, is_time_sampled: bool) {
         self.is_time &= !is_time_sampled || value.is_some_and(is_time);
-        // As keys, "1" and 1 are the same.
+        // "1" and 1 make the same key.
         let key = value.filter(|value| value.is_string() || is_whole(value.as_written()));
         match key.and_then(|key| key.text().ok()).filter(|_| self.is_scalar) {
             Some(text) => {
@@ -194,7 +194,7 @@ impl Field {
         }
     }
 
-    /// The name without case and underscores, so that `eventTime` is `event_time`.
+    /// The name without case and underscores, so that `eventTime` equals `event_time`.
     fn plain_name(&self) -> String {
         self.name.chars().filter(|c| c.is_alphanumeric() || *c == '@').flat_map(char::to_lowercase).collect()
     }
@@ -212,14 +212,15 @@ impl Field {
         self.is_scalar && (!self.is_time || self.is_named_as_key())
     }
 
-    /// By name first; of one name, the one that is not nested. Other names are as good as each other.
+    /// Known names come first, in their order. If a name occurs twice, the field that is not nested comes first. All
+    /// other names have the same rank.
     fn time_rank(&self) -> usize {
         let name = self.plain_name();
         let by_name = TIME_NAMES.iter().position(|known| *known == name);
         by_name.map_or(usize::MAX, |at| at * 2 + usize::from(self.within.is_some()))
     }
 
-    /// A nested one last: in few events `/user/id` is unique too.
+    /// Nested fields come last: in a few events, `/user/id` is unique too.
     fn key_rank(&self) -> usize {
         let name = self.plain_name();
         let any_name = KEY_NAMES.len() + usize::from(!self.is_some_id());
@@ -234,7 +235,7 @@ fn is_time(value: Written<'_>) -> bool {
         || event_time::of_json(value).is_some_and(|millis| NUMBERS.contains(&millis))
 }
 
-/// A number without fraction and exponent, of any size.
+/// Whether it is a number without fraction or exponent, of any size.
 fn is_whole(text: &str) -> bool {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && !text.contains(['.', 'e', 'E'])
 }
@@ -310,7 +311,7 @@ mod tests {
         }
         assert_eq!(guess.key().expect("plain").as_str(), "/id");
         assert_eq!(guess.time().expect("plain").as_str(), "/ts");
-        assert_eq!(guess.look_at(b"[1]").expect_err("no event"), "no JSON object");
+        assert_eq!(guess.look_at(b"[1]").expect_err("no event"), "not a JSON object");
     }
 
     fn deep() -> String {

@@ -1,4 +1,4 @@
-//! A file as a stream of JSON documents: plain or gzipped, JSON Lines or one JSON array, told by content.
+//! Reads a file as a stream of JSON documents. Its content tells whether it is gzipped, and JSON Lines or an array.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -15,7 +15,7 @@ use crate::base::error::{Error, Reason, Result};
 
 const BUFFER: usize = 256 << 10;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Bytes of the content that tell what it is.
+/// How many first bytes of the content tell its format.
 const HEAD: u64 = 8;
 
 /// An open file that can be read several times, each time from its beginning.
@@ -40,19 +40,19 @@ impl State {
 
 impl Input {
     /// # Errors
-    /// [`Error::Usage`] where the path is no readable regular file, [`Error::Refused`] where it is empty.
+    /// [`Error::Usage`] if the path is not a readable regular file, [`Error::Refused`] if the file is empty.
     pub(super) fn open(path: &Path) -> Result<Input> {
         let shown = path.display();
         let unreadable = |err: io::Error| Error::usage(format!("{shown}: {err}"));
-        // Asked before it is opened: opening a pipe would wait for its writer.
+        // Check before opening: opening a pipe would wait for its writer.
         let metadata = path.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
             return Err(Error::usage(format!("{shown} is a directory; name one file in it")));
         }
         if !metadata.is_file() {
             return Err(Error::usage(format!(
-                "{shown} is no regular file: the input is read twice, which a pipe or a terminal cannot give; write it \
-                 to a file first"
+                "{shown} is not a regular file: the input is read twice, and a pipe or a terminal can be read only once; \
+                 write it to a file first"
             )));
         }
         let file = File::open(path).map_err(unreadable)?;
@@ -75,12 +75,12 @@ impl Input {
     /// The file's documents from its beginning. The bar advances over the file's own bytes.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it cannot be read, is a broken gzip file, or something else than UTF-8 text.
+    /// [`Error::Refused`] if the file cannot be read, is a broken gzip file, or is not UTF-8 text.
     pub(super) fn documents(&self, bar: &ProgressBar) -> Result<Documents> {
         self.documents_of(bar, None)
     }
 
-    /// As [`Input::documents`], with the digest of all that is read, for [`Documents::digest`].
+    /// Like [`Input::documents`], and digests everything that is read, for [`Documents::digest`].
     ///
     /// # Errors
     /// As [`Input::documents`].
@@ -108,33 +108,33 @@ impl Input {
     }
 
     /// # Errors
-    /// [`Error::Failed`] where the file is not what it was when it was opened.
+    /// [`Error::Failed`] if the file changed after it was opened.
     pub(super) fn check_unchanged(&self) -> Result<()> {
         let now = self.file.metadata().map_err(|err| Error::io(self.name(), err))?;
         if State::of(&now) == self.state {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "{} was changed while it was read: what was loaded of it, if anything, is its old content; load a copy that \
+            "{} changed while it was read; lines that were already loaded are from the old content; load a copy that \
              nobody writes to, into a new topic",
             self.name()
         )))
     }
 }
 
-/// One line of JSON Lines, or one element of an array. Not yet known to be JSON.
+/// One line of JSON Lines, or one element of an array. It may not be valid JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Document<'a> {
     pub bytes: &'a [u8],
     pub place: Place,
 }
 
-/// Where a document stands.
+/// The place of a document in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Documents before it; blank lines are none.
+    /// The number of documents before it. Blank lines do not count.
     pub index: u64,
-    /// The line that it begins on; the first is 1.
+    /// The line on which it begins, from 1.
     pub line: u64,
     pub in_array: bool,
 }
@@ -148,7 +148,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The documents of an [`Input`], one at a time in memory.
+/// The documents of an [`Input`]. It holds one at a time in memory.
 pub(super) struct Documents {
     path: PathBuf,
     splitter: Splitter<BufReader<Tap>>,
@@ -162,8 +162,8 @@ impl Documents {
     }
 
     /// # Errors
-    /// [`Error::Refused`] where the file cannot be read on: a broken gzip file, an array without its end, a
-    /// document that no broker would take.
+    /// [`Error::Refused`] if the file cannot be read on: a broken gzip file, an array without its end, or a document
+    /// that no broker would accept.
     pub(super) fn next(&mut self) -> Result<Option<Document<'_>>> {
         let in_array = self.splitter.layout() == Layout::Array;
         match self.splitter.next() {
@@ -186,7 +186,7 @@ impl Documents {
         self.passed
     }
 
-    /// SHA-256 in hex of the decompressed content, once all is read; else of what was read of it.
+    /// SHA-256, in hex, of the decompressed content that was read so far.
     pub(super) fn digest(self) -> Option<String> {
         let digest = self.splitter.into_inner().into_inner().digest?;
         Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
@@ -196,7 +196,9 @@ impl Documents {
 fn unreadable(path: &Path, err: &io::Error) -> Error {
     let shown = path.display();
     Error::refused(match err.kind() {
-        io::ErrorKind::UnexpectedEof => format!("{shown} is a truncated gzip file; fetch it again, whole"),
+        io::ErrorKind::UnexpectedEof => {
+            format!("{shown} is a truncated gzip file; fetch the whole file again")
+        }
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             format!("{shown} is a broken gzip file ({err}); fetch it again")
         }
@@ -205,7 +207,7 @@ fn unreadable(path: &Path, err: &io::Error) -> Error {
     })
 }
 
-/// The members of a gzip file, one behind the other. Zeros behind one are padding, as `gzip` takes them.
+/// Reads all members of a gzip file. Zeros after a member are padding, as for `gzip`.
 struct Members<R>(Option<GzDecoder<R>>);
 
 impl<R: BufRead> Read for Members<R> {
@@ -222,8 +224,8 @@ impl<R: BufRead> Read for Members<R> {
                 Some(first) if first == GZIP[0] => self.0 = Some(GzDecoder::new(raw)),
                 Some(_) => {
                     return Err(io::Error::other(
-                        "there is something else than gzip behind its last gzip member; what is before that can be had \
-                         with gzip -dc FILE > OTHER",
+                        "after its last gzip member there is something that is not gzip; to get the content before that, \
+                         run gzip -dc FILE > OTHER",
                     ));
                 }
             }
@@ -231,7 +233,7 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// The byte after zeros, not consumed.
+/// Skips zeros. Returns the next byte, which stays unread.
 fn skip_zeros(raw: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let chunk = raw.fill_buf()?;
@@ -244,7 +246,7 @@ fn skip_zeros(raw: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// Digests what is read through it.
+/// Digests everything that is read through it.
 struct Tap {
     content: Box<dyn Read>,
     digest: Option<Sha256>,
@@ -333,7 +335,7 @@ mod tests {
     #[case::open_array(b"[{\"a\":1},", "line 1: the array has no end")]
     #[case::open_element(b"[{\"a\":1", "line 1: the array has no end")]
     #[case::open_string(b"[{\"a\":\"1}]\n", "the array has no end")]
-    #[case::text_after_array(b"[1]\n[2]", "line 2: there is more after the array; where files were joined")]
+    #[case::text_after_array(b"[1]\n[2]", "line 2: there is more text after the array; if files were joined")]
     fn broken_arrays(#[case] content: &[u8], #[case] says: &str) {
         let error = read(content).expect_err("refused");
         assert!(matches!(error, Error::Refused(_)), "{error:?}");
@@ -371,7 +373,7 @@ mod tests {
             assert_eq!(texts(&between), ["{\"a\":1}", "{\"a\":2}"]);
             for behind in [b"x".as_slice(), b"<html>", &[0xff; 20]] {
                 let error = read(&[one.as_slice(), &zeros, behind].concat()).expect_err("refused");
-                assert!(error.to_string().contains("behind its last gzip member"), "{error}");
+                assert!(error.to_string().contains("after its last gzip member"), "{error}");
             }
         }
     }
@@ -399,7 +401,7 @@ mod tests {
         assert!(error.to_string().contains("compressed by gzip twice"), "{error}");
     }
 
-    /// Joined files: what is split is what each file had.
+    /// Joined files split into the documents that each file had.
     #[rstest]
     #[case::no_newline(b"{\"a\":1}{\"b\":\"}{\"}\n{}{}", &["{\"a\":1}", "{\"b\":\"}{\"}", "{}", "{}"])]
     #[case::a_mark(b"\xef\xbb\xbf{}\n\xef\xbb\xbf{}\n \n\xef\xbb\xbf\n\xef\xbb\xbf\xef\xbb\xbf{}", &["{}", "{}", "{}"])]

@@ -1,25 +1,25 @@
-//! How far a file is loaded: a committed offset that counts documents, and its metadata. Pure.
+//! How far a file is loaded, as a committed offset that counts documents, and its metadata. Pure.
 
 use crate::base::error::{Error, Result};
 use crate::kafka::mark::{Committed, Evidence, Fingerprint};
 
-/// All that decides which records a file becomes.
+/// Everything that decides which records a file becomes.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub topic_id: String,
     pub partitions: usize,
     pub key_field: String,
     pub time_field: String,
-    /// The events that are left out, as [`crate::job::window::Window`] shows itself.
+    /// The window whose events are left out, as [`crate::job::window::Window`] displays it.
     pub except: String,
 }
 
-/// Everything before `position` is in the topic, or was left out of it.
+/// Every document before `position` is in the topic or was left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Documents passed.
     pub position: u64,
-    /// Records among them that were written.
+    /// How many of them were written as records.
     pub loaded: u64,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Mark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub mark: Mark,
-    /// Of the topic's logs, from where the load began to write.
+    /// The state of the topic's logs, from the offsets at which the load began to write.
     pub left: Evidence,
 }
 
@@ -44,21 +44,21 @@ impl Way {
         Fingerprint::of(&options)
     }
 
-    /// What is committed beside the position. The topic's id stands in it in clear: progress in a topic
-    /// that is gone is void, and other options on the same topic are refused.
+    /// The metadata that is committed with the position. It names the topic's id in clear text. So [`Way::mark`] can tell
+    /// progress in a deleted topic, which is void, from a load with other options, which is refused.
     pub(super) fn metadata(&self, mark: Mark, left: &Evidence) -> String {
         format!("{} {} {} {left}", self.fingerprint(), self.topic_id, mark.loaded)
     }
 
-    /// Where an earlier load of this file into this topic left off; `None` where there was none.
+    /// Where an earlier load of this file into this topic stopped; `None` if there was none.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the file was loaded into this topic with other options.
+    /// [`Error::Refused`] if the file was loaded into this topic with other options.
     pub(super) fn mark(&self, committed: Option<&Committed>) -> Result<Option<Found>> {
         let Some(committed) = committed else { return Ok(None) };
         let Some((topic_id, loaded, left)) = parts(&committed.metadata) else {
             return Err(Error::refused(
-                "the load's committed offset was not written by this version of the program; load into a new topic"
+                "another version of the program wrote the load's committed offset; load into a new topic"
                     .to_owned(),
             ));
         };
@@ -67,8 +67,8 @@ impl Way {
         }
         if !self.fingerprint().is_of(&committed.metadata) {
             return Err(Error::refused(
-                "the file was loaded into this topic in another way (other fields, another --except, or the topic had \
-                 another count of partitions); loading it again would double its lines; use a new topic"
+                "the file was loaded into this topic in another way: with other fields, with another --except, or when the \
+                 topic had another count of partitions; loading it again would double its lines; use a new topic"
                     .to_owned(),
             ));
         }

@@ -1,33 +1,33 @@
-//! What a load did, for people and for machines.
+//! The receipt of a load, for people and for machines.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The receipt of a load. Counts are of lines or elements; times are RFC 3339 in UTC.
+/// What a load did. It counts lines or elements; times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LoadReceipt {
     pub topic: String,
     pub file: String,
     /// Lines that are not blank, or elements of the array.
     pub lines: u64,
-    /// By this run.
+    /// Loaded by this run.
     pub loaded: u64,
-    /// By earlier runs.
+    /// Loaded by earlier runs.
     pub already_loaded: u64,
-    /// `None` where the load did not come to its end.
+    /// `None` if the load did not finish.
     pub skipped_by_window: Option<u64>,
-    /// No events, and left out.
+    /// Not events, and left out.
     pub invalid: u64,
-    /// Events without the key field: their records' keys are null.
+    /// Events without the key field. Their records have a null key.
     pub without_key: u64,
     pub key_field: String,
     pub time_field: String,
     pub transactions: u64,
-    /// How often the start-up was done again after a failure.
+    /// How often the run started again after a failure.
     pub restarts: u64,
     pub elapsed_ms: u64,
-    /// Whether all of the file is in the topic.
+    /// Whether the whole file is in the topic.
     pub complete: bool,
     pub first_event: Option<String>,
     pub last_event: Option<String>,

@@ -1,18 +1,18 @@
-//! Splits text into JSON documents without parsing them, so that one malformed document does not hide the
-//! next: at line ends, or at the commas of the outermost array.
+//! Splits text into JSON documents, at line ends or at the commas of the outermost array. It does not parse them, so that
+//! one malformed document does not hide the next.
 //!
-//! Files that were joined are taken as they were meant. A byte order mark at a line's beginning was a file's. And where
-//! a file had no newline at its end, the line `{…}{…}` holds two documents: an object ends at its bracket, whatever
-//! follows, so there is no other way to read it.
+//! Joined files give the same documents as the single files. A byte order mark at the beginning of a line is skipped,
+//! because a file began there. A line `{…}{…}` holds two documents, because the first file had no newline at its end. An
+//! object ends at its bracket, whatever follows, so there is no other way to read such a line.
 
 use std::io::{self, BufRead};
 
 use serde::de::IgnoredAny;
 
-/// Nothing larger is held in memory; a broker takes 1 MB by default.
+/// The largest document that is held in memory, in bytes. A broker takes 1 MB by default.
 const LARGEST: usize = 64 << 20;
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
-const MORE: &str = "there is more after the array; where files were joined, load each by itself";
+const MORE: &str = "there is more text after the array; if files were joined, load each of them by itself";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -22,14 +22,13 @@ pub(super) enum Layout {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
-    /// A line without its ending, or an element without the blanks around it. `line` is where it begins,
-    /// from 1.
+    /// A line without its ending, or an element without the blanks around it. It begins on line `line`, from 1.
     Document {
         bytes: &'a [u8],
         line: u64,
     },
     End,
-    /// Nothing after this can be told apart.
+    /// The rest of the text cannot be split.
     Broken {
         line: u64,
         why: &'static str,
@@ -40,12 +39,12 @@ pub(super) enum Next<'a> {
 pub(super) struct Splitter<R> {
     text: R,
     layout: Layout,
-    /// The line that the next byte is on, from 1.
+    /// The line of the next byte, from 1.
     line: u64,
     document: Vec<u8>,
-    /// Of lines: where in this one, that was read already, its next document begins.
+    /// For lines: where the next document begins in the line that is in `document`.
     rest: Option<usize>,
-    /// Of an array: whether an element was read, and whether its end was.
+    /// For an array: whether an element was read, and whether the array's end was.
     began: bool,
     ended: bool,
 }
@@ -59,7 +58,7 @@ enum Stop {
     TooLarge,
 }
 
-/// Where in an element the next byte stands.
+/// The state of an element before its next byte.
 #[derive(Default)]
 struct Nesting {
     depth: usize,
@@ -68,10 +67,10 @@ struct Nesting {
 }
 
 impl<R: BufRead> Splitter<R> {
-    /// Passes over a byte order mark and blanks, and looks at what comes first.
+    /// Skips a byte order mark. The first character that is not blank tells the layout.
     ///
     /// # Errors
-    /// As the text's reader.
+    /// Those of the text's reader.
     pub(super) fn new(mut text: R) -> io::Result<Splitter<R>> {
         if text.fill_buf()?.starts_with(&BOM) {
             text.consume(BOM.len());
@@ -93,7 +92,7 @@ impl<R: BufRead> Splitter<R> {
         Ok(splitter)
     }
 
-    /// Consumes nothing but whole buffers of blanks: a line keeps its own.
+    /// Consumes only whole buffers of blanks, so that a line keeps its own blanks.
     fn begins_with_bracket(&mut self) -> io::Result<bool> {
         loop {
             let chunk = self.text.fill_buf()?;
@@ -118,7 +117,7 @@ impl<R: BufRead> Splitter<R> {
     }
 
     /// # Errors
-    /// As the text's reader.
+    /// Those of the text's reader.
     pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
         match self.layout {
             Layout::Lines => self.next_line(),
@@ -177,7 +176,7 @@ impl<R: BufRead> Splitter<R> {
         Ok(Next::Document { bytes: self.document.trim_ascii(), line })
     }
 
-    /// Takes the bytes up to the element's end, and passes over the byte that ends it.
+    /// Reads the element into `document`, and skips the byte that ends it.
     fn read_element(&mut self) -> io::Result<Stop> {
         self.document.clear();
         let mut nesting = Nesting::default();
@@ -204,7 +203,7 @@ impl<R: BufRead> Splitter<R> {
         }
     }
 
-    /// The byte after blanks, not consumed.
+    /// Skips blanks. Returns the next byte, which stays unread.
     fn skip_blanks(&mut self) -> io::Result<Option<u8>> {
         loop {
             let chunk = self.text.fill_buf()?;
@@ -223,7 +222,7 @@ impl<R: BufRead> Splitter<R> {
 }
 
 impl Nesting {
-    /// Whether `byte` is the comma or bracket after the element; else it belongs to it.
+    /// Whether `byte` is the comma or bracket after the element. Otherwise it belongs to the element.
     fn ends_at(&mut self, byte: u8) -> bool {
         if self.in_string {
             match byte {
@@ -245,12 +244,12 @@ impl Nesting {
     }
 }
 
-/// Bytes of byte order marks at the beginning.
+/// The length in bytes of the byte order marks at the beginning.
 fn marks(text: &[u8]) -> usize {
     text.chunks_exact(BOM.len()).take_while(|chunk| *chunk == BOM).count() * BOM.len()
 }
 
-/// Bytes of blanks and byte order marks at the beginning.
+/// The length in bytes of the blanks and byte order marks at the beginning.
 fn gap(text: &[u8]) -> usize {
     let blanks = text.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     match marks(&text[blanks..]) {
@@ -259,11 +258,11 @@ fn gap(text: &[u8]) -> usize {
     }
 }
 
-/// Where the first object of a line ends and the next begins, if it holds another. What is behind the last whole one
-/// is a document too, though malformed.
+/// The end of a line's first object and the beginning of the next, if the line holds another. The rest after the last
+/// whole object is a document too, but a malformed one.
 fn joint(line: &[u8]) -> Option<(usize, usize)> {
     let is_next = |end: usize| line.get(end + gap(&line[end..])) == Some(&b'{');
-    // A look that most lines do not pass, before the parser's.
+    // A quick check, which rules out most lines without the parser.
     let mut ends = line.iter().enumerate().filter(|(_, byte)| **byte == b'}').map(|(at, _)| at + 1);
     if !line.trim_ascii_start().starts_with(b"{") || !ends.any(is_next) {
         return None;
@@ -284,5 +283,5 @@ fn newlines(bytes: &[u8]) -> u64 {
 }
 
 fn too_large(line: u64) -> Next<'static> {
-    Next::Broken { line, why: "a document of more than 64 MiB begins here; no broker would take it" }
+    Next::Broken { line, why: "a document of more than 64 MiB begins here; no broker would accept it" }
 }

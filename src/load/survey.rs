@@ -1,4 +1,4 @@
-//! The first reading of a file: what is in it, and whether all of it can be loaded. Writes nothing.
+//! The first reading of a file. It finds out what the file holds and whether all of it can be loaded. It writes nothing.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use crate::base::progress::Progress;
 use crate::base::time::day_of;
 use crate::job::window::Window;
 
-/// Malformed documents that a refusal names.
+/// A refusal names at most this many malformed documents.
 const NAMED: usize = 5;
-/// More days than anyone lists.
+/// A message lists at most this many days.
 const DAYS: usize = 31;
-/// Documents between two looks at the interrupt.
+/// Documents between two checks for an interrupt.
 const ROUND: u64 = 1024;
 
 /// What a file holds.
@@ -26,20 +26,20 @@ const ROUND: u64 = 1024;
 pub(super) struct Survey {
     /// SHA-256 of the decompressed content, in hex.
     pub digest: String,
-    /// Lines that are not blank, or elements.
+    /// Lines that are not blank, or elements of the array.
     pub documents: u64,
     pub invalid: u64,
     pub without_key: u64,
-    /// Milliseconds since the epoch; `None` where there is no event.
+    /// First and last event, in milliseconds since the epoch; `None` if there is no event.
     pub span: Option<(i64, i64)>,
-    /// The first few UTC days that events are of.
+    /// The UTC days of the events; no more are added once there are more than [`DAYS`].
     pub days: BTreeSet<NaiveDate>,
 }
 
-/// The fields given, and the guessed ones where not.
+/// The given fields. A field that is not given is guessed.
 ///
 /// # Errors
-/// [`Error::Usage`] where a field is neither given nor plain; as [`survey`].
+/// [`Error::Usage`] if a field is neither given nor plain; otherwise as [`survey`].
 pub(super) fn fields(input: &Input, loading: &Loading, interrupt: &Interrupt) -> Result<Fields> {
     if let (Some(key), Some(time)) = (&loading.given.key_field, &loading.given.time_field) {
         return Ok(Fields::new(key.clone(), time.clone()));
@@ -63,11 +63,11 @@ pub(super) fn fields(input: &Input, loading: &Loading, interrupt: &Interrupt) ->
     Ok(Fields::new(key, time))
 }
 
-/// Reads all of the file.
+/// Reads the whole file.
 ///
 /// # Errors
-/// [`Error::Refused`] names the first documents that are no events, unless `skip_invalid`, and a file that
-/// has none or cannot be read to its end; [`Error::Interrupted`].
+/// [`Error::Refused`] names the first documents that are not events, unless `skip_invalid`. It also refuses a file that
+/// has no event or cannot be read to its end. [`Error::Interrupted`].
 pub(super) fn survey(
     input: &Input,
     fields: &Fields,
@@ -111,11 +111,11 @@ impl Survey {
         }
     }
 
-    /// The instants of `--except`. Its date, where it needs one, is the one day of the file's events.
+    /// The instants of `--except`. Without `--date`, a window in times of day is of the one day of the file's events.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a date without use; [`Error::Refused`] where the events are of several days, or of
-    /// another one than `--date`.
+    /// [`Error::Usage`] if the window is none on that date; [`Error::Refused`] if the events are of several days, or if
+    /// none can be of `--date`.
     pub(super) fn except(&self, loading: &Loading) -> Result<Option<Window>> {
         let Some(window) = loading.except else { return Ok(None) };
         if !window.needs_date() {
@@ -127,14 +127,14 @@ impl Survey {
             (None, Some((first, last))) if first == last => first,
             (Some(date), _) => {
                 return Err(Error::refused(format!(
-                    "the file has no event of --date {date}; it has events of {}",
+                    "the file has no event on --date {date}; it has events on {}",
                     self.listed_days()
                 ))
                 .because(Reason::AmbiguousDate));
             }
             (None, _) => {
                 return Err(Error::refused(format!(
-                    "the file has events of several days ({}), so --except needs a --date",
+                    "the file has events on several days ({}), so --except needs a --date",
                     self.listed_days()
                 ))
                 .because(Reason::AmbiguousDate));
@@ -158,7 +158,7 @@ fn nothing(input: &Input) -> Error {
     Error::refused(format!("{} holds no events", input.name())).because(Reason::InvalidRecords)
 }
 
-/// Documents that are no events.
+/// Documents that are not events.
 struct Faults {
     file: String,
     skip: bool,
@@ -185,9 +185,9 @@ impl Faults {
             return Ok(());
         }
         let more = if self.count > self.named.len() as u64 { "\n  …" } else { "" };
-        let way_out = if self.count < documents { "; leave them out with --skip-invalid" } else { "" };
+        let way_out = if self.count < documents { "; use --skip-invalid to leave them out" } else { "" };
         Err(Error::refused(format!(
-            "{}: {} of {documents} {} are no events{way_out}; nothing was written\n  {}{more}",
+            "{}: {} of {documents} {} are not events{way_out}; nothing was written\n  {}{more}",
             self.file,
             self.count,
             self.unit,

@@ -1,4 +1,4 @@
-//! The topic that a file is loaded into: found as it is, or made so that it keeps what is loaded.
+//! The topic that a file is loaded into. A missing topic is created so that it keeps the loaded records.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,19 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::topic::Topic;
 
-/// How long a new topic may take until each partition has a leader.
+/// How long to wait until each partition of a new topic has a leader.
 const LEADERS: Duration = Duration::from_secs(30);
 
-/// A topic that takes the file's records.
+/// A topic that accepts the file's records.
 pub(super) struct Destination {
     pub topic: Topic,
-    /// The largest batch that it takes, in bytes.
+    /// The largest batch that the topic accepts, in bytes.
     pub batch_bytes: usize,
 }
 
 /// # Errors
-/// [`Error::Refused`] where the topic would not take the records, or must not be made; as [`Cluster::topic`].
+/// [`Error::Refused`] if the topic would not accept the records, or if it is missing and may not be created; otherwise
+/// as [`Cluster::topic`].
 pub(super) fn prepare(
     cluster: &Cluster,
     properties: &Properties,
@@ -43,12 +44,12 @@ pub(super) fn prepare(
     }
     make(properties, name, partitions)?;
     let topic = wait_for_leaders(cluster, name, interrupt)?;
-    tracing::info!("made topic {name} with {} partitions and retention.ms=-1", topic.partitions);
+    tracing::info!("created topic {name} with {} partitions and retention.ms=-1", topic.partitions);
     let batch_bytes = check(cluster, properties, &topic, survey)?;
     Ok(Destination { topic, batch_bytes })
 }
 
-/// Old events would be deleted at the first retention check of a topic with the default retention.
+/// Creates the topic without a retention time. With the default one, the first retention check would delete old events.
 fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
     let broker_default = TopicReplication::Fixed(-1);
     let topic = NewTopic::new(name, i32::from(partitions), broker_default)
@@ -56,17 +57,17 @@ fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
         .set("message.timestamp.type", "CreateTime");
     let options =
         AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-    let what = || format!("making topic {name}");
+    let what = || format!("creating topic {name}");
     let made = futures_executor::block_on(properties.admin()?.create_topics([&topic], &options))
         .map_err(|err| Error::kafka(what(), err))?;
     for result in made {
         match result {
-            // Somebody else was first, or an earlier request got through after all.
+            // Somebody else was first, or an earlier request arrived after all.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                 return Err(Error::refused(format!(
-                    "there is no topic {name}, and this principal may not make it: grant it Create on topic {name}, or make the topic \
-                     with retention.ms=-1"
+                    "there is no topic {name}, and this principal may not create it: grant it Create on topic {name}, or create \
+                     the topic with retention.ms=-1"
                 ))
                 .because(Reason::NoPermission));
             }
@@ -80,7 +81,7 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
     let deadline = Instant::now() + LEADERS;
     loop {
         interrupt.check()?;
-        // A leader may not know yet that it is one.
+        // A broker may not know yet that it is a leader.
         let answered = cluster.topic(name).and_then(|topic| {
             topic.as_ref().map_or(Ok(Vec::new()), |topic| cluster.watermarks(topic)).map(|_| topic)
         });
@@ -89,18 +90,18 @@ fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Res
             Ok(None) | Err(Error::Failed(_) | Error::Restart { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Ok(None) => return Err(Error::failed(format!("topic {name} was made, and does not show up"))),
+            Ok(None) => return Err(Error::failed(format!("topic {name} was created but does not appear"))),
             Err(err) => return Err(err),
         }
     }
 }
 
-/// Compares the topic's configuration with the file's events; the largest batch that the topic takes.
+/// Compares the topic's configuration with the file's events. Returns the largest batch that the topic accepts.
 fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Survey) -> Result<usize> {
     let Some(configurations) = cluster.configuration(&[&topic.name])? else {
         tracing::warn!(
-            "the configuration of {} is not visible to this principal, so retention and timestamp type were not \
-             checked; grant it DescribeConfigs",
+            "this principal cannot see the configuration of {}, so retention and timestamp type were not checked; grant \
+             it DescribeConfigs",
             topic.name
         );
         return Ok(Limits::default().batch_bytes());
@@ -122,7 +123,7 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
 /// the load only warns of that.
 fn writer(topic: &Topic, survey: &Survey) -> Writer {
     let name = &topic.name;
-    let event = |which, millis| (millis, format!("the file's {which} event is of {}", rfc3339(millis)));
+    let event = |which, millis| (millis, format!("the file's {which} event is at {}", rfc3339(millis)));
     Writer {
         oldest: survey.span.map(|(oldest, _)| event("first", oldest)),
         newest: survey.span.map(|(_, newest)| event("last", newest)),
@@ -135,7 +136,7 @@ fn writer(topic: &Topic, survey: &Survey) -> Writer {
         ),
         compacted: (
             Severity::Warn,
-            format!("{name} is compacted: of the lines with one key only the last one will stay"),
+            format!("{name} is compacted: it will keep only the last of the lines with the same key"),
         ),
     }
 }

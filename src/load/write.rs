@@ -1,4 +1,4 @@
-//! The second reading of a file: its events become records, in transactions that carry how far it came.
+//! The second reading of a file. Its events become records, in transactions that also commit the position in the file.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::kafka::sys::Outgoing;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// Documents between two looks at the clock, the interrupt and the delivery reports.
+/// Documents between two checks of the clock, the interrupt and the delivery reports.
 const ROUND: u64 = 256;
 
 /// What is loaded, and how.
@@ -37,25 +37,25 @@ pub(super) struct Plan<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// How far the writing came, kept by the caller also where it failed.
+/// How far the writing came. The caller keeps it, to know it also after a failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reached {
     pub mark: Mark,
     pub transactions: u64,
-    /// The position of a transaction whose commit was not answered.
+    /// The position of a transaction whose commit got no answer.
     pub in_doubt: Option<u64>,
 }
 
-/// The topic's logs as a start-up found them.
+/// The topic's logs, as the start-up found them.
 pub(super) struct Logs<'a> {
     cluster: &'a Cluster,
     found: Vec<Watermarks>,
-    /// Where the load began to write.
+    /// The offsets at which the load began to write.
     first: Vec<i64>,
 }
 
 impl<'a> Logs<'a> {
-    /// Of a load that goes on after what it left earlier.
+    /// The logs of a load that continues an earlier one, if there was one.
     pub(super) fn new(cluster: &'a Cluster, found: Vec<Watermarks>, earlier: Option<&Found>) -> Logs<'a> {
         let first = match earlier.map(|earlier| &earlier.left) {
             None => ends(&found),
@@ -76,13 +76,13 @@ pub(super) struct Writer<'a> {
     producer: &'a Producer,
     group: Arc<ConsumerGroupMetadata>,
     transaction: Option<Transaction<'a>>,
-    /// Where the open transaction will leave the file.
+    /// How far the file is loaded once the open transaction is committed.
     next: Mark,
     reached: &'a mut Reached,
 }
 
 impl<'a> Writer<'a> {
-    /// Begins at `reached.mark`, and moves it on with each committed transaction.
+    /// Begins at `reached.mark`, which each committed transaction moves on.
     pub(super) fn new(
         plan: &'a Plan<'a>,
         logs: &'a Logs<'a>,
@@ -102,12 +102,12 @@ impl<'a> Writer<'a> {
     }
 
     /// # Errors
-    /// As [`Transaction::commit`]; [`Error::Failed`] where the file is not what the survey read;
+    /// As [`Transaction::commit`]; [`Error::Failed`] if the file is not the one that the survey read;
     /// [`Error::Interrupted`].
     pub(super) fn finish(mut self, bar: &ProgressBar) -> Result<()> {
         let result = self.write(bar);
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
-        // Of an unknown state, it is the next init's to abort.
+        // The state of the transaction is unknown. The next `init_transactions` ends it.
         if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
             return result;
         }
@@ -129,7 +129,7 @@ impl<'a> Writer<'a> {
             }
         }
         if self.next.position != self.plan.survey.documents {
-            return Err(self.changed("it ends elsewhere"));
+            return Err(self.changed("it ends at another place"));
         }
         if self.next != self.reached.mark { self.commit() } else { Ok(()) }
     }
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
                 self.plan.interrupt.check()?;
             }
             if documents.next().map_err(midway)?.is_none() {
-                return Err(self.changed("it ends before what was loaded of it"));
+                return Err(self.changed("it is shorter than the part that was loaded"));
             }
         }
         Ok(())
@@ -210,14 +210,14 @@ impl<'a> Writer<'a> {
         match self.plan.input.check_unchanged() {
             Err(err) => err,
             Ok(()) => Error::failed(format!(
-                "{} reads otherwise than at the first reading ({how}); load a copy that nobody writes to, into a new topic",
+                "{} is not the same as at the first reading ({how}); load a copy that nobody writes to, into a new topic",
                 self.plan.input.name()
             )),
         }
     }
 }
 
-/// At the second reading, something may have been written.
+/// A refusal says that nothing was written. At the second reading, that may be wrong.
 fn midway(err: Error) -> Error {
     match err {
         Error::Refused(why) => Error::Failed(why),

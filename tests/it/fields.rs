@@ -190,7 +190,7 @@ fn joined_files_lose_nothing() {
 #[case::utf_16(lines(&["1", "2"]).encode_utf16().flat_map(u16::to_le_bytes).collect(), "iconv -f UTF-16LE -t UTF-8")]
 #[case::zstd([&[0x28, 0xb5, 0x2f, 0xfd][..], &[4; 40]].concat(), "zstd -d")]
 #[case::gzip_in_gzip(gzip(&gzip(lines(&["1"]).as_bytes())), "gzip -dc")]
-#[case::behind_gzip([&gzip(lines(&["1"]).as_bytes())[..], b"<html>"].concat(), "behind its last gzip member")]
+#[case::behind_gzip([&gzip(lines(&["1"]).as_bytes())[..], b"<html>"].concat(), "after its last gzip member")]
 fn what_is_no_text_of_ours_is_named(#[case] content: Vec<u8>, #[case] says: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("events.json");
