@@ -21,7 +21,7 @@ fn a_store_that_comes_back_is_asked_again() {
         server.stop();
         assert_eq!(asked(), [503; 3], "it is away");
         let why = page.json("api/overview")["error"].as_str().expect("an error").to_owned();
-        assert!(why.contains("see whether the server is up"), "{why}");
+        assert!(why.contains("check that the server is up"), "{why}");
         server.go_on();
         assert_eq!(asked(), [200; 3], "it is back");
     }

@@ -1,10 +1,9 @@
-//! Where topics are kept to be queried: each record once, whatever happens to the process that sinks them.
+//! A store keeps topics to be queried. It holds each record once, whatever happens to the process that sinks them.
 //!
-//! What makes it exactly once: a record is known by its topic's id, its partition and its offset; the rows and
-//! the next offsets are stored in one database transaction (SQL), or the rows first, under ids that cannot
-//! double, and the next offsets after them (OpenSearch). The next offsets move by a conditional update that
-//! names the offset they move from and the run that owns them: of two runs at once, one fails with
-//! [`Error::Fenced`].
+//! Exactly once works as follows. A topic's id, a partition and an offset identify a record. A SQL store writes the rows
+//! and the next offsets in one database transaction. OpenSearch stores the rows first, under ids that cannot occur twice,
+//! and then the next offsets. A conditional update moves the next offsets: it names the offset they move from and the run
+//! that owns them. If two runs write at once, one of them fails with [`Error::Fenced`].
 
 mod opensearch;
 mod postgres;
@@ -28,7 +27,7 @@ use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
 use crate::kafka::watermarks::Watermarks;
 
-/// A topic of one life: one that is deleted and made again has another id.
+/// A topic in one life. A topic that is deleted and created again has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicOf<'a> {
     pub name: &'a str,
@@ -36,16 +35,16 @@ pub struct TopicOf<'a> {
     pub id: &'a str,
 }
 
-/// Rows of a topic, and the next offsets that they lead to.
+/// Rows of a topic, and the next offsets after them.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     pub topic: TopicOf<'a>,
     pub rows: &'a [Row],
-    /// One a partition, by partition; offsets without a record (transaction markers, aborted records) move it too.
+    /// One for each partition, in their order. Offsets without a record (transaction markers, aborted records) count too.
     pub moves: &'a [Move],
 }
 
-/// The next offset of a partition goes from one to another.
+/// Moves the next offset of a partition from one value to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     pub partition: i32,
@@ -53,28 +52,28 @@ pub struct Move {
     pub to: i64,
 }
 
-/// What a store holds of a topic. Where there were several of that name, of the one that was sunk last.
+/// What a store holds of a topic. If there were several topics of that name, it is the one that was sunk last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicSummary {
     pub topic: String,
     /// The topic's id (KIP-516), in base64.
     pub topic_id: String,
     pub records: u64,
-    /// The earliest timestamp, in milliseconds since the epoch; `None` where there is no record.
+    /// The earliest timestamp, in milliseconds since the epoch; `None` if there is no record.
     pub first_ms: Option<i64>,
     pub last_ms: Option<i64>,
-    /// `None` where the store was not told of each partition, as by a version that did not tell.
+    /// `None` if the store does not know the ends of each partition. Earlier versions of `sink` did not store them.
     pub ends: Option<Ends>,
 }
 
-/// How what a store holds of a topic compares with the topic itself, as it was told.
+/// How far the store is behind the topic, from the watermarks that the sink stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Ends {
-    /// When the topic was asked, in milliseconds since the epoch, by the clock of the sink.
+    /// When the sink asked for the watermarks, in milliseconds since the epoch by its own clock.
     pub as_of_ms: i64,
-    /// Offsets below the topic's high watermarks that the store had not got to. Not all need to be records.
+    /// Offsets below the topic's high watermarks that the store had not reached. Some may not be records.
     pub behind_offsets: u64,
-    /// Whether the store holds records below the topic's low watermarks: deleted there since.
+    /// Whether the store holds records below the topic's low watermarks, which were deleted from the topic.
     pub trimmed: bool,
 }
 
@@ -82,52 +81,52 @@ pub struct Ends {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compared {
-    /// Record by record, by key, timestamp and value, and by how many copies there are.
+    /// Record by record: by key, timestamp and value, and by the number of copies.
     Records,
-    /// By how many there are in each bucket: none missing does not prove that they are the same.
+    /// By the number of records in each bucket. Equal numbers do not prove that the records are the same.
     Counts,
 }
 
-/// A store of records, of the positions up to which they are there, and of receipts.
+/// Stores records, the positions up to which they are complete, and receipts.
 ///
-/// Times are in milliseconds since the epoch; a span is `[start_ms, end_ms)` and its buckets are counted from
-/// `start_ms`. Topics are told by name, and mean the one of that name that was sunk last.
+/// Times are in milliseconds since the epoch. A span is `[start_ms, end_ms)`, and its buckets begin at `start_ms`. A
+/// topic's name means the topic of that name that was sunk last.
 ///
 /// # Errors
-/// All fail with [`Error::Failed`] where the store does not answer, or not as it should.
+/// All methods fail with [`Error::Failed`] if the store does not answer, or gives a wrong answer.
 pub trait Store: Send {
-    /// Takes the topic over: from here on, another run that still writes it fails. The first time for a
-    /// partition, its position becomes its element of `starts`. Called again by the same store, it adds
-    /// partitions that are new and takes nothing over. Returns each partition's next offset.
+    /// Takes the topic over: from now on, every other run that writes it fails. A partition that the store does not know
+    /// yet starts at its element of `starts`. A second call on the same store only adds new partitions. Returns each
+    /// partition's next offset.
     ///
     /// # Errors
-    /// [`Error::Fenced`] where another run took the topic over since.
+    /// [`Error::Fenced`] if another run has taken the topic over meanwhile.
     fn resume(&mut self, topic: TopicOf<'_>, starts: &[i64]) -> Result<Vec<i64>>;
 
-    /// Stores the rows, and moves the next offsets: both or neither, as readers of positions see it.
+    /// Stores the rows and moves the next offsets. A reader of the positions sees both or neither.
     ///
     /// # Errors
-    /// [`Error::Fenced`] where the positions are not those that this run left; nothing is stored twice then.
+    /// [`Error::Fenced`] if another run has changed the positions; then nothing is stored twice.
     fn write(&mut self, batch: Batch<'_>) -> Result<()>;
 
-    /// Keeps where each partition of the topic began and ended at `as_of_ms` or later. What is told later replaces it.
+    /// Stores where each partition of the topic began and ended at `as_of_ms` or later. The next call replaces it.
     fn keep_watermarks(&mut self, topic: TopicOf<'_>, watermarks: &[Watermarks], as_of_ms: i64)
     -> Result<()>;
 
-    /// Whether it answers at all, and has what this program made in it. Costs next to nothing.
+    /// Checks that the store answers and has the tables or indices of this program. It costs almost nothing.
     fn ping(&mut self) -> Result<()>;
 
-    /// By name.
+    /// All topics, in the order of their names.
     fn topics(&mut self) -> Result<Vec<TopicSummary>>;
 
-    /// How many records each bucket holds, `(start_ms of the bucket, records)`; empty buckets are left out.
+    /// How many records each bucket holds, as `(start_ms of the bucket, records)`. Empty buckets are left out.
     fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
-    /// Top-level fields of the JSON values whose values repeat, as a sample has it: those that are worth a
-    /// breakdown, the one with fewest values first.
+    /// Top-level fields of the JSON values that are worth a breakdown, because their values repeat in a sample. The field
+    /// with the fewest values comes first.
     fn fields(&mut self, topic: &str) -> Result<Vec<String>>;
 
-    /// The most frequent values of a top-level field, with their records.
+    /// The most frequent values of a top-level field, with their numbers of records.
     fn top(
         &mut self,
         topic: &str,
@@ -137,14 +136,14 @@ pub trait Store: Send {
         limit: usize,
     ) -> Result<Vec<(String, u64)>>;
 
-    /// Records of the source, per bucket, of which the target has too few copies, of equal key, timestamp and
-    /// value: each copy stands for one record. With [`Compared::Counts`], how many fewer the target's bucket holds.
+    /// How many records of the source lack a copy in the target, per bucket. A copy has the same key, timestamp and value,
+    /// and counts for one record. With [`Compared::Counts`], how many fewer records the target's bucket holds.
     fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
-    /// How [`Store::missing`] compares.
+    /// How [`Store::missing`] compares the topics.
     fn compared(&self) -> Compared;
 
-    /// The last receipts that were kept, newest first.
+    /// The last kept receipts, newest first.
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>>;
 
     fn keep_receipt(&mut self, receipt: &serde_json::Value) -> Result<()>;
@@ -158,7 +157,7 @@ pub struct Span {
     pub bucket_ms: i64,
 }
 
-/// What a URL names.
+/// The kind of store that a URL names.
 enum Place<'a> {
     File(&'a str),
     Postgres(StoreUrl<'a>),
@@ -170,7 +169,7 @@ impl Place<'_> {
         if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
             return Ok(Place::File(file));
         }
-        // Not the URL itself, which may hold a password.
+        // The message does not repeat the URL, which may hold a password.
         let wrong = |why: &str| {
             Error::usage(format!(
                 "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT{why}"
@@ -187,11 +186,11 @@ impl Place<'_> {
     }
 }
 
-/// Opens the store that `url` names, and makes its tables or indices where they are missing.
+/// Opens the store that `url` names, and creates missing tables or indices.
 ///
 /// # Errors
-/// [`Error::Usage`] for a URL that is none, or that would send a password in clear text; [`Error::Failed`] where the
-/// store does not answer, or cannot prove who it is.
+/// [`Error::Usage`] if the URL is not valid, or would send a password in clear text; [`Error::Failed`] if the store does
+/// not answer, or cannot prove its identity.
 pub fn open(url: &str) -> Result<Box<dyn Store>> {
     Ok(match Place::of(url)? {
         Place::File(file) => Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?),
@@ -200,20 +199,20 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
     })
 }
 
-/// Refuses the URL of a flag where it holds a password: flags are seen in the process list.
+/// Refuses a URL with a password in a flag, because the process list shows flags.
 ///
 /// # Errors
-/// [`Error::Usage`] for a password, and for a URL that is none.
+/// [`Error::Usage`] if the URL has a password, or is not valid.
 pub fn check_flag(url: &str) -> Result<()> {
     match Place::of(url)? {
         Place::Postgres(url) | Place::OpenSearch(url) if url.has_password() => Err(Error::usage(
-            "--store: a flag is seen in the process list; put a URL with a password in the environment as REPLICATOR_STORE",
+            "--store: the process list shows flags; put a URL with a password into the environment as REPLICATOR_STORE",
         )),
         _ => Ok(()),
     }
 }
 
-/// Keeps a run's receipt, with the time as its `at`, in the store that `url` names.
+/// Keeps a run's receipt in the store that `url` names, with the current time as `at`.
 ///
 /// # Errors
 /// As [`open()`] and [`Store::keep_receipt`].
@@ -229,7 +228,7 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A name for one run, to own positions by.
+/// A random name by which one run owns positions.
 fn new_owner() -> Result<String> {
     let word = || getrandom::u64().map_err(|e| Error::io("the system's random numbers", e));
     Ok(format!("{:016x}{:016x}", word()?, word()?))
@@ -237,7 +236,7 @@ fn new_owner() -> Result<String> {
 
 fn fenced(topic: &str) -> Error {
     Error::fenced(format!(
-        "another run sinks {topic} into this store and took over; nothing is lost or doubled: stop one of the two"
+        "another run that sinks {topic} into this store took over; nothing is lost or doubled; stop one of the two runs"
     ))
 }
 

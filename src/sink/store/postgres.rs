@@ -1,10 +1,11 @@
 //! PostgreSQL.
 //!
-//! `sslmode` and `sslrootcert` of the URL mean what they mean to libpq. Without `sslmode`, a server on this machine
-//! (a socket, `localhost` or a loopback address) is taken as by `prefer`, and any other as by `verify-full`: libpq's
-//! own default gives the password in clear text to whoever answers. For the same reason `prefer` and `allow` take no
-//! server without TLS where there is a password to send away: only a written `sslmode=disable` does. Where libpq
-//! looks into `~/.postgresql/root.crt`, the authorities are those that this machine trusts.
+//! `sslmode` and `sslrootcert` in the URL mean the same as in libpq, with three differences:
+//! - Without `sslmode`, a server on this machine (a socket, `localhost` or a loopback address) gets `prefer`, and any
+//!   other server gets `verify-full`. libpq's own default gives the password in clear text to whoever answers.
+//! - For the same reason, `prefer` and `allow` do not send a password to another machine without TLS. Only a written
+//!   `sslmode=disable` does that.
+//! - libpq looks into `~/.postgresql/root.crt`; this program uses the authorities that this machine trusts.
 
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use super::url::{StoreUrl, is_local};
 use super::{Content, Row, TopicOf};
 use crate::base::error::{Error, Result};
 
-/// How long a connection may take, and after how long without a word the system asks whether the other side is there.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// After this long without traffic, the system checks that the server is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 pub(super) struct Postgres(Client);
@@ -40,22 +42,22 @@ impl Postgres {
             client.query_one("SHOW server_encoding", &[]).and_then(|row| row.try_get(0)).map_err(failed)?;
         if encoding != "UTF8" {
             return Err(Error::refused(format!(
-                "the database's encoding is {encoding}, which cannot hold all text: name one that was made with \
+                "the database's encoding is {encoding}, which cannot hold all text; use a database that was created with \
                  CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
-        // The table being there is no news.
+        // Do not report that the tables exist already.
         client.batch_execute("SET client_min_messages = warning").map_err(failed)?;
         Ok(Postgres(client))
     }
 }
 
-/// What the server has to prove, and a file of authorities to prove it by.
+/// What the server must prove, and a file with the certificates of authorities.
 type Proven = (Proof, Option<String>);
 
-/// How to connect, and what the server has to prove where TLS is used.
+/// How to connect, and what the server must prove if TLS is used.
 fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
-    // Not the URL itself, which may hold a password.
+    // The message does not repeat the URL, which may hold a password.
     let wrong = |why: &str| Error::usage(format!("--store postgres://USER@HOST/DATABASE: {why}"));
     let mut config: Config = without_tls(url).parse().map_err(|e| wrong(&chain(&e)))?;
     if config.get_application_name().is_none() {
@@ -69,7 +71,7 @@ fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
     }
     let hosts = config.get_hosts();
     if !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_))) {
-        // As libpq: what goes through a socket leaves this machine's memory nowhere.
+        // As in libpq: data on a socket never leaves this machine.
         config.ssl_mode(SslMode::Disable);
         return Ok((config, None));
     }
@@ -84,7 +86,7 @@ fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
         "disable" => (SslMode::Disable, Proof::None),
         "allow" | "prefer" if is_local || config.get_password().is_none() => (SslMode::Prefer, Proof::None),
         "allow" | "prefer" => (SslMode::Require, Proof::None),
-        // A file of authorities is there to be used; so libpq, too.
+        // A given file of authorities is used, as in libpq.
         "require" => (SslMode::Require, signed),
         "verify-ca" => (SslMode::Require, Proof::Authority),
         "verify-full" => (SslMode::Require, Proof::AuthorityAndName),
@@ -94,7 +96,7 @@ fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
     Ok((config, (mode != SslMode::Disable).then_some((proof, file))))
 }
 
-/// The URL as the client reads it: up to its first @ is the user, and of TLS it is told otherwise.
+/// The URL for the client, which ends the user at the first `@`. The TLS parameters are left out and set separately.
 fn without_tls(url: &StoreUrl<'_>) -> String {
     let ours = |name: &str| ["sslmode", "sslrootcert"].contains(&name);
     let kept = url.parameters.iter().filter(|(name, _)| !ours(name));
@@ -104,7 +106,7 @@ fn without_tls(url: &StoreUrl<'_>) -> String {
     format!("postgres://{user}{}{}?{}", url.hosts, url.path, parameters.join("&"))
 }
 
-/// An error with its causes, which the crate leaves out.
+/// The error with its causes. The crate prints only the error itself.
 fn chain(err: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(err.source(), |cause| cause.source());
     causes.fold(err.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -113,13 +115,13 @@ fn chain(err: &dyn std::error::Error) -> String {
 fn failed(err: postgres::Error) -> Error {
     let why = chain(&err);
     let fix = if why.contains("server does not support TLS") {
-        "; nothing secret was sent: set ssl=on at the server, or write sslmode=disable into the URL where the network \
-         in between is your own"
+        "; nothing secret was sent: set ssl=on at the server, or write sslmode=disable into the URL if you trust the \
+         network in between"
     } else if why.contains("invalid peer certificate") {
         "; nothing secret was sent: name the file with its authority's certificate as sslrootcert=FILE in the URL, or \
-         write sslmode=require to encrypt without knowing who answers"
+         write sslmode=require to encrypt without checking who answers"
     } else if err.is_closed() || err.code().is_none() {
-        "; see whether the server is up and lets this user in, and run again"
+        "; check that the server is up and lets this user in, and run again"
     } else {
         ""
     };
@@ -138,7 +140,7 @@ fn borrowed<'a>(parameters: &'a [Parameter<'_>]) -> Vec<&'a (dyn ToSql + Sync)> 
 
 impl Database for Postgres {
     const BEGIN: &'static str = "BEGIN";
-    // `json`, not `jsonb`, which would write it anew.
+    // `json` keeps the text as it is written; `jsonb` would not.
     const TYPES: (&'static str, &'static str) = ("BYTEA", "JSON");
     const TOP: &'static str = "SELECT r.value ->> CAST($2 AS TEXT) AS text, COUNT(*) FROM records AS r \
          WHERE r.topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
@@ -171,7 +173,7 @@ impl Database for Postgres {
             return Ok(());
         }
         let copy = self.0.copy_in("COPY records FROM STDIN (FORMAT binary)").map_err(failed)?;
-        // JSON travels as text does.
+        // JSON is sent as text.
         let (text, int, bytes) = (Type::TEXT, Type::INT8, Type::BYTEA);
         let types = [&text, &text, &int, &int, &int, &bytes, &text, &bytes, &text, &bytes].map(Clone::clone);
         let mut copy = BinaryCopyInWriter::new(copy, &types);
@@ -202,7 +204,7 @@ impl Database for Postgres {
 
     fn create(&mut self, schema: &str) -> Result<()> {
         self.transaction(|database| {
-            // Two that make the same table at once would fail; the number is any that is our own.
+            // Two runs that create the same table at once would fail, so they take a lock. Its number is arbitrary.
             database.batch("SELECT pg_advisory_xact_lock(7238470931)")?;
             database.batch(schema)
         })

@@ -1,4 +1,4 @@
-//! A record as a store keeps it. Pure.
+//! A record, as a store keeps it. Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,19 +9,19 @@ use sha2::{Digest, Sha256};
 
 use crate::kafka::sys::Message;
 
-/// One record; nothing of it is lost.
+/// One record, with everything that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub partition: i32,
     pub offset: i64,
-    /// The record's timestamp in milliseconds since the epoch; -1 where it has none.
+    /// The record's timestamp in milliseconds since the epoch; -1 if it has none.
     pub time_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Content,
-    /// A JSON array of `{"name", "value"}`, in order; what is no text is `name_base64` or `value_base64`.
-    /// `None` where there are no headers.
+    /// A JSON array of `{"name", "value"}`, in order. Bytes that are not text are in `name_base64` or `value_base64`.
+    /// `None` if there are no headers.
     pub headers: Option<String>,
-    /// Of key, timestamp and value: equal for a record and its copy in another topic.
+    /// A hash of key, timestamp and value. A record and its copy in another topic have the same digest.
     pub digest: [u8; 16],
 }
 
@@ -30,8 +30,8 @@ pub struct Row {
 pub enum Content {
     /// A tombstone.
     Null,
-    /// The value's own text, not written anew. Every store can query it: it is UTF-8 without NUL, at most 128 levels
-    /// deep, of numbers within the range of a double and no lone surrogates.
+    /// The value's text as it was written. Every store can query it: it is UTF-8 without NUL, at most 128 levels deep,
+    /// with numbers in the range of a double and without lone surrogates.
     Json(String),
     Raw(Vec<u8>),
 }
@@ -52,7 +52,7 @@ impl Row {
         }
     }
 
-    /// Bytes that the row takes, about.
+    /// About how many bytes the row takes.
     pub fn size(&self) -> usize {
         let value = match &self.value {
             Content::Null => 0,
@@ -90,7 +90,7 @@ fn header(name: &[u8], value: Option<&[u8]>) -> Value {
     Value::Object(header)
 }
 
-/// Written so that no other three read the same: null, empty and neighbours differ.
+/// Hashes lengths too, so that null differs from empty, and a byte cannot move between key and value unseen.
 fn digest(key: Option<&[u8]>, time_ms: i64, value: Option<&[u8]>) -> [u8; 16] {
     let mut hasher = Sha256::new();
     hasher.update(time_ms.to_be_bytes());
@@ -103,13 +103,13 @@ fn digest(key: Option<&[u8]>, time_ms: i64, value: Option<&[u8]>) -> [u8; 16] {
     digest
 }
 
-/// The text of JSON that SQLite, PostgreSQL and OpenSearch all take.
+/// The text, if it is JSON that SQLite, PostgreSQL and OpenSearch all accept.
 fn queryable(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     serde_json::from_str::<Checked>(text).ok().map(|_| text)
 }
 
-/// JSON that is only looked at: nothing is kept.
+/// JSON that is only checked; nothing is kept.
 struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {

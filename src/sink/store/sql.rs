@@ -1,6 +1,6 @@
-//! A store in a SQL database: one code, and one SQL but for a few words, for each of them.
+//! A store in a SQL database. All databases share this code, and almost all of the SQL.
 //!
-//! Parameters are `$1`, `$2`, …, first used in that order: SQLite numbers them by first use.
+//! Parameters are `$1`, `$2`, …, and their first uses are in that order, because SQLite numbers them by first use.
 
 use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
 use super::{Batch, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
@@ -10,22 +10,22 @@ use crate::kafka::watermarks::Watermarks;
 
 /// A connection to a SQL database.
 pub(super) trait Database: Send + Sized {
-    /// Begins a transaction in which the positions are to be changed.
+    /// Begins a transaction that will change positions.
     const BEGIN: &'static str;
-    /// The type of bytes, and the type of JSON that stays as it is written.
+    /// The types for bytes, and for JSON that stays as it is written.
     const TYPES: (&'static str, &'static str);
-    /// The most frequent values of a field: topic, field, start, end, limit.
+    /// Selects the most frequent values of a field. Its parameters are topic, field, start, end and limit.
     const TOP: &'static str;
 
-    /// Statements without parameters.
+    /// Runs statements without parameters.
     fn batch(&mut self, sql: &str) -> Result<()>;
-    /// Returns how many rows were changed.
+    /// Returns how many rows it changed.
     fn execute(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64>;
     fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Vec<Cell>>>;
-    /// Inserts into `records`, as fast as it can.
+    /// Inserts into `records`, in the fastest way of the database.
     fn insert(&mut self, topic: TopicOf<'_>, rows: &[Row]) -> Result<()>;
 
-    /// Makes the tables where they are missing; two runs may do so at once.
+    /// Creates missing tables; two runs may do so at once.
     fn create(&mut self, schema: &str) -> Result<()> {
         self.transaction(|database| database.batch(schema))
     }
@@ -34,7 +34,7 @@ pub(super) trait Database: Send + Sized {
         self.batch(Self::BEGIN)?;
         let done = work(self).and_then(|done| self.batch("COMMIT").map(|()| done));
         if done.is_err() {
-            // Fails where the connection is lost; the database then does the same.
+            // This fails if the connection is lost. Then the database rolls back by itself.
             let _ = self.batch("ROLLBACK");
         }
         done
@@ -62,7 +62,7 @@ impl Cell {
 
     fn count(&self) -> Result<u64> {
         let count = self.int().and_then(|int| u64::try_from(int).ok());
-        count.ok_or_else(|| Error::failed(format!("the store answered {self:?} where a count belongs")))
+        count.ok_or_else(|| Error::failed(format!("the store answered {self:?} instead of a count")))
     }
 
     fn text(&self) -> &str {
@@ -97,7 +97,7 @@ const SUMMARY: &str = "SELECT topic_id, CAST((SELECT SUM(records) FROM positions
      (SELECT MIN(time_ms) FROM records WHERE topic_id = now.topic_id), \
      (SELECT MAX(time_ms) FROM records WHERE topic_id = now.topic_id) \
      FROM (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) AS now";
-/// One statement, so that positions and ends are of one moment.
+/// One statement, so that positions and ends are read at the same moment.
 const ENDS: &str = "SELECT MIN(e.as_of_ms), \
      CAST(SUM(CASE WHEN e.end_offset > p.next_offset THEN e.end_offset - p.next_offset ELSE 0 END) AS BIGINT), \
      CAST(SUM(CASE WHEN (SELECT MIN(r.\"offset\") FROM records AS r WHERE r.topic_id = p.topic_id \
@@ -110,8 +110,8 @@ const KEEP_ENDS: &str = "INSERT INTO ends (topic_id, partition, start_offset, en
 const TIMELINE: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records \
      WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
      AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
-/// Those without a copy, and those of which there are copies, but too few. To count the copies of each record would
-/// say the same, and take several times as long.
+/// Adds the records without a copy and the records with too few copies. Counting the copies of each record would give the
+/// same result, but take several times as long.
 const MISSING: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, CAST(SUM(lack) AS BIGINT) FROM (\
      SELECT s.time_ms, 1 AS lack FROM records AS s \
      WHERE s.topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
@@ -138,7 +138,7 @@ const KEEP: &str = "INSERT INTO receipts (at_ms, receipt) VALUES ($1, $2)";
 pub(super) struct SqlStore<D> {
     database: D,
     owner: String,
-    /// The topics, by id, that this run took over.
+    /// The ids of the topics that this run took over.
     taken: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ impl<D: Database> SqlStore<D> {
         let rows = self.database.query(sql, parameters)?;
         let bucket = |row: &Vec<Cell>| {
             let start = row[0].int();
-            let start = start.ok_or_else(|| Error::failed("the store answered a bucket without time"))?;
+            let start = start.ok_or_else(|| Error::failed("the store answered a bucket without a time"))?;
             Ok((start, row[1].count()?))
         };
         rows.iter().map(bucket).collect()
@@ -175,7 +175,7 @@ impl<D: Database> Store for SqlStore<D> {
             if is_ours { format!("{TAKE} WHERE positions.owner = excluded.owner") } else { TAKE.to_owned() };
         let (owner, now) = (&self.owner, now_ms());
         let positions = self.database.transaction(|database| {
-            // One after the other, as the moves: two runs that wait for each other would both wait for ever.
+            // Take partitions in the same order as `write` does. Otherwise two runs could wait for each other for ever.
             for (partition, start) in starts.iter().enumerate() {
                 let partition = i64::from(id(partition));
                 let row =
@@ -196,7 +196,7 @@ impl<D: Database> Store for SqlStore<D> {
         use Parameter::{Int, Text};
         let owner = &self.owner;
         self.database.transaction(|database| {
-            // Before the rows: it locks the positions, so a run that was taken over does no more work.
+            // Move the positions before the rows. That locks them, so a run that was taken over does no more work.
             for moved in batch.moves {
                 let rows = batch.rows.iter().filter(|row| row.partition == moved.partition).count();
                 let rows = Int(i64::try_from(rows).unwrap_or(i64::MAX));
@@ -317,7 +317,7 @@ mod tests {
         format!("sqlite:{}", dir.path().join("store").display())
     }
 
-    /// Record `n` is of minute `n`.
+    /// Record `n` has the time of minute `n`.
     fn rows(numbers: impl Iterator<Item = i64>) -> Vec<Row> {
         let row = |n: i64| Row {
             partition: 0,
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(ends(store.as_mut()), None, "not told of the second partition");
         store.keep_watermarks(A, &[marks(0, 5), marks(5, 9)], 2000).expect("kept");
         assert_eq!(ends(store.as_mut()), told(2000, 2 + 4, false));
-        // It read on since: no less behind than not at all, and nothing makes up for the other partition.
+        // The store has read beyond the stored end. It is then 0 behind, not less: that must not hide the other partition.
         write(store.as_mut(), A, &rows(3..9), 3, 9).expect("writes");
         assert_eq!(ends(store.as_mut()), told(2000, 4, false));
         store.keep_watermarks(A, &[marks(1, 9), marks(5, 5)], 3000).expect("kept");

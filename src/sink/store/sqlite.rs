@@ -1,4 +1,4 @@
-//! SQLite, in one file, compiled into the program.
+//! SQLite, which is compiled into the program. A store is one file.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ impl Sqlite {
         let failed = |err| failed(file, err);
         let connection = Connection::open(file).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
-        // Only has a meaning before there is a table. Rows of a few hundred bytes: fewer, larger pages.
+        // This only works before there is a table. Rows have a few hundred bytes, so larger pages are better.
         connection.pragma_update(None, "page_size", 16384).map_err(failed)?;
-        // The log lets others read while this writes; a transaction that a power cut takes back is whole.
+        // With WAL, others can read while this run writes. A power cut can undo a transaction, but only as a whole.
         let mut tries = 0;
         while let Err(err) = connection.pragma_update(None, "journal_mode", "WAL") {
-            // Two that open a new file at once: SQLite does not wait here.
+            // Two runs may open a new file at once, and SQLite does not wait here.
             tries += 1;
             if err.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || tries > 100 {
                 return Err(failed(err));
@@ -43,11 +43,11 @@ impl Sqlite {
 fn failed(file: &str, err: rusqlite::Error) -> Error {
     let fix = match err.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
-            "; name a file in a directory that can be written"
+            "; name a file in a directory that you can write to"
         }
         Some(ErrorCode::DiskFull) => "; make room on the disk, and run again",
-        Some(ErrorCode::NotADatabase) => "; it is no SQLite file: name another one",
-        Some(ErrorCode::DatabaseBusy) => "; another process holds it locked: end that one, and run again",
+        Some(ErrorCode::NotADatabase) => "; it is not a SQLite file; name another file",
+        Some(ErrorCode::DatabaseBusy) => "; another process has locked it; end that process, and run again",
         _ => "",
     };
     Error::failed(format!("the store sqlite:{file}: {err}{fix}"))

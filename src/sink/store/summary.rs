@@ -1,17 +1,17 @@
-//! What the fields of a sample of values are worth. Pure.
+//! Finds the fields that are worth a breakdown, in a sample of values. Pure.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-/// Values that are looked at.
+/// The number of values in a sample.
 pub(super) const SAMPLE: usize = 1000;
-/// Bytes of a value that is looked at.
+/// A longer value, in bytes, is not in the sample.
 pub(super) const SAMPLE_BYTES: usize = 10_000;
-/// A field's value that is longer, in bytes, is no category.
+/// A field's value that is longer, in bytes, is not a category.
 pub(super) const LONGEST: usize = 256;
 
-/// The top-level fields of a JSON object that are text, numbers or truths, as text.
+/// The top-level fields of a JSON object that are strings, numbers or booleans, as text.
 pub(super) fn scalars(text: &str) -> Vec<(String, String)> {
     let Ok(fields) = serde_json::from_str::<Map<String, Value>>(text) else { return Vec::new() };
     let scalar = |value: Value| match value {
@@ -24,7 +24,8 @@ pub(super) fn scalars(text: &str) -> Vec<(String, String)> {
     pairs.filter(|(_, value)| value.len() <= LONGEST).collect()
 }
 
-/// The names whose values repeat: there are at least twice as many records as values. Fewest values first.
+/// The fields whose values repeat: they have at least twice as many records as values. Those with the fewest values come
+/// first.
 pub(super) fn repeating(sample: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let mut seen: HashMap<String, (u64, HashSet<String>)> = HashMap::new();
     for (name, value) in sample {

@@ -1,4 +1,4 @@
-//! TLS to a store: whom it trusts. One stack, rustls, for PostgreSQL and OpenSearch.
+//! TLS to a store, and whom it trusts. PostgreSQL and OpenSearch both use rustls.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use crate::base::error::{Error, Result};
 
-/// What a server has to prove.
+/// What a server must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Nothing: it is encrypted, for whoever answers.
+    /// Nothing. The connection is encrypted, whoever answers.
     None,
-    /// That an authority we trust signed its certificate.
+    /// A trusted authority signed its certificate.
     Authority,
-    /// And that the certificate is of the name that we ask for.
+    /// A trusted authority signed its certificate, and the certificate is for the requested name.
     AuthorityAndName,
 }
 
@@ -27,18 +27,18 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificates of the authorities in a PEM file; without one, those that this machine trusts, which
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
+/// The certificates of the authorities in a PEM file. Without a file, they are the ones that this machine trusts;
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace those.
 ///
 /// # Errors
-/// [`Error::Usage`] where the file cannot be read or has none, [`Error::Failed`] where this machine has none.
+/// [`Error::Usage`] if the file cannot be read or has no certificate, [`Error::Failed`] if this machine has none.
 pub(super) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>> {
     let Some(file) = file else {
         let found = rustls_native_certs::load_native_certs();
         if let (true, why) = (found.certs.is_empty(), found.errors.first()) {
             let why = why.map_or(String::new(), |why| format!(": {why}"));
             return Err(Error::failed(format!(
-                "this machine has no certificates of authorities{why}; install ca-certificates, or name a file of them"
+                "this machine has no certificates of authorities{why}; install ca-certificates, or name a file of certificates"
             )));
         }
         return Ok(found.certs);
@@ -48,7 +48,7 @@ pub(super) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'stat
     };
     let found = CertificateDer::pem_file_iter(file).map_err(|e| none(&e))?;
     let found: Vec<_> = found.collect::<std::result::Result<_, _>>().map_err(|e| none(&e))?;
-    if found.is_empty() { Err(none(&"it has none, in PEM")) } else { Ok(found) }
+    if found.is_empty() { Err(none(&"it holds no certificate in PEM")) } else { Ok(found) }
 }
 
 /// # Errors
@@ -71,7 +71,7 @@ pub(super) fn client(proof: Proof, file: Option<&str>) -> Result<ClientConfig> {
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// The usual verifier, but for what libpq does otherwise.
+/// The usual verifier, with libpq's exceptions.
 #[derive(Debug)]
 struct Verifier {
     proof: Proof,
@@ -90,14 +90,15 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
-        // One that a server signed for itself, and that we were given: an authority's, so no server's to the verifier.
+        // A server may use one of the given certificates itself, self-signed. The usual verifier refuses it, because it is an
+        // authority's certificate.
         if self.roots.iter().any(|root| root == certificate) {
             if self.proof == Proof::AuthorityAndName {
                 client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             }
             return Ok(ServerCertVerified::assertion());
         }
-        // The name is looked at last.
+        // The verifier checks the name last, so everything else is right if it refuses the name.
         match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -1,30 +1,30 @@
-//! A store's URL, taken apart as RFC 3986 has it. Pure.
+//! Parses a store's URL, as RFC 3986 defines it. Pure.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
-/// `scheme://[user[:password]@]hosts[/path][?parameters]`; all parts are as they were written, percent-encoded.
+/// `scheme://[user[:password]@]hosts[/path][?parameters]`. All parts stay as they were written, percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoreUrl<'a> {
     pub scheme: &'a str,
     pub user: Option<&'a str>,
     pub password: Option<&'a str>,
-    /// With their ports, separated by commas; may be empty.
+    /// Hosts with their ports, separated by commas; may be empty.
     pub hosts: &'a str,
-    /// With its slash, or empty.
+    /// The path with its slash, or empty.
     pub path: &'a str,
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Why a URL is none. It does not hold the URL, which may have a password.
+/// Why a URL is refused. The message does not repeat the URL, which may hold a password.
 pub(super) const AMBIGUOUS: &str =
-    "a / ? # or @ in a user's name, a password or behind the host is written as %2F %3F %23 or %40";
+    "write a / ? # or @ in a user's name, in a password or after the host as %2F %3F %23 or %40";
 
 impl<'a> StoreUrl<'a> {
-    /// `None` where it is no such URL, or where it could be read in two ways: a `?` in a password ends the host for
-    /// some readers, and for others it does not.
+    /// `None` if it is not such a URL, or if it can be read in two ways: for some parsers, a `?` in a password ends the
+    /// host, and for others it does not.
     pub(super) fn parse(url: &'a str) -> Option<StoreUrl<'a>> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -72,13 +72,13 @@ fn is_host(text: &str) -> bool {
     port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether a name or an address without a port means this machine, wherever it is asked.
+/// Whether a name or an address, without a port, always means this machine.
 pub fn is_local(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// The name or address of a host that may have a port.
+/// The name or address of a host, without the port that it may have.
 pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -86,7 +86,7 @@ pub fn without_port(host: &str) -> &str {
     }
 }
 
-/// The URL without what may be secret: a password, parameters, and all of it where it cannot be told apart.
+/// The URL without a password and parameters, which may be secret. If it cannot be parsed, only its scheme is shown.
 pub fn shown(url: &str) -> String {
     if url.starts_with("sqlite:") {
         return url.to_owned();

@@ -1,4 +1,4 @@
-//! Where topics began and ended when they were asked: a document each.
+//! One document for each topic, with the offsets at which its partitions began and ended.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub(super) fn mapping() -> Value {
     })
 }
 
-/// Offsets are by partition.
+/// The element of a partition is at its number.
 #[derive(Serialize, Deserialize)]
 struct Document {
     topic_id: String,
@@ -30,7 +30,7 @@ struct Document {
     end_offsets: Vec<i64>,
 }
 
-/// The document's place. An id of a topic may have characters that mean something in a path.
+/// The document's path. A topic's id may have characters with a meaning in a path, so it is encoded.
 fn place(prefix: &str, topic_id: &str) -> String {
     format!("{prefix}-ends/_doc/{}", utf8_percent_encode(topic_id, NON_ALPHANUMERIC))
 }
@@ -53,16 +53,17 @@ pub(super) fn keep(
     http.call("PUT", &place(prefix, topic.id), &json!(document).to_string(), &[]).map(drop)
 }
 
-/// What was told of the topic of these positions; `None` where not of each of them.
+/// The ends of the topic of these positions; `None` unless they are known for each position.
 pub(super) fn of(http: &Http, prefix: &str, positions: &[Position]) -> Result<Option<Ends>> {
     let topic_id = &positions[0].topic_id;
     let (_, answer) = http.call("GET", &place(prefix, topic_id), "", &[404])?;
     if answer["found"] != true {
         return match answer["found"] == false {
             true => Ok(None),
-            false => {
-                Err(Error::failed(format!("OpenSearch has no ends to give: {}", answer["error"]["reason"])))
-            }
+            false => Err(Error::failed(format!(
+                "OpenSearch did not give the ends of a topic: {}",
+                answer["error"]["reason"]
+            ))),
         };
     }
     let told = Document::deserialize(&answer["_source"]).map_err(|e| Error::io("the ends of a topic", e))?;

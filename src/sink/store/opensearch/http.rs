@@ -1,4 +1,4 @@
-//! JSON over HTTP to one node.
+//! Sends JSON over HTTP to one node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,24 @@ pub(super) struct Http {
     authorization: Option<String>,
 }
 
-/// How often a request is made that the server is too busy for, and how long the first pause is.
+/// How often a request is repeated while the server is too busy.
 pub(super) const TRIES: u32 = 9;
+/// The first pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// An answer that a server gives when it has too much to do.
+/// Whether the server says that it has too much to do.
 pub(super) fn is_busy(status: u64) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-/// Waits before the next try, each time longer: 25 s in all.
+/// Waits before the next try. Each pause is longer than the one before: 51 s in all.
 pub(super) fn pause(tries: u32) {
     std::thread::sleep(PAUSE * 2_u32.pow(tries.min(8)));
 }
 
 impl Http {
     /// # Errors
-    /// [`Error::Usage`] for a password that would go in clear text to another machine, and as [`tls::authorities`].
+    /// [`Error::Usage`] if a password would go to another machine in clear text; otherwise as [`tls::authorities`].
     pub(super) fn new(url: &StoreUrl<'_>) -> Result<Http> {
         let has_tls = url.scheme.ends_with("+https");
         let is_here = is_local(without_port(url.hosts));
@@ -52,7 +53,7 @@ impl Http {
         }
         let ca = url.parameter("ca");
         if ca.is_some() && !has_tls {
-            return Err(Error::usage("--store: ?ca=FILE goes with opensearch+https://"));
+            return Err(Error::usage("--store: ?ca=FILE needs opensearch+https://"));
         }
         let authorization = url.user.map(|user| {
             let user = format!("{user}:{}", url.password.unwrap_or_default());
@@ -60,7 +61,7 @@ impl Http {
         });
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // Where it leads to, the password was not meant to go.
+            // The password must not go where a redirect leads.
             .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_global(Some(Duration::from_secs(120)));
@@ -79,10 +80,10 @@ impl Http {
         Ok(Http { agent: config.build().into(), base: format!("{scheme}://{}/", url.hosts), authorization })
     }
 
-    /// A request, made again while the server is too busy for it: only for what may be done twice.
+    /// Sends a request, and repeats it while the server is too busy. So it must be safe to do the request twice.
     ///
     /// # Errors
-    /// [`Error::Failed`] where there is no answer, or another one than 2xx or one of `also`.
+    /// [`Error::Failed`] if there is no answer, or its status is neither 2xx nor one of `also`.
     pub(super) fn call(&self, method: &str, path: &str, body: &str, also: &[u64]) -> Result<(u64, Value)> {
         for tries in 0.. {
             let (status, answer) = self.once(method, path, body)?;
@@ -97,7 +98,7 @@ impl Http {
                 ["/error/root_cause/0/reason", "/error/caused_by/reason", "/error/reason", "/error"];
             let reason = reasons.iter().find_map(|at| answer.pointer(at)).unwrap_or(&answer);
             let fix = if status == 401 || status == 403 {
-                "; name a user with the rights, as opensearch+https://USER:PASSWORD@… in REPLICATOR_STORE"
+                "; name a user who has the rights, as opensearch+https://USER:PASSWORD@… in REPLICATOR_STORE"
             } else {
                 ""
             };
@@ -108,10 +109,10 @@ impl Http {
         unreachable!("the loop ends by itself")
     }
 
-    /// A search, answered from all of the index: a shard that fails, or is late, is otherwise left out in silence.
+    /// Searches the whole index. Without these checks, OpenSearch silently leaves out a shard that fails or is late.
     ///
     /// # Errors
-    /// As [`Http::call`], and where the answer is of a part.
+    /// As [`Http::call`], and [`Error::Failed`] if the answer is from a part of the index.
     pub(super) fn search(&self, index: &str, query: &Value) -> Result<Value> {
         let path = format!("{index}/_search?allow_partial_search_results=false");
         let (_, answer) = self.call("POST", &path, &query.to_string(), &[])?;
@@ -122,7 +123,7 @@ impl Http {
         Ok(answer)
     }
 
-    /// What was stored before is found by searches after it.
+    /// After it, searches find everything that was stored before it.
     ///
     /// # Errors
     /// As [`Http::search`].
@@ -137,9 +138,9 @@ impl Http {
             let fix = if why.contains("invalid peer certificate") {
                 "name the file with its authority's certificate as ?ca=FILE in the URL"
             } else if self.base.starts_with("https") {
-                "see whether it is up, with TLS, and run again"
+                "check that it is up, with TLS, and run again"
             } else {
-                "see whether it is up, without TLS, and run again"
+                "check that it is up, without TLS, and run again"
             };
             Error::failed(format!("the store in OpenSearch: no answer from {}: {why}; {fix}", self.base))
         };

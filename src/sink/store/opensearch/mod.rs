@@ -1,12 +1,11 @@
-//! OpenSearch, or what speaks its bulk API.
+//! OpenSearch, or another server with its bulk API.
 //!
-//! `opensearch+https://` verifies the server's certificate and name, by the authorities that this machine trusts, or
-//! those in the file of `?ca=FILE`. `opensearch+http://` is for what has no password, and for this machine: a password
-//! for another host is refused.
+//! `opensearch+https://` verifies the server's certificate and name. It trusts the authorities that this machine trusts, or
+//! those in the file of `?ca=FILE`. `opensearch+http://` refuses to send a password to another machine.
 //!
-//! It has no transactions. So rows are stored under ids that say which record they are, each at most once
-//! whoever stores it, and the positions after them, by a conditional update of a document of their own: a
-//! run that dies in between stores the same rows again, which changes nothing.
+//! OpenSearch has no transactions. So a row's id names its record, and each row is stored at most once, whoever stores
+//! it. The positions follow, by a conditional update of their own documents. If a run dies in between, the next run stores
+//! the same rows again, which changes nothing.
 
 mod ends;
 mod http;
@@ -27,7 +26,7 @@ use crate::kafka::watermarks::Watermarks;
 
 pub(super) struct OpenSearch {
     http: Http,
-    /// Of the indices' names.
+    /// The prefix of the indices' names.
     prefix: String,
     positions: Positions,
 }
@@ -41,8 +40,8 @@ impl OpenSearch {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
         if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.chars().all(is_plain) {
             return Err(Error::usage(
-                "--store opensearch+https://HOST:PORT/PREFIX: a prefix of indices has lower-case letters, digits, \
-                 hyphens and underscores only"
+                "--store opensearch+https://HOST:PORT/PREFIX: the prefix of the indices may have only lower-case letters, \
+                 digits, hyphens and underscores"
                     .to_owned(),
             ));
         }
@@ -96,7 +95,7 @@ impl OpenSearch {
         self.http.search(&self.index(what), query)
     }
 
-    /// The filter of a topic's records; of none where it was never sunk.
+    /// The filter for a topic's records. It matches none if the topic was never sunk.
     fn filter(&self, topic: &str, start_ms: i64, end_ms: i64) -> Result<Value> {
         let current = self.positions.current(&self.http)?;
         let id = current.get(topic).and_then(|positions| positions.first()).map_or("", |p| &p.topic_id);
@@ -111,7 +110,7 @@ fn hits(answer: &Value) -> Result<&[Value]> {
     hits.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the hits"))
 }
 
-/// The buckets of the aggregation `all`. There are some or none, but no answer is without the list.
+/// The buckets of the aggregation `all`. The list may be empty, but a whole answer always has it.
 fn aggregated(answer: &Value) -> Result<&[Value]> {
     let buckets = answer["aggregations"]["all"]["buckets"].as_array();
     buckets.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the buckets"))
@@ -126,7 +125,7 @@ fn buckets(answer: &Value) -> Result<impl Iterator<Item = (&Value, u64)>> {
     Ok(buckets.iter().map(move |bucket| (&bucket["key"], count(bucket).unwrap_or(0))))
 }
 
-/// What matches `text` itself in Lucene's regular expressions.
+/// A regular expression of Lucene that matches exactly `text`.
 fn literal(text: &str) -> String {
     text.chars().fold(String::new(), |mut literal, c| {
         if c.is_ascii_punctuation() {
@@ -162,7 +161,7 @@ impl Store for OpenSearch {
 
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
         let current = self.positions.current(&self.http)?;
-        // After the positions: what they count is then found by each question that follows.
+        // Refresh after reading the positions, so that the searches below find every record that these count.
         self.http.refresh(&self.index("records"))?;
         let mut summaries = Vec::new();
         for (topic, positions) in current {
@@ -219,11 +218,11 @@ impl Store for OpenSearch {
         end_ms: i64,
         limit: usize,
     ) -> Result<Vec<(String, u64)>> {
-        // Longer than the server takes an expression to be, or no facet.
+        // The field is too long for the server's regular expressions, or it is not a facet.
         if field.len() > 400 || field.contains('=') || limit == 0 {
             return Ok(Vec::new());
         }
-        // In brackets: a plain prefix that is past the last term is an IndexOutOfBoundsException in 2.19.
+        // Without the brackets, a prefix past the last term is an IndexOutOfBoundsException in 2.19.
         let terms = json!({"field": "facets", "include": format!("{}=(.*)", literal(field)), "size": limit});
         let answer = self.search(
             "records",
@@ -266,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers each search with `answer`, and all else with success. It ends with the process.
+    /// A server that answers each search with `answer`, and everything else with success. It ends with the process.
     fn server(answer: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let place = listener.local_addr().expect("an address").to_string();

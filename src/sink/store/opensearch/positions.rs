@@ -1,4 +1,4 @@
-//! How far each partition is stored: a document each, changed only from what it was seen to be.
+//! How far each partition is stored: one document for each, which is changed only if nobody else changed it meanwhile.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -15,11 +15,11 @@ use crate::sink::store::{Batch, TopicOf, fenced, new_owner, now_ms};
 pub(super) struct Positions {
     index: String,
     owner: String,
-    /// Those of the topics that this run took over, by their documents' ids.
+    /// The positions of the topics that this run took over, by the ids of their documents.
     taken: HashMap<String, Place>,
 }
 
-/// The position of a partition, as its document has it.
+/// The position of a partition, as in its document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Position {
     pub topic_id: String,
@@ -31,7 +31,7 @@ pub(super) struct Position {
     since_ms: i64,
 }
 
-/// A document and the version that it is of.
+/// A document and its version.
 #[derive(Clone, Debug)]
 struct Place {
     position: Position,
@@ -51,7 +51,7 @@ impl Positions {
             let mut changes = Vec::new();
             for (partition, before) in self.places(http, topic, starts.len())?.into_iter().enumerate() {
                 let after = match &before {
-                    // Also where this is the first to hear of it: a try that was not answered did it.
+                    // An earlier try of this call may have done it without an answer.
                     Some(place) if place.position.owner == self.owner => {
                         self.taken.insert(position_id(topic.id, id(partition)), place.clone());
                         continue;
@@ -70,7 +70,7 @@ impl Positions {
                 };
                 changes.push((before, Position { owner: self.owner.clone(), since_ms: now_ms(), ..after }));
             }
-            // Another run moved on, or took over, meanwhile: what stands there now is to be looked at.
+            // If another run moved a position or took over meanwhile, read the positions again.
             if self.exchange(http, changes, true)?.iter().all(|stored| *stored) {
                 break;
             }
@@ -83,7 +83,7 @@ impl Positions {
         (0..starts.len()).map(|partition| next(partition).ok_or_else(|| fenced(topic.name))).collect()
     }
 
-    /// Moves the positions, once the rows are stored.
+    /// Moves the positions. The rows must be stored before.
     pub(super) fn advance(&mut self, http: &Http, batch: Batch<'_>) -> Result<()> {
         let topic = batch.topic;
         let mut changes = Vec::with_capacity(batch.moves.len());
@@ -101,7 +101,7 @@ impl Positions {
         if stored.iter().all(|stored| *stored) {
             return Ok(());
         }
-        // A try that the server was too busy to answer may have been the one that did it.
+        // An earlier try may have done it, although the server was too busy to say so.
         let now =
             self.places(http, topic, batch.moves.iter().map(|m| index(m.partition) + 1).max().unwrap_or(0))?;
         for moved in batch.moves {
@@ -114,7 +114,7 @@ impl Positions {
         Ok(())
     }
 
-    /// The documents of a topic's positions, as they are now.
+    /// Reads the documents of a topic's positions.
     fn places(&self, http: &Http, topic: TopicOf<'_>, partitions: usize) -> Result<Vec<Option<Place>>> {
         let ids: Vec<String> =
             (0..partitions).map(|partition| position_id(topic.id, id(partition))).collect();
@@ -130,7 +130,7 @@ impl Positions {
         documents.iter().map(place).collect()
     }
 
-    /// Stores positions, each if its document is still as it was (`None`: not there). Returns which were.
+    /// Stores each position if its document has not changed (`None`: if there is no document). Returns which were stored.
     fn exchange(
         &mut self,
         http: &Http,
@@ -184,9 +184,9 @@ impl Positions {
         Ok(stored)
     }
 
-    /// All positions, by topic; of several topics of a name, the one that was sunk last.
+    /// All positions by topic. If several topics have the same name, only the one that was sunk last.
     pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<Position>>> {
-        /// Of one answer, at most: what the server takes by default.
+        /// The largest answer that the server gives by default, in documents.
         const PAGE: usize = 10_000;
         http.refresh(&self.index)?;
         let mut topics: HashMap<String, Vec<Position>> = HashMap::new();
@@ -222,7 +222,7 @@ fn version(item: &Value) -> Option<(u64, u64)> {
 
 fn place(document: &Value) -> Result<Option<Place>> {
     if let Some(error) = document.get("error") {
-        return Err(Error::failed(format!("OpenSearch has no position to give: {}", error["reason"])));
+        return Err(Error::failed(format!("OpenSearch did not give a position: {}", error["reason"])));
     }
     if document["found"] != true {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Records as documents, stored once each by their ids.
+//! Stores records as documents, once each by their ids.
 
 use std::fmt::Write;
 
@@ -13,8 +13,8 @@ use crate::base::error::{Error, Result};
 use crate::sink::store::summary::scalars;
 use crate::sink::store::{Content, Row, TopicOf};
 
-/// No value, however odd, can be refused by what a field of it was before: the value is not mapped. It is
-/// queried by `facets`, its top-level fields as `name=value`.
+/// The value is not mapped. Otherwise OpenSearch would refuse a value if one of its fields had another type in an earlier
+/// value. Queries use `facets`, which holds the value's top-level fields as `name=value`.
 pub(super) fn mapping() -> Value {
     let keyword = json!({"type": "keyword", "ignore_above": 1024});
     let kept = json!({"type": "object", "enabled": false});
@@ -53,11 +53,11 @@ struct Document<'a> {
     digest: String,
 }
 
-/// With `as_bytes`, the value is not given as JSON: for what the server's own parser refuses.
+/// With `as_bytes`, the value is sent as bytes, because the server's own JSON parser refused it.
 fn document<'a>(topic: TopicOf<'a>, row: &'a Row, as_bytes: bool) -> Document<'a> {
     let (value, raw) = match &row.value {
         Content::Null => (None, None),
-        // A document is one line, and the value is to stay as it is written.
+        // A document is one line, and the value must stay as it is written.
         Content::Json(text) if !as_bytes && !text.contains(['\n', '\r']) => {
             serde_json::from_str(text).map_or((None, Some(text.as_bytes())), |raw| (Some(raw), None))
         }
@@ -94,10 +94,10 @@ fn document<'a>(topic: TopicOf<'a>, row: &'a Row, as_bytes: bool) -> Document<'a
     }
 }
 
-/// Stores each row that is not there yet, whoever stored the others.
+/// Stores each row that the index does not hold yet. Another run may have stored the others.
 ///
 /// # Errors
-/// [`Error::Failed`] where the server refuses a document, or is too busy for long.
+/// [`Error::Failed`] if the server refuses a document, or is too busy for too long.
 pub(super) fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) -> Result<()> {
     let mut waiting: Vec<(&Row, bool)> = rows.iter().map(|row| (row, false)).collect();
     let path = format!("{index}/_bulk?filter_path=items.*.status,items.*.error");
@@ -125,7 +125,7 @@ pub(super) fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) 
         let mut is_refused = false;
         for ((row, as_bytes), item) in waiting.into_iter().zip(items) {
             match item["create"]["status"].as_u64().unwrap_or(0) {
-                // 409: it is there, by an earlier run or an earlier try.
+                // 409: an earlier run or an earlier try has stored it.
                 200 | 201 | 409 => {}
                 status if is_busy(status) && tries < TRIES => again.push((row, as_bytes)),
                 400 if !as_bytes && matches!(row.value, Content::Json(_)) => {
