@@ -1,4 +1,4 @@
-//! One thread that asks the store, one question after the other, and takes up a connection that was lost.
+//! One thread asks the store, one question after the other. It connects again if the connection was lost.
 
 use std::thread::JoinHandle;
 
@@ -8,13 +8,13 @@ use super::board::Board;
 use crate::base::error::{Error, Result};
 use crate::sink::store;
 
-/// Questions that wait; who comes later waits to be one of them.
+/// How many questions can wait for the thread. Later callers wait for a free place.
 const WAITING: usize = 32;
 
 type Question = Box<dyn FnOnce(&mut Desk) + Send>;
 
-/// Hands questions to the thread, which ends with the last of these. It is no thread of a runtime: PostgreSQL's client
-/// has a runtime of its own, and panics where it is dropped within another.
+/// Hands questions to the thread. The thread ends when the last `Asker` is dropped. It does not belong to a runtime,
+/// because PostgreSQL's client has its own runtime and panics if it is dropped within another one.
 #[derive(Clone)]
 pub(super) struct Asker(mpsc::Sender<Question>);
 
@@ -36,10 +36,10 @@ impl Asker {
         Ok((Asker(sender), thread.map_err(|e| Error::io("the page's thread", e))?))
     }
 
-    /// Where nobody waits for the answer any more, a question that has begun goes on: the board keeps what it finds.
+    /// A question that has begun goes on even if nobody waits for its answer any more: the board keeps the answer.
     ///
     /// # Errors
-    /// As [`super::board`]'s questions; [`Error::Failed`] where the thread has ended.
+    /// As [`super::board`]'s questions; [`Error::Failed`] if the thread has ended.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Board) -> Result<T> + Send + 'static,
@@ -47,7 +47,7 @@ impl Asker {
         let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |desk| {
             if !answer.is_closed() {
-                // Who asked may have gone meanwhile.
+                // The caller may be gone by now.
                 let _ = answer.send(desk.ask(&question));
             }
         });
@@ -56,7 +56,7 @@ impl Asker {
         answered.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// Waits for the thread's end, which only a fault can bring while this is there.
+    /// Waits until the thread ends. While an `Asker` exists, only a fault can end it.
     pub(super) async fn ended(&self) {
         self.0.closed().await;
     }
@@ -68,13 +68,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// A server that goes away and comes back leaves a connection that fails for ever: what failed is asked once more
-    /// on a new one.
+    /// If the server was gone for a while, the old connection fails for ever. So a failed question is asked once more, on
+    /// a new connection.
     fn ask<T>(&mut self, question: &impl Fn(&mut Board) -> Result<T>) -> Result<T> {
         match question(&mut self.board) {
             Ok(answer) => Ok(answer),
             Err(first) => {
-                tracing::debug!("the store is opened again: {first}");
+                tracing::debug!("opening the store again: {first}");
                 self.board.reopen(store::open(&self.url)?);
                 question(&mut self.board)
             }

@@ -1,4 +1,4 @@
-//! What the page shows, asked of the store. Times are in milliseconds since the epoch.
+//! Asks the store for everything that the page shows. Times are in milliseconds since the epoch.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::Result;
 use crate::sink::store::{Compared, Span, Store, TopicSummary};
 
-/// Buckets of a chart, at most.
+/// A chart has at most about this many buckets.
 const BUCKETS: i64 = 500;
-/// Widths of a bucket: from a second to a week.
+/// The widths that a bucket can have, from a second to a week.
 const WIDTHS: [i64; 16] = [
     1_000,
     5_000,
@@ -28,17 +28,17 @@ const WIDTHS: [i64; 16] = [
     86_400_000,
     604_800_000,
 ];
-/// Parts of the names of fields that people ask for first.
+/// Parts of field names that people ask for first.
 const TELLING: [&[&str]; 2] =
     [&["action", "event_type", "type", "kind"], &["user", "customer", "account", "device"]];
 const RECEIPTS: usize = 10;
 const VALUES: usize = 8;
-/// Values of the target among which those of the source are looked for.
+/// How many values of the target are searched for those of the source.
 const VALUES_OF_TARGET: usize = 200;
-/// Looks whose answers are kept, of each kind: each browser, and each that reads the metrics, has one.
+/// How many answers of each kind are kept. Each browser, and each reader of the metrics, has its own look.
 const LOOKS: usize = 16;
 
-/// What is looked at: two topics, and a part of their time or all of it.
+/// What a visitor looks at: two topics, and a part of their time or all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Look {
@@ -46,7 +46,7 @@ pub(super) struct Look {
     pub target: String,
     pub start: Option<i64>,
     pub end: Option<i64>,
-    /// Fields of the breakdowns, one a line; an empty line is for the page to choose.
+    /// Fields of the breakdowns, one in each line. For an empty line, the page chooses a field.
     pub field: String,
 }
 
@@ -59,31 +59,31 @@ impl Default for Look {
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Overview {
-    /// Where it is kept, without secrets.
+    /// The store's URL, without secrets.
     pub store: String,
     pub topics: Vec<String>,
-    /// `None` where the store does not hold the topic: nothing is then known of it, not that it is empty.
+    /// `None` if the store does not hold the topic. Then nothing is known about it; it may not be empty.
     pub source: Option<TopicSummary>,
     pub target: Option<TopicSummary>,
     #[serde(flatten)]
     pub charts: Charts,
-    /// Newest first.
+    /// The last receipts, newest first.
     pub receipts: Vec<serde_json::Value>,
 }
 
-/// Counts per bucket; a bucket's number is its place. They are `None` where a topic that they are of is not held.
+/// Counts of each bucket, in the order of time. They are `None` if the store does not hold a topic that they need.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Charts {
-    /// All three are 0 where there is no record.
+    /// All three times are 0 if there is no record.
     pub start_ms: i64,
     pub end_ms: i64,
     pub bucket_ms: i64,
     pub source_counts: Option<Vec<u64>>,
     pub target_counts: Option<Vec<u64>>,
     pub missing_counts: Option<Vec<u64>>,
-    /// Of the source, in this time.
+    /// Records of the source in this time.
     pub in_source: Option<u64>,
-    /// Of these, as the store holds both topics; how it was found is `compared`.
+    /// Records of these that the target lacks, as far as the store knows. `compared` says how they were found.
     pub missing: Option<u64>,
     pub compared: Option<Compared>,
     pub gaps: Option<Vec<Gap>>,
@@ -99,7 +99,7 @@ pub(super) struct Gap {
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Breakdowns {
-    /// Those that there are to choose from.
+    /// The fields that a visitor can choose.
     pub fields: Vec<String>,
     pub breakdowns: Vec<Breakdown>,
 }
@@ -115,18 +115,19 @@ pub(super) struct Breakdown {
 pub(super) struct Value {
     pub value: String,
     pub source: u64,
-    /// `None` where the store does not hold the target, or not among its most frequent values.
+    /// `None` if the store does not hold the target, or if the value may be too rare for the target's list of values.
     pub target: Option<u64>,
 }
 
-/// Both topics as they were asked about. To find what is missing reads all of them: not again where no record came.
+/// The state of both topics when an answer was made. Finding what is missing reads all their records, so an answer is kept
+/// until that state changes.
 type Topics = [Option<TopicSummary>; 2];
 
-/// Answers, the one that was wanted last at the end.
+/// Kept answers. The one that was used last is at the end.
 struct Kept<T>(VecDeque<(Look, Topics, T)>);
 
 impl<T: Clone> Kept<T> {
-    /// Where the topics are other ones now, the answer is forgotten.
+    /// Finds the answer for this look. If the topics have changed, the answer is dropped.
     fn find(&mut self, look: &Look, topics: &Topics) -> Option<T> {
         let at = self.0.iter().position(|(of, ..)| of == look)?;
         let kept = self.0.remove(at).filter(|(_, before, _)| before == topics)?;
@@ -143,7 +144,7 @@ impl<T: Clone> Kept<T> {
     }
 }
 
-/// The store, and what was asked of it.
+/// The store, and its last answers.
 pub(super) struct Board {
     store: Box<dyn Store>,
     shown: String,
@@ -250,7 +251,7 @@ impl Board {
         for field in chosen {
             let source = self.store.top(&look.source, field, start, end, VALUES)?;
             let target = self.store.top(&look.target, field, start, end, VALUES_OF_TARGET)?;
-            // All of its values are there where there is room for more.
+            // If the list is not full, it holds all values of the target. Then an absent value has 0 records.
             let others = (is_held && target.len() < VALUES_OF_TARGET).then_some(0);
             let in_target = |value: &str| target.iter().find(|(v, _)| v == value).map(|(_, n)| *n).or(others);
             let values = source
@@ -265,12 +266,12 @@ impl Board {
     }
 }
 
-/// What the store holds of the look's topics.
+/// The look's two topics, if the store holds them.
 fn both(look: &Look, topics: &[TopicSummary]) -> Topics {
     [&look.source, &look.target].map(|name| topics.iter().find(|topic| topic.topic == *name).cloned())
 }
 
-/// Two fields: those that were asked for, one a line, else what was done, and by whom, where the names tell.
+/// Two fields: the wanted ones, one in each line. Otherwise, names decide: first what was done, then who did it.
 fn choose<'f>(fields: &'f [String], wanted: &str) -> Vec<&'f String> {
     let mut chosen: Vec<&String> = Vec::new();
     for (number, telling) in TELLING.iter().enumerate() {
@@ -283,13 +284,13 @@ fn choose<'f>(fields: &'f [String], wanted: &str) -> Vec<&'f String> {
     chosen
 }
 
-/// Buckets that begin at whole multiples of their width, so that two looks at one time agree.
+/// Buckets begin at whole multiples of their width, so that two looks at the same time have the same buckets.
 fn span(start: i64, end: i64) -> Span {
     let end = end.max(start.saturating_add(1));
     let length = end.saturating_sub(start);
     let widest = WIDTHS[WIDTHS.len() - 1];
     let bucket = WIDTHS.into_iter().find(|width| length / width < BUCKETS);
-    // For thousands of years, more weeks.
+    // For thousands of years, a bucket is several weeks wide.
     let bucket = bucket.unwrap_or_else(|| (length / BUCKETS / widest + 1) * widest);
     let start = start.div_euclid(bucket).saturating_mul(bucket);
     let buckets = (end.saturating_sub(start) - 1).div_euclid(bucket) + 1;
@@ -308,7 +309,7 @@ fn dense(span: Span, counts: &[(i64, u64)]) -> Vec<u64> {
     dense
 }
 
-/// Buckets in a row of which the target lacks some are one gap; where the source holds nothing, none ends.
+/// Buckets in a row that lack records are one gap. A bucket without records in the source does not end a gap.
 fn gaps(span: Span, missing: &[u64], in_source: &[u64]) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     let mut is_open = false;
@@ -420,7 +421,7 @@ mod tests {
         };
         let first = [seen(&Look::default()), seen(&zoomed)];
         assert_eq!(first, [(Some(9), Some(9)); 2]);
-        // Behind the store's back, so that a question asked again shows: of the topic's edges nothing changes.
+        // Delete a record behind the board's back. The topic's edges stay the same, so only a new question would show it.
         let behind = rusqlite::Connection::open(&file).expect("opens");
         behind.execute("DELETE FROM records WHERE topic = 'topicA' AND \"offset\" = 4", []).expect("deleted");
         for _ in 0..2 {

@@ -1,7 +1,7 @@
-//! By which names the page may be asked for. Pure.
+//! Checks the host name by which a browser asks for the page. Pure.
 //!
-//! A site can have its own name resolve to this machine, and would then read the page through its visitor's browser
-//! (DNS rebinding). It cannot do so with an address, nor with `localhost`.
+//! A web site can make its own name resolve to this machine, and then read the page through its visitor's browser (DNS
+//! rebinding). It cannot do so with an address or with `localhost`.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,14 @@ pub(crate) fn is_allowed(host: &str, allowed: &[String]) -> bool {
         || allowed.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
 }
 
-/// A name as `--allowed-host` takes it.
+/// Parses a name for `--allowed-host`.
 ///
 /// # Errors
-/// Says what a name is.
+/// Says how to write a name.
 pub(crate) fn parse(text: &str) -> std::result::Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if text.is_empty() || !text.chars().all(is_plain) {
-        return Err("not a name; write dashboard.example.com, without a port".to_owned());
+        return Err("not a host name; write it as dashboard.example.com, without a port".to_owned());
     }
     Ok(text.to_owned())
 }

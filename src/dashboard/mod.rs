@@ -1,20 +1,19 @@
-//! One page that shows both topics, what is missing, and the last runs, from what `sink` has put into a store.
+//! A page that shows both topics, what is missing, and the last runs. It reads them from the store that `sink` writes.
 //!
-//! What it promises:
-//! - It only reads: no request changes a record or a run. What its store lacks of tables or indices it makes, as every
-//!   command does that opens one.
-//! - It knows no visitor, and gives no secret away: of the store's URL it shows neither password nor parameters. All
-//!   that the store holds, it shows to whoever can reach the address, so that is this machine unless `--listen` says
-//!   otherwise.
+//! The page promises:
+//! - It only reads. No request changes a record or a run. It only creates missing tables or indices of its store, as every
+//!   command does that opens a store.
+//! - It has no users, and shows no secrets. It shows the store's URL without password and parameters. It shows everything
+//!   in the store to everybody who can reach its address. By default, that is only this machine; see `--listen`.
 //! - It answers to `localhost`, to addresses, and to the names of `--allowed-host`: see [`host`].
-//! - All of it is in the binary. What a record holds reaches the page as JSON only, and the page puts it in as text; a
-//!   content security policy forbids every script and style that is not one of the page's own files.
-//! - However many ask, it has four threads: one serves, one asks the store for the page, one asks it for `/healthz`, and
-//!   one waits for signals. 512 connections are open at once, 32 questions wait; who comes above these gets 503 with
-//!   `Retry-After` at once, and who has waited for a minute gets it then. No handler reads a body.
-//! - `/healthz` asks the store itself, on a connection of its own, something that costs nothing: it answers while a
-//!   question of the page is slow, and says 503 where the store has not answered within five seconds.
-//! - A store that went away is asked again, on a new connection, by the next question: nobody need start the page anew.
+//! - It is part of the binary. The content of records reaches the page only as JSON, and the page inserts it as text. A
+//!   content security policy forbids every script and style except the page's own files.
+//! - It has four threads, however many clients ask: one serves, one asks the store for the page, one asks the store for
+//!   `/healthz`, and one waits for signals. At most 512 connections are open and 32 questions wait. A further question gets
+//!   503 with `Retry-After` at once; a question that has waited for a minute gets the same. No handler reads a body.
+//! - `/healthz` asks the store something cheap, on its own connection. It answers even if a question of the page is slow.
+//!   It says 503 if the store has not answered within five seconds.
+//! - If the store was gone, the next question asks it again on a new connection. Nobody has to restart the page.
 
 mod asker;
 mod board;
@@ -46,12 +45,12 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::sink::store::{Compared, TopicSummary};
 
-/// Questions for the page that are asked or wait, at most.
+/// How many questions for the page can be in work or wait.
 const QUESTIONS: usize = 32;
 /// How long a question for the page may wait for its answer.
 const ANSWER: Duration = Duration::from_secs(60);
 const HEALTH: Duration = Duration::from_secs(5);
-/// How long the end waits for a question that the store is slow to answer.
+/// How long the page waits at its end for a slow answer of the store.
 const END: Duration = Duration::from_millis(500);
 
 const FILES: [(&str, &str, &str); 6] = [
@@ -74,7 +73,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// A page that is reachable, and served while it runs.
+/// A page with an open port. [`Dashboard::serve`] serves it.
 pub struct Dashboard {
     runtime: Runtime,
     listener: TcpListener,
@@ -91,11 +90,11 @@ struct Shared {
 }
 
 impl Dashboard {
-    /// Opens the store that `url` names, and listens. `allowed` are names that the page may be asked for by, besides
-    /// `localhost` and addresses.
+    /// Opens the store that `url` names, and listens. The page answers requests for the names in `allowed`, for
+    /// `localhost` and for addresses.
     ///
     /// # Errors
-    /// As [`crate::sink::store::open`]; [`Error::Failed`] where the address is taken or not this machine's.
+    /// As [`crate::sink::store::open`]; [`Error::Failed`] if the address is taken or does not belong to this machine.
     pub fn open(url: &str, listen: SocketAddr, allowed: &[String]) -> Result<Dashboard> {
         let ((page, of_page), (health, of_health)) = (Asker::start(url)?, Asker::start(url)?);
         let at = |e| Error::io(format!("the address {listen} (see --listen)"), e);
@@ -107,15 +106,15 @@ impl Dashboard {
         Ok(Dashboard { runtime, listener, address, shared, threads: [of_page, of_health] })
     }
 
-    /// Where the page is.
+    /// The page's address.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Serves until the interrupt.
+    /// Serves until it is interrupted.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a thread that asks the store ended by a fault.
+    /// [`Error::Failed`] if a thread that asks the store ended by a fault.
     pub fn serve(self, interrupt: &Interrupt) -> Result<()> {
         let Dashboard { runtime, listener, shared, threads, .. } = self;
         let done = runtime.block_on(async {
@@ -128,7 +127,7 @@ impl Dashboard {
                 () = until(interrupt) => Ok(()),
             }
         });
-        // The askers go with it, and the threads with them, once the store has answered.
+        // This drops the askers. Their threads end as soon as the store has answered.
         runtime.shutdown_timeout(END);
         let begun = Instant::now();
         while begun.elapsed() < END && !threads.iter().all(JoinHandle::is_finished) {
@@ -162,10 +161,10 @@ fn router(shared: Shared) -> Router {
     router.layer(from_fn_with_state(shared.clone(), guard)).with_state(shared)
 }
 
-/// Turned away, or given up on. The connection ends, so that another client finds a place.
+/// Answers a question that was turned away or took too long. The connection ends, so that another client finds a place.
 async fn too_much(err: BoxError) -> Response {
     let why = if err.is::<Elapsed>() {
-        format!("the store has not answered for {} s, and is still asked", ANSWER.as_secs())
+        format!("the store has not answered for {} s, and is still working on it", ANSWER.as_secs())
     } else {
         format!("more than {QUESTIONS} questions at once")
     };
@@ -173,13 +172,13 @@ async fn too_much(err: BoxError) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, headers, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Sets the headers, and turns away who comes by another name.
+/// Sets the headers, and turns away a request for another host name.
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let mut response = if host::is_allowed(host, &shared.allowed) {
         next.run(request).await
     } else {
-        let why = "this page is not served by that name; see --allowed-host\n";
+        let why = "this page does not answer to that host name; see --allowed-host\n";
         (StatusCode::MISDIRECTED_REQUEST, why).into_response()
     };
     for (name, value) in HEADERS {
@@ -209,7 +208,7 @@ fn unavailable(why: impl IntoResponse) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response()
 }
 
-/// In Prometheus' text format.
+/// The metrics, in Prometheus' text format.
 async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Response {
     let asked = look.clone();
     let found = match shared.page.ask(move |board| board.overview(&asked)).await {
@@ -217,7 +216,7 @@ async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Resp
         Err(err) => return unavailable(format!("{err}\n")),
     };
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    // What is not known is left out: a gauge of 0 would say that all is well.
+    // Unknown values are left out. A gauge of 0 would say that all is well.
     let topics = [found.source.as_ref(), found.target.as_ref()].into_iter().flatten();
     let of_topics = |value: fn(&TopicSummary) -> Option<String>| -> Vec<(String, String)> {
         let labels = |topic: &str| format!("topic=\"{}\"", escaped(topic));
@@ -226,15 +225,15 @@ async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Resp
     let pair = format!("source=\"{}\",target=\"{}\"", escaped(&look.source), escaped(&look.target));
     let missing = match found.charts.compared {
         Some(Compared::Counts) => {
-            "Records that the target has fewer than the source, summed over parts of time, as the store holds them."
+            "How many fewer records the target has than the source, summed over buckets of time, as the store holds them."
         }
-        _ => "Records of the source of which the target has no copy, as the store holds them.",
+        _ => "Records of the source without a copy in the target, as the store holds them.",
     };
     let gauges = [
         ("records", "Records of a topic in the store.", of_topics(|topic| Some(topic.records.to_string()))),
         (
             "behind_offsets",
-            "Offsets of a topic that the store had not got to when the topic was last asked for its ends.",
+            "Offsets of a topic that the store had not reached when the topic was last asked for its ends.",
             of_topics(|topic| Some(topic.ends?.behind_offsets.to_string())),
         ),
         (

@@ -1,4 +1,4 @@
-//! Connections, as many as there are places, each for a bounded time.
+//! Serves a bounded number of connections, each for a bounded time.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,24 +13,24 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Below the 1024 files that a process may usually open; who comes later waits in the system's queue.
+/// Less than the 1024 files that a process can usually open. Further clients wait in the system's queue.
 const CONNECTIONS: usize = 512;
-/// How long a client may take to send a request's head, or to think of its next request.
+/// How long a client may take to send a request's head, or to begin its next request.
 const IDLE: Duration = Duration::from_secs(10);
-/// After that a connection takes no further request; a client that does not take its answer is cut off.
+/// After this time, a connection takes no further request.
 const LIFE: Duration = Duration::from_secs(300);
+/// After this time, a client that does not read its last answer is cut off.
 const LAST_ANSWER: Duration = Duration::from_secs(90);
-/// Bytes of a request's head.
+/// The largest head of a request, in bytes.
 const HEAD: usize = 16 << 10;
 
-/// Clients in the system's queue, who have not been taken yet. A client above that is not told anything for seconds, and
-/// may be cut off.
+/// How many clients can wait in the system's queue. A further client hears nothing for seconds, and may be cut off.
 const QUEUE: u32 = 4096;
 
-/// Listens at `address`; within a runtime.
+/// Listens at `address`. Call it within a runtime.
 ///
 /// # Errors
-/// As the system's calls: the address is taken, say.
+/// Those of the system, for example if the address is taken.
 pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -38,7 +38,7 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-/// Serves as long as it is polled.
+/// Serves for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Nobody closes the semaphore.
@@ -51,9 +51,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
                     drop(place);
                 });
             }
-            // Out of files, or a client that has gone already: both pass.
+            // There are no more files, or the client is gone already. Both pass.
             Err(err) => {
-                tracing::debug!("a connection was not taken: {err}");
+                tracing::debug!("a connection was not accepted: {err}");
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -68,7 +68,7 @@ async fn connection(stream: TcpStream, router: Router) {
             .max_buf_size(HEAD)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
     );
-    // A broken connection is the client's business.
+    // A broken connection concerns only the client.
     if timeout(LIFE, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(LAST_ANSWER, connection).await;

@@ -265,7 +265,7 @@ fn a_store_of_before_knows_no_ends(#[case] kind: Kind) {
     sunk(&store, &[a, b]);
     assert_eq!(overview(&page, a, b)["source"]["ends"]["behind_offsets"], 0);
     let Some((headline, detail)) = seen else { return };
-    assert_eq!(headline, format!("How far the store is behind {a} is not known"));
+    assert_eq!(headline, format!("This store does not know how far it is behind {a}"));
     assert!(detail.contains("replicator sink"), "{detail}");
 }
 

@@ -1,12 +1,12 @@
 "use strict";
-// The page of `replicator dashboard`. All that comes from a record is put in as text, never as markup.
+// The page of `replicator dashboard`. It inserts everything from a record as text, never as markup.
 
 const PAUSE_MS = 2000;
 const $ = (id) => document.getElementById(id);
 const number = (n) => n.toLocaleString("en-US");
 const plural = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
 
-/** An element with a class, texts and other elements in it. */
+/** Makes an element with a class, which holds texts and other elements. */
 function element(tag, className, ...inside) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -14,7 +14,7 @@ function element(tag, className, ...inside) {
   return made;
 }
 
-// ---- what is looked at: kept in the address, so that it can be sent to somebody
+// ---- what is shown: it is kept in the address, so that a visitor can send it to somebody
 
 const query = new URLSearchParams(location.search);
 const look = {
@@ -88,7 +88,7 @@ function drop() {
   }
 }
 
-/** Shades the gaps, behind all that is drawn. */
+/** Shades the gaps, behind everything else. */
 function shade(plot) {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -125,7 +125,7 @@ function chart(name, height, series) {
   }, [[], ...series.map(() => [])], $(name));
 }
 
-/** Ticks as 13:00, with the date where a day begins. */
+/** Ticks as 13:00, with the date at the beginning of a day. */
 function uPlot24(_, ticks) {
   return ticks.map((seconds) => {
     const [date, time] = at(seconds * 1000).split("T");
@@ -145,7 +145,7 @@ function draw() {
   const places = [...(overview.source_counts || overview.target_counts)];
   const times = places.map((_, n) => (overview.start_ms + n * overview.bucket_ms) / 1000);
   times.push((overview.start_ms + times.length * overview.bucket_ms) / 1000);
-  // What is not known is not drawn: a line at 0 would say something.
+  // Unknown counts are not drawn. A line at 0 would be a statement.
   const whole = (counts) => (counts ? [...counts, counts[counts.length - 1]] : times.map(() => null));
   plots.timeline.setData([times, whole(overview.target_counts), whole(overview.source_counts)]);
   plots.missing.setData([times, whole(overview.missing_counts)]);
@@ -174,27 +174,27 @@ function legend(index) {
 
 const KINDS = ["source", "target"];
 
-/** A time of today by its clock, any other with its day. */
+/** The clock time of an instant, with its day unless that is today. */
 function moment(ms) {
   const today = at(ms).slice(0, 10) === at(Date.now()).slice(0, 10);
   return `${at(ms).slice(11, 19)} UTC${today ? "" : ` on ${day(ms)}`}`;
 }
 
-/** Why the store is no proof of what the topics hold now: sentences, of each topic. */
+/** Sentences that say why the store does not prove what a topic holds now. */
 function doubts(kind) {
   const { ends } = overview[kind];
   const name = look[kind];
-  if (!ends) return [`How far the store is behind ${name} is not known`];
+  if (!ends) return [`This store does not know how far it is behind ${name}`];
   const found = [];
   if (ends.behind_offsets) {
     found.push(`As of ${moment(ends.as_of_ms)} the store is ${plural(ends.behind_offsets, "offset")} behind ${name}`);
   }
-  // A copy that is gone stands for nothing. What the source has lost since may well be in the target.
+  // A deleted copy in the target counts for nothing. Records that the source deleted may well be in the target.
   if (ends.trimmed && kind === "target") found.push(`${name} has deleted records that this store still holds`);
   return found;
 }
 
-/** What can be said, and no more: a sign, a sentence, what belongs to it, and the window's title. */
+/** Says what the store proves, and no more: a sign, a headline, its details, and the window's title. */
 function verdict() {
   const { source, target, missing, gaps, bucket_ms: bucket, compared, in_source: count } = overview;
   const sink = (names) =>
@@ -203,7 +203,7 @@ function verdict() {
   if (absent.length > 0) {
     return {
       sign: "unknown", headline: `${absent.join(" and ")} ${absent.length > 1 ? "are" : "is"} not in this store`,
-      detail: ["So nothing is known of what is missing. Put it there with ", sink(absent)], title: "not in the store",
+      detail: ["So this page cannot say what is missing. Copy it there with ", sink(absent)], title: "not in the store",
     };
   }
   const partial = zoomed() || count !== source.records;
@@ -217,7 +217,7 @@ function verdict() {
     const widest = gaps.reduce((a, b) => (b.missing > a.missing ? b : a));
     const where = gaps.length === 1 ? moments(widest.start_ms, widest.end_ms, bucket)
       : `in ${gaps.length} gaps; the largest, of ${number(widest.missing)}, is ${moments(widest.start_ms, widest.end_ms, bucket)}`;
-    // What is not yet in the store may be in the target; what it has not of the source may be missing, too.
+    // If the store is behind the target, the target may hold these records. If it is behind the source, more may be missing.
     const open = !target.ends || target.ends.behind_offsets > 0;
     const least = compared === "counts" || doubtful.length > 0 ? "at least " : "";
     const lacks = open ? `${here ? "this" : "This"} store has no copy in ${look.target} of ${plural(missing, "record")}`
@@ -231,8 +231,8 @@ function verdict() {
   if (doubtful.length > 0) {
     const rest = doubtful.slice(1).map((doubt) => `${doubt}. `);
     const held = count === 0 ? `${here || "So far, "}the store has no record of ${look.source}`
-      : `Of what the store holds${partial ? " in the part shown" : ""}, ${look.target} lacks none: ${all}`;
-    const more = untold ? [". To know, run once more ", sink([look.source, look.target])] : [];
+      : `${look.target} lacks none of the records that the store holds${partial ? " in the part shown" : ""}: ${all}`;
+    const more = untold ? [". To find out, run this again: ", sink([look.source, look.target])] : [];
     return { sign: "unknown", headline: doubtful[0], detail: [...rest, held, ...more], title: "not known" };
   }
   if (count === 0) {
@@ -256,7 +256,7 @@ function tell() {
   const { source, target, missing, gaps } = overview;
   const { sign, headline, detail, title } = verdict();
   $("sign").className = `sign ${sign}`;
-  // It is read aloud when it changes.
+  // A screen reader reads it aloud when it changes.
   if ($("headline").textContent !== headline) $("headline").textContent = headline;
   $("detail").replaceChildren(...detail);
   document.title = `${title} · replicator`;
@@ -271,7 +271,7 @@ function tell() {
   );
   $("missing-in").textContent = look.target;
   $("timeline").setAttribute("aria-label", `Records of ${look.source} and ${look.target} over time. ${headline}. ${$("detail").textContent}`);
-  $("missing").setAttribute("aria-label", missing === null ? "What is missing is not known."
+  $("missing").setAttribute("aria-label", missing === null ? "The missing records are not known."
     : `Missing records over time: ${number(missing)} in ${plural(gaps.length, "gap")}.`);
   $("gap").disabled = !gaps || gaps.length === 0;
   $("whole").disabled = !zoomed();
@@ -325,7 +325,7 @@ function breakdowns(found) {
     });
     return element("section", "card", element("div", "bar", element("h2", "", "By "), select), ...rows);
   });
-  // A list that is open would close under somebody's hand.
+  // Redrawing would close a list that somebody has just opened.
   if (!document.activeElement || !$("breakdowns").contains(document.activeElement)) $("breakdowns").replaceChildren(...cards);
 }
 
@@ -377,7 +377,7 @@ async function refresh() {
     const found = await ask(`/api/overview?${asked()}`);
     if (mine !== turn) return;
     live(true, "live");
-    // Only the time moves on while nothing comes: the charts stay as they are, under somebody's pointer.
+    // If only the time has changed, leave the charts alone: somebody's pointer may be on them.
     const now = JSON.stringify(found, (key, value) => (key === "as_of_ms" ? undefined : value));
     if (now === shown.overview && shown.breakdown) {
       overview = found;
@@ -401,7 +401,7 @@ async function refresh() {
     tell();
     runs();
     draw();
-    // It reads all of the records' values: not with each of them that comes.
+    // A breakdown reads the values of all records, so it is not asked for at every new record.
     if (shown.breakdown && Date.now() - shown.at < 5 * PAUSE_MS) return;
     shown.at = Date.now();
     const broken = await ask(`/api/breakdown?${asked({ field: chosen.map((c) => c || "").join("\n") })}`);
