@@ -1,4 +1,4 @@
-//! The whole story on a broker of its own: load, break, plan, fill, verify, fill again.
+//! Shows the whole story on a broker that it starts: load, break, plan, fill, verify, fill again.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -31,32 +31,32 @@ use crate::load::{Given, LoadReceipt, Loading, load};
 use crate::sink::store;
 use crate::sink::{Sinking, sink};
 
-/// Tells a part of the story, where `--output json` leaves stdout to the one object, on stderr.
+/// Tells a part of the story on stdout. With `--output json`, it goes to stderr, because stdout is for the one object.
 macro_rules! say {
     ($on_stderr:expr, $($told:tt)*) => { tell($on_stderr, format_args!($($told)*)) };
 }
 
-/// Not println!, which panics where the reader has gone: the story is told to its end all the same.
+/// println! would panic if the reader is gone. The demo goes on to its end without a reader.
 fn tell(on_stderr: bool, told: fmt::Arguments<'_>) {
     let _ =
         if on_stderr { writeln!(std::io::stderr(), "{told}") } else { writeln!(std::io::stdout(), "{told}") };
 }
 
-/// What is to be shown, and on what.
+/// What to show, and on which cluster and data.
 pub struct Showing {
-    /// A cluster that is there; else one is started.
+    /// An existing cluster. Without it, the demo starts one.
     pub cluster: Option<String>,
     pub properties: Properties,
-    /// Events to show it on; else they are generated.
+    /// A file of events. Without it, the demo generates them.
     pub data: Option<PathBuf>,
     pub given: Given,
     pub window: WindowSpec,
     pub identity: Identity,
-    /// Leave the broker up at the end.
+    /// Leave the broker running at the end.
     pub keep: bool,
     /// Open the page in a browser.
     pub open: bool,
-    /// Tell the story on stderr: stdout is for one JSON object.
+    /// Tell the story on stderr, because stdout is for one JSON object.
     pub on_stderr: bool,
 }
 
@@ -64,10 +64,10 @@ const PARTITIONS: u16 = 3;
 const RECORDS: u64 = 30_000;
 const SEED: u64 = 1;
 
-/// Runs the demonstration, telling each step.
+/// Runs the demo, and tells each step.
 ///
 /// # Errors
-/// [`Error::Failed`] where no broker can be started, or where a step does not do what it must.
+/// [`Error::Failed`] if no broker can be started, or if a step does not do what it must.
 pub fn demo(showing: &Showing, progress: Progress, interrupt: &Interrupt) -> Result<()> {
     let sandbox = showing
         .cluster
@@ -90,7 +90,7 @@ struct Stage<'a> {
     job: Job,
     data: PathBuf,
     _generated: Option<tempfile::TempDir>,
-    /// Of the fills, for the page.
+    /// The receipts of the fills, for the page.
     receipts: RefCell<Vec<Receipt>>,
     on_stderr: bool,
     progress: Progress,
@@ -105,7 +105,7 @@ impl<'a> Stage<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<Stage<'a>> {
         let properties = showing.properties.clone().at(sandbox.bootstrap());
-        // On somebody's own cluster, topics of the usual names may be theirs.
+        // On a named cluster, topics with the usual names may belong to somebody.
         let suffix = match sandbox.backend() {
             Backend::Named => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
             _ => String::new(),
@@ -145,7 +145,7 @@ impl<'a> Stage<'a> {
 
     fn play(&self, showing: &Showing) -> Result<()> {
         let (a, b) = (&self.job.selection.source, &self.job.selection.target);
-        say!(self.on_stderr, "1. load {a}, and {b} with a hole at {}", showing.window);
+        say!(self.on_stderr, "1. load {a}, and {b} with a gap at {}", showing.window);
         for (topic, except) in [(a, None), (b, Some(showing.window))] {
             say!(self.on_stderr, "{}", self.load(showing, topic, except)?);
         }
@@ -171,7 +171,7 @@ impl<'a> Stage<'a> {
         self.charts("after")?;
         if Some(first.counts.written) != plan.to_write || again.counts.written != 0 {
             return Err(Error::failed(format!(
-                "planned {:?}, wrote {}, and then {} again",
+                "planned {:?} records, wrote {}, and then wrote {} again",
                 plan.to_write, first.counts.written, again.counts.written
             )));
         }
@@ -179,7 +179,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Both topics on a page, until Ctrl-C.
+    /// Serves a page with both topics, until Ctrl-C.
     fn show(&self, open: bool) -> Result<()> {
         let selection = &self.job.selection;
         let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the page's store", e))?;
@@ -197,7 +197,7 @@ impl<'a> Stage<'a> {
         }
         let page = Dashboard::open(&url, (Ipv4Addr::LOCALHOST, 0).into(), &[])?;
         let address = format!("{}?source={}&target={}", page.url(), selection.source, selection.target);
-        say!(self.on_stderr, "\nlook at both topics at\n  {address}\nuntil Ctrl-C");
+        say!(self.on_stderr, "\nlook at both topics at\n  {address}\nuntil you press Ctrl-C");
         if open && let Err(err) = open::that_detached(&address) {
             tracing::warn!("no browser was opened: {err}");
         }
@@ -231,7 +231,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Both topics over the source's time.
+    /// Prints both topics over the time of the source.
     fn charts(&self, when: &str) -> Result<()> {
         say!(self.on_stderr, "\n{when}:");
         let read = |topic: &str| timestamps(&self.job.selection.properties, topic, self.interrupt);
@@ -250,7 +250,7 @@ impl<'a> Stage<'a> {
         let end = sandbox.keep();
         say!(
             self.on_stderr,
-            "\nThe broker stays up at {bootstrap}. Try, with `cargo run --release --` for `replicator`:"
+            "\nThe broker keeps running at {bootstrap}. Try these, with `cargo run --release --` for `replicator`:"
         );
         say!(self.on_stderr, "  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
         let topics = format!("--source {} --target {}", self.job.selection.source, self.job.selection.target);
@@ -262,7 +262,7 @@ impl<'a> Stage<'a> {
             say!(self.on_stderr, "  {line}");
         }
         if let Some(end) = end {
-            say!(self.on_stderr, "and end it with\n  {end}");
+            say!(self.on_stderr, "and stop the broker with\n  {end}");
         }
     }
 }

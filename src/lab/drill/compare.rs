@@ -1,4 +1,4 @@
-//! The verdict: every record of both topics, compared. Pure.
+//! The verdict of a round, from comparing every record of both topics. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use super::data::in_window;
 use super::topics::Record;
 
-/// What a fill left wrong; counts are of records.
+/// What is wrong after a fill, in numbers of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
-    /// Of the source's window or of the target before, and not in the target.
+    /// Not in the target, though they are in the source's window or were in the target before.
     pub lost: u64,
-    /// There more often than the target held it before, or than once.
+    /// In the target more often than before or, if they were not there before, more than once.
     pub doubled: u64,
-    /// With the key of a record that was lost, and another content.
+    /// With the key of a lost record, but another content.
     pub changed: u64,
-    /// Of neither the source's window nor the target before.
+    /// Neither in the source's window nor in the target before.
     pub extra: u64,
-    /// Behind one that stands after it in its partition of the source, or in a wrong partition.
+    /// In the target after a record that follows it in its partition of the source, or in a wrong partition.
     pub reordered: u64,
 }
 
@@ -36,15 +36,15 @@ impl Differences {
     }
 }
 
-/// All that is to be copied: key, value, headers and time.
+/// Everything that a fill must copy: key, value, headers and time.
 type Content<'a> = (&'a Option<Vec<u8>>, &'a Option<Vec<u8>>, &'a [(String, Option<Vec<u8>>)], i64);
 
 fn content(record: &Record) -> Content<'_> {
     (&record.key, &record.value, &record.headers, record.time)
 }
 
-/// Compares what `target` holds with what it has to: the window of `source`, and the `others`, which are
-/// not the fill's (`before`, or by other producers). Each list is in order within its partitions.
+/// Compares `target` with what it must hold: the window of `source`, and the `others`, which the fill did not write (they
+/// were there before, or are from other producers). Each list is in order within its partitions.
 pub(super) fn compare(
     source: &[Record],
     others: &[Record],
@@ -60,7 +60,7 @@ pub(super) fn compare(
     for record in others {
         *due.entry(content(record)).or_default() += 1;
     }
-    // Where each record of the window stands first in the source.
+    // The first place of each record of the window in the source.
     let mut places = HashMap::new();
     for (place, record) in source.iter().enumerate().filter(|(_, record)| in_window(record)) {
         due.entry(content(record)).or_insert(1);

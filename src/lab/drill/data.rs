@@ -1,4 +1,4 @@
-//! What a drill puts into its topics: adverse, and the same for the same seed. Pure.
+//! The records that a drill puts into its topics. They are adverse, and the same for the same seed. Pure.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -11,32 +11,32 @@ use crate::kafka::partition::Placement;
 const MINUTE: i64 = 60_000;
 /// 2021-04-14, 11:00 to 13:00 UTC, in milliseconds.
 pub(super) const WINDOW: (i64, i64) = (1_618_398_000_000, 1_618_405_200_000);
-/// The same, as a user writes it.
+/// The same window, as a user writes it.
 pub(super) const WINDOW_ARGUMENT: &str = "2021-04-14T11:00Z/2021-04-14T13:00Z";
 
 pub(super) fn in_window(record: &Record) -> bool {
     (WINDOW.0..WINDOW.1).contains(&record.time)
 }
 
-/// Records that are committed, or aborted, together.
+/// Records that are committed or aborted together.
 pub(super) struct Batch {
     pub records: Vec<Record>,
     pub committed: bool,
 }
 
-/// How large the topics of a round are.
+/// The size of a round's topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub source_partitions: usize,
     pub target_partitions: usize,
     pub records: usize,
-    /// Whether all records are of the window, and none of them is in the target before.
+    /// Whether all records are in the window, and none of them is in the target before.
     pub whole: bool,
 }
 
 impl Shape {
-    /// Where the counts of partitions differ, a run puts keys where the topics' producers do: so they are of one kind, by
-    /// turns of each. Else a record stands anywhere.
+    /// If the counts of partitions differ, a run places each key as the producers of the topics do. So all producers of a
+    /// round are of one kind, and the kinds take turns. If the counts are equal, a record can be in any partition.
     pub fn place(self, record: &mut Record, partitions: usize) {
         if self.source_partitions == self.target_partitions {
             return;
@@ -74,7 +74,8 @@ impl Data<'_> {
         batches
     }
 
-    /// What the target holds of `source` before: most of the rest, some of the window, some of that twice.
+    /// The records of `source` that the target holds before: most of those outside the window, some inside, and a few of
+    /// these twice.
     pub(super) fn target(&mut self, source: &[Batch]) -> Vec<Batch> {
         let mut aborted = self.aborted();
         for record in &mut aborted.records {
@@ -101,7 +102,7 @@ impl Data<'_> {
         vec![Batch { records, committed: true }, aborted]
     }
 
-    /// Records of the window and beside it, which nobody has seen before.
+    /// New records, inside and outside the window.
     pub(super) fn batch(&mut self, count: usize, committed: bool) -> Batch {
         let mut records: Vec<Record> = Vec::with_capacity(count);
         while records.len() < count {
@@ -117,7 +118,8 @@ impl Data<'_> {
         self.batch(count, false)
     }
 
-    /// A record of another producer, outside of the window, for the target's partition where any will do.
+    /// A record of another producer, outside the window. It goes to `partition` of the target, if the round allows any
+    /// partition.
     pub(super) fn foreign(&mut self, partition: usize) -> Record {
         let record = self.record("foreign");
         let mut record = Record { partition: id(partition), time: WINDOW.1 + 3 * 60 * MINUTE, ..record };
@@ -135,7 +137,7 @@ impl Data<'_> {
             2 if !self.shape.whole => end,
             3 if !self.shape.whole => start - 1,
             _ if self.shape.whole => rng.random_range(start..end),
-            // Roughly in order of time, as a topic is.
+            // Roughly in order of time, as in a real topic.
             _ => {
                 let span = 405 * MINUTE;
                 let at = span * i64::try_from(self.made % self.shape.records.max(1)).unwrap_or(0)

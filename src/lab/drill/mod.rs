@@ -1,5 +1,5 @@
-//! Recovery drills: the real program as a child process, a real cluster, and faults on a seeded schedule;
-//! then every record is compared.
+//! Recovery drills. They run the real program as a child process on a real cluster, cause faults by a seeded schedule, and
+//! then compare every record.
 
 mod compare;
 mod data;
@@ -23,29 +23,29 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::lab::sandbox::{Backend, Sandbox};
 
-/// What is to be drilled.
+/// What to drill.
 pub struct Drilling {
-    /// A cluster that is not ours to break; else one is started.
+    /// Somebody else's cluster, whose brokers must not be broken. Without it, the drill starts a cluster.
     pub cluster: Option<String>,
-    /// Of the cluster that is started: 1 or 3.
+    /// The brokers of the cluster that the drill starts: 1 or 3.
     pub brokers: usize,
-    /// Of the source.
+    /// The records of the source.
     pub records: usize,
-    /// All, where none is named.
+    /// The faults to cause; all of them if the list is empty.
     pub faults: Vec<Fault>,
-    /// Of the first round.
+    /// The seed of the first round.
     pub seed: u64,
-    /// How long to begin new rounds.
+    /// For how long to begin new rounds.
     pub duration: Duration,
-    /// Whether each round is printed as it ends.
+    /// Whether to print each round when it ends.
     pub tells_rounds: bool,
 }
 
 /// Plays rounds until the time is over, at least one.
 ///
 /// # Errors
-/// [`Error::Different`] where a round ended otherwise than it must; [`Error::Usage`] for a fault that cannot be
-/// caused on a cluster that was named; [`Error::Failed`] where the drill itself fails.
+/// [`Error::Different`] if something went wrong in a round; [`Error::Usage`] if a fault cannot be caused on the named
+/// cluster; [`Error::Failed`] if the drill itself fails.
 pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>) {
     let begun = Instant::now();
     let mut report = Report::default();
@@ -67,7 +67,7 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
     let is_ours = sandbox.backend() != Backend::Named;
     if let Some(fault) = drilling.faults.iter().find(|fault| !is_ours && !fault.is_of_clients()) {
         return Err(Error::usage(format!(
-            "--faults {}: not on a cluster that is not ours to break; leave out --bootstrap-server",
+            "--faults {}: a drill does not break the brokers of a named cluster; leave out --bootstrap-server",
             clap::ValueEnum::to_possible_value(fault)
                 .map_or(String::new(), |value| value.get_name().to_owned())
         )));
@@ -89,7 +89,7 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
         let schedule = scenarios[turn].schedule(seed, drilling.records, report.brokers);
         let round = play(&mut stage, &schedule)?;
         if drilling.tells_rounds {
-            // Not println!, which panics where the reader has gone.
+            // println! would panic if the reader is gone.
             let _ = writeln!(std::io::stdout(), "{round}\n");
         }
         report.rounds.push(round);

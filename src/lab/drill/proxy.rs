@@ -1,8 +1,7 @@
-//! A TCP proxy before each broker: connections that are cut, slow, silent, or silent one way.
+//! A TCP proxy in front of each broker. It can cut connections, and make them slow, silent, or silent in one direction.
 //!
-//! It passes whole requests and responses of Kafka's protocol (a length of 4 bytes, then so many bytes),
-//! so it can hold one kind of request back. What is held is delivered later, also when the client has
-//! given up on it meanwhile, as a network does.
+//! It passes whole requests and responses of Kafka's protocol (a length of 4 bytes, then so many bytes), so it can hold
+//! back one kind of request. It delivers a held request later, even if the client has given up on it, as a network does.
 
 use std::collections::HashMap;
 use std::io::{Read, Result, Write};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use crate::lab::sandbox::BackDoor;
 
-/// How the network is now; it changes under open connections.
+/// The present state of the network. It can change while connections are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weather {
     pub delay: Duration,
@@ -20,11 +19,11 @@ pub struct Weather {
     pub requests_held: bool,
     /// Responses do not arrive.
     pub responses_held: bool,
-    /// The next request with this API key does not arrive; all others do.
+    /// The next request with this API key does not arrive. All others do.
     pub hold_one: Option<i16>,
 }
 
-/// A listener on this machine that passes on to a broker until it is dropped.
+/// A listener on this machine that passes connections on to a broker, until it is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -39,24 +38,24 @@ struct Shared {
 #[derive(Default)]
 struct State {
     weather: Weather,
-    /// The clients' side of each connection, by a number of its own.
+    /// The client's side of each connection, by the connection's number.
     connections: HashMap<u64, TcpStream>,
     connected: u64,
-    /// Requests that were held back one by one, and are to stay so.
+    /// How many requests are held back by `hold_one`.
     held: usize,
-    /// Rises when held requests may go on.
+    /// It rises when held requests may go on.
     released: u64,
     ended: bool,
 }
 
-/// Of EndTxn, which commits or aborts a transaction.
+/// The API key of EndTxn, which commits or aborts a transaction.
 pub const END_TXN: i16 = 26;
 
 impl Proxy {
-    /// Listens on the port that `door` tells clients of.
+    /// Listens on the port that `door` advertises to clients.
     ///
     /// # Errors
-    /// Where the port is taken, or the broker's address is none.
+    /// If the port is taken, or the broker's address is not valid.
     pub fn start(door: &BackDoor) -> Result<Proxy> {
         let listener = TcpListener::bind(("127.0.0.1", door.advertised))?;
         let address = listener.local_addr()?;
@@ -68,7 +67,7 @@ impl Proxy {
                 if accepting.lock().ended {
                     return;
                 }
-                // A broker that is down refuses, and so do we.
+                // If the broker is down, drop the client's connection, as the broker would refuse it.
                 if let Ok(client) = client {
                     let _ = accepting.connect(client, broker);
                 }
@@ -81,25 +80,25 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Changes the network; what it held goes on, where it no longer holds it.
+    /// Changes the network. Requests and responses go on if they are no longer held.
     pub fn set(&self, weather: Weather) {
         self.shared.lock().weather = weather;
         self.shared.changed.notify_all();
     }
 
-    /// Ends all connections, on the client's side: what is held back will still reach the broker.
+    /// Ends all connections on the client's side. Held requests will still reach the broker.
     pub fn cut(&self) {
         for (_, client) in self.shared.lock().connections.drain() {
             let _ = client.shutdown(Shutdown::Both);
         }
     }
 
-    /// How many requests were held back one by one, and still are.
+    /// How many requests are held back by `hold_one`.
     pub fn held(&self) -> usize {
         self.shared.lock().held
     }
 
-    /// Lets these go on.
+    /// Lets the requests that `hold_one` held back go on.
     pub fn release(&self) {
         self.shared.lock().released += 1;
         self.shared.changed.notify_all();
@@ -111,7 +110,7 @@ impl Drop for Proxy {
         self.shared.lock().ended = true;
         self.shared.changed.notify_all();
         self.cut();
-        // Wakes the thread that accepts.
+        // A connection wakes the thread that accepts, so that it can end.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -188,7 +187,7 @@ impl Shared {
     }
 }
 
-/// A request or a response, with its length before it.
+/// Reads a request or a response, with the length in front of it.
 fn read_frame(from: &mut TcpStream) -> Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -203,7 +202,7 @@ fn read_frame(from: &mut TcpStream) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// A broker that echoes, a proxy before it, and a client.
+    /// A broker that echoes, a proxy in front of it, and a client.
     fn echo() -> (Proxy, TcpStream) {
         let broker = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = broker.local_addr().expect("an address").to_string();

@@ -1,4 +1,4 @@
-//! What a drill did and found, for people and for machines.
+//! The report of a drill, for people and for machines.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::compare::Differences;
 use super::schedule::Schedule;
 
-/// A whole drill.
+/// What a whole drill did and found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub brokers: usize,
@@ -17,7 +17,7 @@ pub struct Report {
     pub elapsed_ms: u64,
 }
 
-/// One round of it.
+/// What one round did and found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
     pub seed: u64,
@@ -25,22 +25,22 @@ pub struct Round {
     pub source_partitions: usize,
     pub target_partitions: usize,
     pub transaction_records: usize,
-    /// Of the source, in the window.
+    /// Records of the source in the window.
     pub records: usize,
     pub runs: usize,
     pub faults: usize,
     pub kills: usize,
     pub bounces: usize,
-    /// Runs that gave up in time of trouble, and said that it is safe to run again.
+    /// Runs that ended with exit code 1, which says that it is safe to run again.
     pub gave_up: usize,
     pub timeline: Vec<Event>,
     #[serde(flatten)]
     pub differences: Differences,
-    /// Runs that ended as none may, and whatever else went wrong.
+    /// Runs that ended in a way that a run must not, and everything else that went wrong.
     pub failures: Vec<String>,
 }
 
-/// What happened when.
+/// Something that happened, and when.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
     pub at_ms: u64,
@@ -106,7 +106,7 @@ impl fmt::Display for Round {
     }
 }
 
-/// The sums over rounds of one kind, or over all.
+/// The sums over the rounds of one scenario, or over all rounds.
 #[derive(Default)]
 struct Sum {
     rounds: usize,
@@ -142,7 +142,7 @@ impl Report {
         self.rounds.iter().all(Round::is_right)
     }
 
-    /// Sums in one line, for an error.
+    /// Names the rounds that went wrong, for an error.
     pub fn wrong(&self) -> String {
         let wrong: Vec<String> = self
             .rounds
@@ -150,7 +150,7 @@ impl Report {
             .filter(|round| !round.is_right())
             .map(|round| format!("seed {} ({})", round.seed, round.scenario))
             .collect();
-        format!("the drill found what must not be, in {}", wrong.join(", "))
+        format!("the drill found faults of the program in {}", wrong.join(", "))
     }
 }
 
@@ -158,7 +158,7 @@ impl fmt::Display for Report {
     /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.rounds.is_empty() {
-            return f.write_str("no round was played to its end");
+            return f.write_str("no round was finished");
         }
         writeln!(
             f,

@@ -1,4 +1,4 @@
-//! One round: topics are filled by runs to which a schedule of faults happens, and then compared.
+//! One round. Runs fill the target while a schedule of faults happens to them; then both topics are compared.
 
 use std::time::{Duration, Instant};
 
@@ -14,25 +14,25 @@ use super::report::Round;
 use super::run::{Ended, Job, Run, Suffered};
 use super::schedule::{Act, Moment, Schedule, Which};
 use super::tail::Tail;
-use super::topics::{Record, Topics, delivered, of, send};
+use super::topics::{Record, Topics, coordinating_partition, delivered, of, send};
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::lab::sandbox::Sandbox;
 
-/// The cluster of all rounds.
+/// The cluster, which all rounds share.
 pub(super) struct Stage<'a> {
     pub sandbox: Sandbox,
-    /// One before each broker; none where the cluster is not ours.
+    /// One in front of each broker; none for a named cluster.
     pub proxies: Vec<Proxy>,
     pub topics: Topics,
     pub interrupt: &'a Interrupt,
 }
 
-/// A run of a cluster that is well takes a second or two.
+/// After this long, a run hangs. On a healthy cluster, a run takes a second or two.
 const HANGS: Duration = Duration::from_secs(150);
-/// How long trouble may be felt after it is over.
+/// How long after a fault it may still disturb a run.
 const AFTERMATH: Duration = Duration::from_secs(30);
-/// Runs in a row that may fail after the last fault.
+/// How many runs in a row may fail after the last fault.
 const TRIES: usize = 5;
 
 /// A round in play.
@@ -42,22 +42,23 @@ struct Play<'s, 'a> {
     job: Job,
     rng: ChaCha8Rng,
     tail: Tail,
-    /// What the source holds, and what the target does that is not the fill's: as committed.
+    /// The committed records of the source.
     source: Vec<Record>,
+    /// The committed records of the target that the fill did not write.
     others: Vec<Record>,
-    /// How often records were added: none is added twice.
+    /// How often records were added. It makes the keys of each addition new.
     appended: usize,
     run: Option<Run>,
-    /// Until when a run may fail for what happened to the cluster.
+    /// Until this time, a run may fail because of a fault of the cluster.
     trouble_until: Instant,
     begun: Instant,
     round: Round,
 }
 
-/// Plays `schedule` in topics of its own, which are deleted where all went well.
+/// Plays `schedule` in new topics, and deletes them if everything went well.
 ///
 /// # Errors
-/// [`Error::Failed`] where the drill itself fails; what the program did wrong is in the round.
+/// [`Error::Failed`] if the drill itself fails. The round tells what the program did wrong.
 pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> {
     let suffix = format!("{}-{}", schedule.seed, std::process::id());
     let (source, target) = (format!("drill-a-{suffix}"), format!("drill-b-{suffix}"));
@@ -121,7 +122,7 @@ impl Play<'_, '_> {
         for (moment, act) in &self.schedule.acts {
             self.stage.interrupt.check()?;
             if self.run.is_none() {
-                // A run that finds nothing to do is soon over.
+                // Without new records, the next run would find nothing to do and end too soon.
                 self.append(self.schedule.shape.records / 20)?;
             }
             self.ready()?;
@@ -130,7 +131,7 @@ impl Play<'_, '_> {
             self.act(act)?;
             self.look()?;
         }
-        // From here on nothing is done to anybody. The run in play may have begun before the last records came.
+        // There are no more faults. The present run may have begun before the last records came, so it does not count.
         if self.run.is_some() {
             self.finish()?;
         }
@@ -141,13 +142,13 @@ impl Play<'_, '_> {
         }
         match self.finish()? {
             Some(ended) if ended.is_done() && ended.written() == Some(0) => {}
-            Some(ended) => self.wrong(format!("a run after a whole one: {}", ended.told())),
+            Some(ended) => self.wrong(format!("a run after a complete one: {}", ended.told())),
             None => {}
         }
         Ok(())
     }
 
-    /// Starts a run where none is there.
+    /// Starts a run, unless one is there.
     fn ready(&mut self) -> Result<()> {
         if self.run.is_none() {
             self.round.runs += 1;
@@ -176,7 +177,7 @@ impl Play<'_, '_> {
         }
     }
 
-    /// Takes note of a run that has ended by itself.
+    /// Notices a run that has ended by itself.
     fn look(&mut self) -> Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
         run.suffered.troubled |= Instant::now() < self.trouble_until;
@@ -196,7 +197,7 @@ impl Play<'_, '_> {
         }
     }
 
-    /// Lets the run, or a new one, come to its end; `None` is a run that hangs.
+    /// Waits for the end of the run, or of a new one. `None` means that it hangs.
     fn finish(&mut self) -> Result<Option<Ended>> {
         self.ready()?;
         let Some(mut run) = self.run.take() else { return Ok(None) };
@@ -295,7 +296,7 @@ impl Play<'_, '_> {
         self.ends()
     }
 
-    /// Waits for the end of a run that was told to.
+    /// Waits for the end of a run that got a signal to end.
     fn ends(&mut self) -> Result<()> {
         let Some(mut run) = self.run.take() else { return Ok(()) };
         match run.wait(HANGS)? {
@@ -350,7 +351,8 @@ impl Play<'_, '_> {
         result
     }
 
-    /// The next commit is held back, its connection is cut, so it is sent again; then it arrives after all.
+    /// Holds back the next commit and cuts its connection, so that the run sends the commit again. Then the held commit
+    /// arrives after all.
     fn late_commit(&mut self, millis: u64) -> Result<()> {
         self.trouble();
         let proxies = &self.stage.proxies;
@@ -380,7 +382,7 @@ impl Play<'_, '_> {
             Some(ended) => self.settle(&ended),
             None => self.wrong(format!("run {} hangs after its rival came", old.number)),
         }
-        // The old one may have begun again, and then it was the rival of the new one.
+        // The old run may have started again, and then it was the rival of the new run.
         if let Some(run) = &mut self.run {
             run.suffered.rivalled = true;
         }
@@ -440,7 +442,7 @@ impl Play<'_, '_> {
 
     fn verdict(mut self) -> Result<Round> {
         let (topics, shape) = (self.stage.topics.clone(), self.schedule.shape);
-        // Waits for all transactions to end: a hanging one is an error of the program.
+        // This waits until all transactions have ended. A hanging transaction is an error of the program.
         let target = match topics.consume(&self.job.target, shape.target_partitions) {
             Ok(target) => target,
             Err(err) => {
@@ -454,7 +456,7 @@ impl Play<'_, '_> {
         self.round.records = self.source.iter().filter(|record| in_window(record)).count();
         if seen != target {
             self.round.failures.push(format!(
-                "a reader that watched saw {} records, and {} are there",
+                "a reader that watched the target saw {} records, but it holds {}",
                 seen.len(),
                 target.len()
             ));
@@ -476,7 +478,7 @@ impl Play<'_, '_> {
     }
 }
 
-/// Under names of their own: a generator that starts anew gives the same again.
+/// Gives records new keys, because a new generator makes the same keys again.
 fn renamed(records: Vec<Record>, number: usize, shape: Shape, partitions: usize) -> Vec<Record> {
     let rename = |mut record: Record| {
         record.key = record.key.map(|key| [&key[..], format!("-{number}").as_bytes()].concat());
@@ -488,24 +490,4 @@ fn renamed(records: Vec<Record>, number: usize, shape: Shape, partitions: usize)
 
 fn broken(err: anyhow::Error) -> Error {
     Error::failed(format!("the drill's own broker: {err:#}"))
-}
-
-/// The partition of an internal topic whose leader coordinates `name`: Java's hash of it, as in Kafka's
-/// `TransactionStateManager.partitionFor` and `GroupCoordinatorService.partitionFor`.
-fn coordinating_partition(name: &str, partitions: usize) -> usize {
-    let hash = name.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
-    hash.checked_abs().and_then(|hash| usize::try_from(hash).ok()).unwrap_or(0) % partitions.max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes_as_java_does() {
-        // "hello".hashCode() == 99162322
-        assert_eq!(coordinating_partition("hello", 50), 22);
-        // "polygenelubricants".hashCode() == Integer.MIN_VALUE
-        assert_eq!(coordinating_partition("polygenelubricants", 50), 0);
-    }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::data::WINDOW_ARGUMENT;
 use crate::base::error::{Error, Result};
 
-/// The job that all runs of a round do.
+/// The job of all runs of a round.
 pub(super) struct Job {
     pub bootstrap: String,
     pub source: String,
@@ -21,23 +21,23 @@ pub(super) struct Job {
     pub transaction_records: usize,
 }
 
-/// A run, killed when it is dropped.
+/// A run. Dropping it kills the process.
 pub(super) struct Run {
     pub number: usize,
     child: Child,
     stdout: File,
     stderr: File,
-    /// What was done to it, and so how it may end.
+    /// What happened to the run. It decides how the run may end.
     pub suffered: Suffered,
 }
 
-/// What may end a run otherwise than well.
+/// The faults that excuse a run if it does not end well.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Suffered {
     pub killed: bool,
     pub terminated: bool,
     pub rivalled: bool,
-    /// A broker or the network failed it, or a transaction that it had to wait for.
+    /// A broker or the network failed, or the run had to wait for another transaction.
     pub troubled: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Ended {
 
 impl Run {
     /// # Errors
-    /// [`Error::Failed`] where the program cannot be started.
+    /// [`Error::Failed`] if the program cannot be started.
     pub(super) fn start(number: usize, job: &Job, suffered: Suffered) -> Result<Run> {
         let what = |e: std::io::Error| Error::io("a run of this program", e);
         let program = std::env::current_exe().map_err(what)?;
@@ -70,16 +70,16 @@ impl Run {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // Not reaped yet, so the number is still its own; one that has ended takes no harm.
+        // The process is not reaped yet, so its id is still its own. A signal does no harm to a process that has ended.
         if let Ok(pid) = self.child.id().try_into() {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
-    /// How it ended, once it has.
+    /// How the run ended, if it has ended.
     ///
     /// # Errors
-    /// [`Error::Failed`] where its output cannot be read.
+    /// [`Error::Failed`] if its output cannot be read.
     pub(super) fn ended(&mut self) -> Result<Option<Ended>> {
         let what = |e: std::io::Error| Error::io("the output of a run", e);
         let Some(status) = self.child.try_wait().map_err(what)? else { return Ok(None) };
@@ -98,8 +98,10 @@ impl Run {
         }))
     }
 
+    /// Waits for the end of the run. `None` means that it did not end in time.
+    ///
     /// # Errors
-    /// [`Error::Failed`] where it hangs: it did not end in time.
+    /// As [`Run::ended`].
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<Option<Ended>> {
         let begun = Instant::now();
         while begun.elapsed() < timeout {
@@ -114,7 +116,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // Also one that was stopped.
+        // SIGKILL also ends a process that SIGSTOP has stopped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -129,7 +131,7 @@ impl Ended {
         self.receipt.as_ref()?["written"].as_u64()
     }
 
-    /// Whether it may end so after what it suffered.
+    /// Whether the run may end like this after what happened to it.
     pub(super) fn is_excused(&self) -> bool {
         let suffered = self.suffered;
         match (self.status.code(), self.status.signal()) {
@@ -138,13 +140,13 @@ impl Ended {
             (Some(5), _) => suffered.rivalled,
             (Some(130), _) => suffered.terminated,
             (_, Some(9)) => suffered.killed,
-            // Before it could say that it minds.
+            // SIGTERM came before the run could install its handler.
             (_, Some(15)) => suffered.terminated,
             _ => false,
         }
     }
 
-    /// The last line that it said, or its receipt's count.
+    /// One line about the end: the count of the receipt, or the last line on stderr.
     pub(super) fn told(&self) -> String {
         let how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit {code}"),

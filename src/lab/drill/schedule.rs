@@ -1,4 +1,4 @@
-//! Which faults come when: all of it follows from the seed. Pure.
+//! Makes the schedule of a round's faults from its seed. Pure.
 
 use clap::ValueEnum;
 use rand::seq::IndexedRandom;
@@ -8,56 +8,56 @@ use serde::Serialize;
 
 use super::data::Shape;
 
-/// What may be done to a run, to the cluster, and to the way between them.
+/// A fault of a run, of the cluster, or of the network between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
-    /// kill -9 of the run
+    /// Kill the run with kill -9
     Kill,
-    /// SIGTERM to the run
+    /// Send SIGTERM to the run
     Terminate,
-    /// SIGSTOP, and SIGCONT a moment later
+    /// Send SIGSTOP to the run, and SIGCONT a moment later
     Freeze,
-    /// SIGSTOP for longer than a transaction may be open, then SIGCONT
+    /// Send SIGSTOP for longer than a transaction may be open, then SIGCONT
     Outlive,
-    /// One broker is killed or stopped, and started again
+    /// Kill or stop one broker, and start it again
     Broker,
-    /// All brokers are stopped and started, one after the other
+    /// Stop and start all brokers, one after the other
     Rolling,
-    /// All connections are cut
+    /// Cut all connections
     Cut,
-    /// All that goes to the brokers and back is late
+    /// Delay all requests and responses
     Slow,
-    /// Nothing goes to the brokers, or nothing comes back, or neither
+    /// Hold back all requests, all responses, or both
     Silent,
-    /// A commit arrives when its sender has long given up on it
+    /// Deliver a commit long after its sender has given up on it
     LateCommit,
-    /// A second run of the same job
+    /// Start a second run of the same job
     Rival,
-    /// Another producer's open transaction in the target
+    /// Open another producer's transaction in the target
     Foreign,
-    /// More records of the window in the source
+    /// Add records of the window to the source
     Append,
-    /// The committed offsets are deleted between two runs
+    /// Delete the committed offsets between two runs
     Forget,
 }
 
 impl Fault {
-    /// Whether it can be caused on a cluster that is not ours to break.
+    /// Whether a drill can cause it on a named cluster, without breaking brokers.
     pub fn is_of_clients(self) -> bool {
         use Fault::*;
         matches!(self, Kill | Terminate | Freeze | Outlive | Rival | Foreign | Append | Forget)
     }
 }
 
-/// When an act begins, counted from when the act before it was over or a run was started.
+/// When an act begins, counted from the end of the act before or from the start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     Millis(u64),
-    /// So many more records are readable in the target.
+    /// Once this many more records are readable in the target.
     Records(usize),
 }
 
-/// Which broker a fault is for.
+/// The broker that a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     Number(usize),
@@ -67,7 +67,7 @@ pub enum Which {
     TargetLeader,
 }
 
-/// A fault with all that is to be known of it.
+/// A fault with all its details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Kill,
@@ -85,7 +85,7 @@ pub enum Act {
     Forget,
 }
 
-/// One round: the topics, and what is done to those who fill them.
+/// The plan of one round: its topics, and the faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     pub seed: u64,
@@ -103,15 +103,15 @@ pub(crate) struct Scenario {
     faults: Vec<Fault>,
     #[serde(skip)]
     acts: usize,
-    /// Partitions of source and target, and records, all of them of the window.
+    /// Partitions of the source and the target, and the number of records, which are then all in the window.
     #[serde(skip)]
     shape: Option<(usize, usize, usize)>,
 }
 
-/// Longer than a transaction may be open, and than the coordinator takes to notice.
+/// In milliseconds. It is longer than a transaction may be open, and than the coordinator takes to notice.
 const OUTLIVES: u64 = 64_000;
 
-/// The rounds that are played in turn. The last two are those of Kafka's own `transactions_test.py`.
+/// The scenarios, which take turns. The last two are those of Kafka's own `transactions_test.py`.
 pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
     use Fault::*;
     let scenario =
@@ -145,7 +145,7 @@ pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
 }
 
 impl Scenario {
-    /// `records` is the size of the source, where the scenario does not set its own.
+    /// `records` is the size of the source, unless the scenario sets its own size.
     pub(crate) fn schedule(&self, seed: u64, records: usize, brokers: usize) -> Schedule {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = match self.shape {
@@ -158,14 +158,14 @@ impl Scenario {
                 Shape { source_partitions, target_partitions, records, whole: false }
             }
         };
-        // Of the window, about a third is to be written; so many transactions should be met in mid-way.
+        // About how many records a fill must write. Transactions are small enough that many faults hit an open one.
         let to_write = if shape.whole { shape.records } else { shape.records / 4 };
         let transactions = rng.random_range(10..60);
         let transaction_records = (to_write / transactions).max(5);
         let mut acts = Vec::new();
         let mut outlived = false;
         for number in 0..self.acts {
-            // Each fault is met once, then by chance.
+            // Each fault comes once, and then by chance.
             let fault = match self.faults.get(number) {
                 Some(fault) => *fault,
                 None => *self.faults.choose(&mut rng).unwrap_or(&Fault::Kill),
@@ -185,7 +185,7 @@ fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: &mut bool) 
     match fault {
         Fault::Kill => Act::Kill,
         Fault::Terminate => Act::Terminate,
-        // Once is enough: it takes a minute.
+        // Once is enough, because it takes a minute.
         Fault::Outlive if !*outlived => {
             *outlived = true;
             Act::Freeze { millis: OUTLIVES }

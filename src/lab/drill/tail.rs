@@ -1,4 +1,5 @@
-//! A read_committed reader of the target that watches the whole drill: what it saw must be what is there.
+//! A read_committed reader that watches the target during a round. It must see exactly the records that are there at the
+//! end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// # Errors
-    /// [`Error::Failed`] where the reader cannot be made.
+    /// [`Error::Failed`] if the reader cannot be created.
     pub(super) fn start(topics: &Topics, topic: &str, partitions: usize) -> Result<Tail> {
         let consumer = topics.reader("read_committed")?;
         consumer.assign(&beginning(topic, partitions)?).map_err(of("an assignment"))?;
@@ -30,7 +31,7 @@ impl Tail {
         let thread = std::thread::spawn(move || {
             let mut records = vec![Vec::new(); partitions];
             while !finished.load(Ordering::Relaxed) {
-                // Errors pass: a broker may be down, and what is missed in the end is found out.
+                // Ignore errors, since a broker may be down. If the reader misses a record, the verdict finds out.
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
                     records[index(message.partition())].push(record(&message));
                     counter.fetch_add(1, Ordering::Relaxed);
@@ -46,11 +47,11 @@ impl Tail {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Waits until it has seen `count` records, or for ten seconds, and hands them over, partition by
+    /// Waits until the reader has seen `count` records, but at most ten seconds. Returns the records, partition by
     /// partition.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the reader panicked.
+    /// [`Error::Failed`] if the reader panicked.
     pub(super) fn finish(mut self, count: usize) -> Result<Vec<Record>> {
         let begun = Instant::now();
         while self.seen() < count && begun.elapsed() < Duration::from_secs(10) {

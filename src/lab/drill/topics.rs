@@ -1,5 +1,4 @@
-//! Topics as a drill sees them: written and read by clients of its own, which share nothing with the
-//! code under test.
+//! The topics of a drill. Its own clients write and read them, and share nothing with the code under test.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::base::error::{Error, Result};
 use crate::base::range::{id, index};
 
-/// A record as Kafka holds it, but for its offset.
+/// A record as Kafka holds it, without its offset.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Record {
     pub partition: i32,
@@ -38,10 +37,10 @@ impl fmt::Debug for Record {
     }
 }
 
-/// How long a request, or all deliveries of a write, may take. A broker may be down meanwhile.
+/// How long a request, or all deliveries of a write, may take. A broker may be down during that time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cluster, reached by its brokers' own listeners.
+/// A cluster, which is reached through its brokers' own listeners.
 #[derive(Clone)]
 pub struct Topics {
     bootstrap: String,
@@ -66,18 +65,19 @@ impl Topics {
         self.config().create().map_err(of("an admin client"))
     }
 
-    /// Makes a topic that keeps its records, and waits for its leaders.
+    /// Creates a topic that keeps its records, and waits for its leaders.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the cluster does not make it.
+    /// [`Error::Failed`] if the cluster does not create it.
     pub fn create(&self, topic: &str, partitions: usize, replicas: usize) -> Result<()> {
         let min_in_sync = if replicas > 2 { "2" } else { "1" };
         let new = NewTopic::new(topic, id(partitions), TopicReplication::Fixed(id(replicas)))
             .set("retention.ms", "-1")
             .set("min.insync.replicas", min_in_sync);
-        let made = block_on(self.admin()?.create_topics([&new], &options())).map_err(of("making a topic"))?;
+        let made =
+            block_on(self.admin()?.create_topics([&new], &options())).map_err(of("creation of a topic"))?;
         for topic in made {
-            topic.map_err(|(topic, code)| Error::failed(format!("making {topic}: {code}")))?;
+            topic.map_err(|(topic, code)| Error::failed(format!("creating {topic}: {code}")))?;
         }
         self.until("the topic's leaders", || {
             let leaders = self.leaders(topic).unwrap_or_default();
@@ -86,23 +86,25 @@ impl Topics {
     }
 
     /// # Errors
-    /// [`Error::Failed`] where the cluster does not answer.
+    /// [`Error::Failed`] if the cluster does not answer.
     pub fn delete(&self, topics: &[&str]) -> Result<()> {
-        block_on(self.admin()?.delete_topics(topics, &options())).map(drop).map_err(of("deleting topics"))
+        block_on(self.admin()?.delete_topics(topics, &options())).map(drop).map_err(of("deletion of topics"))
     }
 
-    /// Deletes a group with its committed offsets; no group is fine.
+    /// Deletes a group with its committed offsets. A missing group is fine.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the cluster does not answer.
+    /// [`Error::Failed`] if the cluster does not answer.
     pub fn delete_group(&self, group: &str) -> Result<()> {
-        block_on(self.admin()?.delete_groups(&[group], &options())).map(drop).map_err(of("deleting a group"))
+        block_on(self.admin()?.delete_groups(&[group], &options()))
+            .map(drop)
+            .map_err(of("deletion of a group"))
     }
 
     /// The leader of each partition, if it has one.
     ///
     /// # Errors
-    /// [`Error::Failed`] where no broker answers.
+    /// [`Error::Failed`] if no broker answers.
     pub fn leaders(&self, topic: &str) -> Result<Vec<Option<usize>>> {
         let reader = self.reader("read_uncommitted")?;
         let metadata =
@@ -111,20 +113,20 @@ impl Topics {
         Ok(partitions.map(|p| usize::try_from(p.leader()).ok()).collect())
     }
 
-    /// Each partition's end: the high watermark for `read_uncommitted`, else the last stable offset.
+    /// Each partition's end: the high watermark for `read_uncommitted`, otherwise the last stable offset.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a leader does not answer.
+    /// [`Error::Failed`] if a leader does not answer.
     pub fn ends(&self, topic: &str, partitions: usize, isolation: &str) -> Result<Vec<i64>> {
         let reader = self.reader(isolation)?;
         let end = |partition| reader.fetch_watermarks(topic, id(partition), Duration::from_secs(5));
         (0..partitions).map(|p| end(p).map(|w| w.1).map_err(of("the topic's ends"))).collect()
     }
 
-    /// A consumer of nothing yet.
+    /// A consumer without an assignment.
     ///
     /// # Errors
-    /// [`Error::Failed`] where librdkafka refuses.
+    /// [`Error::Failed`] if librdkafka refuses.
     pub fn reader(&self, isolation: &str) -> Result<BaseConsumer<DefaultConsumerContext>> {
         self.config()
             .set("group.id", "drill")
@@ -137,11 +139,11 @@ impl Topics {
             .map_err(of("a consumer"))
     }
 
-    /// All committed records, partition by partition, in order, up to the high watermarks of now. Open
-    /// transactions are waited for.
+    /// All committed records up to the present high watermarks, partition by partition, in order. It waits until open
+    /// transactions end.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a transaction stays open, or a leader does not answer.
+    /// [`Error::Failed`] if a transaction stays open, or a leader does not answer.
     pub fn consume(&self, topic: &str, partitions: usize) -> Result<Vec<Record>> {
         let ends = self.ends(topic, partitions, "read_uncommitted")?;
         self.until(&format!("the end of the transactions in {topic}"), || {
@@ -165,10 +167,10 @@ impl Topics {
         Ok(records.concat())
     }
 
-    /// A producer; with a transactional id, one that has initialised its transactions.
+    /// A producer. With a transactional id, it has initialized its transactions.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the coordinator does not answer.
+    /// [`Error::Failed`] if the coordinator does not answer.
     pub fn producer(&self, transactional_id: Option<&str>) -> Result<BaseProducer> {
         let mut config = self.config();
         config.set("linger.ms", "5").set("message.max.bytes", "2000000").set("enable.idempotence", "true");
@@ -182,10 +184,10 @@ impl Topics {
         Ok(producer)
     }
 
-    /// Waits until `condition` holds; it is asked, not a time slept.
+    /// Waits until `condition` holds.
     ///
     /// # Errors
-    /// [`Error::Failed`] names `what` did not come in time.
+    /// [`Error::Failed`] names `what`, if it did not come in time.
     pub fn until(&self, what: &str, condition: impl Fn() -> bool) -> Result<()> {
         let begun = Instant::now();
         while !condition() {
@@ -198,10 +200,10 @@ impl Topics {
     }
 }
 
-/// All partitions, from their beginning.
+/// All partitions, at their beginning.
 ///
 /// # Errors
-/// [`Error::Failed`], which none is known to cause.
+/// [`Error::Failed`], though no cause is known.
 pub fn beginning(topic: &str, partitions: usize) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
@@ -226,7 +228,7 @@ pub fn record(message: &BorrowedMessage<'_>) -> Record {
 /// Queues records, in order; [`delivered`] waits for them.
 ///
 /// # Errors
-/// [`Error::Failed`] where the producer takes them no more.
+/// [`Error::Failed`] if the producer does not accept a record.
 pub fn send(producer: &BaseProducer, topic: &str, records: &[Record]) -> Result<()> {
     for record in records {
         let mut to: BaseRecord<'_, [u8], [u8]> =
@@ -249,17 +251,39 @@ pub fn send(producer: &BaseProducer, topic: &str, records: &[Record]) -> Result<
     Ok(())
 }
 
+/// Waits until all queued records are delivered.
+///
 /// # Errors
-/// [`Error::Failed`] where not all records were delivered in time.
+/// [`Error::Failed`] if a record is not delivered in time.
 pub fn delivered(producer: &BaseProducer) -> Result<()> {
     producer.flush(PATIENCE).map_err(of("producing"))
 }
 
-/// An error of the drill itself, not of what it drills.
+/// An error of the drill itself, not of the program under test.
 pub fn of(what: &str) -> impl Fn(KafkaError) -> Error {
     move |err| Error::failed(format!("the drill's own {what}: {err}"))
 }
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+/// The partition of an internal topic whose leader coordinates `name`. It is Java's hash of the name, as in Kafka's
+/// `TransactionStateManager.partitionFor` and `GroupCoordinatorService.partitionFor`.
+pub(super) fn coordinating_partition(name: &str, partitions: usize) -> usize {
+    let hash = name.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+    hash.checked_abs().and_then(|hash| usize::try_from(hash).ok()).unwrap_or(0) % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_as_java_does() {
+        // "hello".hashCode() == 99162322
+        assert_eq!(coordinating_partition("hello", 50), 22);
+        // "polygenelubricants".hashCode() == Integer.MIN_VALUE
+        assert_eq!(coordinating_partition("polygenelubricants", 50), 0);
+    }
 }
