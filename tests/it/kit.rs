@@ -1,4 +1,4 @@
-//! A broker for all tests, records to put on it, and a reading that owes nothing to the code under test.
+//! A broker for all tests, records for its topics, and clients that share nothing with the code under test.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn sandbox() -> &'static Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
     SANDBOX.get_or_init(|| {
         let sandbox = Sandbox::start(1).expect("a broker");
-        // Not eprintln!, which a test that ends well keeps to itself.
+        // The test harness hides the output of eprintln! if the test passes.
         let told = format!("the tests are on {} ({})\n", sandbox.bootstrap(), sandbox.backend());
         std::io::stderr().write_all(told.as_bytes()).expect("stderr");
         sandbox
@@ -46,7 +46,7 @@ pub(crate) fn broker() -> &'static str {
     sandbox().bootstrap()
 }
 
-/// Only a broker of our own is sure to have an authorizer that allows all the rest.
+/// Whether a test can deny permissions. Only our own broker surely has an authorizer that allows everything else.
 pub(crate) fn can_deny() -> bool {
     let is_ours = sandbox().backend() != Backend::Named;
     if !is_ours {
@@ -65,7 +65,7 @@ pub(crate) fn record(partition: i32, time: i64, key: &str, value: &str) -> Recor
     }
 }
 
-/// `count` records with keys of their own, spread evenly over 10:00-16:45 and the partitions.
+/// `count` records with different keys, spread evenly over 10:00-16:45 and the partitions.
 pub(crate) fn day(count: usize, partitions: i32) -> Vec<Record> {
     let step = 405 * MINUTE / i64::try_from(count).expect("fits");
     (0..count)
@@ -82,7 +82,7 @@ pub(crate) fn day(count: usize, partitions: i32) -> Vec<Record> {
         .collect()
 }
 
-/// The same, where Java's producer puts their keys.
+/// Moves records to the partitions in which Java's producer puts their keys.
 pub(crate) fn placed(mut records: Vec<Record>, partitions: i32) -> Vec<Record> {
     let partitions = usize::try_from(partitions).expect("a count");
     for record in &mut records {
@@ -118,7 +118,7 @@ fn config() -> ClientConfig {
     config
 }
 
-/// A source and a target, and the job between them.
+/// A source, a target, and the job that fills one from the other.
 pub(crate) struct Pair {
     pub a: String,
     pub b: String,
@@ -143,7 +143,7 @@ impl Pair {
         run(&self.job, Mode::Fill)
     }
 
-    /// Fills, and expects that it ends well.
+    /// Fills, and expects success.
     pub(crate) fn filled(&self) -> Receipt {
         let (receipt, result) = self.fill();
         result.expect("fills");
@@ -160,8 +160,8 @@ impl Pair {
         verify(&comparison, Progress { quiet: true }, &Interrupt::default())
     }
 
-    /// The target holds `before` and then the source's window, each record once, byte for byte, in the
-    /// source's order within its partition; a further run and a third write nothing.
+    /// Asserts that the target holds `before` and then the source's window: each record once, byte for byte, in the
+    /// source's order within its partition. Asserts that two further runs write nothing.
     pub(crate) fn assert_filled(&self, before: &[Record]) {
         self.assert_holds(before, &window_of(&consume(&self.a)));
         for _ in 0..2 {
@@ -305,7 +305,7 @@ fn reader(isolation: &str) -> BaseConsumer {
         .expect("a consumer")
 }
 
-/// Waits for what must come; the condition is asked, not a time slept.
+/// Waits until `condition` holds, and fails if that takes too long.
 pub(crate) fn until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -314,7 +314,7 @@ pub(crate) fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// All committed records, partition by partition, in order. Open transactions are waited for.
+/// All committed records, partition by partition, in order. It waits until open transactions end.
 pub(crate) fn consume(topic: &str) -> Vec<Record> {
     Topics::new(broker()).consume(topic, watermarks(topic).len()).expect("reads")
 }
@@ -350,7 +350,7 @@ impl Foreign {
         Foreign(producer)
     }
 
-    /// Sends, and sees it on the broker.
+    /// Sends records, and waits until the broker has them.
     pub(crate) fn send(self, topic: &str, records: &[Record]) -> Foreign {
         send(&self.0, topic, records);
         self.0.flush(TIMEOUT).expect("flushed");
@@ -375,7 +375,7 @@ pub(crate) fn replicator(arguments: &[&str]) -> Command {
 }
 
 impl Pair {
-    /// The main job as a process, in transactions of `records`, printing JSON.
+    /// Starts the main job as a process that prints JSON, with transactions of `records` records.
     pub(crate) fn spawn(&self, records: usize) -> Child {
         self.command(records).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
     }
@@ -400,7 +400,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The receipt's numbers.
+/// The fields of the receipt.
 pub(crate) fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("one JSON object on stdout: {e}; stderr: {}", stderr(output)))
@@ -419,7 +419,7 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
-/// Commits offset 0 of partition 0 with bytes for metadata, which the safe API cannot write.
+/// Commits offset 0 of partition 0 with bytes as its metadata. The safe API can only write text.
 pub(crate) fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
     use rdkafka_sys as ffi;
     let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
