@@ -6,17 +6,17 @@ use crate::base::json::{Pointer, Written};
 use crate::base::time::parse_instant;
 use crate::kafka::sys::Message;
 
-/// Where the event time of a record is found.
+/// Where a record's event time comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventTime {
     /// The record's own timestamp.
     Timestamp,
-    /// A field of the value: epoch s, ms, us or ns, told by magnitude, or RFC 3339 (naive is UTC).
+    /// A field of the value: epoch s, ms, us or ns, distinguished by magnitude, or RFC 3339 (naive is UTC).
     Field(Pointer),
 }
 
 impl EventTime {
-    /// Milliseconds since the epoch; `None` where the record has no event time.
+    /// Milliseconds since the epoch; `None` if the record has no event time.
     pub fn of(&self, message: &Message) -> Option<i64> {
         match self {
             EventTime::Timestamp => Some(message.timestamp().0).filter(|millis| *millis >= 0),
@@ -31,13 +31,13 @@ impl EventTime {
         };
         match pointer.find(value) {
             Err(_) => "no event time: the value is not JSON",
-            Ok(None) => "no event time: it has no such field, or null there",
-            Ok(Some(found)) if found.text().is_err() => "no event time: its field cannot be read",
-            Ok(Some(_)) => "no event time: its field is no time",
+            Ok(None) => "no event time: the field is absent or null",
+            Ok(Some(found)) if found.text().is_err() => "no event time: the field cannot be read",
+            Ok(Some(_)) => "no event time: the field is not a time",
         }
     }
 
-    /// Whether the broker's time index answers for this event time.
+    /// Whether the broker's time index covers this event time.
     pub fn is_indexed(&self) -> bool {
         *self == EventTime::Timestamp
     }
@@ -50,8 +50,9 @@ pub fn of_json(value: Written<'_>) -> Option<i64> {
     instant.or_else(|| from_number(&text.trim().parse().ok()?))
 }
 
-/// Seconds below 1e11 (the year 5138), then milliseconds, microseconds, nanoseconds, each a thousand
-/// times on; fractions of a millisecond are cut towards the past, so that a window's edge stays exact.
+/// Numbers below 1e11 are seconds (up to the year 5138). Numbers up to a thousand times that are milliseconds, then
+/// come microseconds and nanoseconds in the same way. Fractions of a millisecond are cut towards the past, so that a
+/// window's edge stays exact.
 fn from_number(number: &Number) -> Option<i64> {
     if let Some(whole) = number.as_i64() {
         return Some(match whole.unsigned_abs() {
@@ -70,7 +71,7 @@ fn from_number(number: &Number) -> Option<i64> {
     };
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "bounded by the magnitudes above; beyond, it saturates"
+        reason = "bounded by the magnitudes above; larger numbers saturate"
     )]
     Some((if float.abs() < 1e11 { (millis * 1e3).round() / 1e3 } else { millis }).floor() as i64)
 }

@@ -1,4 +1,4 @@
-//! What makes two records the same one, and what makes them equal. Pure.
+//! Decides whether two records are the same one, and whether they are equal. Pure.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -8,16 +8,16 @@ use crate::base::error::{Error, Result};
 use crate::base::json::Pointer;
 use crate::kafka::sys::Message;
 
-/// Which part of a record says which record it is.
+/// The part of a record that identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     Key,
     KeyAndValue,
     Value,
-    /// A field of the JSON value: what a string says, and of anything else its written text, as
-    /// [`crate::base::json::Written::text`] gives it.
+    /// A field of the JSON value: the content of a string, or any other value as it is written
+    /// ([`crate::base::json::Written::text`]).
     Field(Pointer),
-    /// All of it: key, value, headers and timestamp. Equal records are counted, not taken for one.
+    /// The whole record: key, value, headers and timestamp. Equal records are counted, not taken for one.
     Record,
 }
 
@@ -27,8 +27,8 @@ impl Identity {
         let (Identity::Field(pointer), Some(value)) = (self, message.value()) else { return "no identity" };
         match pointer.find(value) {
             Err(_) => "no identity: the value is not JSON",
-            Ok(None) => "no identity: it has no such field, or null there",
-            Ok(Some(_)) => "no identity: its field cannot be read",
+            Ok(None) => "no identity: the field is absent or null",
+            Ok(Some(_)) => "no identity: the field cannot be read",
         }
     }
 }
@@ -64,21 +64,21 @@ impl std::str::FromStr for Identity {
     }
 }
 
-/// A keyed hash of a record's identity: 128 bits, so that no two of a run meet by chance.
+/// A keyed hash of a record's identity. It has 128 bits, so that two identities of a run do not collide by chance.
 pub(crate) type IdentityHash = [u64; 2];
 
-/// Hashes with keys of its own, drawn at random for each run: nobody can prepare a collision.
+/// Hashes records with random keys. Each run draws new keys, so nobody can prepare a collision.
 #[derive(Clone)]
 pub struct Fingers {
     identity: SipHasher13,
-    /// Of all bytes of each record: three times as fast as the other over 350 of them. Its 64 bits decide between records
-    /// of one identity, and in comparisons of topics between those that have none.
+    /// Hashes all bytes of each record, three times faster than the other hash does for 350 bytes. Its 64 bits tell
+    /// apart records with the same identity and, when topics are compared, records without one.
     content: ahash::RandomState,
 }
 
 impl Fingers {
     /// # Errors
-    /// [`Error::Failed`], where the system has no randomness to give.
+    /// [`Error::Failed`] if the system gives no random numbers.
     pub fn new() -> Result<Fingers> {
         let word = || getrandom::u64().map_err(|e| Error::io("the system's random numbers", e));
         Ok(Fingers {
@@ -87,8 +87,8 @@ impl Fingers {
         })
     }
 
-    /// `None` where the record has no such identity ([`Identity::why_none`]): a null key, or no such field. The timestamp is in none of
-    /// them; of [`Identity::Record`] it is the content's ([`Fingers::contents`]).
+    /// `None` if the record has no such identity ([`Identity::why_none`]): its key is null, or it lacks the field. The
+    /// hash never covers the timestamp; for [`Identity::Record`] the content's hash does ([`Fingers::contents`]).
     pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
         if *identity != Identity::Record {
             return self.identity_of(identity, message.key(), message.value());
@@ -99,7 +99,7 @@ impl Fingers {
         Some([hash.h1, hash.h2])
     }
 
-    /// [`Fingers::identity`] of a record of `key` and `value` without headers.
+    /// [`Fingers::identity`] of a record with `key`, `value` and no headers.
     pub fn identity_of(
         &self,
         identity: &Identity,
@@ -117,7 +117,7 @@ impl Fingers {
             Identity::Field(pointer) => {
                 let value = pointer.find(value?).ok()??;
                 let text = value.text().ok()?;
-                // "1" is not 1, and no other value begins like a string.
+                // The string "1" must differ from the number 1. Only strings begin with a quote.
                 hasher.write(if value.is_string() { b"\"" } else { b"" });
                 hasher.write(text.as_bytes());
             }
@@ -126,7 +126,7 @@ impl Fingers {
         Some([hash.h1, hash.h2])
     }
 
-    /// Hashes of key, value and headers: with the timestamp, and without it.
+    /// Two hashes of key, value and headers: one with the timestamp, and one without it.
     pub fn contents(&self, message: &Message) -> (u64, u64) {
         let mut hasher = self.content.build_hasher();
         all_but_time(&mut hasher, message);
@@ -145,7 +145,8 @@ fn all_but_time(hasher: &mut impl Hasher, message: &Message) {
     });
 }
 
-/// Writes a part so that no other sequence of parts reads the same: null, empty and neighbours differ.
+/// Writes a part after its length, so that two different sequences of parts never write the same bytes. Null and empty
+/// differ as well.
 fn part(hasher: &mut impl Hasher, bytes: Option<&[u8]>) {
     match bytes {
         None => hasher.write_u64(u64::MAX),

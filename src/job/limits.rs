@@ -1,4 +1,5 @@
-//! What a topic's brokers take and keep, by its configuration: asked of each record before it is written. Pure.
+//! Tells from a topic's configuration which records its brokers accept and keep. A run checks each record before it
+//! writes it. Pure.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,7 @@ use crate::job::window::Window;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 
-/// A topic's configuration, by property.
+/// A topic's configuration: the value of each property.
 #[derive(Clone, Copy)]
 pub(crate) struct Configuration<'a>(pub &'a HashMap<String, String>);
 
@@ -30,8 +31,8 @@ impl Configuration<'_> {
         self.text("message.timestamp.type") == "LogAppendTime"
     }
 
-    /// How far a timestamp may be from the broker's clock, as the broker reads it: where its newer property (of Kafka
-    /// 3.6) says nothing, the older one counts, which 4.0 has no more.
+    /// How far a timestamp may be from the broker's clock. Like the broker, this reads the newer property (since Kafka
+    /// 3.6) and, if that sets no limit, the older one, which Kafka 4.0 no longer has.
     fn distance(&self, key: &str) -> Option<i64> {
         let unbounded = |limit: &i64| *limit != i64::MAX;
         let older = || self.number("message.timestamp.difference.max.ms");
@@ -39,19 +40,19 @@ impl Configuration<'_> {
     }
 }
 
-/// Bytes that librdkafka puts into a batch at most, if nothing else is said.
+/// The most bytes that librdkafka puts into a batch by default.
 const BATCH: usize = 1_000_000;
 /// Bytes of a batch before its first record.
 const BATCH_HEADER: usize = 61;
 
-/// What a topic takes and keeps; where a bound is not known, there is none.
+/// Which records a topic accepts and keeps. An unknown limit counts as no limit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     topic: String,
     bootstrap: String,
     /// In milliseconds since the epoch.
     now: i64,
-    /// This and the next two are milliseconds from `now`.
+    /// In milliseconds from `now`, like the next two.
     retention: Option<i64>,
     before: Option<i64>,
     after: Option<i64>,
@@ -59,7 +60,7 @@ pub(crate) struct Limits {
     retention_bytes: Option<i64>,
     /// The largest batch in bytes, and the property that says so.
     largest: Option<(usize, &'static str)>,
-    /// The producer compresses, so that nobody knows a record's size before.
+    /// The producer compresses, so nobody knows a record's size in advance.
     is_compressed: bool,
     needs_key: bool,
 }
@@ -76,7 +77,7 @@ pub(crate) enum Unfit {
 }
 
 impl Unfit {
-    /// For an example of such a record.
+    /// A name for the reason, shown beside an example of such a record.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Unfit::NullKey => "null key for a compacted topic",
@@ -87,7 +88,7 @@ impl Unfit {
         }
     }
 
-    /// The records that would be written are so.
+    /// A clause that says how many records that would be written are unfit.
     pub(crate) fn of_records(self, count: u64) -> String {
         let are = match self {
             Unfit::NullKey => "have a null key",
@@ -100,7 +101,8 @@ impl Unfit {
 }
 
 impl Limits {
-    /// The limits of `topic` on the cluster of `bootstrap` at `now`, for a producer that compresses or does not.
+    /// The limits of `topic` on the cluster of `bootstrap` at `now`. `is_compressed` says whether the producer
+    /// compresses.
     pub(crate) fn of(
         topic: &str,
         bootstrap: &str,
@@ -108,7 +110,7 @@ impl Limits {
         config: Configuration<'_>,
         now: i64,
     ) -> Limits {
-        // The broker stamps them with the time at which they come.
+        // If the broker sets the timestamps itself, no limit on them applies.
         let of_time = |limit: Option<i64>| limit.filter(|limit| *limit >= 0 && !config.is_stamped());
         let deletes = config.text("cleanup.policy").contains("delete");
         let bytes = |key: &'static str| Some((usize::try_from(config.number(key)?).ok()?, key));
@@ -126,7 +128,8 @@ impl Limits {
         }
     }
 
-    /// The same limits at a later time, in milliseconds since the epoch: what came since they were read is not ahead.
+    /// The same limits at a later time, in milliseconds since the epoch. Records that were created after the limits
+    /// were read then do not count as too new.
     #[must_use]
     pub(crate) fn at(&self, now: i64) -> Limits {
         Limits { now, ..self.clone() }
@@ -134,11 +137,11 @@ impl Limits {
 
     /// How large batches may be, in bytes.
     pub(crate) fn batch_bytes(&self) -> usize {
-        // Leave a batch's header some room more.
+        // Leave some room for the batch's header.
         self.largest.map_or(BATCH, |(bytes, _)| BATCH.min(bytes.saturating_sub(512).max(1)))
     }
 
-    /// What forbids a timestamp, in milliseconds since the epoch. -1 is none, and is taken.
+    /// The reasons to refuse a timestamp, in milliseconds since the epoch. -1 means no timestamp, which is accepted.
     pub(crate) fn of_time(&self, millis: i64) -> impl Iterator<Item = Unfit> {
         let age = self.now.saturating_sub(millis);
         [
@@ -150,7 +153,7 @@ impl Limits {
         .filter_map(move |(is_so, unfit)| (is_so && millis >= 0).then_some(unfit))
     }
 
-    /// Why the record must not be written.
+    /// Why the record must not be written, if it must not.
     pub(crate) fn of_record(&self, message: &Message) -> Option<Unfit> {
         if self.needs_key && message.key().is_none() {
             return Some(Unfit::NullKey);
@@ -160,26 +163,26 @@ impl Limits {
         self.of_time(message.timestamp().0).next().or_else(|| is_too_large().then_some(Unfit::TooLarge))
     }
 
-    /// Whether only the records themselves tell if the broker would delete them: the window does not bound their
-    /// timestamps from below.
+    /// Whether only the records themselves can tell if the broker would delete them, because the window sets no lower
+    /// limit on their timestamps.
     pub(crate) fn are_of_records_alone(&self, selection: &Selection, window: Window) -> bool {
         self.retention.is_some() && (window.start.is_none() || !selection.event_time.is_indexed())
     }
 
-    /// A sentence that tells of the limit, of `what` exceeds it (a clause), and of the ways out.
+    /// A sentence with the limit, the clause `what` that says which records exceed it, and the ways out.
     pub(crate) fn sentence(&self, unfit: Unfit, what: &str) -> String {
         let topic = &self.topic;
         let millis = |limit: Option<i64>| limit.unwrap_or_default();
         match unfit {
             Unfit::NullKey => format!(
-                "{topic} is compacted and takes no null key, and {what}; write to another topic, or take `compact` out of \
-                 its cleanup.policy"
+                "{topic} is compacted and accepts no null key, but {what}; write to another topic, or remove `compact` \
+                 from its cleanup.policy"
             ),
             Unfit::Deleted => {
                 let limit = millis(self.retention);
                 format!(
-                    "{topic} deletes records older than retention.ms={limit} ({} days), and {what}: the broker would \
-                     delete what is written; {}, when those may go",
+                    "{topic} deletes records older than retention.ms={limit} ({} days), but {what}: the broker would \
+                     delete the records that are written; {} when it may delete them",
                     limit / 86_400_000,
                     self.mend("retention.ms", -1, limit)
                 )
@@ -188,32 +191,34 @@ impl Limits {
                 let limit = millis(self.before);
                 let key = "message.timestamp.before.max.ms";
                 let mend = self.mend(key, i64::MAX, limit);
-                format!("{topic} takes no record older than {key}={limit}, and {what}; {mend}")
+                format!("{topic} accepts no record older than {key}={limit}, but {what}; {mend}")
             }
             Unfit::TooNew => {
                 let limit = millis(self.after);
                 let key = "message.timestamp.after.max.ms";
                 let mend = self.mend(key, i64::MAX, limit);
-                format!("{topic} takes no record later than its clock and {key}={limit}, and {what}; {mend}")
+                format!(
+                    "{topic} accepts no record later than the broker's clock plus {key}={limit}, but {what}; {mend}"
+                )
             }
             Unfit::TooLarge => {
                 let (limit, key) = self.largest.unwrap_or_default();
                 format!(
-                    "{topic} takes no batch larger than {key}={limit}, and {what}; raise it, or try to compress them with \
-                     -X compression.type=zstd"
+                    "{topic} accepts no batch larger than {key}={limit}, but {what}; raise that limit, or try to \
+                     compress the records with -X compression.type=zstd"
                 )
             }
         }
     }
 
-    /// That the broker deletes by size, which may hit any record: nobody can ask it how large a partition is on its
-    /// disk without a request that librdkafka does not have.
+    /// A sentence if the broker deletes by size, which may hit any record. librdkafka has no request that asks how
+    /// large a partition is on the broker's disk.
     pub(crate) fn deletes_by_size(&self) -> Option<String> {
         let limit = self.retention_bytes?;
         Some(format!(
-            "{} deletes the oldest segments of a partition that is larger than retention.bytes={limit}, whatever their \
-             records' age, and how large it is cannot be asked: the broker may delete what is written, and what is there; \
-             {}, when those may go",
+            "{} deletes the oldest segments of a partition that is larger than retention.bytes={limit}, whatever the \
+             records' age, and replicator cannot ask for a partition's size: the broker may delete old records and \
+             those that are written; {} when it may delete them",
             self.topic,
             self.mend("retention.bytes", -1, limit)
         ))
@@ -221,36 +226,36 @@ impl Limits {
 
     fn mend(&self, key: &str, to: i64, back: i64) -> String {
         format!(
-            "set it with kafka-configs.sh --bootstrap-server {} --alter --topic {} --add-config {key}={to}, and back with \
-             --add-config {key}={back}",
+            "change it with kafka-configs.sh --bootstrap-server {} --alter --topic {} --add-config {key}={to}, and \
+             change it back with --add-config {key}={back}",
             self.bootstrap, self.topic
         )
     }
 }
 
-/// Bytes of a batch that holds this record alone, not compressed: <https://kafka.apache.org/documentation/#recordbatch>.
+/// Bytes of an uncompressed batch that holds only this record: <https://kafka.apache.org/documentation/#recordbatch>.
 fn batch_of(message: &Message) -> usize {
     let mut headers = (0, 0);
     message.for_each_header(|name, value| {
         headers = (headers.0 + 1, headers.1 + sized(Some(name)) + sized(value));
     });
-    // Attributes, and the differences of time and offset to the batch's, which are 0.
+    // Three bytes for the attributes, and for the deltas of time and offset, which are 0.
     let body = 3 + sized(message.key()) + sized(message.value()) + varint(headers.0) + headers.1;
     BATCH_HEADER + varint(body) + body
 }
 
-/// Bytes with their length before them.
+/// The size of `bytes` with their length before them.
 fn sized(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| varint(bytes.len()) + bytes.len())
 }
 
-/// How many bytes the length takes: 7 bits of it a byte, after one for the sign.
+/// How many bytes a length takes: each byte holds 7 bits, and one bit is the sign.
 fn varint(length: usize) -> usize {
     let bits = usize::BITS - length.leading_zeros() + 1;
     bits.div_ceil(7) as usize
 }
 
-/// Whether the topic takes writes with the replicas that it has.
+/// Checks that the topic accepts writes with the replicas that it has.
 ///
 /// # Errors
 /// As [`Topic::takes_writes`].

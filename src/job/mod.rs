@@ -1,4 +1,4 @@
-//! One job, validated once: what every later part may rely on.
+//! A job. It is validated once, and all later code relies on that.
 
 pub(crate) mod checks;
 pub(crate) mod event_time;
@@ -29,20 +29,20 @@ pub struct Selection {
     pub date: Option<NaiveDate>,
     pub event_time: EventTime,
     pub rules: Rules,
-    /// Bytes that the index of identities may take.
+    /// The most bytes that the index of identities may take.
     pub index_memory: usize,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
 }
 
 impl Selection {
-    /// The name of the transactional id and of the group. It depends on the topics alone, so that a second
-    /// run of the job fences the first; `/` is in no topic's name.
+    /// The name of the transactional id and of the group. It depends only on the topics, so that a second run of the
+    /// job fences the first. No topic's name contains a `/`.
     pub fn name(&self) -> String {
         format!("replicator/{}/{}", self.source, self.target)
     }
 
-    /// The command line of a fill of `window`, with these topics and rules but by `identity`.
+    /// The command line that fills `window` with these topics and rules, but with `identity`.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
         let mut command = "replicator".to_owned();
         if self.properties.bootstrap() != DEFAULT_BOOTSTRAP {
@@ -68,10 +68,10 @@ impl Selection {
     }
 }
 
-/// [`Selection::index_memory`] of the command line.
+/// The command line's default for [`Selection::index_memory`].
 pub const INDEX_MEMORY: usize = 1 << 30;
 
-/// How a record is told from others, and what becomes of those that cannot be.
+/// How a run tells records apart, and what it does with records for which that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     pub identity: Identity,
@@ -82,14 +82,14 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Whether a run may begin where an earlier one was. Where copies are counted, or their timestamps not compared, a
-    /// record of the target stands for only one of the source: a run that begins in the middle could not know which
-    /// copies are taken.
+    /// Whether a run may begin where an earlier run stopped. If copies are counted, or their timestamps are not
+    /// compared, each record of the target stands for only one record of the source. A run that begins in the middle
+    /// could not know which copies are already taken.
     pub fn can_resume(&self) -> bool {
         self.target_scan == TargetScan::Window && self.identity != Identity::Record
     }
 
-    /// The rules with the defaults of the command line.
+    /// The rules with `identity` and the command line's defaults.
     pub fn by(identity: Identity) -> Rules {
         Rules {
             identity,
@@ -100,21 +100,21 @@ impl Rules {
     }
 }
 
-/// A fill of a window of the target from the source.
+/// Fills a window of the target from the source.
 #[derive(Clone)]
 pub struct Job {
     pub selection: Selection,
     pub allow_compacted_target: bool,
     pub limits: TransactionLimits,
     pub max_rate: Option<MaxRate>,
-    /// Records to write before the run stops, complete or not.
+    /// The run stops after it has written this many records, even if the window is not complete.
     pub limit: Option<u64>,
     /// Share the source's partitions with other instances of the same job.
     pub scale_out: bool,
 }
 
 impl Job {
-    /// The job with the defaults of the command line.
+    /// The job with the command line's defaults.
     pub fn new(selection: Selection) -> Job {
         Job {
             selection,
@@ -131,24 +131,24 @@ impl Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Fill,
-    /// The same way up to the producer, which it never makes: a plan must not fence a live fill.
+    /// Does the same as a fill, but never creates the producer: a plan must not fence a live fill.
     Plan,
 }
 
-/// What to do where one identity has two contents.
+/// What to do if one identity has two contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {
-    /// Write nothing from the first one on, count all, and fail
+    /// Stop writing at the first conflict, count all conflicts, and fail
     Fail,
-    /// Keep what stands in the target, else what is read first
+    /// Keep the record that the target holds, or else the one that is read first
     Skip,
 }
 
 /// Which records of the target are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TargetScan {
-    /// Those whose event time lies in the window
+    /// Records whose event time lies in the window
     Window,
-    /// All, whatever their timestamps: for a target whose copies were stamped anew
+    /// All records, whatever their timestamps: for a target whose copies got new timestamps
     All,
 }

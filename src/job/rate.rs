@@ -1,13 +1,13 @@
-//! A bound on how fast records are written: a fill competes with live traffic. Pure.
+//! Limits how fast a run writes records, because a fill competes with live traffic. Pure.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// How much may be written in a second, on average.
+/// How much a run may write in a second, on average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaxRate {
     Records(f64),
-    /// Of keys and values.
+    /// Bytes of keys and values.
     Bytes(f64),
 }
 
@@ -41,15 +41,15 @@ impl FromStr for MaxRate {
 #[derive(Debug)]
 pub(crate) struct Throttle {
     rate: MaxRate,
-    /// When all that was taken is paid for.
+    /// When the rate allows everything that was written so far.
     due: Instant,
 }
 
-/// How far the writer may be ahead: shorter sleeps cost more than they are worth.
+/// How far the writer may be ahead of the rate. Shorter sleeps cost more than they are worth.
 const SLACK: Duration = Duration::from_millis(5);
-/// The longest wait before the writer is to look around again.
+/// The longest single wait, so that the writer can check for an interrupt, or commit, in between.
 const STEP: Duration = Duration::from_millis(50);
-/// Of one record: a rate next to nothing must not overflow the clock.
+/// The most seconds that one record may take: a tiny rate must not overflow the clock.
 const LONGEST: f64 = 86_400.0;
 
 impl Throttle {
@@ -57,19 +57,19 @@ impl Throttle {
         Throttle { rate, due: now }
     }
 
-    /// Takes a record of `bytes` that was written.
+    /// Counts a written record of `bytes`.
     pub(crate) fn take(&mut self, bytes: usize, now: Instant) {
         #[expect(clippy::cast_precision_loss, reason = "of a record's size")]
         let seconds = match self.rate {
             MaxRate::Records(rate) => 1.0 / rate,
             MaxRate::Bytes(rate) => bytes as f64 / rate,
         };
-        // What was not used is lost, but for what a sleep took too long.
+        // Unused time is lost, except for the few milliseconds by which a sleep was too long.
         let unused = now.checked_sub(SLACK).unwrap_or(now);
         self.due = self.due.max(unused) + Duration::from_secs_f64(seconds.min(LONGEST));
     }
 
-    /// How long to wait before asking again; `None` where the next record may be written.
+    /// How long to wait before asking again; `None` if the next record may be written now.
     pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         let ahead = self.due.saturating_duration_since(now);
         (ahead > SLACK).then(|| ahead.min(STEP))
@@ -104,7 +104,7 @@ mod tests {
         assert!(text.parse::<MaxRate>().is_err());
     }
 
-    /// Writes records of 100 bytes for ten seconds of a clock of the test's, which each wait moves on.
+    /// Writes records of 100 bytes for ten seconds of a simulated clock. Each wait moves the clock on.
     fn written_in_ten_seconds(rate: &str, oversleep: Duration) -> usize {
         let begun = Instant::now();
         let mut now = begun;

@@ -1,4 +1,4 @@
-//! From a window as typed to instants: which UTC day is meant.
+//! Turns a window as typed into instants: finds the UTC day that is meant.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::Watermarks;
 
-/// Records looked at from either end of a partition.
+/// How many records to look at from each end of a partition.
 const PEEK: i64 = 64;
 
-/// A window, and what is to be said of it.
+/// A window, and warnings about it.
 pub(crate) struct Resolved {
     pub window: Window,
-    /// Where it crosses midnight.
+    /// Set if the window crosses midnight.
     pub warning: Option<String>,
-    /// To be shown the records of the source as they are read.
+    /// The caller shows it the records of the source as it reads them.
     pub other_days: OtherDays,
 }
 
-/// Both topics, or which one is missing.
+/// Looks up both topics.
 ///
 /// # Errors
-/// [`Error::Refused`] for a missing topic; as [`Cluster::topic`].
+/// [`Error::Refused`] names each missing topic; otherwise as [`Cluster::topic`].
 pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, Topic)> {
     if source == target {
         return Err(Error::usage(format!("--source and --target are both {source}; name two topics")));
@@ -45,7 +45,8 @@ pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(T
             Ok(Some(topic)) => found.push(topic),
             Ok(None) => {
                 reason = reason.or(Some(Reason::MissingTopic));
-                sentences.push(format!("there is no topic {name}: create it, or name another one by {flag}"));
+                sentences
+                    .push(format!("there is no topic {name}: create it, or name another one with {flag}"));
             }
             Err(Error::Refused(why)) => {
                 reason = reason.or(why.reason());
@@ -60,11 +61,11 @@ pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(T
     }
 }
 
-/// The window's instants. A date that is given is trusted, wherever in the topic its records stand; where one is
-/// needed and not given, it is the one that the source's first and last records are of.
+/// The window's instants. A given date is trusted, whatever days the topic's records are of. If the window needs a date
+/// and none is given, it is the day of the source's first and last records.
 ///
 /// # Errors
-/// [`Error::Refused`] where a date is needed, and the source shows several days, or no event time at all.
+/// [`Error::Refused`] if a date is needed, and those records show several days or no event time at all.
 pub(crate) fn window(
     cluster: &Cluster,
     selection: &Selection,
@@ -89,20 +90,20 @@ fn inferred(look: &Look, source: &Topic) -> Result<NaiveDate> {
     match (look.days.first(), look.days.last()) {
         (Some(first), Some(last)) if first == last => Ok(*first),
         (Some(first), _) => Err(Error::refused(format!(
-            "{} holds records of several days ({}); say which one is meant, as in --date {first}",
+            "{} holds records of several days ({}); choose one of them, for example with --date {first}",
             source.name,
             look.days.iter().map(NaiveDate::to_string).collect::<Vec<_>>().join(", ")
         ))),
         (None, _) => Err(Error::refused(format!(
-            "{} shows no record with an event time, so no date to put the window on; load the topic, or name another \
-             by --source, or the day by --date",
+            "{} has no record with an event time at either end, so the window's date is unknown; load the topic, name \
+             another one with --source, or give the date with --date",
             source.name
         ))),
     }
     .map_err(|err| err.because(Reason::AmbiguousDate))
 }
 
-/// What to say where no record of the source was in the window: a wrong day, say, or local time.
+/// A warning if no record of the source was in the window. The user may have given a wrong day, or local time.
 pub(crate) fn nothing_in(
     window: Window,
     cluster: &Cluster,
@@ -114,8 +115,8 @@ pub(crate) fn nothing_in(
         Ok(Some((first, last))) => {
             format!("; its first and last records are of {} to {}", rfc3339(first), rfc3339(last))
         }
-        Ok(None) => "; at neither end does it show a record with an event time".to_owned(),
-        Err(err) => format!("; what it holds was not found out: {err}"),
+        Ok(None) => "; it has no record with an event time at either end".to_owned(),
+        Err(err) => format!("; its first and last records could not be read: {err}"),
     };
     let place = match window {
         Window { start: None, end: None } => String::new(),
@@ -124,16 +125,16 @@ pub(crate) fn nothing_in(
     format!("{} holds no record{place}{holds}", source.name)
 }
 
-/// What the first and last records of each partition say.
+/// The event times of the first and last records of each partition.
 #[derive(Default)]
 struct Look {
     days: BTreeSet<NaiveDate>,
-    /// The first and the last of their event times, in milliseconds since the epoch.
+    /// The earliest and the latest event time, in milliseconds since the epoch.
     span: Option<(i64, i64)>,
 }
 
-/// The time index is no help here: it also finds transaction markers, which bear the time at which they were
-/// written.
+/// Reads the first and last records of each partition. The time index is no help here: it also finds transaction
+/// markers, whose timestamp is the time at which they were written.
 fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &Interrupt) -> Result<Look> {
     let watermarks = cluster.watermarks(source)?;
     let mut look = Look::default();
@@ -141,7 +142,7 @@ fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &In
     let tails = |w: &Watermarks| (w.low.max(w.high - PEEK), w.high);
     for edge in [&heads as &dyn Fn(&Watermarks) -> (i64, i64), &tails] {
         let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
-        // Uncommitted records too: an open transaction at the end must not hold up a look at the date.
+        // Read uncommitted records too: an open transaction at the end must not delay a look at the date.
         let reading = Reading {
             properties: &selection.properties,
             group: &selection.name(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::base::time::{day_of, parse_instant, rfc3339};
 
-/// A window as it was typed. Times of day need a date before they are a [`Window`].
+/// A window as it was typed. Times of day become a [`Window`] only with a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowSpec {
     TimesOfDay { start: Option<NaiveTime>, end: Option<EndOfDay> },
@@ -33,7 +33,7 @@ pub struct Window {
 
 impl Window {
     /// # Errors
-    /// A sentence, where the window would hold nothing.
+    /// A sentence, if the window would hold nothing.
     pub fn new(start: Option<i64>, end: Option<i64>) -> Result<Window, String> {
         match (start, end) {
             (Some(start), Some(end)) if start == end => {
@@ -53,7 +53,7 @@ impl Window {
         self.start.is_none_or(|start| start <= millis) && self.end.is_none_or(|end| millis < end)
     }
 
-    /// The same window with `millis` more on either side.
+    /// The same window, longer by `millis` on either side.
     pub fn widened(&self, millis: i64) -> Window {
         Window {
             start: self.start.map(|start| start.saturating_sub(millis)),
@@ -94,10 +94,10 @@ impl WindowSpec {
         matches!(self, WindowSpec::TimesOfDay { .. })
     }
 
-    /// Times of day become instants of `date`; an end before the start is on the day after.
+    /// Turns times of day into instants of `date`. An end before the start falls on the day after.
     ///
     /// # Errors
-    /// A sentence, where the result is empty or past the calendar.
+    /// A sentence, if the result is empty or beyond the calendar.
     pub fn on(&self, date: NaiveDate) -> Result<Window, String> {
         let (start, end) = match *self {
             WindowSpec::Instants(window) => return Ok(window),
@@ -113,7 +113,7 @@ impl WindowSpec {
         Window::new(start.map(|start| millis(date.and_time(start))), end.map(millis))
     }
 
-    /// What to say of a window that crosses midnight, as one of swapped times does.
+    /// A warning if the window crosses midnight, because its times may be swapped.
     pub fn crossing(&self, date: NaiveDate) -> Option<String> {
         let WindowSpec::TimesOfDay { start: Some(start), end: Some(EndOfDay::At(end)) } = *self else {
             return None;
@@ -123,7 +123,7 @@ impl WindowSpec {
         let swapped = WindowSpec::TimesOfDay { start: Some(end), end: Some(EndOfDay::At(start)) };
         let length = Duration::from_millis(to.abs_diff(from));
         Some(format!(
-            "the window {self} crosses midnight: it is {} long, up to {}; swap its times if {swapped} is meant",
+            "the window {self} crosses midnight: it is {} long, up to {}; swap its times if you meant {swapped}",
             humantime::format_duration(length),
             rfc3339(to)
         ))
@@ -147,15 +147,15 @@ impl fmt::Display for WindowSpec {
     }
 }
 
-/// Whether records of another UTC day come by where the window's day was inferred.
+/// Notes the UTC days of source records that are not of the day that was inferred for the window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OtherDays {
-    /// The day, and the window on it; `None` where none was inferred, and so none is another.
+    /// The inferred day, and the window on it; `None` if the day was given. Nothing is noted then.
     inferred: Option<(NaiveDate, Window)>,
     found: BTreeSet<NaiveDate>,
 }
 
-/// Other days that a warning lists, at most.
+/// The most other days that a warning lists.
 const OTHER_DAYS: usize = 3;
 
 impl OtherDays {
@@ -178,8 +178,8 @@ impl OtherDays {
         let ((inferred, _), first) = (self.inferred?, self.found.first()?);
         let days: Vec<String> = self.found.iter().map(NaiveDate::to_string).collect();
         Some(format!(
-            "the window was put on {inferred}, the day of the source's first and last records, and between them are \
-             records of {} too; name the day that is meant, as in --date {first}",
+            "the window was put on {inferred}, the day of the source's first and last records, but the source holds \
+             records of {} too; choose the day, for example with --date {first}",
             days.join(", ")
         ))
     }
@@ -275,11 +275,11 @@ mod tests {
     #[rstest]
     #[case(
         "13:00-11:00",
-        Some("22h long, up to 2021-04-15T11:00:00Z; swap its times if 11:00-13:00 is meant")
+        Some("22h long, up to 2021-04-15T11:00:00Z; swap its times if you meant 11:00-13:00")
     )]
     #[case(
         "23:30-01:00",
-        Some("1h 30m long, up to 2021-04-15T01:00:00Z; swap its times if 01:00-23:30 is meant")
+        Some("1h 30m long, up to 2021-04-15T01:00:00Z; swap its times if you meant 01:00-23:30")
     )]
     #[case("11:00-13:00", None)]
     #[case("11:00-24:00", None)]

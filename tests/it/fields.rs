@@ -127,7 +127,7 @@ fn an_identity_is_its_written_text() {
 }
 
 #[rstest]
-#[case::surrogate(r#"{"id":"\ud83d"}"#, "no identity: its field cannot be read")]
+#[case::surrogate(r#"{"id":"\ud83d"}"#, "no identity: the field cannot be read")]
 #[case::no_json(r#"{"id":"a"}}"#, "no identity: the value is not JSON")]
 #[case::null(r#"{"id":null}"#, "no identity: ")]
 #[case::absent(r#"{"x":1}"#, "no identity: ")]
@@ -141,8 +141,8 @@ fn a_record_without_an_identity_says_why(#[case] value: &str, #[case] says: &str
 }
 
 #[rstest]
-#[case::surrogate(r#"{"ts":"\ud83d"}"#, "no event time: its field cannot be read")]
-#[case::no_time(r#"{"ts":"soon"}"#, "no event time: its field is no time")]
+#[case::surrogate(r#"{"ts":"\ud83d"}"#, "no event time: the field cannot be read")]
+#[case::no_time(r#"{"ts":"soon"}"#, "no event time: the field is not a time")]
 #[case::no_json(r#"{"ts":1618398000"#, "no event time: the value is not JSON")]
 #[case::absent(r#"{"x":1}"#, "no event time: ")]
 fn a_record_without_a_time_says_why(#[case] value: &str, #[case] says: &str) {

@@ -255,10 +255,10 @@ fn a_window_without_a_record_is_told_with_the_span_that_there_is() {
 fn an_empty_source_is_told_too() {
     let pair = Pair::new(1, 1);
     let told = Told::of(&pair, &["11:00-13:00", "--date", "2021-04-14"]);
-    told.assert_warned("at neither end does it show a record");
+    told.assert_warned("it has no record with an event time at either end");
     let everywhere = replicator(&["gaps", "--source", &pair.a, "--target", &pair.b]).output().expect("runs");
     assert!(
-        stderr(&everywhere).contains(&format!("{} holds no record; at neither end", pair.a)),
+        stderr(&everywhere).contains(&format!("{} holds no record; it has no record", pair.a)),
         "{everywhere:?}"
     );
 }
@@ -269,7 +269,7 @@ fn a_window_that_crosses_midnight_is_told() {
     produce(&pair.a, &day(600, 1));
     let told = Told::of(&pair, &["13:00-11:00"]);
     told.assert_warned("the window 13:00-11:00 crosses midnight: it is 22h long, up to 2021-04-15T11:00:00Z");
-    told.assert_warned("swap its times if 11:00-13:00 is meant");
+    told.assert_warned("swap its times if you meant 11:00-13:00");
     assert!(told.text[2].contains("crosses midnight"), "a run that has nothing to do says it too");
 }
 
@@ -303,5 +303,5 @@ fn a_date_that_is_given_is_trusted_wherever_its_records_stand() {
 fn where_the_date_was_inferred_a_record_of_another_day_is_told() {
     let told = Told::of(&amid_another_day().0, &["11:00-13:00"]);
     told.assert_warned("the window was put on 2021-04-15");
-    told.assert_warned("records of 2021-04-14 too; name the day that is meant, as in --date 2021-04-14");
+    told.assert_warned("records of 2021-04-14 too; choose the day, for example with --date 2021-04-14");
 }
