@@ -1,9 +1,10 @@
-//! Copies that bear another time: records of the target outside of the window that are, but for their timestamp, what
-//! the source holds in it. A copier that stamps its own time leaves such, and so does a repair by hand.
+//! Finds copies with another timestamp: records of the target outside of the window that differ only in timestamp from
+//! a record that the source holds in the window. A copier that stamps its own time leaves such copies, and so does a
+//! repair by hand.
 //!
-//! While the target is scanned, a small filter notes what lies outside of the window. Where a record of the window hits
-//! it, a second look decides exactly: it reads the target's records outside of the window again, and then the source's.
-//! A record of the target that equals some record of the source, time included, is that record and no copy of another.
+//! While a run scans the target, a small filter notes the records outside of the window. If a record of the window hits
+//! the filter, a second look decides exactly: it reads the target's records outside of the window again, and then the
+//! source's records. If a target record equals some source record, timestamp included, it is no copy of another record.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use super::{Mark, Sighting};
 use crate::base::error::{Error, Reason, Result};
 use crate::job::identity::IdentityHash;
 
-/// What lies outside of the window in the target, without times.
+/// The target's records outside of the window, without their timestamps.
 pub(crate) struct Outside(Filter);
 
 impl Outside {
@@ -21,7 +22,7 @@ impl Outside {
         Outside(Filter::new(usize::try_from(expected).unwrap_or(usize::MAX), index_memory / 8))
     }
 
-    /// Takes in some records, and empties the list of them.
+    /// Adds some records, and empties their list.
     pub(crate) fn take_in(&mut self, marks: &mut Vec<Mark>) {
         self.warm(marks.iter().copied());
         marks.drain(..).for_each(|mark| self.insert(mark));
@@ -31,31 +32,31 @@ impl Outside {
         self.0.insert(mark.loose_key());
     }
 
-    /// Has the processor fetch the places of many records at once; the look-ups that follow do not wait.
+    /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.
     pub(crate) fn warm(&self, marks: impl Iterator<Item = Mark>) {
         self.0.warm(marks.map(|mark| mark.loose_key()));
     }
 
-    /// Whether a second look is needed to know.
+    /// Whether the target may hold a copy outside of the window. Only a second look can decide.
     pub(crate) fn may_hold(&self, mark: Mark) -> bool {
         self.0.may_hold(mark.loose_key())
     }
 }
 
-/// A second look. It is shown the window's records of the source that hit the filter, then the target's records outside of
-/// the window, then the source's.
+/// A second look. The caller shows it the source's records of the window that hit the filter, then the target's records
+/// outside of the window, then all records of the source.
 pub(crate) struct SecondLook {
     suspects: HashMap<IdentityHash, Suspect>,
-    /// Records of the target, with the suspect that they may be copies of.
+    /// Records of the target, each with the suspect that it may be a copy of.
     evidence: HashMap<IdentityHash, Evidence>,
-    /// Bytes that both may take.
+    /// The most bytes that both maps may take together.
     memory: usize,
 }
 
-/// Records of the source's window that differ in time alone.
+/// Records of the source's window that differ only in timestamp.
 #[derive(Clone, Copy, Default)]
 struct Suspect {
-    /// How many of them the target lacks.
+    /// How many of these records the target lacks.
     lacking: u64,
     is_settled: bool,
 }
@@ -65,15 +66,15 @@ struct Evidence {
     copies: u64,
 }
 
-/// About what an entry takes in a map that has just grown.
+/// About how many bytes an entry takes in a map that has just grown.
 const ENTRY_BYTES: usize = 80;
 
 /// What a second look found. Counts are of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Of the target: copies of the window's records that bear another timestamp.
+    /// Records of the target that are copies of the window's records, with another timestamp.
     pub copies: u64,
-    /// Of the source's window: lacking in the target but for such copies.
+    /// Records of the source's window that the target lacks, unless such a copy counts.
     pub lacking: u64,
 }
 
@@ -96,7 +97,7 @@ impl SecondLook {
         SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory: index_memory / 4 }
     }
 
-    /// Whether such a record was looked at, or waits for it.
+    /// Whether such a record was looked at, or waits to be looked at.
     pub(crate) fn knows(&self, mark: Mark) -> bool {
         self.suspects.contains_key(&mark.loose_key())
     }
@@ -130,17 +131,17 @@ impl SecondLook {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "too many records look like copies under another timestamp for --index-memory to tell which are: {entries} \
-             entries; raise it, fill a smaller window at a time, or name --identity record, by which a record of another \
-             time is another record"
+            "too many records look like copies with another timestamp: --index-memory has no room for more than \
+             {entries}; raise it, fill a smaller window at a time, or use --identity record, for which a record with \
+             another timestamp is another record"
         ))
         .because(Reason::IndexMemory))
     }
 
-    /// Takes in a record of the source's window; nothing, where an earlier look has settled it.
+    /// Adds a record of the source's window. Does nothing if an earlier look has settled it.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the memory does not suffice.
+    /// [`Error::Failed`] if the memory does not suffice.
     pub(crate) fn suspect(&mut self, mark: Mark, is_in_target: bool) -> Result<()> {
         self.check_memory()?;
         let suspect = self.suspects.entry(mark.loose_key()).or_default();
@@ -150,7 +151,7 @@ impl SecondLook {
         Ok(())
     }
 
-    /// Takes in a record of the target.
+    /// Adds a record of the target.
     ///
     /// # Errors
     /// As [`SecondLook::suspect`].
@@ -165,12 +166,12 @@ impl SecondLook {
         Ok(())
     }
 
-    /// Takes in a record of the source, which explains what equals it in the target.
+    /// Takes a record of the source. It explains the target's records that equal it.
     fn source(&mut self, seen: &Sighting) {
         self.evidence.remove(&seen.mark.exact_key());
     }
 
-    /// What is left unexplained of all that was not settled before.
+    /// Counts the records that no source record explained, and settles all suspects.
     fn settle(&mut self) -> Found {
         let mut found = Found::default();
         for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(look.settle(), Found { copies: 3, lacking: 1 });
         assert!(look.knows(seen(1, 77).mark) && !look.knows(seen(4, 10).mark));
         look.target(&seen(2, 97)).expect("room");
-        assert_eq!(look.settle(), Found::default(), "each is told once");
+        assert_eq!(look.settle(), Found::default(), "each is reported once");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! A set that may say yes to what is not in it, in a few bytes for each: a blocked Bloom filter (Putze, Sanders and
-//! Singler, 2007), whose bits of one hash lie together so that a look-up waits for one place in memory.
+//! A set that takes a few bytes for each hash, and sometimes says yes to a hash that it does not hold. It is a blocked
+//! Bloom filter (Putze, Sanders and Singler, 2007): the bits of one hash lie together, so that a look-up waits for one
+//! place in memory.
 
 use crate::job::identity::IdentityHash;
 
@@ -7,11 +8,11 @@ pub(super) struct Filter {
     blocks: Vec<[u64; 8]>,
 }
 
-/// Bytes for each expected hash: about one in a hundred million is wrongly found.
+/// Bytes for each expected hash. With these, the filter wrongly finds about one hash in a hundred million.
 const BYTES_EACH: usize = 8;
 
 impl Filter {
-    /// For `expected` hashes, in `memory` bytes at most: with less it says yes more often.
+    /// For `expected` hashes, in at most `memory` bytes. With less memory it says yes more often.
     pub(super) fn new(expected: usize, memory: usize) -> Filter {
         let bytes = expected.saturating_mul(BYTES_EACH).min(memory);
         Filter { blocks: vec![[0; 8]; bytes.div_ceil(size_of::<[u64; 8]>()).max(1)] }
@@ -29,7 +30,7 @@ impl Filter {
         bits(hash).all(|bit| block[bit / 64] & 1 << (bit % 64) != 0)
     }
 
-    /// Has the processor fetch the places of many hashes at once.
+    /// Makes the processor fetch the places of many hashes at once.
     pub(super) fn warm(&self, hashes: impl Iterator<Item = IdentityHash>) {
         for hash in hashes {
             std::hint::black_box(self.blocks[self.block(hash)][0]);
@@ -42,7 +43,7 @@ impl Filter {
     }
 }
 
-/// Seven of nine bits from each of two words. Steps of one width would be cheaper, and too much alike.
+/// Seven numbers of nine bits from each of two words. Steps of one width would be cheaper, but too much alike.
 #[expect(clippy::cast_possible_truncation, reason = "nine bits are kept")]
 fn bits([first, second]: IdentityHash) -> impl Iterator<Item = usize> {
     let third = (first ^ second.rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15);

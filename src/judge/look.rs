@@ -1,4 +1,4 @@
-//! What a record says of itself, whatever came before it.
+//! Reads time, identity and content from one record, whatever came before it.
 
 use super::mixed;
 use crate::job::event_time::EventTime;
@@ -7,7 +7,7 @@ use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
 use crate::kafka::sys::Message;
 
-/// Looks at records by themselves, on whichever thread polls them.
+/// Looks at each record by itself, on the thread that polls.
 #[derive(Clone)]
 pub(crate) struct Look {
     fingers: Fingers,
@@ -15,18 +15,18 @@ pub(crate) struct Look {
     event_time: EventTime,
     window: Window,
     scan: TargetScan,
-    /// Equal records of two partitions are two.
+    /// Equal records in two partitions are two different records.
     by_partition: bool,
 }
 
-/// What was seen in a record.
+/// What a look at a record found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sighting {
     /// The event time, in milliseconds since the epoch.
     pub time: Option<i64>,
-    /// Whether it is of the window; one without event time is of every window.
+    /// Whether the record is in the window. A record without event time is in every window.
     pub is_in_window: bool,
-    /// Whether it has an identity of the kind that was asked for. If not, it is known by its content.
+    /// Whether the record has an identity of the kind that was asked for. If not, its content identifies it.
     pub has_identity: bool,
     pub mark: Mark,
 }
@@ -35,26 +35,26 @@ pub struct Sighting {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub identity: IdentityHash,
-    /// Of the content: key, value, headers and timestamp.
+    /// The hash of the content: key, value, headers and timestamp.
     pub exact: u64,
-    /// Of the content without the timestamp.
+    /// The hash of the content without the timestamp.
     pub loose: u64,
 }
 
 impl Mark {
-    /// Of the very record.
+    /// A key for exactly this record.
     pub fn exact_key(&self) -> IdentityHash {
         mixed(self.identity, self.exact)
     }
 
-    /// Of the record, whatever its timestamp.
+    /// A key for this record with any timestamp.
     pub fn loose_key(&self) -> IdentityHash {
         mixed(self.identity, self.loose)
     }
 }
 
 impl Look {
-    /// `keeps_partitions` where the topics have as many.
+    /// `keeps_partitions` says whether both topics have the same number of partitions.
     pub(crate) fn new(
         fingers: Fingers,
         selection: &Selection,
@@ -71,13 +71,13 @@ impl Look {
         }
     }
 
-    /// All that is to be seen in a record.
+    /// Looks at the whole record.
     pub(crate) fn at(&self, message: &Message) -> Sighting {
         let seen = self.without_mark(message);
         self.marked(seen, message)
     }
 
-    /// The same, but that of a record outside of the window nothing more is looked at.
+    /// Looks at the whole record if it is in the window, and otherwise only at its time.
     pub(crate) fn within(&self, message: &Message) -> Sighting {
         let seen = self.without_mark(message);
         if seen.is_in_window { self.marked(seen, message) } else { seen }
@@ -99,14 +99,14 @@ impl Look {
         Sighting { has_identity: identity.is_some(), mark, ..seen }
     }
 
-    /// Whether a record of the target is compared with the window's.
+    /// Whether a record of the target is compared with the window's records.
     pub(crate) fn is_compared(&self, seen: &Sighting) -> bool {
         seen.is_in_window || self.scan == TargetScan::All
     }
 
-    /// Whether records outside of the window may be copies of the window's that bear another timestamp. A time in a
-    /// field is part of the content, and by all of a record its time is too, so one of another time is another record;
-    /// and where all of the target is compared, nothing is outside.
+    /// Whether records outside of the window may be copies of the window's records, with another timestamp. They cannot
+    /// be if a field holds the event time, or if the whole record is the identity: a record with another time is then
+    /// another record. And if all of the target is compared, no record is outside.
     pub(crate) fn has_outside(&self) -> bool {
         self.scan == TargetScan::Window
             && self.identity != Identity::Record
@@ -124,7 +124,7 @@ impl Look {
         if seen.time.is_none() {
             Some(self.event_time.why_none(message))
         } else if message.timestamp().0 == 0 {
-            // librdkafka would write the time of the copy in its place.
+            // librdkafka would replace it with the time of the copy.
             Some("timestamp 0")
         } else if !keeps_partitions && message.key().is_none() {
             Some("null key, and the partition counts differ")

@@ -1,8 +1,9 @@
-//! The one judge of whether the target holds a record: by identity, content and count. Pure.
+//! Decides whether the target holds a record: by identity, content and count. Pure.
 //!
-//! A fill, a plan, `gaps` and `verify` all ask it the same way: first it takes in what the target holds
-//! ([`Judge::target`]), then it judges the source's records of the window one by one ([`Judge::source`]).
-//! What it compares is told by [`Look`]; what it cannot see, copies outside of the window, is [`elsewhen`]'s.
+//! A fill, a plan, `gaps` and `verify` all ask the judge in the same way. First they show it the target's records
+//! ([`Judge::target`]), then it judges the source's records of the window one by one ([`Judge::source`]). [`Look`]
+//! reads from a record what the judge compares. The judge cannot see copies outside of the window; [`elsewhen`] finds
+//! those.
 
 pub(crate) mod elsewhen;
 mod filter;
@@ -20,24 +21,25 @@ use crate::base::error::Result;
 use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
 
-/// What becomes of a record of the source.
+/// The judge's answer for a record of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The target lacks it. From now on the judge takes it for written.
+    /// The target lacks the record. From now on the judge counts it as written.
     New,
     AlreadyInTarget,
-    /// The target holds it under another timestamp; only where timestamps are not compared.
+    /// The target holds the record with another timestamp. Occurs only if timestamps are not compared.
     UnderAnotherTime,
-    /// The source itself holds an equal record before this one, and one in the target is enough.
+    /// The source has shown an equal record before, and one copy in the target is enough.
     DuplicateInSource,
-    /// The target lacks it, and its identity stands for another content, there or before in the source. Or timestamps are
-    /// not compared, and of records that differ in time alone, in and outside of the window, the target holds fewer
-    /// copies: nobody can tell whose they are.
+    /// The target lacks the record, and its identity has another content in the target or earlier in the source. Or
+    /// timestamps are not compared, and the target holds fewer copies than the source has records that differ only in
+    /// timestamp, in and outside of the window: nobody can tell which records the copies belong to.
     Conflict,
 }
 
-/// Bounded in memory: 16 bytes for each record of the target and of the source's window, so 21 to 32 in the
-/// table, and two thirds as much again while it grows. Where timestamps are not compared it takes three times that.
+/// Its memory is bounded: each record of the target and of the source's window takes 16 bytes, so 21 to 32 bytes of the
+/// table, and two thirds as much again while the table grows. If timestamps are not compared, it takes three times as
+/// much.
 pub struct Judge {
     way: Way,
     store: Store,
@@ -57,12 +59,12 @@ enum Way {
     CountsAnyTime,
 }
 
-/// An entry of the first content of an identity: 30 bits of its hash, and what is known of it.
+/// An entry for the first content of an identity: 30 bits of the content's hash, and two flags.
 #[derive(Clone, Copy)]
 struct Entry(u32);
 
 impl Entry {
-    const SOURCE: u32 = 1; // the source was seen to hold it
+    const SOURCE: u32 = 1; // the source has shown a record with this content
     const MORE: u32 = 2; // the target holds other contents of this identity too
 
     #[expect(clippy::cast_possible_truncation, reason = "30 bits are kept")]
@@ -75,18 +77,19 @@ impl Entry {
     }
 }
 
-/// In the tables of counts: how many copies, and flags below.
-const SEEN: u32 = 1; // in the source's window
-const EXPLAINED: u32 = 2; // by a record of the source that equals it, time included
-const CLAIMANT: u32 = 4; // no copy equals it, and one of another time may be its
+/// A value of the tables of counts: the number of copies, each counting [`ONE`], and three flags below.
+const SEEN: u32 = 1; // the source's window has shown this record
+const EXPLAINED: u32 = 2; // a record of the source equals the copies, timestamp included
+const CLAIMANT: u32 = 4; // no copy equals this record of the source, but one with another timestamp may be its copy
 const ONE: u32 = 8;
 
-/// In the table of claims: how many claimants, and whether one of them is not of the window.
+/// A value of the table of claims: the number of claimants, each counting [`CLAIM`], and a flag that one of them is
+/// outside of the window.
 const OUTSIDE: u32 = 1;
 const CLAIM: u32 = 2;
 
 impl Judge {
-    /// `memory` bounds the tables, in bytes.
+    /// The tables take at most `memory` bytes.
     pub fn new(rules: &Rules, memory: usize) -> Judge {
         let way = match (&rules.identity, rules.target_scan) {
             (Identity::Record, TargetScan::Window) => Way::Counts,
@@ -97,13 +100,13 @@ impl Judge {
         Judge { way, store: Store::new(memory), doubles: 0 }
     }
 
-    /// Makes room for that many records at once, where the memory allows: to grow into it takes half as much
+    /// Makes room for that many records at once, if the memory allows. Growing step by step takes half as much memory
     /// again, and time.
     pub fn reserve(&mut self, expected: usize) {
         self.store.reserve(expected);
     }
 
-    /// Has the processor fetch the places of many records at once; the look-ups that follow do not wait.
+    /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.
     pub fn warm(&self, marks: impl Iterator<Item = Mark>) {
         match self.way {
             Way::Contents => self.store.warm(marks.map(|mark| mark.identity)),
@@ -111,12 +114,12 @@ impl Judge {
         }
     }
 
-    /// Whether the records of the source's whole topic are to be shown to [`Judge::explain`] first.
+    /// Whether the caller must first show all records of the source's topic to [`Judge::explain`].
     pub fn wants_explanations(&self) -> bool {
         matches!(self.way, Way::AnyTime | Way::CountsAnyTime)
     }
 
-    /// Takes in some records of the target, and empties the list of them.
+    /// Adds some records of the target, and empties their list.
     ///
     /// # Errors
     /// As [`Judge::target`].
@@ -125,7 +128,7 @@ impl Judge {
         marks.drain(..).try_for_each(|mark| self.target(mark))
     }
 
-    /// Takes in a record of the target.
+    /// Adds a record of the target.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
@@ -156,8 +159,9 @@ impl Judge {
         Ok(())
     }
 
-    /// Takes in that the source holds this record, in the window or elsewhere: what equals it in the target, time
-    /// included, stands for no other record. Where nothing equals it, a copy of another time may be its.
+    /// Notes that the source holds this record, in the window or elsewhere. A target record that equals it, timestamp
+    /// included, is then a copy of no other record. If no target record equals it, one with another timestamp may be
+    /// its copy.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
@@ -167,7 +171,7 @@ impl Judge {
         if entry >= ONE {
             return self.take_as_explained(mark, entry);
         }
-        // One copy is enough for equal records that are not counted.
+        // If records are not counted, one copy is enough for all equal records.
         let is_counted = self.way == Way::CountsAnyTime || entry & CLAIMANT == 0;
         if is_counted && self.store.get(Which::Loose, mark.loose_key()).is_some() {
             let flag = if seen.is_in_window { 0 } else { OUTSIDE };
@@ -204,7 +208,7 @@ impl Judge {
         }
     }
 
-    /// Whether the target is known to hold this very record, time included; nothing changes by the question.
+    /// Whether the target is known to hold exactly this record, timestamp included. Changes nothing.
     pub fn holds(&self, mark: Mark) -> bool {
         if self.way != Way::Contents {
             return self.store.get(Which::First, mark.exact_key()).is_some_and(|entry| entry >= ONE);
@@ -269,7 +273,7 @@ impl Judge {
         self.by_claim(mark)
     }
 
-    /// Of a record that no copy equals: whether one that differs in time alone is its.
+    /// Judges a record that no copy equals: a copy that differs only in timestamp may be its own.
     fn by_claim(&mut self, mark: Mark) -> Verdict {
         let claims = self.store.get(Which::More, mark.loose_key()).unwrap_or(0);
         match self.store.get_mut(Which::Loose, mark.loose_key()) {
@@ -287,8 +291,8 @@ impl Judge {
         Verdict::UnderAnotherTime
     }
 
-    /// Copies that the target holds beyond what is enough; by count, none are known before all of the window
-    /// `is_judged`.
+    /// How many copies the target holds beyond what is enough. If records are counted, none are known before the whole
+    /// window `is_judged`.
     pub fn duplicates_in_target(&self, is_judged: bool) -> u64 {
         match self.way {
             Way::Contents | Way::AnyTime => self.doubles,
@@ -309,9 +313,9 @@ impl Judge {
     }
 }
 
-/// A key of two hashes.
+/// Mixes two hashes into one key.
 fn mixed([first, second]: IdentityHash, other: u64) -> IdentityHash {
-    // An odd factor loses nothing; the other half keeps what the product's low bits cannot tell.
+    // An odd factor loses nothing. The second half keeps what the product's low bits cannot tell.
     [first ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15), second.wrapping_add(other.rotate_left(32))]
 }
 

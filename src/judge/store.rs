@@ -1,17 +1,17 @@
-//! The tables of a judge, which share one bound of memory.
+//! The tables of a judge. Together they keep to one limit of memory.
 
 use super::table::{Key, Table};
 use crate::base::error::{Error, Reason, Result};
 use crate::job::identity::IdentityHash;
 
-/// What a table is keyed by.
+/// The tables, by the keys that they hold.
 #[derive(Clone, Copy)]
 pub(super) enum Which {
-    /// Identities with their first content; or records, where they are counted.
+    /// Identities with their first content; or records, if each record has a count.
     First,
-    /// Further contents of identities; or claimants of copies, by records without their time.
+    /// Further contents of identities; or records without their timestamp, with the number of claimants of copies.
     More,
-    /// Records without their time.
+    /// Records without their timestamp.
     Loose,
     /// Identities.
     Identity,
@@ -59,14 +59,14 @@ impl Store {
         self.tables[which as usize].values()
     }
 
-    /// Sets bits of a value that is there.
+    /// Sets bits of a value, if the key has one.
     pub(super) fn set(&mut self, which: Which, key: IdentityHash, bits: u32) {
         if let Some(value) = self.get_mut(which, key) {
             *value |= bits;
         }
     }
 
-    /// Adds to a value, which is 0 at first; the sum.
+    /// Adds to a value, which is 0 at first, and returns the sum.
     ///
     /// # Errors
     /// As [`Store::insert`].
@@ -79,7 +79,7 @@ impl Store {
         Ok(more)
     }
 
-    /// Takes in a key that is not there.
+    /// Adds a key that is not there yet.
     ///
     /// # Errors
     /// [`Error::Failed`] when the tables would outgrow their memory.
@@ -87,10 +87,10 @@ impl Store {
         if self.tables[which as usize].is_full() {
             let (len, places) = (self.len(), self.tables[which as usize].places());
             let more = Table::places_for(places);
-            let needed = self.bytes() + more * Table::PLACE_BYTES; // both are there while it moves
+            let needed = self.bytes() + more * Table::PLACE_BYTES; // growing needs the old and the new places
             if needed > self.memory {
                 return Err(Error::failed(format!(
-                    "the index of identities would outgrow --index-memory {} MiB at {len} records of the window; \
+                    "the index of identities would outgrow its --index-memory of {} MiB at {len} records of the window; \
                      raise it to {} MiB or fill a smaller window at a time",
                     self.memory >> 20,
                     (needed >> 20) + 1,

@@ -1,10 +1,10 @@
-//! Where the index keeps its entries: open addressing with linear probing, so that a look-up waits for one
-//! place in memory, and for the places of many look-ups at once. Pure.
+//! The hash table that holds the index's entries. It uses open addressing with linear probing, so that a look-up waits
+//! for only one place in memory, and many look-ups can wait at once. Pure.
 
 use crate::job::identity::IdentityHash;
 
-/// 95 bits of an identity, and one that is set in every key: a place of zeros is free. Where two identities meet in
-/// them by chance, their contents differ, and that is an error: it takes 125 bits to lose a record.
+/// 95 bits of an identity, and one bit that is set in every key: a place of zeros is free. If two identities share
+/// their 95 bits by chance, their contents differ, and that is an error. A record is lost only if 125 bits are equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u32; 3]);
 
@@ -16,7 +16,8 @@ impl Key {
         Key([first as u32, (first >> 32) as u32, (second as u32) << 1 | 1])
     }
 
-    /// Its first place among `places`, in the order of keys: to grow is to copy from the front to the back.
+    /// The first place of this key among `places`. Places are in the order of keys, so a table grows by a copy from the
+    /// front to the back.
     #[expect(clippy::cast_possible_truncation, reason = "less than `places`")]
     fn home(self, places: usize) -> usize {
         let first = u64::from(self.0[1]) << 32 | u64::from(self.0[0]);
@@ -49,12 +50,12 @@ impl Table {
         self.places.len()
     }
 
-    /// Places for `len` keys, a third of them free: so probes stay short.
+    /// The number of places for `len` keys. A third of them stay free, so that probes are short.
     pub(super) fn places_for(len: usize) -> usize {
         len.saturating_add(len / 2).saturating_add(4)
     }
 
-    /// Whether it must grow before it takes another key: a quarter of the places is free.
+    /// Whether the table must grow before it takes another key: a quarter of the places stays free.
     pub(super) fn is_full(&self) -> bool {
         self.len >= self.places.len() / 4 * 3
     }
@@ -74,7 +75,7 @@ impl Table {
         self.places.iter().filter(|place| place.key != Key::NONE).map(|place| place.value)
     }
 
-    /// Takes a key that is not there, where it is not full.
+    /// Adds a key that is not there yet. The table must not be full.
     pub(super) fn insert(&mut self, key: Key, value: u32) {
         debug_assert!(!self.is_full() && self.get(key).is_none());
         if let Some(place) = self.find(key) {
@@ -83,14 +84,14 @@ impl Table {
         }
     }
 
-    /// Has the processor fetch the first place of each key.
+    /// Makes the processor fetch the first place of each key.
     pub(super) fn warm(&self, keys: impl Iterator<Item = Key>) {
         for key in keys {
             std::hint::black_box(self.places.get(key.home(self.places.len())).map(|place| place.value));
         }
     }
 
-    /// Moves into more places than there are.
+    /// Moves all entries into `places`, which are more than before.
     pub(super) fn grow(&mut self, places: usize) {
         let old = std::mem::replace(&mut self.places, vec![FREE; places]);
         self.len = 0;
@@ -99,7 +100,7 @@ impl Table {
         }
     }
 
-    /// The place of `key`, or the free one where it belongs; none in a table without places.
+    /// The place of `key`, or the free place where it belongs; `None` if the table has no places.
     fn find(&self, key: Key) -> Option<usize> {
         let home = key.home(self.places.len());
         let (before, after) = self.places.split_at(home);
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few keys, some of them at the very end of the places, so that they meet and wrap around.
+        /// Uses few keys, some at the very end of the places, so that they collide and wrap around.
         #[test]
         fn is_a_map(steps in prop::collection::vec((0_u64..40, prop::bool::ANY, any::<u32>()), 0..200)) {
             let (mut table, mut model) = (Table::default(), HashMap::new());

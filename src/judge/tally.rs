@@ -1,4 +1,4 @@
-//! How often records were added to the target, beyond what the source has. Pure.
+//! Counts the records that were added to the target beyond those of the source. Pure.
 
 use super::store::{Store, Which};
 use super::{Mark, Sighting};
@@ -6,19 +6,19 @@ use crate::base::error::Result;
 use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
 
-/// Set beside a count: a record of the source's window is like it.
+/// A flag beside a count: the source's window holds a record like it.
 const OF_WINDOW: u32 = 1 << 31;
 
-/// Bounded in memory as a judge is: 16 bytes for each record that was added, so 21 to 32 in the table.
+/// Its memory is bounded, as a judge's is: each added record takes 16 bytes, so 21 to 32 bytes of the table.
 pub(crate) struct Tally {
     store: Store,
-    /// Equal records are counted (`--identity record`); else one of an identity is enough.
+    /// Equal records are counted (`--identity record`). Otherwise one record of an identity is enough.
     is_by_count: bool,
     is_at_any_time: bool,
 }
 
 impl Tally {
-    /// `memory` bounds the table, in bytes; `expected` records find room at once, where it allows.
+    /// The table takes at most `memory` bytes. It has room for `expected` records from the start, if that allows it.
     pub(crate) fn new(rules: &Rules, memory: usize, expected: usize) -> Tally {
         let mut store = Store::new(memory);
         store.reserve(expected);
@@ -37,7 +37,7 @@ impl Tally {
         }
     }
 
-    /// Takes in a record that was added.
+    /// Counts a record that was added.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the table would outgrow its memory.
@@ -45,14 +45,14 @@ impl Tally {
         self.store.add(Which::First, self.key(mark), 1).map(drop)
     }
 
-    /// Takes in a record that was in the target before; it counts where one like it was added.
+    /// Counts a record that was in the target before, if one like it was added.
     pub(crate) fn was_there(&mut self, mark: Mark) {
         if let Some(count) = self.store.get_mut(Which::First, self.key(mark)) {
             *count += 1;
         }
     }
 
-    /// Takes in a record of the source, once the target's were.
+    /// Takes a record of the source, after all records of the target.
     pub(crate) fn source(&mut self, seen: &Sighting) {
         let is_by_count = self.is_by_count;
         if let Some(count) = self.store.get_mut(Which::First, self.key(seen.mark)) {
@@ -66,18 +66,18 @@ impl Tally {
     }
 
     fn left(&self, count: u32) -> u32 {
-        // Without counts, and with timestamps, all that is compared is of the window.
+        // If records are not counted and timestamps are compared, all compared records are of the window.
         let is_of_window = count & OF_WINDOW != 0 || !(self.is_by_count || self.is_at_any_time);
         let enough = u32::from(!self.is_by_count);
         if is_of_window { (count & !OF_WINDOW).saturating_sub(enough) } else { 0 }
     }
 
-    /// Records that are left over.
+    /// How many records are left over.
     pub(crate) fn left_over(&self) -> u64 {
         self.store.values(Which::First).map(|count| u64::from(self.left(count))).sum()
     }
 
-    /// Whether the record is left over; said once of those that are alike.
+    /// Whether the record is left over. Says so only once for records that are alike.
     pub(crate) fn take_left_over(&mut self, mark: Mark) -> bool {
         let key = self.key(mark);
         let is_left = self.store.get(Which::First, key).is_some_and(|count| self.left(count) > 0);
@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn what_the_source_does_not_have_is_left_over() {
         let mut tally = Tally::new(&rules(), 1 << 20, 0);
-        // The first was there and came again, the second came twice, the third is the source's, which has it twice; the
-        // fifth is none of the source's.
+        // Record 1 was there and was added again. Record 2 was added twice. Record 3 was added once, and the source has
+        // it twice. Record 5 is not the source's.
         for n in [1, 2, 2, 3, 5] {
             tally.add(mark(n)).expect("room");
         }
@@ -130,7 +130,7 @@ mod tests {
             let mut tally = Tally::new(&rules, 1 << 20, 0);
             [1, 1, 1, 2, 3, 3].into_iter().for_each(|n| tally.add(mark(n)).expect("room"));
             [(1, true), (2, true), (3, false)].into_iter().for_each(|(n, of)| tally.source(&seen(n, of)));
-            // By any time, what is not of the window may come as often as it likes.
+            // If timestamps are not compared, a record outside of the window may be added any number of times.
             assert_eq!(tally.left_over(), if scan == TargetScan::All { 2 } else { 3 });
         }
     }

@@ -81,7 +81,8 @@ fn a_stamped_copy_stands_for_one_record_and_a_true_one_for_no_other() {
     assert_eq!(judge.source(mark(2, 1, 13)).expect("room"), Verdict::Conflict);
 }
 
-/// One record of the window, and two outside of it that differ from it in time alone; the target stamped its copies.
+/// The source has one record in the window, and two outside of it that differ from it only in timestamp. The target's
+/// copies have other timestamps.
 #[rstest]
 #[case::of_none(0, Verdict::New)]
 #[case::of_one_of_them(1, Verdict::Conflict)]
@@ -146,7 +147,7 @@ proptest! {
         prop_assert_eq!(new.count() as u64, lacking(&target, &source));
     }
 
-    /// A fill stops at a conflict; whatever else it says of a record, the target holds it just once afterwards.
+    /// A fill stops at a conflict. After any other verdict, the target holds the record just once.
     #[test]
     fn what_is_in_the_target_is_found_and_nothing_else(target in few_records(), source in few_records()) {
         let mut judge = judge(Identity::Key, TargetScan::Window);
@@ -170,7 +171,7 @@ proptest! {
         }
     }
 
-    /// Copies that bear other times stand for one record each, and none that the source has as it is.
+    /// Each copy with another timestamp stands for one record, and never for a record that has an exact copy.
     #[test]
     fn stamped_copies_are_counted_once(stamps in prop::collection::vec((0_u64..3, 0_u64..2), 0..12), source in few_records()) {
         let mut judge = judge(Identity::Record, TargetScan::All);
