@@ -1,8 +1,8 @@
-//! Events of an interactive music-video service: viewers play videos, choose how they go on, skip, share.
+//! Generates events of an interactive music-video service: viewers play videos, choose how they continue, skip, share.
 //!
-//! The same seed and count give the same bytes on any machine: every draw comes from a ChaCha stream whose
-//! number is the session's, and all arithmetic is on integers. Sessions overlap; only the live ones are
-//! held, in a heap by the time of their next event.
+//! The same seed and count give the same bytes on any machine: each session draws from the ChaCha stream with its own
+//! number, and all arithmetic is on integers. Sessions overlap. Memory holds only the live ones, in a heap ordered by
+//! the time of their next event.
 
 mod session;
 
@@ -21,14 +21,14 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 
-/// Events between two looks at the interrupt.
+/// How many events to write between two checks for an interrupt.
 const ROUND: u64 = 4096;
 
-/// A file of events to be made.
+/// Which file of events to generate.
 pub struct Generating {
     pub records: u64,
     pub seed: u64,
-    /// Gzipped where it ends in `.gz`.
+    /// Gzipped if it ends in `.gz`.
     pub out: PathBuf,
 }
 
@@ -46,10 +46,10 @@ impl fmt::Display for GenerateReceipt {
     }
 }
 
-/// Writes a file of JSON Lines, gzipped where its name ends in `.gz`. The file appears once it is complete.
+/// Writes a file of JSON Lines, gzipped if its name ends in `.gz`. The file appears only when it is complete.
 ///
 /// # Errors
-/// [`Error::Failed`] where the file cannot be written; [`Error::Interrupted`].
+/// [`Error::Failed`] if the file cannot be written; [`Error::Interrupted`].
 pub fn generate(
     generating: &Generating,
     progress: Progress,
@@ -90,7 +90,7 @@ fn write_file(
     };
     let mut out = BufWriter::new(file);
     if generating.out.extension().is_some_and(|extension| extension == "gz") {
-        // No time of writing in the header: the same seed gives the same bytes.
+        // The header holds no time, so that the same seed gives the same bytes.
         let mut gzip = GzBuilder::new().mtime(0).write(out, Compression::default());
         write_while(&mut gzip, generating.records, generating.seed, &mut goes_on)?;
         out = gzip.finish()?;
@@ -101,8 +101,8 @@ fn write_file(
     out.flush()
 }
 
-/// Writes `records` events as JSON Lines, in the order in which the service received them, while `goes_on` says so
-/// of the number written.
+/// Writes `records` events as JSON Lines, in the order in which the service received them. Stops early when `goes_on`,
+/// asked with the number written, says no.
 fn write_while(
     out: &mut impl Write,
     records: u64,
@@ -115,7 +115,7 @@ fn write_while(
     let mut written: u64 = 0;
     loop {
         let due = pending.peek().map(|Reverse(next)| next.due);
-        // Sessions come in order of the earliest start that each could have.
+        // Sessions come in the order of their earliest possible start.
         if let Some(session) = sessions.next_if(|session| due.is_none_or(|due| session.earliest <= due)) {
             pending.push(Reverse(Pending::session(session)));
             continue;
@@ -148,7 +148,7 @@ fn write_while(
     }
 }
 
-/// What is written next, in order of time; at one instant, in that of session and event.
+/// An event to write. Events are ordered by time, then by session, then by their number in the session.
 struct Pending {
     due: i64,
     session: u64,
@@ -158,7 +158,7 @@ struct Pending {
 
 enum Work {
     Live(Box<Session>),
-    /// An event that the client sent later than it happened.
+    /// An event that the client sends later than it happened.
     Late(Vec<u8>),
 }
 

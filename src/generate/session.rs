@@ -1,4 +1,4 @@
-//! One viewer's visit: which video, which choices, in what time. Pure.
+//! One viewer's visit: which video, which choices, and when. Pure.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -14,10 +14,10 @@ const LAST_START: i64 = CLOSES - 480_000;
 /// How busy each quarter of an hour is: a premiere at 11:30, lunch, the afternoon, another at 15:00.
 const RUSH: [u64; 26] =
     [5, 6, 6, 7, 8, 9, 22, 17, 12, 11, 12, 13, 12, 10, 9, 8, 8, 9, 10, 12, 21, 16, 13, 12, 11, 9];
-/// A share of its slot by which a session can start after its turn, in 1/16.
+/// How long after its turn a session can start, in sixteenths of a turn.
 const JITTER: u64 = 48;
 
-/// Streams of the generator: those of sessions from 0, those of viewers from here.
+/// The number of the first viewer's random stream. Those of sessions begin at 0.
 const VIEWERS: u64 = 1 << 62;
 
 const DEVICES: [(&str, &str, u64); 6] = [
@@ -48,7 +48,7 @@ const AT_HOME: [(&str, u64); 2] = [("wifi", 70), ("ethernet", 30)];
 const BITRATES: [u32; 5] = [800, 1600, 2800, 4500, 8000];
 const CHOICES: [&str; 8] = ["stage", "backstage", "rooftop", "rain", "crowd", "solo", "duet", "credits"];
 
-/// What a viewer does next, and how often, in the middle of a video.
+/// A viewer's possible actions in the middle of a video, and how often each one happens.
 const ACTIONS: [(Action, u64); 9] = [
     (Action::ChooseBranch, 34),
     (Action::Progress, 24),
@@ -114,7 +114,7 @@ impl Serialize for Id {
     }
 }
 
-/// What all sessions share.
+/// Everything that all sessions share.
 pub(super) struct Service {
     seed: [u8; 32],
     records: u64,
@@ -142,7 +142,7 @@ impl Service {
         service
     }
 
-    /// All sessions, `records` events in all, in order of the earliest start that each could have.
+    /// All sessions, in the order of their earliest possible start. Together they have `records` events.
     pub(super) fn sessions(&self) -> impl Iterator<Item = Session> {
         let mut left = self.records;
         (0..self.sessions).map(move |number| {
@@ -152,13 +152,13 @@ impl Service {
         })
     }
 
-    /// When the `turn`th of `turns` sessions is to start, by how busy the day is.
+    /// When the `turn`th of `turns` sessions starts. More sessions start while the day is busy.
     fn start(turn: u64, turns: u64) -> i64 {
         let total: u64 = RUSH.iter().sum();
         let (mut passed, turns) = (0, turns.max(1));
         let slot = (LAST_START - OPENS).unsigned_abs() / RUSH.len() as u64;
         for (index, rush) in (0..).zip(RUSH) {
-            // In 1/turns of the day's total, so that nothing is rounded on the way.
+            // Count in 1/turns of the day's total, so that nothing is rounded.
             let into = u128::from(turn) * u128::from(total);
             let (from, to) =
                 (u128::from(passed) * u128::from(turns), u128::from(passed + rush) * u128::from(turns));
@@ -172,14 +172,14 @@ impl Service {
     }
 }
 
-/// A visit that goes on.
+/// A visit that is going on.
 pub(super) struct Session {
     pub number: u64,
-    /// When it could start at the earliest, in milliseconds since the epoch, as all times here.
+    /// The earliest possible start, in milliseconds since the epoch like all times here.
     pub earliest: i64,
     /// When its next event happens.
     pub due: i64,
-    /// Of the next event, from 0.
+    /// The number of the next event, from 0.
     pub sequence: u32,
     length: u32,
     draw: Draw,
@@ -224,7 +224,7 @@ impl Session {
         }
     }
 
-    /// The event that is due, as a line, and by how many milliseconds it arrives late.
+    /// The next event as a line, and how many milliseconds late it arrives.
     pub(super) fn event(&mut self, service: &Service) -> (Vec<u8>, i64) {
         let branch = (self.action == Action::ChooseBranch).then(|| CHOICES[self.draw.index(CHOICES.len())]);
         let event = Event {
@@ -248,7 +248,7 @@ impl Session {
         (line, late_by)
     }
 
-    /// A phone that loses its network sends what happened meanwhile when it has one again.
+    /// A phone that loses its network sends its events when it is online again.
     fn late_by(&mut self) -> i64 {
         self.is_offline = match self.is_offline {
             true => self.draw.below(100) < 60,
@@ -274,7 +274,7 @@ impl Session {
         };
     }
 
-    /// On to the next event; whether there is one.
+    /// Moves on to the next event, and returns whether there is one.
     pub(super) fn advance(&mut self) -> bool {
         self.sequence += 1;
         if self.sequence >= self.length {
@@ -314,7 +314,7 @@ impl Viewer {
     }
 }
 
-/// Draws of one stream, without floats: they would differ between machines.
+/// Draws from one random stream, without floats: those would differ between machines.
 struct Draw(ChaCha8Rng);
 
 impl Draw {
@@ -324,7 +324,7 @@ impl Draw {
         Draw(random)
     }
 
-    /// From 0 up to and without `end`.
+    /// A number from 0 up to `end`, without `end`.
     fn below(&mut self, end: u64) -> u64 {
         let product = u128::from(self.0.next_u64()) * u128::from(end);
         u64::try_from(product >> 64).unwrap_or(0)
@@ -345,8 +345,8 @@ impl Draw {
         choices[0].0
     }
 
-    /// One of `count`, from 1; the first are drawn most, about as Zipf has it: the first `2^head` are as
-    /// likely together as the next twice as many, and so on.
+    /// A number from 1 to `count`. Low numbers are drawn most, about as in Zipf's law: the first `2^head` numbers
+    /// together are as likely as the next `2^(head+1)`, and so on.
     fn popular(&mut self, count: u64, head: u32) -> u64 {
         let skipped = (1 << head) - 1;
         let last = count + skipped;
@@ -355,7 +355,7 @@ impl Draw {
         from + self.below(to - from) - skipped
     }
 
-    /// The first draw of a session: its count of events.
+    /// How many events a session has. This must be its first draw.
     fn session_length(&mut self) -> u32 {
         let (from, width) = self.weighted(&[((3, 10), 50), ((10, 30), 35), ((40, 80), 15)]);
         u32::try_from(from + self.below(width)).unwrap_or(1)
@@ -377,7 +377,7 @@ impl Draw {
 }
 
 fn instant(millis: i64) -> String {
-    // Three digits always, as a client prints it.
+    // Always write three digits, as a client does.
     match rfc3339(millis) {
         text if millis % 1000 == 0 => text.replace('Z', ".000Z"),
         text => text,
