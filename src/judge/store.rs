@@ -90,8 +90,8 @@ impl Store {
             let needed = self.bytes() + more * Table::PLACE_BYTES; // growing needs the old and the new places
             if needed > self.memory {
                 return Err(Error::failed(format!(
-                    "the index of identities would outgrow its --index-memory of {} MiB at {len} records of the window; \
-                     raise it to {} MiB or fill a smaller window at a time",
+                    "the index of identities would outgrow its --index-memory of {} MiB at {len} records of the \
+                     window; raise it to {} MiB or fill a smaller window at a time",
                     self.memory >> 20,
                     (needed >> 20) + 1,
                 ))
