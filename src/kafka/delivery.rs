@@ -1,7 +1,8 @@
-//! What librdkafka tells of a producer's records and connections, beside the results of calls.
+//! Collects librdkafka's reports about a producer's records and connections, which come beside the results of calls.
 //!
-//! The broker's own text for a record that it refuses (KIP-467) is not used: by librdkafka 2.12.1,
-//! `rd_kafka_message_produce_errstr` points at what `rd_kafka_handle_Produce` has freed before the report is served.
+//! This code does not use the broker's own text for a record that it refuses (KIP-467): in librdkafka 2.12.1,
+//! `rd_kafka_message_produce_errstr` points at memory that `rd_kafka_handle_Produce` has freed before the report is
+//! served.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,8 @@ use crate::base::error::denied;
 use crate::kafka::record;
 use crate::kafka::sys::Outgoing;
 
-/// Where a record comes from, as small as librdkafka carries it with a message: the low 48 bits are an offset or a
-/// line, the others one more than the partition. 0 where it is not known.
+/// Where a record comes from, small enough for librdkafka to carry it with a message. The low 48 bits are an offset or
+/// a line. The high bits are one more than the partition, or 0 for a line. 0 as a whole means unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(usize);
 
@@ -31,7 +32,7 @@ impl Origin {
         Origin::packed(partition.map(u64::from), u64::try_from(offset).ok())
     }
 
-    /// A line of a file, of which the first is 1.
+    /// A line of a file; the first line is 1.
     pub fn line(line: u64) -> Origin {
         Origin::packed(Some(0), Some(line))
     }
@@ -46,7 +47,7 @@ impl Origin {
         self.0
     }
 
-    /// In the topic or the file of this name.
+    /// Names the record by its place in the topic or the file `name`.
     fn within(self, name: &str) -> String {
         let (high, low) = (self.0 as u64 >> BITS, self.0 as u64 & ((1 << BITS) - 1));
         match (high, low) {
@@ -57,10 +58,10 @@ impl Origin {
     }
 }
 
-/// What librdkafka tells beside the results of calls.
+/// librdkafka's reports about one producer.
 #[derive(Default)]
 pub struct Told {
-    /// The deliveries that failed: the transaction's own error does not tell the reason.
+    /// The deliveries that failed. The transaction's own error does not give the reason.
     failed: Mutex<Vec<Failed>>,
     is_hopeless: AtomicBool,
     /// The first connection that was lost since the transaction began.
@@ -76,14 +77,14 @@ pub struct Failed {
     bytes: usize,
     key: String,
     has_key: bool,
-    /// By the producer itself, not by the broker.
+    /// The producer itself refused the record, not the broker.
     is_local: bool,
-    /// So many records were refused together, and the broker did not say for which one.
+    /// How many records the broker refused together, without saying which one is the cause.
     together: usize,
 }
 
-/// The oldest and the newest record of a transaction. A broker refuses a timestamp with its whole batch and does not say
-/// whose it is, but if any is out of its bounds, one of these is.
+/// The oldest and the newest record of a transaction. A broker that refuses a timestamp refuses the whole batch, and
+/// does not say which record it is. But if any timestamp is out of bounds, one of these two is.
 #[derive(Default)]
 pub struct Extremes(Cell<Option<[(i64, Origin); 2]>>);
 
@@ -94,7 +95,7 @@ impl Extremes {
 
     pub fn take(&self, record: &Outgoing<'_>) {
         let this = (record.timestamp, record.origin);
-        // -1 is no timestamp, and is always taken.
+        // -1 means no timestamp. A broker always accepts it.
         if this.0 < 0 {
             return;
         }
@@ -103,14 +104,14 @@ impl Extremes {
         self.0.set(Some([older, if this.0 > newest.0 { this } else { newest }]));
     }
 
-    /// The one that a broker would refuse, at `now` in milliseconds since the epoch.
+    /// The one of the two that a broker would refuse at `now`, in milliseconds since the epoch.
     fn refused(&self, now: i64) -> Option<Origin> {
         self.0.get().map(|[oldest, newest]| if newest.0 > now { newest.1 } else { oldest.1 })
     }
 }
 
 impl Failed {
-    /// Of a record that the producer did not take.
+    /// For a record that the producer refused.
     pub fn local(code: RDKafkaErrorCode, record: &Outgoing<'_>) -> Failed {
         let bytes = [record.key, record.value].into_iter().flatten().map(<[u8]>::len).sum();
         Failed {
@@ -125,8 +126,8 @@ impl Failed {
         }
     }
 
-    /// Of deliveries that failed, the one that tells why: one that would fail again counts before those that failed
-    /// since they were beside it.
+    /// The failed delivery that shows the cause. A delivery that would fail again counts first: others may have failed
+    /// only because they were beside it.
     fn reason(all: &[Failed], extremes: &Extremes, now: i64) -> Option<Failed> {
         let Some(first) = all.iter().find(|failed| failed.is_hopeless()) else { return all.first().cloned() };
         let alike = |failed: &&Failed| (failed.code, failed.partition) == (first.code, first.partition);
@@ -138,60 +139,63 @@ impl Failed {
                 let origin = extremes.refused(now);
                 all.iter().filter(alike).find(|failed| Some(failed.origin) == origin)
             }
-            // The broker says whose it is.
+            // For other codes, the broker says which record it is.
             _ => return Some(first.clone()),
         };
         Some(Failed { together: all.iter().filter(alike).count(), ..found.unwrap_or(first).clone() })
     }
 
-    /// Whether it would fail again, whoever sent it.
+    /// Whether the record would fail again, whoever sends it.
     pub fn is_hopeless(&self) -> bool {
         is_permanent(self.code) || denied(self.code).is_some()
     }
 
-    /// Which record it is, and why `target` does not take it. `source` is the topic or the file that it is of.
+    /// Says which record it is, and why `target` refuses it. `source` is the topic or the file that it comes from.
     pub fn sentence(&self, source: &str, target: &str) -> String {
         let Failed { origin, partition, bytes, key, code, .. } = self;
         let origin = origin.within(source);
         let together = match self.together {
             1 => String::new(),
-            n => format!(" (and refuses {} with it)", n - 1),
+            n => format!(" (and {} others with it)", n - 1),
         };
         let record = format!("{origin}, key {key}, of {bytes} bytes{together}");
         match self.is_hopeless() {
-            true if self.is_local => format!("the producer does not take {record}: {code}{}", self.way_out()),
-            true => format!("{target}-{partition} does not take {record}: {code}{}", self.way_out()),
+            true if self.is_local => format!("the producer refuses {record}: {code}{}", self.way_out()),
+            true => format!("{target}-{partition} refuses {record}: {code}{}", self.way_out()),
             false => format!("{record}, to {target}-{partition}: {code}"),
         }
     }
 
     fn way_out(&self) -> &'static str {
         match self.code {
-            RDKafkaErrorCode::MessageSizeTooLarge if self.is_local => "; raise it with -X message.max.bytes",
+            RDKafkaErrorCode::MessageSizeTooLarge if self.is_local => {
+                "; raise its limit with -X message.max.bytes"
+            }
             RDKafkaErrorCode::MessageSizeTooLarge => {
-                "; raise the topic's max.message.bytes, or compress with -X compression.type=zstd, or where no record is as \
-                 large send smaller batches with -X batch.size"
+                "; raise the topic's max.message.bytes, or compress with -X compression.type=zstd, or if no record is \
+                 that large, send smaller batches with -X batch.size"
             }
             RDKafkaErrorCode::MessageBatchTooLarge => {
-                "; raise the topic's segment.bytes, or compress with -X compression.type=zstd, or where no record is as \
-                 large send smaller batches with -X batch.size"
+                "; raise the topic's segment.bytes, or compress with -X compression.type=zstd, or if no record is \
+                 that large, send smaller batches with -X batch.size"
             }
             RDKafkaErrorCode::InvalidTimestamp => {
                 "; its timestamp is further from the broker's clock than the topic's message.timestamp.before.max.ms or \
-                 message.timestamp.after.max.ms allows; raise that"
+                 message.timestamp.after.max.ms allows; raise that limit"
             }
-            // Of several records of one batch the code does not say more.
+            // If a batch holds several records, the broker's code does not say more than this.
             RDKafkaErrorCode::InvalidRecord if !self.has_key => "; a compacted topic takes no null key",
             RDKafkaErrorCode::InvalidRecord => {
                 "; its timestamp is further from the broker's clock than the topic's message.timestamp.before.max.ms or \
-                 message.timestamp.after.max.ms allows, or the broker looks into its records; the broker's log says which"
+                 message.timestamp.after.max.ms allows, or the broker checks what records hold; the broker's log says \
+                 which it is"
             }
             _ => "",
         }
     }
 }
 
-/// Whether the same call would fail again whoever made it.
+/// Whether the same call would fail again, whoever makes it.
 pub(crate) fn is_permanent(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -209,13 +213,13 @@ pub(crate) fn is_permanent(code: RDKafkaErrorCode) -> bool {
 }
 
 impl Told {
-    /// The delivery that tells why a transaction failed, which sent `extremes`.
+    /// The delivery that shows why a transaction failed. `extremes` are of the records that it sent.
     pub fn failed(&self, extremes: &Extremes) -> Option<Failed> {
         let all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         Failed::reason(&all, extremes, Utc::now().timestamp_millis())
     }
 
-    /// Whether a delivery failed that would fail again: nothing is to be waited for.
+    /// Whether a delivery failed that would fail again. Waiting is then useless.
     pub fn is_hopeless(&self) -> bool {
         self.is_hopeless.load(Ordering::Acquire)
     }
@@ -226,11 +230,11 @@ impl Told {
 }
 
 impl ClientContext for Told {
-    /// Called by the thread that lost the connection, before it sends again what was in flight there.
+    /// The thread that lost the connection calls this, before it sends again what was in flight there.
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
-        // One that was never up had nothing in flight, and with `debug` set, the one that it began with is told as
-        // well when it is closed.
+        // A connection that was never up had nothing in flight. And if `debug` is set, librdkafka also logs that it
+        // closes the connection that it began with.
         let is_lost = message.contains("in state UP") && !message.contains("_DESTROY_BROKER");
         if fac == "FAIL" && is_lost {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message.to_owned());
@@ -248,7 +252,7 @@ impl ProducerContext for Told {
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, origin: usize) {
         let Err((error, message)) = delivery else { return };
-        // A purge reports what an abort threw away.
+        // These codes report the records that an abort threw away.
         let Some(code) = error
             .rdkafka_error_code()
             .filter(|code| !matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight))

@@ -1,10 +1,10 @@
-//! What stands beside a committed offset: which job it is of, and what was found when it was committed, so that a later
-//! run can tell whether that still holds. Pure.
+//! The metadata of a committed offset. It names the job and describes the logs at the commit, so that a later run can
+//! tell whether the commit still holds. Pure.
 //!
-//! A mark says that all before its position is done. It is trusted only while nothing can have undone that: the leaders
-//! of all partitions are those of then (within one leader epoch a log is only appended to, KIP-101), no log is shorter,
-//! and no log of the target begins after the window's first record there. Where a leader has changed, its log may have
-//! been cut and have grown again; so what was done is looked at again, by a scan.
+//! A mark says that all before its position is done. A run trusts it only while nothing can have undone that: each
+//! partition still has the leader of then (within one leader epoch a log is only appended to, KIP-101), no log is
+//! shorter, and no log of the target begins after the window's first record there. If a leader has changed, its log may
+//! have been cut and have grown again, so the run scans the target anew.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ use crate::base::time::rfc3339;
 use crate::kafka::producer::Position;
 use crate::kafka::watermarks::Watermarks;
 
-/// The longest metadata, in bytes; a broker takes `offset.metadata.max.bytes`, by default 4096.
+/// The longest metadata, in bytes. A broker accepts `offset.metadata.max.bytes`, by default 4096.
 const LONGEST: usize = 3500;
-/// That of all marks of a commit: the coordinator writes them as one batch, which `max.message.bytes` bounds, by default
-/// 1 MiB.
+/// The longest metadata of all marks of one commit, in bytes. The coordinator writes them as one batch, which
+/// `max.message.bytes` limits, by default to 1 MiB.
 const LONGEST_COMMIT: usize = 400_000;
 
 /// A committed offset as the group holds it.
@@ -35,7 +35,7 @@ impl From<&Position> for Committed {
     }
 }
 
-/// All that decides what "everything before this offset is done" means, as a hash.
+/// A hash of all that decides what "everything before this offset is done" means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(String);
 
@@ -44,19 +44,19 @@ impl Fingerprint {
         Fingerprint(hash(job))
     }
 
-    /// Whether the metadata is of the same job, whatever was found.
+    /// Whether the metadata is of the same job, whatever else it says.
     pub(crate) fn is_of(&self, metadata: &str) -> bool {
         Fingerprint::split(metadata).is_some_and(|(job, _)| job == *self)
     }
 
-    /// Takes metadata of this format apart: whose it is, and what follows.
+    /// Splits metadata of this format into the job's fingerprint and the rest.
     pub(crate) fn split(metadata: &str) -> Option<(Fingerprint, &str)> {
         let (job, rest) = metadata.strip_prefix(PREFIX)?.split_once(' ')?;
         Some((Fingerprint(job.to_owned()), rest))
     }
 }
 
-/// The program, and the version of what follows.
+/// The program, and the version of the format.
 const PREFIX: &str = "replicator/2 ";
 
 impl fmt::Display for Fingerprint {
@@ -65,7 +65,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Each part is told apart from its neighbours.
+/// Hashes each part after its length, so that different parts never give the same bytes.
 fn hash(parts: &[String]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -75,17 +75,18 @@ fn hash(parts: &[String]) -> String {
     hasher.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What was found of a topic, of each of its partitions.
+/// The state of a topic's partitions at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
     Each(Vec<Log>),
-    /// Of more partitions than a broker takes metadata for.
+    /// Sums, if a broker would not accept the metadata of so many partitions.
     Sums {
-        /// A hash of the leader epochs, all of which must be the same.
+        /// A hash of the leader epochs. None of them may change.
         epochs: String,
-        /// Of the low watermarks.
+        /// The sum of the low watermarks.
         lows: i64,
-        /// How far they may rise, all together: no single one rises further, and none has less before what matters.
+        /// How far that sum may rise. No single low watermark rises further than the sum, and each partition has at
+        /// least so much before its first record that matters.
         headroom: i64,
     },
 }
@@ -93,24 +94,24 @@ pub(crate) enum Evidence {
 /// A partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Log {
-    /// The offset of the first record that matters; none before it does.
+    /// The offset of the first record that matters.
     pub first: i64,
     /// The offset after the last record that was there.
     pub end: i64,
-    /// The leader epoch; a negative one is unknown, and proves nothing.
+    /// The leader epoch. A negative one is unknown, and proves nothing.
     pub epoch: i32,
 }
 
 impl Log {
-    /// Whether all of it that matters must still be there.
+    /// Whether all of its records that matter must still be there.
     pub(crate) fn is_whole(&self, now: &Watermarks) -> bool {
         self.epoch >= 0 && now.epoch == self.epoch && now.low <= self.first && self.end <= now.high
     }
 }
 
 impl Evidence {
-    /// Of logs that were found as `found`, of which nothing before `first` matters, and which have grown to `ends`
-    /// since, if nobody cut them meanwhile. It is to stand in as many `marks` of one commit.
+    /// The evidence of logs that were found as `found`, and have grown to `ends` since, if nobody cut them meanwhile.
+    /// No record before `first` matters. One commit holds this evidence in as many `marks`.
     pub(crate) fn new(first: &[i64], found: &[Watermarks], ends: &[i64], marks: usize) -> Evidence {
         let logs = first.iter().zip(found).zip(ends);
         let each = Evidence::Each(
@@ -128,7 +129,7 @@ impl Evidence {
         }
     }
 
-    /// Whether all that matters must still be there.
+    /// Whether all records that matter must still be there.
     pub(crate) fn holds(&self, now: &[Watermarks]) -> bool {
         match self {
             Evidence::Each(logs) => {
@@ -189,11 +190,11 @@ pub(crate) struct Mark {
     /// The leader epoch of the source's partition.
     pub source_epoch: i32,
     pub target: Evidence,
-    /// Of the end, once all that was written up to it was looked at.
+    /// Set on the mark of a range's end, once the run has checked all that it wrote up to there.
     pub closed: Option<Done>,
 }
 
-/// What the run did that closed the mark.
+/// The work of the run that closed the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     /// Milliseconds since the epoch.
@@ -203,7 +204,7 @@ pub struct Done {
 }
 
 impl Mark {
-    /// `None` where it is no mark of this format.
+    /// `None` if the metadata is not a mark of this format.
     pub(crate) fn parse(metadata: &str) -> Option<Mark> {
         let (job, rest) = Fingerprint::split(metadata)?;
         let mut words = rest.split(' ');
@@ -223,7 +224,7 @@ impl Mark {
         words.next().is_none().then_some(Mark { job, source_epoch, target, closed })
     }
 
-    /// Whether all before `position`, where it stands, must still be done.
+    /// Whether all before `position`, the offset of this mark, must still be done.
     fn holds(&self, position: i64, source: &Watermarks, target: &[Watermarks]) -> bool {
         let is_same = self.source_epoch >= 0 && self.source_epoch == source.epoch;
         is_same && (source.low..=source.high).contains(&position) && self.target.holds(target)
@@ -244,12 +245,13 @@ impl fmt::Display for Mark {
     }
 }
 
-/// The marks of one job that are to be trusted, by the source's partitions.
+/// The marks of one job that a run may trust, by the source's partitions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trusted(pub Vec<Option<(i64, Mark)>>);
 
 impl Trusted {
-    /// Of the group's offsets, by how both topics are found; each must have been asked for after these.
+    /// Chooses the group's offsets that still hold for both topics. The caller must ask for the topics' watermarks
+    /// after the offsets.
     pub(crate) fn of(
         job: &Fingerprint,
         committed: &[Option<Committed>],
@@ -268,8 +270,8 @@ impl Trusted {
         self.0[partition].as_ref().map(|(position, _)| *position)
     }
 
-    /// Whether nothing is left to do of what `range` was when its start was looked up: by the group's committed
-    /// offsets, to its end, and looked at.
+    /// Whether nothing is left to do in `range`: it is empty, or a closed mark has reached its end. An open mark still
+    /// needs the run's check.
     pub(crate) fn is_done(&self, range: &Range) -> bool {
         match &self.0[index(range.partition)] {
             Some((_, mark)) if mark.closed.is_none() => false,
@@ -278,7 +280,7 @@ impl Trusted {
         }
     }
 
-    /// From where on the target's records matter to these marks too.
+    /// Lowers each `first` to the first record of the target that matters to these marks too.
     pub(crate) fn lower(&self, first: &mut [i64], target: &[Watermarks]) {
         for (_, mark) in self.0.iter().flatten() {
             for (partition, first) in first.iter_mut().enumerate() {
@@ -291,7 +293,7 @@ impl Trusted {
         }
     }
 
-    /// What was done by those who closed them: each run, or instance of one, is counted once.
+    /// The work of the runs that closed these marks. Each run, or instance of a run, counts once.
     pub(crate) fn done(&self) -> Option<Done> {
         let mut each: Vec<Done> = self.0.iter().flatten().filter_map(|(_, mark)| mark.closed).collect();
         each.sort_by_key(|done| (done.at, done.in_window, done.written));
@@ -381,8 +383,8 @@ mod tests {
         assert!(Trusted::of(&Fingerprint::of(&[]), &committed, &source, &grown).position(0).is_none());
     }
 
-    /// Of many partitions, or in many marks, sums stand for each: all beginnings together may rise as far as the one
-    /// with least room.
+    /// With many partitions or many marks, sums replace the single logs. All low watermarks together may then rise by
+    /// as much as the partition with the least room allows.
     #[rstest]
     #[case(1000, 1)]
     #[case(150, 400)]

@@ -1,12 +1,13 @@
-//! A member of the job's consumer group, for `--scale-out`: which partitions are this instance's, and what
-//! proves it to the coordinator (KIP-447).
+//! A member of the job's consumer group, for `--scale-out`. It knows which partitions this instance has, and holds the
+//! proof for the coordinator (KIP-447).
 //!
-//! It joins by a consumer of its own, which a thread polls and which reads nothing. The partitions and the group
-//! metadata that is committed with are taken as a pair, of one generation: metadata of a later one would let a
-//! transaction commit what was read under an earlier one, of partitions that are another instance's by now.
+//! The member joins with a consumer of its own, which a thread polls and which reads nothing. It takes the partitions
+//! and the group metadata for commits as a pair, of one generation. With metadata of a later generation, a transaction
+//! could commit records that were read under an earlier one, of partitions that another instance has by now.
 //!
-//! Partitions are not given up before the work on them has ended: by KIP-848, a member keeps its epoch where it is
-//! to give up more of them than it has by then, so the epoch alone would let it commit the first ones still.
+//! The member gives up no partition before the work on it has ended. The epoch alone does not protect against late
+//! commits: by KIP-848, a member keeps its epoch while it still has partitions to give up, so it could still commit
+//! those that it gave up first.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,17 +25,17 @@ use crate::kafka::client::close;
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::groups as sys;
 
-/// The partitions that the group gave to this instance, and the membership that it did so under. The group is not
-/// given them back before it is dropped, or a minute has passed.
+/// The partitions that the group gave to this instance, and the membership for which it did so. The group gets them
+/// back only when the share is dropped, or a minute has passed.
 pub(crate) struct Share {
-    /// May be none: there are more instances than partitions.
+    /// Empty if there are more instances than partitions.
     pub partitions: BTreeSet<i32>,
     pub generation: i32,
     pub group: Arc<ConsumerGroupMetadata>,
     _work: Work,
 }
 
-/// While it lives, the main thread may commit under its share.
+/// While this value lives, the main thread may commit under its share.
 struct Work(Arc<AtomicBool>);
 
 impl Work {
@@ -58,11 +59,11 @@ pub(crate) struct Member {
 }
 
 const POLL: Duration = Duration::from_millis(50);
-/// How long an instance waits for the group's first word; a group that knows none waits three seconds for more
-/// (`group.initial.rebalance.delay.ms`).
-const FIRST_WORD: Duration = Duration::from_secs(5);
-/// How long the group waits for the work on partitions that it takes away: longer than any transactional call, and
-/// shorter than the group's own patience (`max.poll.interval.ms`, five minutes).
+/// How long an instance waits for the group's first assignment. A group without members waits three seconds for more of
+/// them (`group.initial.rebalance.delay.ms`).
+const FIRST_ASSIGNMENT: Duration = Duration::from_secs(5);
+/// How long the group must wait for the work on partitions that it takes away. This is longer than any transactional
+/// call, and shorter than the group's own patience (`max.poll.interval.ms`, five minutes).
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 impl Member {
@@ -86,10 +87,10 @@ impl Member {
             .name("member".into())
             .spawn(move || {
                 while !until.load(Ordering::Relaxed) {
-                    // A record that came before its partition was paused is dropped.
+                    // Drop a record that came before its partition was paused.
                     if let Some(Err(err)) = polled.poll(POLL) {
                         let fatal = polled.client().fatal_error().map(|(_, why)| why);
-                        polled.context().heard(err, fatal);
+                        polled.context().note(err, fatal);
                     }
                 }
                 close(&polled);
@@ -98,16 +99,16 @@ impl Member {
         Ok(Member { consumer, is_ended, poll: Some(poll) })
     }
 
-    /// The newest assignment. What is done under it ends with [`Error::Reassigned`] once it is an old one.
+    /// The newest assignment. When the group changes it, the work under it ends with [`Error::Reassigned`].
     ///
     /// # Errors
-    /// [`Error::Refused`] where the group does not take this instance, [`Error::Restart`] where it is not to be
-    /// joined within `patience`, [`Error::Interrupted`].
+    /// [`Error::Refused`] if the group does not accept this instance, [`Error::Restart`] if it gives no assignment
+    /// within `patience`, [`Error::Interrupted`].
     pub(crate) fn share(&self, patience: Duration, interrupt: &Interrupt) -> Result<Share> {
         let asked = Instant::now();
         let rebalances = self.consumer.context();
         loop {
-            // From here on, whatever moves is told, and waits for the work.
+            // From here on, a rebalance sets the flag, and waits for the work.
             interrupt.forget_reassigned();
             let work = Work::begin(&rebalances.is_at_work);
             let before = sys::generation(&self.consumer);
@@ -116,7 +117,7 @@ impl Member {
             if let Some(refusal) = state.refusal {
                 return Err(Error::refused(refusal));
             }
-            let is_known = !state.is_moving && (state.is_told || asked.elapsed() > FIRST_WORD);
+            let is_known = !state.is_rebalancing && (state.is_assigned || asked.elapsed() > FIRST_ASSIGNMENT);
             if let (Some(generation), Some(group), true) = (before, group, is_known)
                 && sys::generation(&self.consumer) == before
                 && !interrupt.is_reassigned()
@@ -129,7 +130,7 @@ impl Member {
                 return Err(Error::Interrupted);
             }
             if asked.elapsed() > patience {
-                let why = state.heard.unwrap_or_else(|| "no word of it".to_owned());
+                let why = state.last_error.unwrap_or_else(|| "no error was reported".to_owned());
                 return Err(Error::restart(format!(
                     "the group gave this instance no assignment in time: {why}"
                 )));
@@ -140,7 +141,7 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// Leaves the group, so that the others are given its partitions at once.
+    /// Leaves the group, so that the other instances get its partitions at once.
     fn drop(&mut self) {
         self.is_ended.store(true, Ordering::Relaxed);
         if let Some(poll) = self.poll.take() {
@@ -158,14 +159,14 @@ struct Rebalances {
 #[derive(Clone, Default)]
 struct State {
     partitions: BTreeSet<i32>,
-    /// The group gave an assignment, if an empty one.
-    is_told: bool,
-    /// The group is about to be given back partitions, or to give some.
-    is_moving: bool,
-    /// Trying again will not help.
+    /// The group gave an assignment, perhaps an empty one.
+    is_assigned: bool,
+    /// The group is taking partitions away, or giving some.
+    is_rebalancing: bool,
+    /// An error that another try would not change.
     refusal: Option<String>,
-    /// What went wrong last.
-    heard: Option<String>,
+    /// The last other error.
+    last_error: Option<String>,
 }
 
 impl Rebalances {
@@ -173,7 +174,7 @@ impl Rebalances {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self, err: KafkaError, fatal: Option<String>) {
+    fn note(&self, err: KafkaError, fatal: Option<String>) {
         tracing::debug!("the group: {err}");
         let is_denied = err.rdkafka_error_code().and_then(denied).is_some();
         let why = Error::kafka("joining the group", err).to_string();
@@ -184,7 +185,7 @@ impl Rebalances {
                     Some(format!("joining the group: {fatal}; see -X group.protocol and the like"));
             }
             None if is_denied => state.refusal = Some(why),
-            None => state.heard = Some(why),
+            None => state.last_error = Some(why),
         }
     }
 }
@@ -200,9 +201,9 @@ impl ClientContext for Rebalances {
 }
 
 impl ConsumerContext for Rebalances {
-    /// Before librdkafka tells the group that the partitions are given up, and so before another generation.
+    /// librdkafka calls this before it tells the group that the partitions are given up, so before another generation.
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        self.state().is_moving = true;
+        self.state().is_rebalancing = true;
         self.interrupt.reassign();
         if let Rebalance::Revoke(revoked) = rebalance {
             let since = Instant::now();
@@ -218,15 +219,15 @@ impl ConsumerContext for Rebalances {
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(assigned) = rebalance {
-            // What is read of them is read elsewhere.
+            // This consumer reads nothing: a run reads the partitions with a reader of its own.
             if let Err(err) = consumer.pause(assigned) {
-                tracing::debug!("the group's own consumer goes on reading: {err}");
+                tracing::debug!("the group's consumer could not be paused: {err}");
             }
             let mut state = self.state();
             state.partitions.extend(partitions(assigned));
-            state.is_told = true;
+            state.is_assigned = true;
         }
-        self.state().is_moving = false;
+        self.state().is_rebalancing = false;
         self.interrupt.reassign();
     }
 }

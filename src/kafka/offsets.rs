@@ -1,4 +1,4 @@
-//! The offsets that a group committed, with what stands beside them.
+//! Asks for the offsets that a group committed, with their metadata.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::kafka::mark::Committed;
 use crate::kafka::sys;
 use crate::kafka::topic::Topic;
 
-/// The group's committed offsets of each of the topic's partitions. An offset that an open transaction is
-/// about to commit is waited for (KIP-447's stable offsets, since the client is read_committed).
+/// The group's committed offset of each of the topic's partitions. If an open transaction is about to commit an offset,
+/// this waits for it (KIP-447's stable offsets, since the client is read_committed).
 ///
 /// # Errors
-/// [`Error::Failed`] where the group's coordinator does not answer, [`Error::Refused`] without permission.
+/// [`Error::Restart`] if the group's coordinator does not answer, [`Error::Refused`] without permission.
 pub(crate) fn committed(
     cluster: &Cluster,
     topic: &Topic,
@@ -28,7 +28,7 @@ pub(crate) fn committed(
     of(&cluster.committed, topic, interrupt)
 }
 
-/// [`committed`], of the client's group.
+/// [`committed`], for the client's group.
 ///
 /// # Errors
 /// As [`committed`].
@@ -50,10 +50,10 @@ pub(crate) fn of(
                 return Err(Error::kafka(what(), err));
             }
             Err(err) => {
-                // Why the group's coordinator is not found is told on the consumer's queue alone.
-                while let Some(told) = client.poll(Duration::ZERO) {
-                    told.map(drop).or_else(|told| match told.rdkafka_error_code().and_then(denied) {
-                        Some(_) => Err(Error::kafka(what(), told)),
+                // Only the consumer's queue tells why the client does not find the group's coordinator.
+                while let Some(event) = client.poll(Duration::ZERO) {
+                    event.map(drop).or_else(|err| match err.rdkafka_error_code().and_then(denied) {
+                        Some(_) => Err(Error::kafka(what(), err)),
                         None => Ok(()),
                     })?;
                 }
@@ -68,7 +68,7 @@ pub(crate) fn of(
     for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
         element.error().map_err(|e| Error::kafka(what(), e))?;
         if let Offset::Offset(position) = element.offset() {
-            // Bytes that are not UTF-8 are not ours.
+            // Our own metadata is always UTF-8.
             let metadata = String::from_utf8(metadata).unwrap_or_default();
             found[index(element.partition())] = Some(Committed { position, metadata });
         }

@@ -1,12 +1,12 @@
-//! How large transactions get: small at first, and as large as the broker is fast.
+//! Decides how large transactions get: small at first, and larger while the broker is fast enough.
 //!
-//! A commit costs some milliseconds, so large transactions are cheaper; but one that the broker cannot take
-//! within the transaction's timeout is lost, whole.
+//! A commit costs some milliseconds, so large transactions are cheaper. But if the broker cannot take a transaction
+//! within its timeout, the whole transaction is lost.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A transaction is committed when it reaches any of these; in bytes it grows up to it ([`crate::kafka::pace`]).
+/// A transaction is committed when it reaches any of these limits. [`Pace`] lowers the one in bytes at first.
 #[derive(Clone, Copy, Debug)]
 pub struct TransactionLimits {
     pub records: usize,
@@ -15,18 +15,18 @@ pub struct TransactionLimits {
 }
 
 impl Default for TransactionLimits {
-    /// Measured: a commit waits some 40 ms for what is still queued; one each second is nearly none.
+    /// Measured: a commit waits some 40 ms for the records that are still queued, so one commit a second costs little.
     fn default() -> TransactionLimits {
         TransactionLimits { records: 1_000_000, bytes: 256 << 20, time: Duration::from_secs(1) }
     }
 }
 
-/// Bytes of the first transaction: 45 s for a broker that takes 180 kB a second.
+/// Bytes of the first transaction. A broker that takes 180 kB a second needs 45 s for them.
 const FIRST: usize = 8 << 20;
 const LEAST: usize = 64 << 10;
-/// What a producer queues, and so the most that a transaction may still have to send when it ends.
+/// The most bytes that a producer queues, so the most that a transaction may still have to send when it ends.
 const QUEUED: usize = 64 << 20;
-/// A commit, with the sending of what was still queued, may take this long in a transaction that grows.
+/// Transactions grow only if a commit takes less than this, with the sending of the records that were still queued.
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -34,7 +34,7 @@ const SLOW: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Pace {
     limits: TransactionLimits,
-    /// At most the limit's.
+    /// The present limit in bytes, at most that of `limits`.
     bytes: Cell<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Pace {
         age >= self.limits.time
     }
 
-    /// Takes how long a full transaction took from its last record to its commit.
+    /// Learns from a transaction of `bytes`, which `took` so long from its last record to its commit.
     pub fn committed(&self, bytes: usize, took: Duration) {
         let full = self.bytes.get();
         if took >= SLOW {
@@ -61,7 +61,7 @@ impl Pace {
         }
     }
 
-    /// Takes that a transaction of `bytes` failed, of which what was queued may have been too many.
+    /// Learns that a transaction of `bytes` failed. The bytes that it had queued may have been too many.
     pub fn failed(&self, bytes: usize) {
         self.bytes.set((bytes.min(QUEUED) / 4).clamp(LEAST, self.bytes.get()));
     }

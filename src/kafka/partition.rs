@@ -1,4 +1,4 @@
-//! Which partition a key belongs to. Pure.
+//! Tells which partition a key belongs to. Pure.
 
 /// The partition that Java's default partitioner gives a key: murmur2 with Kafka's seed, made positive
 /// (`Utils.murmur2` and `BuiltInPartitioner.partitionForKey` in Apache Kafka).
@@ -22,7 +22,7 @@ pub enum Placement {
 impl Placement {
     const ALL: [Placement; 3] = [Placement::Java, Placement::Librdkafka, Placement::Sarama];
 
-    /// Those that put each of `found`, a key and its partition, where it is; all of them where nothing was found. An
+    /// The placements that put each key of `found` into the partition where it is; all of them if nothing was found. An
     /// empty key shows nothing: librdkafka puts it anywhere.
     pub fn fitting(found: &[(Vec<u8>, i32)], partitions: usize) -> Vec<Placement> {
         let fits = |placement: &Placement| {
@@ -32,7 +32,7 @@ impl Placement {
         Placement::ALL.into_iter().filter(fits).collect()
     }
 
-    /// Of a partitioner's name, as librdkafka's property `partitioner` has it.
+    /// The placement with this name in librdkafka's property `partitioner`.
     pub fn named(partitioner: &str) -> Option<Placement> {
         match partitioner {
             "murmur2" | "murmur2_random" => Some(Placement::Java),
@@ -62,7 +62,7 @@ impl std::fmt::Display for Placement {
     }
 }
 
-/// Fowler, Noll and Vo's hash of 32 bits, by their own description.
+/// Fowler, Noll and Vo's hash of 32 bits, written from their own description.
 fn fnv1a(key: &[u8]) -> u32 {
     key.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    // The expected hashes stand in Apache Kafka's UtilsTest.testMurmur2.
+    // The expected hashes are those of Apache Kafka's UtilsTest.testMurmur2.
     #[rstest]
     #[case("21", -973_932_308)]
     #[case("foobar", -790_332_482)]
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    // The check value of CRC-32 is of "123456789"; that of FNV-1a stands in the vectors of its authors, of "foobar".
+    // CRC-32's check value is for "123456789". FNV-1a's value for "foobar" is from its authors' test vectors.
     #[test]
     fn placements_are_told_from_keys_and_their_partitions() {
         use Placement::*;

@@ -1,7 +1,7 @@
-//! Reading ranges of a topic's partitions to their very end.
+//! Reads ranges of a topic's partitions to their very end.
 //!
-//! A thread polls, looks at each record by itself, and hands batches over in order; it knows nothing else.
-//! Positions advance only over what the reading loop has accepted, so they can be committed as they are.
+//! A thread polls, looks at each record by itself, and hands over batches in order. It does nothing else. A position
+//! advances only over events that the reading loop has accepted, so it can be committed as it is.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -53,7 +53,7 @@ pub struct Reader<T = ()> {
     batches: Option<Receiver<Looked<T>>>,
     partitions: Vec<Option<Progress>>,
     open: usize,
-    /// Time in which the loop was busy elsewhere does not count.
+    /// Time that the loop spends elsewhere does not count.
     patience: Patience,
     poll: Option<JoinHandle<()>>,
 }
@@ -63,9 +63,9 @@ struct Progress {
     end: i64,
 }
 
-/// Batches in flight between poll and loop; with the consumer's own queue they bound the memory. Few, since a record that
-/// waits for long has left the processor's caches.
 const POLL: Duration = Duration::from_millis(10);
+/// How many batches may wait between poll and loop. With the consumer's own queue they bound the memory. They are few,
+/// because a record that waits for long has left the processor's caches.
 const BATCHES: usize = 4;
 const BATCH_RECORDS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
@@ -79,11 +79,11 @@ impl Reader {
 }
 
 impl<T: Default + Send + 'static> Reader<T> {
-    /// A reader that calls `look` with each record on the thread that polls, beside the reading loop. It may see
-    /// records that are not of the ranges.
+    /// A reader that calls `look` with each record on the thread that polls, in parallel to the reading loop. `look`
+    /// may see records outside of the ranges.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the consumer cannot be assigned.
+    /// [`Error::Failed`] if the consumer cannot be assigned.
     pub fn looking(
         reading: &Reading<'_>,
         ranges: &[Range],
@@ -119,7 +119,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         Ok(reader)
     }
 
-    /// Calls `each` with every record of the ranges and what was seen in it, to their end, and moves `bar` by offsets.
+    /// Reads all ranges to their end. Calls `each` with every record and what was seen in it, and moves `bar`.
     ///
     /// # Errors
     /// As [`Reader::next`], [`Reader::accept`] and `each`.
@@ -153,21 +153,21 @@ impl<T: Default + Send + 'static> Reader<T> {
         }
         let waiting = Instant::now();
         let batch = batches.recv();
-        // Until the batch turns out to hold progress.
+        // Count this as waiting until the batch turns out to bring progress.
         self.patience.wait(waiting.elapsed());
         batch.map(Some).map_err(|_| self.stuck())
     }
 
-    /// Advances the position over `event`; the record in it, if it is one of the range.
+    /// Advances the position over `event`, and returns its record if that lies in a range.
     ///
     /// # Errors
-    /// [`Error::Failed`] where records were deleted before they were read, [`Error::Refused`] where they
-    /// must not be read.
+    /// [`Error::Failed`] if records were deleted before they were read, [`Error::Refused`] if this principal may not
+    /// read them.
     pub fn accept<'b>(&mut self, event: Event<'b>) -> Result<Option<&'b Message>> {
         let (partition, position, record) = match event {
             Event::Record(message) => (message.partition(), message.next_position(), Some(message)),
             Event::EndOfPartition { partition, position } => (partition, position, None),
-            Event::Error(code, reason) => return self.survive(code, &reason).map(|()| None),
+            Event::Error(code, reason) => return self.check_error(code, &reason).map(|()| None),
         };
         let Some(progress) = self.partitions.get_mut(index(partition)).and_then(Option::as_mut) else {
             return Ok(None);
@@ -184,7 +184,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         Ok(record.filter(|_| within))
     }
 
-    /// The position in each partition that has a range: where the next run would go on.
+    /// The position in each partition that has a range. The next run would continue from there.
     pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
         let positions = self.partitions.iter().enumerate();
         positions.filter_map(|(partition, p)| Some((id(partition), p.as_ref()?.position)))
@@ -195,21 +195,21 @@ impl<T: Default + Send + 'static> Reader<T> {
         self.open == 0
     }
 
-    fn survive(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
+    fn check_error(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
         if code == RDKafkaErrorCode::AutoOffsetReset {
             return Err(Error::failed(format!(
                 "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
-                 again for what is left",
+                 again for the records that are left",
                 self.topic
             ))
             .because(Reason::RecordsDeleted));
         }
-        // Told by the client's search for its group, which no reading needs.
+        // The client reports this when it looks for its group, which a reader does not need.
         let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
         if (denied(code).is_some() && !is_group) || code == RDKafkaErrorCode::BadMessage {
             return Err(Error::topic(format!("reading {}", self.topic), "Read", &self.topic, code));
         }
-        // The client itself tries again after all others; the deadline on progress bounds that.
+        // After all other errors the client itself tries again, until our patience is over.
         tracing::debug!("reading {}: {code} ({reason})", self.topic);
         Ok(())
     }
@@ -220,8 +220,8 @@ impl<T: Default + Send + 'static> Reader<T> {
         });
         let (partition, position, end) = waiting.unwrap_or_default();
         Error::failed(format!(
-            "no progress for {} s reading {}-{partition}: at position {position} of {end}; see whether its leader is \
-             up, and run again, with a longer --patience if it is",
+            "no progress for {} s while reading {}-{partition}, at position {position} of {end}; check whether its \
+             leader is up, and run again, with a longer --patience if it is",
             self.patience.limit.as_secs(),
             self.topic
         ))
@@ -230,7 +230,7 @@ impl<T: Default + Send + 'static> Reader<T> {
 }
 
 impl<T> Drop for Reader<T> {
-    /// Ends the poll, and the consumer with it: none of its threads may outlive the process's end.
+    /// Ends the poll and then the consumer: none of its threads may still run when the process ends.
     fn drop(&mut self) {
         drop(self.batches.take());
         if let Some(poll) = self.poll.take() {
@@ -273,17 +273,17 @@ fn poll_until_dropped<T: Default>(
             _ => T::default(),
         };
         let seen = batch.events().map(look).collect();
-        // An empty batch is sent as well: it is how the receiver's end is noticed.
+        // Send an empty batch too: this thread sees only from a failed send that the receiver is gone.
         if sender.send(Looked { batch, seen }).is_err() {
             return;
         }
     }
 }
 
-/// The timestamp of the first record in `range`, committed or not, if one comes within two seconds.
+/// The timestamp of the first record in `range`, committed or not; `None` if the range holds none.
 ///
 /// # Errors
-/// As [`Reader::open`].
+/// As [`Reader::open`] and [`Reader::accept`]; [`Error::Failed`] if no record comes within two seconds.
 pub(crate) fn first_timestamp(
     properties: &Properties,
     topic: &str,

@@ -1,9 +1,9 @@
-//! A record, for people.
+//! Describes records for people.
 
 use crate::base::time::rfc3339;
 use crate::kafka::sys::Message;
 
-/// Where a record stands, its time and the beginning of its key.
+/// A record's partition and offset, its time and the beginning of its key.
 pub(crate) fn describe(message: &Message) -> String {
     format!(
         "partition {} offset {}, {}, key {}",

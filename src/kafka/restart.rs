@@ -1,4 +1,5 @@
-//! Starting up again, the one way out of an unknown outcome: bounded, and ever slower.
+//! Decides whether a run starts up again after an unknown outcome. The run gives up after a while without a commit, and
+//! pauses longer before each start-up.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::kafka::cluster::Cluster;
 
-/// Start-ups that are tried in any case, however long each takes.
+/// A run tries at least this many start-ups, however long each takes.
 const AT_LEAST: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -60,12 +61,13 @@ pub(crate) struct Restarts {
     patience: Duration,
     /// A failure may leave a transaction open.
     has_transactions: bool,
-    in_vain: u32,
-    /// When the first start-up in vain failed.
+    /// Start-ups in a row that made no progress.
+    failed: u32,
+    /// When the first of these failed.
     since: Instant,
     /// [`StartUp::progress`] when the last start-up ended.
     progress: u64,
-    /// Calls that were given up on: each may reach the coordinator after a new init, and fence its producer.
+    /// Calls that the run stopped waiting for. Each may reach the coordinator after a new init, and fence its producer.
     abandoned: u32,
 }
 
@@ -76,7 +78,7 @@ impl Restarts {
             count: 0,
             patience,
             has_transactions: true,
-            in_vain: 0,
+            failed: 0,
             since: Instant::now(),
             progress: 0,
             abandoned: 0,
@@ -88,9 +90,9 @@ impl Restarts {
         Restarts { has_transactions: false, ..Restarts::new(patience) }
     }
 
-    /// What failed before was not in vain.
+    /// Counts failed start-ups from zero again.
     pub(crate) fn settle(&mut self) {
-        self.in_vain = 0;
+        self.failed = 0;
     }
 
     /// Takes the result of an attempt, and the job's progress so far. Returns the result of the whole job; or `None`,
@@ -107,22 +109,22 @@ impl Restarts {
             }
             result => return Some(result),
         };
-        if progress > self.progress || self.in_vain == 0 {
-            (self.in_vain, self.since) = (0, Instant::now());
+        if progress > self.progress || self.failed == 0 {
+            (self.failed, self.since) = (0, Instant::now());
         }
-        self.in_vain += 1;
+        self.failed += 1;
         self.progress = progress;
-        if self.in_vain >= AT_LEAST && self.since.elapsed() >= self.patience {
+        if self.failed >= AT_LEAST && self.since.elapsed() >= self.patience {
             let nothing = if self.has_transactions {
                 "no transaction could be committed"
             } else {
                 "nothing could be written"
             };
             return Some(Err(Error::failed(format!(
-                "{nothing} for {} s, in {} start-ups, and the last one ended with: {why}; see whether the brokers are up, \
-                 and run again",
+                "{nothing} for {} s, in {} start-ups; the last one ended with: {why}; check whether the brokers are up, and \
+                 run again",
                 self.since.elapsed().as_secs(),
-                self.in_vain
+                self.failed
             ))
             .because(why.reason().unwrap_or(Reason::NoProgress))));
         }
@@ -132,12 +134,12 @@ impl Restarts {
         if interrupt.is_set() {
             return Some(Err(Error::failed(format!(
                 "interrupted while a transaction's outcome was unknown ({why}): if it is open, the broker aborts it \
-                 soon, or the next run at once"
+                 soon, and a next run aborts it at once"
             ))));
         }
         self.count += 1;
         tracing::warn!("starting up again: {why}");
-        std::thread::sleep(FIRST_PAUSE.saturating_mul(1 << (self.in_vain - 1).min(10)).min(LONGEST_PAUSE));
+        std::thread::sleep(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(10)).min(LONGEST_PAUSE));
         None
     }
 }
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_after_start_ups_in_vain_only() {
+    fn gives_up_after_start_ups_failed_only() {
         let (mut restarts, interrupt) = (Restarts::new(Duration::ZERO), Interrupt::default());
         for committed in 1..5 {
             assert!(restarts.take(unknown(false), committed, &interrupt).is_none());

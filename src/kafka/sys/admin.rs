@@ -1,4 +1,4 @@
-//! Admin requests, made by clients that are there anyway.
+//! Makes admin requests through clients that exist anyway.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
@@ -11,7 +11,7 @@ use rdkafka_sys as ffi;
 
 use super::string;
 
-/// The configurations of topics, in their order: names to values, without those that are secret.
+/// The configurations of topics, in the topics' order: property names to values, without secret ones.
 ///
 /// # Errors
 /// librdkafka's code, `TopicAuthorizationFailed` and `OperationTimedOut` among them.
@@ -23,7 +23,7 @@ pub(crate) fn topic_configurations<C: ConsumerContext>(
     configurations(client, ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, topics, timeout)
 }
 
-/// The configuration of a broker, as [`topic_configurations`].
+/// The configuration of a broker, like [`topic_configurations`].
 ///
 /// # Errors
 /// librdkafka's code, `ClusterAuthorizationFailed` and `OperationTimedOut` among them.
@@ -69,7 +69,7 @@ fn configurations<C: ConsumerContext>(
 }
 
 /// # Safety
-/// `resource` is one of a live answer.
+/// `resource` belongs to a live answer.
 unsafe fn configuration(
     resource: *const ffi::rd_kafka_ConfigResource_t,
 ) -> Result<HashMap<String, String>, RDKafkaErrorCode> {
@@ -87,11 +87,11 @@ unsafe fn configuration(
     }
 }
 
-/// Makes one admin request, waits for its event, and reads the answer out of it. `rdkafka`'s admin client takes
-/// a connection of its own, and 100 ms to end.
+/// Makes one admin request, waits for its event, and reads the answer out of it. `rdkafka`'s admin client would need a
+/// connection of its own, and 100 ms to end.
 ///
 /// # Safety
-/// `request` and `read` use what they are given only while they run.
+/// `request` and `read` use their arguments only while they run.
 pub(super) unsafe fn ask<C: ConsumerContext, T>(
     client: &BaseConsumer<C>,
     operation: ffi::rd_kafka_admin_op_t,

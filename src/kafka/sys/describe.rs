@@ -1,4 +1,4 @@
-//! What the broker says of a topic and of the cluster, and what this principal may do there (KIP-430).
+//! Asks the broker about a topic and the cluster, and about the rights of this principal there (KIP-430).
 
 use std::ffi::{CString, c_char};
 use std::time::Duration;
@@ -22,9 +22,9 @@ pub struct Access {
 
 /// A topic, as its cluster knows it.
 pub(crate) struct Description {
-    /// In base64 (KIP-516): another one after the topic is deleted and made again.
+    /// In base64 (KIP-516). It changes when the topic is deleted and created again.
     pub id: String,
-    /// `None` where the broker does not tell.
+    /// `None` if the broker does not tell.
     pub access: Option<Access>,
 }
 
@@ -66,11 +66,11 @@ pub(crate) fn topic<C: ConsumerContext>(
     }
 }
 
-/// What may be done with the cluster. Who may not describe it is told of no group that it may not describe,
-/// without a word that there are others.
+/// What this principal may do with the cluster. If it may not describe the cluster, the broker lists only the groups
+/// that it may describe, and does not say that there are others.
 ///
 /// # Errors
-/// librdkafka's code, where no broker answers.
+/// librdkafka's code, if no broker answers.
 pub(crate) fn access_to_cluster<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     timeout: Duration,
@@ -96,7 +96,7 @@ pub(crate) fn access_to_cluster<C: ConsumerContext>(
 }
 
 /// # Safety
-/// Live options of a request that has this option.
+/// `options` are live, and of a request that has this option.
 unsafe fn with_operations(options: *mut ffi::rd_kafka_AdminOptions_t) {
     // SAFETY: the caller's promise; an error is ours to destroy.
     unsafe {
@@ -108,7 +108,7 @@ unsafe fn with_operations(options: *mut ffi::rd_kafka_AdminOptions_t) {
 }
 
 /// # Safety
-/// `operations` is null or points at `count` of them.
+/// `operations` is null or points at `count` operations.
 unsafe fn access(operations: *const Operation, count: usize) -> Option<Access> {
     if operations.is_null() {
         return None;

@@ -1,5 +1,5 @@
-//! What is asked of consumer groups that `rdkafka` has no safe call for. Nothing that librdkafka's admin client asks
-//! of a group's coordinator: where that dies meanwhile, an assertion ends the process (librdkafka#4605).
+//! Requests about consumer groups that `rdkafka` has no safe call for. This code makes no admin request to a group's
+//! coordinator: if the coordinator dies meanwhile, an assertion in librdkafka ends the process (librdkafka#4605).
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use rdkafka_sys as ffi;
 use super::admin::ask;
 use super::string;
 
-/// The names of the consumer groups, of those that this principal may describe; and the errors of brokers that
-/// did not tell theirs.
+/// The names of the consumer groups that this principal may describe, and the errors of brokers that did not list
+/// theirs.
 ///
 /// # Errors
-/// librdkafka's code, where no broker answers.
+/// librdkafka's code, if no broker answers.
 pub(crate) fn groups<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     timeout: Duration,
@@ -42,8 +42,8 @@ pub(crate) fn groups<C: ConsumerContext>(
     }
 }
 
-/// A consumer's generation (KIP-848: member epoch) in its group, while it is a member: what it commits without
-/// being one, the coordinator takes from anybody.
+/// A consumer's generation (KIP-848: member epoch) in its group; `None` while it is not a member. The coordinator
+/// accepts commits without a membership from anybody.
 pub(crate) fn generation<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: a live client; the metadata is made and destroyed here.
     unsafe {

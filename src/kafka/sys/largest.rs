@@ -1,4 +1,4 @@
-//! The largest timestamp of each partition (ListOffsets with -3, KIP-734).
+//! Asks for the largest timestamp of each partition (ListOffsets with -3, KIP-734).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Stamped {
     pub timestamp: i64,
 }
 
-/// The record of each partition, by its number, that bears the largest timestamp; `None` where its leader names none.
+/// The record with the largest timestamp in each partition, by the partition's number; `None` if its leader names none.
 /// A broker older than 3.0 takes -3 for a time and names the partition's first record instead.
 ///
 /// # Errors

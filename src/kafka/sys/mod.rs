@@ -1,8 +1,9 @@
-//! The only unsafe code, here and below: messages straight from and to librdkafka, without a copy between.
+//! The only unsafe code, here and below. It takes messages from librdkafka and gives them to it, without a copy in
+//! between.
 //!
-//! `rdkafka`'s own poll drops the offset of an end-of-partition event, which is our proof that a
-//! partition was read to its end, and panics on a header key that is not UTF-8. So consumption and
-//! production go through the C calls, on clients that `rdkafka` made and owns. What makes it sound:
+//! `rdkafka`'s own poll drops the offset of an end-of-partition event, which is our proof that a partition was read to
+//! its end. It also panics on a header key that is not UTF-8. So this code consumes and produces through the C calls,
+//! on clients that `rdkafka` made and owns. This is sound because:
 //! - a [`Message`] never leaves its [`Batch`], which keeps the consumer alive until all are destroyed;
 //! - key, value and headers are borrowed from the message, and librdkafka copies them on `produce`;
 //! - each pointer that a C call hands over is destroyed once, in the `Drop` of the type that holds it.
@@ -43,8 +44,8 @@ pub enum Event<'a> {
 /// A record as librdkafka holds it.
 pub struct Message {
     raw: NonNull<ffi::rd_kafka_message_t>,
-    /// The message's own, or null where it has none; an error where they cannot be parsed (librdkafka takes
-    /// 100,000 at most). Kept, since librdkafka parses anew each time it is asked for what is not there.
+    /// The message's own headers, or null if it has none; an error if librdkafka cannot parse them (it accepts at most
+    /// 100,000). They are kept here, because librdkafka parses anew at each call if there are none.
     headers: Result<*mut ffi::rd_kafka_headers_t, RDKafkaErrorCode>,
 }
 
@@ -56,7 +57,7 @@ impl Message {
     fn new(raw: *mut ffi::rd_kafka_message_t) -> Option<Message> {
         let raw = NonNull::new(raw)?;
         let mut headers = ptr::null_mut();
-        // SAFETY: a message that was just handed over; the headers stay its own.
+        // SAFETY: librdkafka has just handed over the message; the headers stay the message's own.
         let code = unsafe {
             match raw.as_ref().err {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
@@ -87,7 +88,7 @@ impl Message {
         self.raw().offset
     }
 
-    /// The position after this record: the only `+ 1` on an offset.
+    /// The position after this record. This is the only `+ 1` on an offset.
     pub fn next_position(&self) -> i64 {
         self.raw().offset + 1
     }
@@ -104,7 +105,7 @@ impl Message {
         unsafe { bytes(self.raw().payload, self.raw().len) }
     }
 
-    /// Milliseconds since the epoch, or -1 where the record has none; and whether the broker stamped it.
+    /// Milliseconds since the epoch, or -1 if the record has no timestamp; and whether the broker set it.
     pub fn timestamp(&self) -> (i64, bool) {
         let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: a valid message and a valid place for the answer.
@@ -112,8 +113,8 @@ impl Message {
         (millis, kind == ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
     }
 
-    /// Calls `each` with every header, in order, repeated ones too: key bytes, and value or null. A key
-    /// with a NUL byte is seen up to it (librdkafka tells no length); it is copied whole all the same.
+    /// Calls `each` with every header in order, repeated ones too: key bytes, and value or null. `each` sees a key with
+    /// a NUL byte only up to that byte (librdkafka tells no length), but a copied record has the whole key.
     pub fn for_each_header(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
         let Some(headers) = self.headers.ok().filter(|headers| !headers.is_null()) else { return };
         for index in 0.. {
@@ -134,7 +135,7 @@ impl Message {
         match raw.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => match self.headers {
                 Ok(_) => Event::Record(self),
-                // To pass it on without them would lose them in silence.
+                // A record passed on without its headers would lose them silently.
                 Err(code) => Event::Error(
                     RDKafkaErrorCode::BadMessage,
                     format!("the headers of partition {} offset {}: {code}", raw.partition, raw.offset),
@@ -159,9 +160,9 @@ impl Drop for Message {
     }
 }
 
-/// Messages of one poll, in the order of their partitions.
+/// Messages of one poll. Those of one partition are in its order.
 pub struct Batch {
-    messages: Vec<Message>, // declared, and so dropped, before the consumer they came from
+    messages: Vec<Message>, // declared, and so dropped, before the consumer that they came from
     _consumer: Arc<dyn Send + Sync>,
 }
 
@@ -194,7 +195,7 @@ pub struct ConsumerQueue<C: ConsumerContext + 'static> {
 unsafe impl<C: ConsumerContext + 'static> Send for ConsumerQueue<C> {}
 
 impl<C: ConsumerContext + 'static> ConsumerQueue<C> {
-    /// `None` where the consumer has no `group.id`.
+    /// `None` if the consumer has no `group.id`.
     pub fn new(consumer: Arc<BaseConsumer<C>>) -> Option<Self> {
         // SAFETY: a live client; the queue is ours to destroy.
         let queue = unsafe { ffi::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
@@ -205,7 +206,7 @@ impl<C: ConsumerContext + 'static> ConsumerQueue<C> {
     pub fn poll(&self, timeout: Duration, max: usize) -> Batch {
         let mut pointers: Vec<*mut ffi::rd_kafka_message_t> = vec![ptr::null_mut(); max.max(1)];
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: room for as many pointers as we say; each that is written is ours.
+        // SAFETY: there is room for as many pointers as we say, and we own each one that is written.
         let taken = unsafe {
             pointers[0] = ffi::rd_kafka_consume_queue(self.queue.as_ptr(), millis);
             if pointers[0].is_null() {
@@ -232,16 +233,16 @@ impl<C: ConsumerContext + 'static> Drop for ConsumerQueue<C> {
     }
 }
 
-/// A record to produce. An explicit partition; `timestamp` in milliseconds since the epoch (0 means now).
+/// A record to produce to the given partition. `timestamp` is in milliseconds since the epoch (0 means now).
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     pub partition: i32,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub timestamp: i64,
-    /// All headers of that message are copied, whole.
+    /// The record gets a whole copy of all headers of this message.
     pub headers_of: Option<&'a Message>,
-    /// Comes back with the report of its delivery.
+    /// librdkafka gives it back with the report of the delivery.
     pub origin: Origin,
 }
 
@@ -252,7 +253,7 @@ pub struct OutgoingTopic<C: ProducerContext<DeliveryOpaque = usize> + 'static> {
 }
 
 impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> OutgoingTopic<C> {
-    /// `None` where the name cannot be a topic's.
+    /// `None` if the name cannot be a topic's.
     pub fn new(producer: Arc<BaseProducer<C>>, name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         // SAFETY: a live client and a C string; no configuration means the client's own for topics.
@@ -262,10 +263,10 @@ impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> OutgoingTopic<C> {
         NonNull::new(topic).map(|topic| OutgoingTopic { topic, producer })
     }
 
-    /// Queues one record, copied.
+    /// Queues a copy of one record.
     ///
     /// # Errors
-    /// librdkafka's code, `QueueFull` among them; then nothing was queued.
+    /// librdkafka's code, `QueueFull` among them. Nothing was queued then.
     pub fn produce(&self, record: Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let (key, key_len) = raw_bytes(record.key);
         let (value, value_len) = raw_bytes(record.value);
@@ -314,8 +315,8 @@ impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> Drop for OutgoingTopi
     }
 }
 
-/// Sends what is queued without waiting for more, and waits for the answers; whether all came. Errors are
-/// told by the next polls.
+/// Sends all queued records without waiting for more, and waits for the answers. Returns whether all answers came. The
+/// next polls report errors.
 pub fn flush<C: ProducerContext>(producer: &BaseProducer<C>, timeout: Duration) -> bool {
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: a live client, any of whose threads may flush it.
@@ -323,8 +324,8 @@ pub fn flush<C: ProducerContext>(producer: &BaseProducer<C>, timeout: Duration) 
     code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
-/// The metadata of each element of a list of committed offsets, in its order. `rdkafka`'s own accessor
-/// panics where somebody committed bytes that are not UTF-8.
+/// The metadata of each element of a list of committed offsets, in the list's order. `rdkafka`'s own accessor panics if
+/// somebody committed bytes that are not UTF-8.
 pub(crate) fn offset_metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     // SAFETY: a live list of `cnt` elements, each of whose metadata is null or `metadata_size` bytes.
     unsafe {
@@ -338,7 +339,7 @@ pub(crate) fn offset_metadata(list: &TopicPartitionList) -> Vec<Vec<u8>> {
     }
 }
 
-/// The leader epoch of each element of a list, in its order; -1 where there is none. `rdkafka` has no accessor.
+/// The leader epoch of each element of a list, in the list's order; -1 if there is none. `rdkafka` has no accessor.
 pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
     // SAFETY: a live list of `cnt` elements.
     unsafe {
@@ -367,6 +368,6 @@ unsafe fn string(text: *const c_char) -> String {
 }
 
 fn raw_bytes(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
-    // An empty slice's pointer is dangling but not null, which is what tells empty from null.
+    // An empty slice's pointer is dangling but not null, so librdkafka can tell empty from null.
     bytes.map_or((ptr::null_mut(), 0), |b| (b.as_ptr().cast_mut().cast(), b.len()))
 }
