@@ -42,7 +42,7 @@ impl Interrupt {
         self.0.signal.load(Ordering::Relaxed)
     }
 
-    /// Notes that the group assigns other partitions to this process, now or soon ([`crate::kafka::member`]).
+    /// Notes that the group assigns other partitions to this process, now or soon (`kafka::member`).
     pub fn reassign(&self) {
         self.0.reassigned.store(true, Ordering::SeqCst);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Counts how long this process waited without progress. The time does not count while the process itself was stopped
-/// (SIGSTOP, a machine that slept).
+/// Counts how long this process waited without progress. Time in which the process itself was stopped (SIGSTOP, a
+/// machine that slept) does not count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub limit: Duration,

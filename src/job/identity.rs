@@ -15,7 +15,7 @@ pub enum Identity {
     KeyAndValue,
     Value,
     /// A field of the JSON value: the content of a string, or any other value as it is written
-    /// ([`crate::base::json::Written::text`]).
+    /// (`json::Written::text`).
     Field(Pointer),
     /// The whole record: key, value, headers and timestamp. Equal records are counted, not taken for one.
     Record,

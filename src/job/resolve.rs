@@ -61,7 +61,7 @@ pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(T
     }
 }
 
-/// The window's instants. A given date is trusted, whatever days the topic's records are of. If the window needs a date
+/// The window's instants. A given date is trusted, whatever days the topic's records have. If the window needs a date
 /// and none is given, it is the day of the source's first and last records.
 ///
 /// # Errors
@@ -113,7 +113,7 @@ pub(crate) fn nothing_in(
 ) -> String {
     let holds = match look(cluster, selection, source, interrupt).map(|look| look.span) {
         Ok(Some((first, last))) => {
-            format!("; its first and last records are of {} to {}", rfc3339(first), rfc3339(last))
+            format!("; its first and last records are from {} to {}", rfc3339(first), rfc3339(last))
         }
         Ok(None) => "; it has no record with an event time at either end".to_owned(),
         Err(err) => format!("; its first and last records could not be read: {err}"),

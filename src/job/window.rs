@@ -37,7 +37,7 @@ impl Window {
     pub fn new(start: Option<i64>, end: Option<i64>) -> Result<Window, String> {
         match (start, end) {
             (Some(start), Some(end)) if start == end => {
-                Err("the window is empty: its start is its end".into())
+                Err("the window is empty: its start equals its end".into())
             }
             (Some(start), Some(end)) if start > end => Err(format!(
                 "the window is reversed: {} is after {}; swap them",
@@ -212,7 +212,7 @@ impl FromStr for WindowSpec {
         match (start, end) {
             (None, None) => Err(format!("the window has neither a start nor an end; {forms}")),
             (Some(start), Some(EndOfDay::At(end))) if start == end => {
-                Err("the window is empty: its start is its end".into())
+                Err("the window is empty: its start equals its end".into())
             }
             _ => Ok(WindowSpec::TimesOfDay { start, end }),
         }

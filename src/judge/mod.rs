@@ -37,9 +37,9 @@ pub enum Verdict {
     Conflict,
 }
 
-/// Its memory is bounded: each record of the target and of the source's window takes 16 bytes, so 21 to 32 bytes of the
-/// table, and two thirds as much again while the table grows. If timestamps are not compared, it takes three times as
-/// much.
+/// Judges records in bounded memory: each record of the target and of the source's window takes 16 bytes, so 21 to 32
+/// bytes of the table, and two thirds as much again while the table grows. If timestamps are not compared, the judge
+/// takes three times as much.
 pub struct Judge {
     way: Way,
     store: Store,
@@ -53,9 +53,9 @@ enum Way {
     Contents,
     /// As many equal records as the source has (`--identity record`).
     Counts,
-    /// [`Way::Contents`], and a copy may bear another timestamp.
+    /// [`Way::Contents`], and a copy may have another timestamp.
     AnyTime,
-    /// [`Way::Counts`], and a copy may bear another timestamp.
+    /// [`Way::Counts`], and a copy may have another timestamp.
     CountsAnyTime,
 }
 
@@ -77,13 +77,13 @@ impl Entry {
     }
 }
 
-/// A value of the tables of counts: the number of copies, each counting [`ONE`], and three flags below.
+/// A value of the tables of counts: the number of copies, in units of [`ONE`], and three flags below.
 const SEEN: u32 = 1; // the source's window has shown this record
 const EXPLAINED: u32 = 2; // a record of the source equals the copies, timestamp included
 const CLAIMANT: u32 = 4; // no copy equals this record of the source, but one with another timestamp may be its copy
 const ONE: u32 = 8;
 
-/// A value of the table of claims: the number of claimants, each counting [`CLAIM`], and a flag that one of them is
+/// A value of the table of claims: the number of claimants, in units of [`CLAIM`], and a flag that one of them is
 /// outside of the window.
 const OUTSIDE: u32 = 1;
 const CLAIM: u32 = 2;

@@ -9,7 +9,7 @@ use crate::job::{Rules, TargetScan};
 /// A flag beside a count: the source's window holds a record like it.
 const OF_WINDOW: u32 = 1 << 31;
 
-/// Its memory is bounded, as a judge's is: each added record takes 16 bytes, so 21 to 32 bytes of the table.
+/// Counts in bounded memory, as a judge does: each added record takes 16 bytes, so 21 to 32 bytes of the table.
 pub(crate) struct Tally {
     store: Store,
     /// Equal records are counted (`--identity record`). Otherwise one record of an identity is enough.

@@ -127,7 +127,7 @@ impl Failed {
     }
 
     /// The failed delivery that shows the cause. A delivery that would fail again counts first: others may have failed
-    /// only because they were beside it.
+    /// only because they were in one batch with it.
     fn reason(all: &[Failed], extremes: &Extremes, now: i64) -> Option<Failed> {
         let Some(first) = all.iter().find(|failed| failed.is_hopeless()) else { return all.first().cloned() };
         let alike = |failed: &&Failed| (failed.code, failed.partition) == (first.code, first.partition);

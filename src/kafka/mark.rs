@@ -1,10 +1,10 @@
 //! The metadata of a committed offset. It names the job and describes the logs at the commit, so that a later run can
 //! tell whether the commit still holds. Pure.
 //!
-//! A mark says that all before its position is done. A run trusts it only while nothing can have undone that: each
-//! partition still has the leader of then (within one leader epoch a log is only appended to, KIP-101), no log is
-//! shorter, and no log of the target begins after the window's first record there. If a leader has changed, its log may
-//! have been cut and have grown again, so the run scans the target anew.
+//! A mark says that all before its position is done. A run trusts it only while nothing can have undone that: no
+//! partition has changed its leader (within one leader epoch a log is only appended to, KIP-101), no log is shorter,
+//! and no log of the target begins after the window's first record there. After a change of leader, a log may have been
+//! cut and have grown again, so the run scans the target anew.
 
 use std::fmt;
 
@@ -86,7 +86,7 @@ pub(crate) enum Evidence {
         /// The sum of the low watermarks.
         lows: i64,
         /// How far that sum may rise. No single low watermark rises further than the sum, and each partition has at
-        /// least so much before its first record that matters.
+        /// least this much room before its first record that matters.
         headroom: i64,
     },
 }

@@ -237,7 +237,7 @@ fn a_window_without_a_record_is_told_with_the_span_that_there_is() {
     let told = Told::of(&pair, &["03:00-04:00"]);
     let (first, last) = (rfc3339(records[0].time), rfc3339(records[599].time));
     told.assert_warned(&format!("{} holds no record in the window [2021-04-14T03:00:00Z", pair.a));
-    told.assert_warned(&format!("its first and last records are of {first} to {last}"));
+    told.assert_warned(&format!("its first and last records are from {first} to {last}"));
     for text in &told.text {
         assert!(!text.contains("lacks none") && !text.contains("the same records"), "{text}");
     }

@@ -30,7 +30,7 @@ use ffi::rd_kafka_vtype_t as vtype;
 
 use crate::kafka::delivery::Origin;
 
-/// One slot of a [`Batch`]: a record, or news about a partition.
+/// One slot of a batch: a record, or news about a partition.
 pub enum Event<'a> {
     Record(&'a Message),
     /// Everything below `position` was delivered; nothing more is readable now.
