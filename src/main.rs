@@ -131,7 +131,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
     }
 }
 
-/// What the run found out, and how it ended.
+/// The findings of a run, and how it ended.
 type Ended = (Box<dyn Found>, Result<()>);
 
 fn run_fill(

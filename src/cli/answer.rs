@@ -11,7 +11,7 @@ use crate::fill::receipt::Receipt;
 use crate::job::Selection;
 use crate::job::window::Edges;
 
-/// What a command found out, for people and for machines.
+/// The findings of a command, for people and for machines.
 pub trait Found: fmt::Display {
     /// One JSON object: how the command ended, and the fields of `self`.
     ///
@@ -49,7 +49,7 @@ struct Failure {
     message: String,
 }
 
-/// What a command knows if it read nothing. It has no counts: a count of 0 would say that there are no records.
+/// The answer of a command that read nothing. It has no counts: a count of 0 would say that there are no records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Unread {
     #[serde(skip_serializing_if = "Option::is_none")]

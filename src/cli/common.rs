@@ -31,8 +31,8 @@ pub struct Common {
     pub log_format: Output,
     /// Connect to these brokers first, given as host:port and separated by commas
     ///
-    /// By default: KAFKA_BOOTSTRAP_SERVERS in the environment, else bootstrap.servers in the file of -F, else
-    /// localhost:9092. demo and drill start their own brokers.
+    /// By default, KAFKA_BOOTSTRAP_SERVERS in the environment names the brokers, else bootstrap.servers in the file of -F,
+    /// else they are at localhost:9092. `demo` and `drill` start their own brokers.
     #[arg(
         short,
         long,
@@ -66,7 +66,7 @@ impl Common {
     }
 
     /// # Errors
-    /// [`Error::Usage`] names the refused property.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
     pub fn properties(&self) -> Result<Properties> {
         Properties::new(self.cluster(), self.command_config.as_deref(), std::env::vars_os(), &self.property)
     }

@@ -23,7 +23,7 @@ pub struct GapsArgs {
     /// The end is exclusive. Other forms: 11:00-, -13:00 and 2021-04-14T11:00Z/2021-04-14T13:00Z.
     #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
     window: Option<WindowSpec>,
-    /// The day of a window in times of day
+    /// The day of the window, if --window gives only times of day
     ///
     /// By default it is the day of the source's first and last records, if both are of one day.
     #[arg(
@@ -47,7 +47,7 @@ pub struct GapsArgs {
 
 impl GapsArgs {
     /// # Errors
-    /// [`Error::Usage`] if the options contradict each other.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn selection(&self, common: &Common) -> Result<Selection> {
         let everywhere = WindowSpec::Instants(Window { start: None, end: None });
         self.topics.selection(common, self.window.unwrap_or(everywhere), self.date)
@@ -65,7 +65,7 @@ pub struct VerifyArgs {
 
 impl VerifyArgs {
     /// # Errors
-    /// [`Error::Usage`] if the options contradict each other.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn comparison(&self, common: &Common) -> Result<Comparison> {
         Ok(Comparison { selection: self.selection.selection(common)?, strict_order: self.strict_order })
     }

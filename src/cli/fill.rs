@@ -21,7 +21,7 @@ pub struct FillArgs {
     /// In a compacted topic, an old value that is written behind a newer one becomes the latest.
     #[arg(long, help_heading = heading::SAFETY)]
     pub allow_compacted_target: bool,
-    /// Stop after N records are written and committed
+    /// Stop once N records are written and committed
     ///
     /// Use it to try a fill on a few records. The run ends with exit code 0 and `complete: false`. The same command
     /// without --limit goes on from there.
@@ -54,7 +54,7 @@ pub struct FillArgs {
 
 impl FillArgs {
     /// # Errors
-    /// [`Error::Usage`] if the options contradict each other.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn job(&self, common: &Common) -> Result<Job> {
         Ok(Job {
             selection: self.selection.selection(common)?,

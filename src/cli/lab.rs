@@ -32,10 +32,10 @@ pub struct DemoArgs {
     pub window: WindowSpec,
     #[command(flatten)]
     pub fields: FieldArgs,
-    /// What makes two records the same: key, key+value, value, field:/pointer or record
+    /// Identify records by key, key+value, value, field:/pointer or record
     ///
-    /// Use record if keys are user or device ids. It counts equal records, which have the same key, value, headers and
-    /// timestamp.
+    /// Records with the same identity count as the same record. Use `record` if keys are user or device ids: it counts
+    /// equal records, with the same key, value, headers and timestamp.
     #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
     /// Keep the broker running at the end, and print what to try on it

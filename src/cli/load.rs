@@ -55,7 +55,7 @@ impl LoadArgs {
     }
 }
 
-/// Where an event's key and time are.
+/// The fields of an event's key and time.
 #[derive(Clone, Debug, Args)]
 pub struct FieldArgs {
     /// Make this field the record's timestamp, as /event/time; guessed if one field is plainly the time

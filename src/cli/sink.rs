@@ -46,7 +46,7 @@ pub struct SinkArgs {
 
 impl SinkArgs {
     /// # Errors
-    /// [`Error::Usage`] names the refused property.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
     pub fn sinking(&self, common: &Common) -> Result<Sinking> {
         Ok(Sinking {
             properties: common.properties()?,

@@ -31,16 +31,16 @@ pub struct TopicsArgs {
     /// By default the event time is the record's timestamp.
     #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW, display_order = heading::LATE)]
     pub time_field: Option<Pointer>,
-    /// What makes two records the same: key, key+value, value, field:/pointer or record
+    /// Identify records by key, key+value, value, field:/pointer or record
     ///
-    /// Use record if keys are user or device ids. It counts equal records, which have the same key, value, headers and
-    /// timestamp.
+    /// Records with the same identity count as the same record. Use `record` if keys are user or device ids: it counts
+    /// equal records, with the same key, value, headers and timestamp.
     #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
-    /// What to do if records have the same identity but different contents
+    /// How to handle records with the same identity but different contents
     #[arg(long, value_enum, default_value = "fail", help_heading = heading::IDENTITY)]
     pub on_conflict: OnConflict,
-    /// Which records of the target to compare
+    /// Compare these records of the target
     #[arg(long, value_enum, default_value = "window", help_heading = heading::IDENTITY)]
     pub target_scan: TargetScan,
     /// Leave out records without an identity or an event time, and count them
@@ -119,7 +119,7 @@ pub struct SelectionArgs {
         help_heading = heading::WINDOW
     )]
     pub window: Option<WindowSpec>,
-    /// The day of a window in times of day
+    /// The day of the window, if --window gives only times of day
     ///
     /// By default it is the day of the source's first and last records, if both are of one day.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, help_heading = heading::WINDOW)]
