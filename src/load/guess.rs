@@ -33,7 +33,7 @@ const TIME_NAMES: &[&str] = &[
 ];
 const KEY_NAMES: &[&str] = &["id", "eventid", "uuid", "eventuuid", "guid", "messageid", "recordid"];
 
-/// What the first events of a file tell about their fields.
+/// Collects facts about the fields of a file's first events.
 #[derive(Default)]
 pub(super) struct Guess {
     fields: Vec<Field>,

@@ -23,7 +23,7 @@ pub(super) struct Mark {
     pub loaded: u64,
 }
 
-/// What an earlier load left.
+/// The progress of an earlier load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub mark: Mark,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What a load did. It counts lines or elements; times are RFC 3339 in UTC.
+/// The result of a load. It counts lines or elements; times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LoadReceipt {
     pub topic: String,
@@ -17,7 +17,7 @@ pub struct LoadReceipt {
     pub already_loaded: u64,
     /// `None` if the load did not finish.
     pub skipped_by_window: Option<u64>,
-    /// Not events, and left out.
+    /// Lines that are not events, and were left out.
     pub invalid: u64,
     /// Events without the key field. Their records have a null key.
     pub without_key: u64,

@@ -42,7 +42,7 @@ pub(super) struct Splitter<R> {
     /// The line of the next byte, from 1.
     line: u64,
     document: Vec<u8>,
-    /// For lines: where the next document begins in the line that is in `document`.
+    /// For lines: the place in `document` at which its next document begins, if the line holds another.
     rest: Option<usize>,
     /// For an array: whether an element was read, and whether the array's end was.
     began: bool,

@@ -21,7 +21,7 @@ const DAYS: usize = 31;
 /// Documents between two checks for an interrupt.
 const ROUND: u64 = 1024;
 
-/// What a file holds.
+/// A summary of a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Survey {
     /// SHA-256 of the decompressed content, in hex.
@@ -114,8 +114,8 @@ impl Survey {
     /// The instants of `--except`. Without `--date`, a window in times of day is of the one day of the file's events.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the window is none on that date; [`Error::Refused`] if the events are of several days, or if
-    /// none can be of `--date`.
+    /// [`Error::Usage`] if there is no such window on that date; [`Error::Refused`] if the events are of several days, or
+    /// if `--date` lies outside them.
     pub(super) fn except(&self, loading: &Loading) -> Result<Option<Window>> {
         let Some(window) = loading.except else { return Ok(None) };
         if !window.needs_date() {

@@ -25,7 +25,7 @@ use crate::kafka::watermarks::{Watermarks, ends};
 /// Documents between two checks of the clock, the interrupt and the delivery reports.
 const ROUND: u64 = 256;
 
-/// What is loaded, and how.
+/// Everything that a [`Writer`] must know to load a file.
 pub(super) struct Plan<'a> {
     pub input: &'a Input,
     pub fields: &'a Fields,
@@ -37,7 +37,7 @@ pub(super) struct Plan<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// How far the writing came. The caller keeps it, to know it also after a failure.
+/// How far the writing came. The caller keeps it, so that it is known after a failure too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reached {
     pub mark: Mark,
