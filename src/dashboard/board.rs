@@ -38,7 +38,7 @@ const VALUES_OF_TARGET: usize = 200;
 /// How many answers of each kind are kept. Each browser, and each reader of the metrics, has its own look.
 const LOOKS: usize = 16;
 
-/// What a visitor looks at: two topics, and a part of their time or all of it.
+/// The choice of a visitor: two topics, and a part of their time or all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Look {
@@ -62,7 +62,7 @@ pub(super) struct Overview {
     /// The store's URL, without secrets.
     pub store: String,
     pub topics: Vec<String>,
-    /// `None` if the store does not hold the topic. Then nothing is known about it; it may not be empty.
+    /// `None` if the store does not hold the topic. Then nothing is known about it, which does not mean that it is empty.
     pub source: Option<TopicSummary>,
     pub target: Option<TopicSummary>,
     #[serde(flatten)]

@@ -42,7 +42,7 @@ fn tell(on_stderr: bool, told: fmt::Arguments<'_>) {
         if on_stderr { writeln!(std::io::stderr(), "{told}") } else { writeln!(std::io::stdout(), "{told}") };
 }
 
-/// What to show, and on which cluster and data.
+/// The options of the demo.
 pub struct Showing {
     /// An existing cluster. Without it, the demo starts one.
     pub cluster: Option<String>,

@@ -378,7 +378,7 @@ fn refused_with_the_way_out() {
     fails(&["sink", "--topic", &pair.a, "--store", "sqlite:/no/such/directory/x"], 1, "directory");
     fails(&["sink", "--topic", &pair.a, "--store", "postgres://x@127.0.0.1:1/x"], 1, "is up");
     fails(&["sink", "--topic", &pair.a, "--store", "opensearch+http://127.0.0.1:1"], 1, "is up");
-    fails(&["sink", "--topic", &pair.a, "--store", "sqlite:/etc/passwd"], 1, "no SQLite file");
+    fails(&["sink", "--topic", &pair.a, "--store", "sqlite:/etc/passwd"], 1, "not a SQLite file");
 }
 
 #[test]

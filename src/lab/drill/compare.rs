@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::data::in_window;
 use super::topics::Record;
 
-/// What is wrong after a fill, in numbers of records.
+/// The faults after a fill, in numbers of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
     /// Not in the target, though they are in the source's window or were in the target before.

@@ -23,7 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::lab::sandbox::{Backend, Sandbox};
 
-/// What to drill.
+/// The options of a drill.
 pub struct Drilling {
     /// Somebody else's cluster, whose brokers must not be broken. Without it, the drill starts a cluster.
     pub cluster: Option<String>,
@@ -77,7 +77,7 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
         .iter()
         .map(Proxy::start)
         .collect::<std::io::Result<_>>()
-        .map_err(|e| Error::io("a proxy before the brokers", e))?;
+        .map_err(|e| Error::io("a proxy in front of the brokers", e))?;
     report.brokers = sandbox.brokers();
     report.backend = sandbox.backend().to_string();
     let topics = Topics::new(sandbox.bootstrap());

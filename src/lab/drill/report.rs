@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::compare::Differences;
 use super::schedule::Schedule;
 
-/// What a whole drill did and found.
+/// The result of a whole drill.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub brokers: usize,
@@ -17,7 +17,7 @@ pub struct Report {
     pub elapsed_ms: u64,
 }
 
-/// What one round did and found.
+/// The result of one round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
     pub seed: u64,

@@ -262,7 +262,7 @@ impl Play<'_, '_> {
                 };
                 self.note(format!(
                     "{what} for {millis} ms{}",
-                    if *then_cut { ", then all is cut" } else { "" }
+                    if *then_cut { ", then all connections are cut" } else { "" }
                 ));
                 let (requests_held, responses_held) = (*requests, *responses);
                 self.weather(Weather { requests_held, responses_held, ..Weather::default() }, *millis)?;
@@ -408,7 +408,7 @@ impl Play<'_, '_> {
         } else {
             producer.abort_transaction(HANGS).map_err(of("foreign abort"))?;
         }
-        self.note(format!("and is {}", if commits { "committed" } else { "aborted" }));
+        self.note(format!("the foreign transaction is {}", if commits { "committed" } else { "aborted" }));
         Ok(())
     }
 

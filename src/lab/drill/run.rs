@@ -27,7 +27,7 @@ pub(super) struct Run {
     child: Child,
     stdout: File,
     stderr: File,
-    /// What happened to the run. It decides how the run may end.
+    /// The faults that the run has suffered. They decide how it may end.
     pub suffered: Suffered,
 }
 

@@ -52,7 +52,7 @@ pub struct Move {
     pub to: i64,
 }
 
-/// What a store holds of a topic. If there were several topics of that name, it is the one that was sunk last.
+/// A summary of a topic in the store. If there were several topics of that name, it is of the one that was sunk last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicSummary {
     pub topic: String,

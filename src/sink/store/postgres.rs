@@ -52,7 +52,7 @@ impl Postgres {
     }
 }
 
-/// What the server must prove, and a file with the certificates of authorities.
+/// The proof that the server must give, and a file with the certificates of authorities.
 type Proven = (Proof, Option<String>);
 
 /// How to connect, and what the server must prove if TLS is used.

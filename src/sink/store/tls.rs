@@ -12,12 +12,12 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use crate::base::error::{Error, Result};
 
-/// What a server must prove.
+/// The proof that a server must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Nothing. The connection is encrypted, whoever answers.
     None,
-    /// A trusted authority signed its certificate.
+    /// A trusted authority signed the server's certificate.
     Authority,
     /// A trusted authority signed its certificate, and the certificate is for the requested name.
     AuthorityAndName,

@@ -20,7 +20,7 @@ pub(super) fn mapping() -> Value {
     })
 }
 
-/// The element of a partition is at its number.
+/// The offsets are in the order of the partitions.
 #[derive(Serialize, Deserialize)]
 struct Document {
     topic_id: String,
