@@ -83,7 +83,8 @@ pub use job::{INDEX_MEMORY, Job, Mode, OnConflict, Rules, Selection, TargetScan}
 pub use judge::{Judge, Mark};
 pub use kafka::client::{Isolation, close};
 pub use kafka::cluster::Cluster;
-pub use kafka::delivery::{Origin, Told};
+pub use kafka::delivery::Told;
+pub use kafka::origin::Origin;
 pub use kafka::pace::{Pace, TransactionLimits};
 pub use kafka::partition;
 pub use kafka::producer::{Position, Producer};

@@ -19,7 +19,7 @@ use crate::job::rate::Throttle;
 use crate::job::{Job, OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict};
-use crate::kafka::delivery::Origin;
+use crate::kafka::origin::Origin;
 use crate::kafka::partition::Placement;
 use crate::kafka::producer::{self, Position, Producer, Transaction};
 use crate::kafka::reader::Reader;

@@ -7,6 +7,7 @@ mod environment;
 pub(crate) mod mark;
 pub(crate) mod member;
 pub(crate) mod offsets;
+pub(crate) mod origin;
 pub(crate) mod pace;
 pub mod partition;
 pub(crate) mod producer;

@@ -28,7 +28,7 @@ use rdkafka_sys as ffi;
 
 use ffi::rd_kafka_vtype_t as vtype;
 
-use crate::kafka::delivery::Origin;
+use crate::kafka::origin::Origin;
 
 /// One slot of a batch: a record, or news about a partition.
 pub enum Event<'a> {
