@@ -1,4 +1,4 @@
-//! Records over time, as a small chart for the terminal.
+//! Draws a small chart of records over time, for the terminal.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::base::time::rfc3339;
 #[derive(Debug)]
 pub(crate) struct Histogram {
     topic: String,
-    /// Milliseconds since the epoch: the first bucket's start and the end of the last one.
+    /// The start of the first bucket and the end of the last one, in milliseconds since the epoch.
     span: (i64, i64),
     buckets: Vec<u64>,
-    /// The count that fills a column.
+    /// The count that fills a column to the top.
     full: u64,
 }
 
@@ -31,7 +31,7 @@ impl Histogram {
         Histogram { topic: topic.to_owned(), span, buckets, full }
     }
 
-    /// The same, drawn to the scale of another.
+    /// Draws this histogram to the scale of another one.
     pub(crate) fn scaled_as(self, other: &Histogram) -> Histogram {
         Histogram { full: other.full, ..self }
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Histogram {
                 .buckets
                 .iter()
                 .map(|count| {
-                    // A bucket that is not empty shows at least an eighth.
+                    // Round up, so that every bucket with a record shows.
                     let eighths = (count * ROWS * 8).div_ceil(self.full);
                     let level = eighths.saturating_sub(row * 8).min(8);
                     [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][usize::try_from(level).unwrap_or(0)]

@@ -1,8 +1,9 @@
-//! Finds the holes: when does the target lack records that the source has?
+//! Finds the holes: the times for which the target lacks records that the source has.
 //!
-//! Both topics are read in full, committed records only: counts by offsets cannot tell, since transaction
-//! markers and aborted records hold offsets too, and a marker bears the time of its writing, so that the time index
-//! leads to it for every later time where records are old. Nothing is written, and no running fill is disturbed.
+//! `gaps` reads the committed records of both topics. Offsets cannot replace this reading, since transaction markers and
+//! aborted records take offsets too. The time index cannot either: a marker has the time at which it was written, so if
+//! the records are old, the index points at a marker for every later time. `gaps` writes nothing, and disturbs no
+//! running fill.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,28 +23,29 @@ use crate::job::{OnConflict, Selection};
 use crate::judge::{Sighting, Verdict};
 use crate::kafka::sys::Message;
 
-/// What the target lacks, and when. Counts are of records.
+/// The records that the target lacks, and their times. All counts are of records.
 #[derive(Debug, Default, Serialize)]
 pub struct Gaps {
     pub source: String,
     pub target: String,
     pub in_source: u64,
     pub in_target: u64,
-    /// Of the source, and not in the target: each stands in a hole, or has no event time.
+    /// Records of the source that the target lacks. Each is in a hole, or has no event time.
     pub missing: u64,
-    /// Of `missing`, those whose identity stands for another content: a fill by this identity stops at them.
+    /// Those of `missing` whose identity also has another content. A fill with this identity stops at them.
     pub conflicts: u64,
-    /// Of the source, left out: as `--on-conflict skip` and `--skip-invalid` say.
+    /// Records of the source that `--on-conflict skip` or `--skip-invalid` leaves out.
     pub left_out: u64,
-    /// Equal records that the source holds more than once; one in the target is enough, unless they are counted.
+    /// Records of the source that equal an earlier one there. One copy in the target is enough, except with
+    /// `--identity record`.
     pub duplicates_in_source: u64,
-    /// Of the target: further copies than the source holds itself.
+    /// Copies in the target beyond the number that the source holds.
     pub doubled: u64,
-    /// Of the target, and not in the source: of other writers, or changed.
+    /// Records of the target that are not in the source: other writers wrote them, or they were changed.
     pub only_in_target: u64,
-    /// Without event time, and so in no hole.
+    /// Records without event time, which no hole counts.
     pub without_time: WithoutTime,
-    /// Of the target, outside of the window: equal to a record of the source's window but for the timestamp.
+    /// Records of the target outside of the window that differ only in timestamp from a record of the source's window.
     pub under_another_time: u64,
     /// In order of time.
     pub holes: Vec<Hole>,
@@ -58,22 +60,24 @@ pub struct Gaps {
 pub struct WithoutTime {
     pub in_source: u64,
     pub in_target: u64,
-    /// Of those of the source, missing in the target.
+    /// Those of the source that the target lacks.
     pub missing: u64,
 }
 
-/// A stretch of time in which the target lacks records: all that are closer together than a bucket.
+/// A stretch of time in which the target lacks records. Missing records that are closer together than a bucket are in
+/// one hole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hole {
     /// The event times of the first and the last missing record, in RFC 3339.
     pub first_missing: String,
     pub last_missing: String,
     pub missing: u64,
-    /// How many the source has from the first to the last missing one: more where the hole is partial.
+    /// How many records the source has from the first to the last missing one. More than `missing` if the target has
+    /// some of them.
     pub of: u64,
-    /// Missing in each partition of the source.
+    /// The missing records of each partition of the source.
     pub per_partition: Vec<u64>,
-    /// What fills it.
+    /// The command that fills the hole.
     pub command: String,
 }
 
@@ -85,10 +89,10 @@ struct Seen {
     is_missing: bool,
 }
 
-/// Reads both topics' windows up to their ends now. Holes that lie closer together than `bucket` are one.
+/// Reads both topics' windows up to the present ends. Missing records less than `bucket` apart are in one hole.
 ///
 /// # Errors
-/// As the exit codes; a hole is none.
+/// As the exit codes. A hole is no error.
 pub fn gaps(
     selection: &Selection,
     bucket: Duration,
@@ -110,7 +114,7 @@ pub fn gaps(
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
     found.only_in_target = findings.extra + findings.changed;
-    // A conflict is none between records that are told apart by all that is in them.
+    // If the whole record is the identity, the same records do not conflict.
     let identity = if found.conflicts > 0 { &Identity::Record } else { &selection.rules.identity };
     seen.sort_unstable();
     let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -130,7 +134,7 @@ pub fn gaps(
     Ok(found)
 }
 
-/// Notes of what was compared, and when.
+/// The notes that `gaps` takes.
 struct Counted {
     ledger: Ledger,
     skips_conflicts: bool,
@@ -174,12 +178,12 @@ impl Notes for Counted {
     }
 }
 
-/// Each hole's records, from its first missing one to its last, of records in order of time.
+/// The source's records of each hole, from the first missing one to the last. `seen` is in order of time.
 fn holes(seen: &[Seen], bucket: i64) -> Vec<&[Seen]> {
     let mut holes: Vec<(usize, usize)> = Vec::new();
     for (place, record) in seen.iter().enumerate().filter(|(_, record)| record.is_missing) {
         let is_near = |last: usize| {
-            // Where the source itself has nothing in between, time does not part them.
+            // If the source has no record in between, both are in one hole, however far apart.
             last + 1 == place || record.time.saturating_sub(seen[last].time) < bucket
         };
         match holes.last_mut().filter(|(_, last)| is_near(*last)) {
@@ -238,7 +242,7 @@ impl fmt::Display for Gaps {
                 write!(f, "neither {source} nor {target} holds a record in the window")
             }
             (0, _) if all == 0 => {
-                write!(f, "{source} holds no record in the window, and {target} {}", self.in_target)
+                write!(f, "{source} holds no record in the window, but {target} holds {}", self.in_target)
             }
             (0, _) => write!(f, "{target} lacks none of the {all} records of {source}"),
             (missing, 0) => write!(f, "{target} lacks {missing} of the {all} records of {source}"),
@@ -251,7 +255,7 @@ impl fmt::Display for Gaps {
 }
 
 impl Gaps {
-    /// What there is to say beside the holes, so that all records that were read are accounted for.
+    /// The sentences that account for all records that were read and are in no hole.
     fn sentences(&self) -> Vec<String> {
         let (source, target) = (&self.source, &self.target);
         let mut told = Vec::new();
@@ -262,8 +266,8 @@ impl Gaps {
         };
         tell(
             self.conflicts,
-            "of the missing records share their identity with another content, so the identity does not tell records \
-             apart; the commands name one that does"
+            "of the missing records share their identity with a record of another content, so the identity does not \
+             tell records apart; the commands name one that does"
                 .to_owned(),
         );
         let none = &self.without_time;
@@ -274,11 +278,11 @@ impl Gaps {
         tell(none.in_target, format!("records of {target} have no event time"));
         tell(
             self.left_out,
-            format!("records of {source} were left out, as --on-conflict and --skip-invalid say"),
+            format!("records of {source} were left out, because of --on-conflict or --skip-invalid"),
         );
         tell(
             self.duplicates_in_source,
-            format!("records of {source} equal another one there; one is enough"),
+            format!("records of {source} equal an earlier one there; {target} needs only one copy"),
         );
         tell(self.doubled, format!("records of {target} are further copies; see replicator verify"));
         tell(self.only_in_target, format!("records of {target} are not in {source}; see replicator verify"));
@@ -293,7 +297,7 @@ mod tests {
 
     use super::*;
 
-    /// One record a second; `x` is missing, `.` is there, a blank is none.
+    /// One record a second: `x` is missing in the target, `.` is there, and a blank is no record.
     fn line(text: &str) -> Vec<Seen> {
         let records = text.chars().zip(0..).filter(|(c, _)| *c != ' ');
         records.map(|(c, second)| Seen { time: second * 1000, partition: 0, is_missing: c == 'x' }).collect()

@@ -1,4 +1,4 @@
-//! What the judge does not keep: where each record stands, and how often.
+//! Keeps what the judge does not: the place of each record, and its number of copies.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,10 +12,10 @@ use crate::judge::{Mark, Sighting, Verdict};
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
 
-/// Maps by what is a keyed hash already, which need not be hashed again.
+/// A map whose keys are keyed hashes already, so that nobody hashes them again.
 type ByHash<V> = HashMap<IdentityHash, V, BuildHasherDefault<AsItIs>>;
 
-/// Takes the first word of an [`IdentityHash`] for its hash.
+/// Uses the first word of an [`IdentityHash`] as its hash.
 #[derive(Default)]
 struct AsItIs(u64);
 
@@ -26,7 +26,7 @@ impl Hasher for AsItIs {
         }
     }
 
-    /// The length of the array, which says nothing.
+    /// `Hash` writes the length of the array first. It is the same for all.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -36,15 +36,15 @@ impl Hasher for AsItIs {
 
 pub(crate) struct Ledger {
     skips_conflicts: bool,
-    /// Timestamps are not compared.
+    /// Whether timestamps are not compared.
     is_at_any_time: bool,
-    /// The target's records, by all that is in them.
+    /// The target's records, by their whole content.
     slots: ByHash<Slot>,
-    /// The same without times; only where these are not compared.
+    /// The target's records by content without timestamp. Empty if timestamps are compared.
     loose: ByHash<Loose>,
-    /// Where the source's records stand in the target.
+    /// The place of a record in the target, and of its original in the source.
     pairs: Vec<(Place, Place)>,
-    /// Records of the source that the target has another content of, by identity.
+    /// The number of the source's records that conflict, by identity.
     conflicts: ByHash<u64>,
     pub found: Findings,
 }
@@ -53,21 +53,21 @@ pub(crate) struct Ledger {
 struct Slot {
     identity: IdentityHash,
     loose: IdentityHash,
-    /// Of the first.
+    /// The place of the first one.
     place: Place,
     is_in_window: bool,
     copies: u64,
-    /// As many as the source's window was seen to hold.
+    /// How many such records the source's window has shown.
     in_source: u64,
-    /// The source holds it somewhere.
+    /// Whether the source holds such a record anywhere, in the window or not.
     is_explained: bool,
 }
 
-/// Records of the target that differ in time alone.
+/// Records of the target that differ only in timestamp.
 #[derive(Default)]
 struct Loose {
     slots: Vec<IdentityHash>,
-    /// Records of the source that the target holds, if at all, under another time.
+    /// How many records of the source can be in the target only with another timestamp.
     wanted: u64,
 }
 
@@ -179,7 +179,7 @@ impl Ledger {
         }
     }
 
-    /// A record of the source is that one of the target.
+    /// Notes that a record of the source is the target's record with this key.
     fn pair(&mut self, key: IdentityHash, message: &Message) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.in_source += 1;
@@ -188,7 +188,7 @@ impl Ledger {
         }
     }
 
-    /// Counts what can be told once all was read.
+    /// Makes the counts that need all records of both topics.
     pub(crate) fn settle(mut self, keeps_partitions: bool) -> Findings {
         self.order(keeps_partitions);
         self.leftovers();
@@ -201,7 +201,8 @@ impl Ledger {
         self.found
     }
 
-    /// In order are pairs of which, within a partition of either topic, the source's offsets only rise.
+    /// Counts pairs out of order and pairs that changed the partition. Pairs of the same two partitions are in order if
+    /// the source's offsets rise in the order of the target.
     fn order(&mut self, keeps_partitions: bool) {
         self.pairs.sort_unstable();
         let mut last: HashMap<(i32, i32), i64> = HashMap::new();
@@ -219,7 +220,7 @@ impl Ledger {
         }
     }
 
-    /// What the target holds beyond what the source's records stand for.
+    /// Counts the target's records that no record of the source stands for.
     fn leftovers(&mut self) {
         let Ledger { slots, loose, conflicts, found, .. } = self;
         let is_known = |slot: &Slot| slot.is_explained || slot.in_source > 0;
@@ -232,11 +233,11 @@ impl Ledger {
             found.in_target += if is_of_window { slot.copies } else { 0 };
             let mut left = slot.copies - slot.copies.min(slot.in_source);
             if slot.is_explained && slot.in_source == 0 {
-                // It is a record of the source that is not of the window.
+                // These are the source's records outside of the window.
                 continue;
             }
             if let Some(loose) = loose.get_mut(&slot.loose).filter(|_| !slot.is_explained) {
-                // Copies of other records, which bear another time.
+                // Some of these may be copies of records with another timestamp.
                 let copies = left.min(loose.wanted);
                 loose.wanted -= copies;
                 left -= copies;

@@ -1,4 +1,4 @@
-//! Two topics side by side, each read to its end of now, and each record of the source's window judged.
+//! Compares two topics: reads each up to its present end, and judges each record of the source's window.
 
 pub(crate) mod chart;
 pub(crate) mod gaps;
@@ -27,34 +27,35 @@ use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// Who takes notes while two topics are compared.
+/// Takes notes while two topics are compared.
 pub(crate) trait Notes {
-    /// The window that is compared, before anything is read.
+    /// Takes the window, before anything is read.
     fn window(&mut self, window: Window);
 
-    /// A record of the target that is compared with the window's.
+    /// Takes a record of the target that is compared with the window's records.
     fn target(&mut self, message: &Message, seen: &Sighting);
 
-    /// A record of the source, in the window or not: before any is judged, where timestamps are not compared.
+    /// Takes a record of the source, in the window or not. Called before any record is judged, and only if timestamps
+    /// are not compared.
     fn explained(&mut self, seen: &Sighting);
 
-    /// A record of the source's window.
+    /// Takes a record of the source's window.
     fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged);
 }
 
-/// What is to be said of a record of the source's window.
+/// The decision about a record of the source's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judged {
     By(Verdict),
-    /// A fill cannot copy it, for this reason, and `--skip-invalid` leaves it out.
+    /// A fill cannot copy the record, for this reason, and `--skip-invalid` leaves it out.
     LeftOut(&'static str),
 }
 
-/// What was compared.
+/// The topics of a comparison, and what it found beside the notes.
 pub(crate) struct Compared {
     pub source: Topic,
     pub target: Topic,
-    /// Copies outside of the window.
+    /// Copies outside of the window, with another timestamp.
     pub elsewhen: Found,
     pub warnings: Vec<String>,
 }
@@ -78,12 +79,12 @@ pub(crate) fn compare(
     let side = |topic| Side::open(selection, &cluster, topic, progress, interrupt);
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
     let (source, target) = if selection.rules.identity == Identity::Record || is_any_copy_enough {
-        // A copy comes after its original: none below the target's end is of a record above the source's, which an
-        // equal one that is missing would be taken for.
+        // Ask for the target's end first. A copy comes after its original, so each copy below that end has its original
+        // below the source's end. Otherwise the copy of a later record could pass for one that is missing.
         let target = side(target)?;
         (side(source)?, target)
     } else {
-        // What comes to both meanwhile is then missing in neither.
+        // Ask for the source's end first. A record that reaches both topics meanwhile is then not missing.
         (side(source)?, side(target)?)
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
@@ -102,12 +103,12 @@ pub(crate) fn compare(
     Ok(Compared { source: source.topic, target: target.topic, elsewhen, warnings })
 }
 
-/// A warning of copies under other timestamps, with what to do about them.
+/// Warns of copies with other timestamps, and says what to do about them.
 fn about_copies(selection: &Selection, found: Found) -> Option<String> {
     let told = found.sentence(&selection.source, &selection.target)?;
     let ways = match found.lacking {
-        1.. => "if they are copies, compare by --target-scan all; if not, by --identity record",
-        0 => "so these records stand there twice",
+        1.. => "if they are copies, compare with --target-scan all; if not, with --identity record",
+        0 => "so the target holds these records twice",
     };
     Some(format!("{told}: {ways}"))
 }
@@ -189,7 +190,8 @@ impl Pair<'_> {
         Ok(outside)
     }
 
-    /// Reads all that the source holds now, whatever the window: each record of the target was in the source before.
+    /// Reads all that the source holds now, whatever the window. Each record of the target was in the source before, so
+    /// no original is left out.
     fn read_source(&self, mut each: impl FnMut(&Sighting) -> Result<()>) -> Result<()> {
         let at = self.look.clone();
         let Side { cluster, topic, .. } = &self.source;
@@ -197,7 +199,7 @@ impl Pair<'_> {
         self.source.read_ranges(&ranges, move |message| at.at(message), |_, seen| each(seen))
     }
 
-    /// The time from which on a reading finds all of the window, where there is one.
+    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning does.
     fn by_time(&self) -> Option<i64> {
         self.window.start.filter(|_| self.selection.event_time.is_indexed())
     }
@@ -214,7 +216,7 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    /// Asks for the ends, and waits until all below them is decided.
+    /// Asks for the ends, and waits until all transactions below them are committed or aborted.
     fn open(
         selection: &'a Selection,
         cluster: &'a Cluster,
@@ -228,7 +230,7 @@ impl<'a> Side<'a> {
         Ok(Side { selection, cluster, topic, watermarks, progress, interrupt })
     }
 
-    /// From the first record of `millis` or later, or from the beginning, to the end.
+    /// The ranges from the first record of `millis` or later to the end; from the beginning if there is no `millis`.
     fn ranges(&self, millis: Option<i64>) -> Result<Vec<Range>> {
         let starts = self.cluster.positions_from(&self.topic, millis, &self.watermarks)?;
         Ok(Range::all(&starts, &ends(&self.watermarks)))

@@ -12,45 +12,47 @@ use crate::compare::{Ledger, compare};
 use crate::job::Selection;
 use crate::job::window::Edges;
 
-/// Two topics and the window in which they are to hold the same.
+/// Two topics, and the window in which they should hold the same records.
 #[derive(Clone)]
 pub struct Comparison {
     pub selection: Selection,
-    /// Another order, or another partition, fails the comparison too.
+    /// Whether another order or another partition is a difference too.
     pub strict_order: bool,
 }
 
-/// What the comparison found; counts are of records.
+/// The differences that the comparison found. All counts are of records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
-    /// `None` until it was resolved.
+    /// `None` until the window is resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Edges>,
     pub source: String,
     pub target: String,
     pub in_source: u64,
     pub in_target: u64,
-    /// In the source's window and not in the target's.
+    /// Records of the source's window that the target lacks.
     pub missing: u64,
-    /// Further copies in the target than the source holds itself.
+    /// Copies in the target beyond the number that the source holds.
     pub duplicated: u64,
-    /// The same identity with another key, value, header or timestamp.
+    /// Records whose identity is in both topics, but with another key, value, header or timestamp.
     pub changed: u64,
-    /// In the target's window and not in the source's.
+    /// Records of the target's window that the source lacks.
     pub extra: u64,
-    /// Behind a record that stands after them in their partition of the source.
+    /// Records that come before some record in their source partition, but after it in the target.
     pub reordered: u64,
-    /// In another partition than in the source, where both have as many.
+    /// Records in another partition than in the source, if both topics have the same number of partitions.
     pub moved: u64,
-    /// Equal records that the source holds more than once; one in the target is enough, unless they are counted.
+    /// Records of the source that equal an earlier one there. One copy in the target is enough, except with
+    /// `--identity record`.
     pub duplicates_in_source: u64,
-    /// Left out, as `--on-conflict skip` says: another content of an identity that stands in the target.
+    /// Records that `--on-conflict skip` leaves out: the target has their identity with another content.
     pub conflicts: u64,
-    /// Left out, as `--skip-invalid` says: without identity or event time, or with a timestamp that cannot be written.
+    /// Records that `--skip-invalid` leaves out: they have no identity or event time, or a timestamp that cannot be
+    /// written.
     pub invalid: u64,
-    /// Of the target, outside of the window: equal to a record of the source's window but for the timestamp.
+    /// Records of the target outside of the window that differ only in timestamp from a record of the source's window.
     pub under_another_time: u64,
-    /// Whether all that was to be is in the target, once, and in order where that was asked for.
+    /// Whether the target holds each record that it should, once, and in order if that was asked for.
     pub same: bool,
     pub elapsed_ms: u64,
     pub warnings: Vec<String>,
@@ -59,10 +61,10 @@ pub struct Findings {
 
 const EXAMPLES: usize = 10;
 
-/// Reads both topics' windows, committed records only, up to their ends now.
+/// Reads the committed records of both topics' windows, up to the present ends.
 ///
 /// # Errors
-/// [`Error::Different`] with the findings beside it; as the exit codes otherwise.
+/// [`Error::Different`] if the findings show a difference; as the exit codes otherwise.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
     let mut ledger = Ledger::new(&comparison.selection);
@@ -88,7 +90,7 @@ impl Findings {
         }
     }
 
-    /// What is missing, more or other in the target than in the source.
+    /// Counts the records that the target lacks, and those that it holds too often or otherwise.
     fn differences(&self) -> u64 {
         self.missing + self.duplicated + self.changed + self.extra
     }
@@ -111,7 +113,7 @@ impl Findings {
             self.moved
         );
         if self.under_another_time > 0 {
-            told += &format!(", {} copies under another timestamp", self.under_another_time);
+            told += &format!(", {} copies with another timestamp", self.under_another_time);
         }
         Err(Error::different(told))
     }
@@ -145,7 +147,7 @@ impl fmt::Display for Findings {
         f.write_str(match (self.same, self.differences()) {
             (true, _) if self.in_source + self.in_target == 0 => "  neither holds a record in the window",
             (true, _) => "  the same records",
-            (false, 0) => "  DIFFERENT: each record is there, but see above",
+            (false, 0) => "  DIFFERENT: no record is missing or changed, but see the counts above",
             (false, _) => "  DIFFERENT",
         })
     }
