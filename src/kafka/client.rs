@@ -1,4 +1,4 @@
-//! The clients: consumers, producers, admin clients, and what they hear.
+//! Makes the clients: consumers, producers and admin clients. Keeps what librdkafka reports about their connections.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::base::error::Result;
 use crate::kafka::properties::Properties;
 
-/// How long one request to the cluster may take before the start-up gives up on it.
+/// How long one request to the cluster may take. After that the start-up gives up.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Properties {
-    /// A consumer that is only asked, or assigned by hand; it never joins a group.
+    /// Makes a consumer that answers questions, or reads partitions that the caller assigns. It never joins a group.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
@@ -33,10 +33,11 @@ impl Properties {
         for (key, value) in [
             // Measured: the default of 1000 ms makes a copy 2.4 times slower.
             ("fetch.queue.backoff.ms", "5"),
-            // Only ranges that exist are read, and a consumer cannot end while a fetch waits at the broker.
+            // Readers read only ranges that exist, so they need not wait for more. And a consumer cannot end while a
+            // fetch waits at the broker.
             ("fetch.wait.max.ms", "10"),
             ("queued.min.messages", "1000000"),
-            // A fetch asks for as much at most (`fetch.max.bytes`, in `rd_kafka_conf_finalize`).
+            // This also limits one fetch (`fetch.max.bytes`, in `rd_kafka_conf_finalize`).
             ("queued.max.messages.kbytes", "8192"),
         ] {
             self.set_unless_given(&mut config, key, value);
@@ -44,7 +45,7 @@ impl Properties {
         config.create_with_context(Quiet::default()).map_err(Properties::invalid)
     }
 
-    /// A member of a consumer group: it is told partitions, and reads nothing of them.
+    /// Makes a member of a consumer group. It gets partitions assigned, but does not read them.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
@@ -57,19 +58,19 @@ impl Properties {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1024");
         config.extend(self.of_members());
-        // By KIP-848, the broker sets it.
+        // With KIP-848, the broker sets this timeout.
         if !self.is_given("group.protocol", "consumer") {
             self.set_unless_given(&mut config, "session.timeout.ms", "10000");
         }
         config.create_with_context(context).map_err(Properties::invalid)
     }
 
-    /// The configuration of a transactional producer to a topic that takes batches of `batch_bytes` at most.
-    /// Records stay in order and are written once.
+    /// The configuration of a transactional producer for a topic that accepts batches of at most `batch_bytes`. The
+    /// producer keeps records in order, and writes each once.
     pub fn producer(&self, transactional_id: &str, batch_bytes: usize) -> ClientConfig {
         let mut config = self.common();
         config
-            // Lost connections are told by log lines alone.
+            // librdkafka reports a lost connection only by a log line.
             .set_log_level(RDKafkaLogLevel::Debug)
             .set("transactional.id", transactional_id)
             .set("enable.idempotence", "true")
@@ -79,8 +80,8 @@ impl Properties {
             .set("delivery.report.only.error", "true");
         let batch_bytes = batch_bytes.to_string();
         for (key, value) in [
-            // No record waits as long: a commit flushes, and so does a full queue. One that does, while a batch of
-            // its partition is in flight, makes the client's thread spin (`rd_kafka_msgq_allow_wakeup_at`).
+            // No record should wait this long: a commit flushes, and so does a full queue. A record that does, while a
+            // batch of its partition is in flight, makes the client's thread spin (`rd_kafka_msgq_allow_wakeup_at`).
             ("linger.ms", "2000"),
             ("batch.size", batch_bytes.as_str()),
             ("batch.num.messages", "100000"),
@@ -100,10 +101,10 @@ impl Properties {
     }
 }
 
-/// How long the coordinator lets a transaction stay open before it aborts it and fences its producer.
+/// How long a transaction may stay open before the coordinator aborts it and fences its producer.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether records of open and aborted transactions are seen.
+/// Whether a client sees records of open and aborted transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     ReadCommitted,
@@ -119,23 +120,23 @@ impl Isolation {
     }
 }
 
-/// Leaves librdkafka's own log lines at debug level: what matters comes back as the result of a call, but for
-/// why a connection does not come up.
+/// Passes librdkafka's log lines on at debug level, since calls return almost all errors that matter. Calls do not
+/// return why a connection fails, so this keeps the reason.
 #[derive(Default)]
 pub struct Quiet {
     heard: Mutex<Heard>,
 }
 
-/// What was last told of connections that failed.
+/// The last reports about connections that failed.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
-    /// Trying again will not help: the brokers refuse this client, or it refuses them.
+    /// The brokers refuse this client, or it refuses them. Trying again will not help.
     pub refusal: Option<String>,
     pub failure: Option<String>,
 }
 
 impl Quiet {
-    /// What was told up to the last poll of the client.
+    /// The reports up to the last poll of the client.
     pub fn heard(&self) -> Heard {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -153,11 +154,11 @@ impl ClientContext for Quiet {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 heard.refusal = Some(reason.to_owned());
             }
-            // By TLS 1.3, that a client's certificate is not taken is told after the handshake.
+            // With TLS 1.3, a broker that refuses the client's certificate says so only after the handshake.
             _ if reason.contains("SSL alert") => heard.refusal = Some(reason.to_owned()),
-            // Says no more than that no broker is left.
+            // This code says only that no broker is left.
             Some(RDKafkaErrorCode::AllBrokersDown) => {}
-            // One that guesses at the listener's protocol says more than the next one.
+            // Keep an error that guesses the listener's protocol. It says more than the next one.
             _ if heard.failure.as_ref().is_some_and(|failure| failure.contains("listener?")) => {}
             _ => heard.failure = Some(reason.to_owned()),
         }
@@ -166,7 +167,7 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Closes a consumer before it is dropped: `rdkafka`'s drop does so in steps of 100 ms.
+/// Closes a consumer before its drop, since `rdkafka`'s drop waits in steps of 100 ms.
 pub fn close<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     if consumer.close_queue().is_ok() {
         while !consumer.closed() {

@@ -1,4 +1,4 @@
-//! The clients that ask the cluster, and what it says of topics, their configuration and the group.
+//! Asks the cluster about topics, configurations and the group.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,8 +15,9 @@ use crate::kafka::sys::admin;
 use crate::kafka::sys::describe;
 use crate::kafka::topic::{Topic, check_name};
 
-/// The two clients that only ask. A read_committed one is told the last stable offset where the other is
-/// told the high watermark, and waits for offsets that an open transaction is about to commit.
+/// Two clients that only ask. As the end of a partition, a broker gives the read_committed one the last stable offset,
+/// and the read_uncommitted one the high watermark. The read_committed one also waits for offsets that an open
+/// transaction is about to commit.
 pub struct Cluster {
     pub committed: BaseConsumer<Quiet>,
     pub(super) uncommitted: BaseConsumer<Quiet>,
@@ -30,23 +31,24 @@ impl Drop for Cluster {
     }
 }
 
-/// How long to wait for metadata, one after the other: together [`REQUEST_TIMEOUT`].
+/// How long each attempt waits for metadata; together [`REQUEST_TIMEOUT`].
 const METADATA_STEPS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
 
-/// What librdkafka takes for a topic's id where the broker tells none: metadata before version 10, which came with
+/// The topic id that librdkafka reports if the broker sends none. Metadata has ids from version 10 on, which came with
 /// Kafka 2.8.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
-/// How long to listen for why a client is refused.
+/// How long to listen for the reason why a connection is refused.
 const LISTEN: Duration = Duration::from_millis(50);
 
-/// Bytes of metadata; `offset.metadata.max.bytes` is 4096 unless it was changed, and the protocol's bound 32767.
+/// Bytes of metadata: more than `offset.metadata.max.bytes`, by default 4096, and less than the protocol's limit of
+/// 32767.
 const TOO_LONG: usize = 32_000;
 
 impl Cluster {
     /// # Errors
-    /// [`Error::Usage`] for properties that librdkafka refuses.
+    /// [`Error::Usage`] if librdkafka refuses a property.
     pub fn connect(properties: &Properties, group: &str) -> Result<Cluster> {
         Ok(Cluster {
             committed: properties.consumer(group, Isolation::ReadCommitted)?,
@@ -55,17 +57,17 @@ impl Cluster {
         })
     }
 
-    /// `None` where there is no such topic.
+    /// Describes the topic; `None` if there is none of this name.
     ///
     /// # Errors
-    /// [`Error::Failed`] where no broker answers, [`Error::Refused`] where the topic must not be seen or a
-    /// partition has no leader.
+    /// [`Error::Restart`] if no broker answers or a partition has no leader; [`Error::Refused`] if this principal may
+    /// not see the topic, the connection is refused, or the brokers give topics no ids.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>> {
         check_name(name)?;
         let started = Instant::now();
         loop {
             match self.topic_now(name) {
-                // As right after a broker's death.
+                // This happens right after a broker's death.
                 Err(Error::Restart { .. }) if started.elapsed() < REQUEST_TIMEOUT => {
                     std::thread::sleep(Duration::from_millis(100));
                 }
@@ -85,7 +87,7 @@ impl Cluster {
                 RDKafkaErrorCode::InvalidTopic => {
                     Err(Error::usage(format!("`{name}` cannot be a topic's name")))
                 }
-                // Who may read or write it may see it.
+                // A principal that may read a topic may also see it.
                 code => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
             };
         }
@@ -103,8 +105,8 @@ impl Cluster {
         let described = described.map_err(|code| Error::code(format!("the id of topic {name}"), code))?;
         if described.id == NO_ID {
             return Err(Error::refused(format!(
-                "the brokers give topic {name} no id, so one that was deleted and made anew would pass for the same one; \
-                 upgrade them to Kafka 2.8 or later"
+                "the brokers give topic {name} no id, so a run could not tell it from a new topic of the same name; \
+                 upgrade the brokers to Kafka 2.8 or later"
             ))
             .because(Reason::UnsupportedBroker));
         }
@@ -121,7 +123,7 @@ impl Cluster {
     fn metadata(&self, name: &str) -> Result<Metadata> {
         let bootstrap = self.properties.bootstrap();
         let mut last = None;
-        // In steps, since why a client is refused is told between them.
+        // Ask in steps: librdkafka reports between them why a connection is refused.
         for step in METADATA_STEPS {
             let err = match self.uncommitted.fetch_metadata(Some(name), step) {
                 Ok(metadata) => return Ok(metadata),
@@ -131,7 +133,7 @@ impl Cluster {
                 Some(code) if denied(code).is_none() => last = Some(code),
                 _ => return Err(Error::kafka(format!("topic {name}"), err)),
             }
-            // A poll that only served a log line looks like one that found nothing.
+            // Poll more than once: a poll that only served a log line looks like one that found nothing.
             let listening = Instant::now();
             while listening.elapsed() < LISTEN {
                 drop(self.uncommitted.poll(Duration::from_millis(5)));
@@ -154,10 +156,10 @@ impl Cluster {
         .because(Reason::Unreachable))
     }
 
-    /// The topic's configuration; `None` where this principal may not see it.
+    /// The topics' configurations; `None` if this principal may not see them.
     ///
     /// # Errors
-    /// [`Error::Failed`] where no broker answers.
+    /// [`Error::Restart`] if no broker answers.
     pub fn configuration(&self, topics: &[&str]) -> Result<Option<Vec<HashMap<String, String>>>> {
         let described = admin::topic_configurations(&self.uncommitted, topics, REQUEST_TIMEOUT);
         match described {
@@ -167,11 +169,12 @@ impl Cluster {
         }
     }
 
-    /// Whether the job's group has members: then its coordinator refuses what a stranger commits. Of this commit
-    /// nothing is kept, since its metadata is longer than a broker takes by default.
+    /// Whether the job's group has members. This commits an offset as a stranger to the group. If the group has members,
+    /// the coordinator refuses that. If not, it still keeps nothing, since the metadata is longer than a broker accepts
+    /// by default.
     ///
     /// # Errors
-    /// As its coordinator answers.
+    /// As the coordinator answers.
     pub fn has_members(&self, topic: &Topic) -> Result<bool> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&topic.name, 0);
@@ -188,7 +191,7 @@ impl Cluster {
         }
     }
 
-    /// A client of another group than the job's, that sees what is committed at once.
+    /// Makes a client of another group than the job's. It sees committed offsets at once, and waits for no transaction.
     ///
     /// # Errors
     /// As [`Properties::consumer`].
@@ -196,30 +199,30 @@ impl Cluster {
         self.properties.consumer(group, Isolation::ReadUncommitted)
     }
 
-    /// The least `transaction.max.timeout.ms` of the brokers, in milliseconds, of those that tell. The topic is any:
-    /// to ask for none is to be told of all.
+    /// The smallest `transaction.max.timeout.ms` of the brokers that tell theirs, in milliseconds. `topic` may be any
+    /// topic: a request that names none would return all.
     pub fn transaction_max_timeout(&self, topic: &str) -> Option<i64> {
         let metadata = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT).ok()?;
         let brokers = metadata.brokers().iter();
         let configured = brokers.map_while(|broker| {
-            // Who may not see one broker's may see none.
+            // A principal that may not see the configuration of one broker may see none.
             admin::broker_configuration(&self.uncommitted, broker.id(), Duration::from_secs(2)).ok()
         });
         configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
     }
 }
 
-/// What to change where the brokers refuse this client, or it refuses them.
+/// Says what to change if the brokers refuse this client, or it refuses them.
 fn way_in(refusal: &str) -> &'static str {
     let says = |words: &str| refusal.contains(words);
     if says("OAUTHBEARER token") {
         "check sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
     } else if says(" alert ") {
-        "the brokers ask for a certificate of this client that they trust: name it by ssl.certificate.location, and its \
-         key by ssl.key.location"
+        "the brokers want a client certificate that they trust: set ssl.certificate.location, and ssl.key.location for \
+         its key"
     } else if says("certificate") {
-        "name the authority that signed the brokers' certificate by ssl.ca.location, and the brokers by a name that \
-         stands in it"
+        "set ssl.ca.location to the authority that signed the brokers' certificate, and use a broker name that is in \
+         the certificate"
     } else if says("mechanism handshake") {
         "set sasl.mechanism to one that this listener has, or security.protocol to one without SASL if it has none"
     } else {

@@ -1,4 +1,4 @@
-//! Client properties from the environment: `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
+//! Reads client properties from the environment: `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,15 +10,15 @@ use rdkafka::types::RDKafkaConfRes;
 use super::properties::OURS;
 use crate::base::error::{Error, Result};
 
-/// Variables of ours that are no properties: --store, and the cluster of the tests.
+/// Variables of ours that are not properties: for --store, and for the cluster of the tests.
 const NO_PROPERTY: &[&str] = &["STORE", "TEST_BOOTSTRAP_SERVERS"];
 
-/// What the environment says.
+/// The brokers and the properties that the environment names.
 #[derive(Default)]
 pub(super) struct Environment {
     pub brokers: Option<String>,
     pub properties: BTreeMap<String, String>,
-    /// Variables that name no property, though they begin as if they did.
+    /// Variables that begin with `REPLICATOR_` but name no property.
     ignored: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Environment {
             else {
                 continue;
             };
-            // Few names have an underscore, as log_level.
+            // A few names have an underscore, such as log_level.
             let names = [rest.to_lowercase().replace('_', "."), rest.to_lowercase()];
             match names.into_iter().find(|name| is_property(name)) {
                 Some(property) => drop(read.properties.insert(property, text()?)),
@@ -54,8 +54,8 @@ impl Environment {
         let names = self.ignored.join(", ");
         (!names.is_empty()).then(|| {
             format!(
-                "the environment's {names} is ignored: no client property has such a name; REPLICATOR_SASL_PASSWORD \
-                 stands for sasl.password"
+                "the environment's {names} is ignored: no client property has this name; for example, \
+                 REPLICATOR_SASL_PASSWORD stands for sasl.password"
             )
         })
     }
@@ -66,19 +66,19 @@ pub(super) fn variable_name(property: &str) -> String {
     format!("REPLICATOR_{}", property.to_uppercase().replace('.', "_"))
 }
 
-/// Whether librdkafka knows the property, or it is one that we refuse by name.
+/// Whether librdkafka knows the property, or `OURS` refuses it by name.
 fn is_property(name: &str) -> bool {
     let is_unknown = || {
-        // The value may be wrong: it is the name that is asked for.
+        // Only the name matters here. The value may be wrong.
         let answer = ClientConfig::new().set(name, "").create_native_config();
         matches!(answer, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
     };
-    // Ours are not tried: to set plugin.library.paths loads them.
+    // Do not try the properties in `OURS`: setting plugin.library.paths loads the plugins.
     OURS.iter().any(|(ours, _)| *ours == name) || !is_unknown()
 }
 
-/// Whether Kubernetes gives it to every pod beside a service whose name begins with `replicator`: as
-/// `…SERVICE_HOST`, `…SERVICE_PORT_HTTP`, `…PORT` and `…PORT_9090_TCP_ADDR`.
+/// Whether the variable is one that Kubernetes gives to every pod beside a service whose name begins with `replicator`,
+/// such as `…SERVICE_HOST`, `…SERVICE_PORT_HTTP`, `…PORT` or `…PORT_9090_TCP_ADDR`.
 fn is_service_link(rest: &str) -> bool {
     let has = |word: &str| rest.starts_with(word) || rest.contains(&format!("_{word}"));
     has("SERVICE_HOST") || has("SERVICE_PORT") || has("PORT_") || rest == "PORT" || rest.ends_with("_PORT")

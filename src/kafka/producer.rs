@@ -1,11 +1,11 @@
-//! The transactional producer: one transaction at a time, each call bounded by a deadline of our own.
+//! The transactional producer. It has one transaction at a time, and each call has a deadline of our own.
 //!
-//! There is one way out of every failure whose outcome is not plainly known: drop the producer and do the
-//! whole start-up again ([`Error::Restart`]). It costs a scan, and it needs no belief about what the
-//! broken producer may still do: librdkafka has no client side of KIP-890, so an EndTxn that was delayed
-//! can end a later transaction of the same producer (librdkafka#5423), but not one of the next epoch. Nor is
-//! an answer enough: librdkafka sends a request again by itself when its connection is lost, and the first
-//! one may still be on its way. So a producer that lost a connection ends its transaction and is replaced.
+//! If the outcome of a failure is not known for certain, the run drops the producer and does the whole start-up again
+//! ([`Error::Restart`]). This costs a scan, but the run need not know what the broken producer may still do. librdkafka
+//! has no client side of KIP-890, so a delayed EndTxn can end a later transaction of the same producer
+//! (librdkafka#5423), but not one of the next epoch. Even an answer is no proof: when librdkafka loses a connection, it
+//! sends the request again by itself, and the first one may still be on its way. So a producer that lost a connection
+//! ends its transaction, and the run replaces it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use crate::kafka::pace::Pace;
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::{self, Outgoing, OutgoingTopic};
 
-/// A producer that holds the transactional id's newest epoch, until another one takes it.
+/// A producer that has the newest epoch of its transactional id, until another producer takes the id over.
 pub struct Producer {
     inner: Arc<BaseProducer<Told>>,
     transactional_id: String,
@@ -37,7 +37,7 @@ pub struct Producer {
     /// The name of `topic`.
     target: String,
     topic: OutgoingTopic<Told>,
-    /// Of the records of the open transaction.
+    /// The oldest and the newest record of the open transaction.
     extremes: Extremes,
     /// How long one call may take.
     timeout: Duration,
@@ -46,33 +46,34 @@ pub struct Producer {
     pace: Rc<Pace>,
 }
 
-/// An operation and the topic that it is on, as permissions have it.
+/// The permission that a call needs: an operation, and the topic that it is on.
 type Needs<'a> = (&'static str, &'a str);
 
-/// One open transaction. Commit and abort consume it; a drop leaves it to the next `init` to abort.
+/// One open transaction. Commit and abort consume it. If it is dropped instead, the next `init` aborts it.
 pub struct Transaction<'p> {
     producer: &'p Producer,
-    /// Counts sleep too: what matters is how long the coordinator saw it open.
+    /// On a clock that counts sleep too: the coordinator's clock goes on while this machine sleeps.
     begun: boot_time::Instant,
     records: usize,
     bytes: usize,
 }
 
-/// The bounds of how long one transactional call may take: below the transaction's own timeout, and enough
-/// for a coordinator that is just being found.
+/// The limits for the time that one transactional call may take: less than the transaction's own timeout, and enough to
+/// find the coordinator.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 const SHORTEST_CALL: Duration = Duration::from_secs(5);
 
-/// A queue that is full for longer may hold no full batch, so that nothing of it is sent before `linger.ms`.
+/// If the queue stays full for longer than this, it may hold no full batch. librdkafka would then send nothing before
+/// `linger.ms`.
 const BATCHES_FILL: Duration = Duration::from_millis(20);
 
 impl Producer {
-    /// Makes the producer and initialises its transactions: a dead run's open transaction is aborted, a
-    /// live run of the same id is fenced. No call waits longer than `patience`, nor than half a minute. `source` is
-    /// the topic or the file that the records come from.
+    /// Makes the producer and initialises its transactions. The coordinator aborts a dead run's open transaction, and
+    /// fences a live run of the same id. A call waits for `patience`, but at least [`SHORTEST_CALL`] and at most
+    /// [`LONGEST_CALL`]. `source` is the topic or the file that the records come from.
     ///
     /// # Errors
-    /// [`Error::Refused`] without permission; [`Error::Restart`] where the coordinator does not answer.
+    /// [`Error::Refused`] without permission; [`Error::Restart`] if the coordinator does not answer.
     pub fn init(
         properties: &Properties,
         transactional_id: &str,
@@ -99,27 +100,27 @@ impl Producer {
             spent: RefCell::default(),
             pace: pace.clone(),
         };
-        // librdkafka closes the connection that it began with once it knows the brokers, and without another
-        // one looks for the coordinator half a second later (`rd_kafka_txn_coord_query`).
+        // Connect to a leader first. librdkafka closes its first connection once it knows the brokers, and without
+        // another one it looks for the coordinator only half a second later (`rd_kafka_txn_coord_query`).
         let leader = producer.inner.client().fetch_watermarks(topic, 0, timeout);
         leader.map_err(|e| Error::kafka(format!("the leader of {topic}-0"), e))?;
         match producer.call("init_transactions", producer.writing(), None, move |inner| {
             inner.init_transactions(timeout)
         }) {
             Ok(()) => Ok(producer),
-            // librdkafka goes on with it in the background, and may get an epoch after the next producer.
+            // librdkafka continues the call in the background, and may get a newer epoch than the next producer.
             Err(Error::Restart { why, .. }) => Err(Error::Restart { why, abandoned: true }),
             Err(err) => Err(err),
         }
     }
 
     /// # Errors
-    /// As [`Transaction::commit`]; [`Error::Restart`] too where the last transaction saw a connection lost.
+    /// As [`Transaction::commit`]; [`Error::Restart`] also if the last transaction lost a connection.
     pub fn begin(&self) -> Result<Transaction<'_>> {
         failpoint::instant("before-begin");
         if let Some(why) = self.spent.take() {
             return Err(Error::restart(format!(
-                "the producer is replaced, since it lost a connection ({why})"
+                "the run replaces the producer, since it lost a connection ({why})"
             )));
         }
         self.inner.context().take_lost();
@@ -133,16 +134,16 @@ impl Producer {
         let timeout = self.timeout;
         self.call("abort_transaction", self.writing(), begun, move |inner| {
             match inner.abort_transaction(timeout) {
-                // The coordinator knows of no transaction: it was ended before its first partition was added.
+                // The coordinator knows no such transaction: it was ended before its first partition was added.
                 Err(err) if is_not_open(inner, &err) => Ok(()),
                 result => result,
             }
         })
     }
 
-    /// Makes one blocking call on a thread of its own, polls meanwhile, and gives up on it after a deadline
-    /// of our own, since librdkafka has been seen to ignore its own (librdkafka#5456, #5511). A call given
-    /// up on keeps its thread and the producer, which nobody else uses any more.
+    /// Makes one blocking call on a thread of its own, and polls meanwhile. Gives up after a deadline of our own, since
+    /// librdkafka was seen to ignore its timeout (librdkafka#5456, #5511). The abandoned call keeps its thread and the
+    /// producer, and nobody else uses that producer any more.
     fn call(
         &self,
         name: &'static str,
@@ -167,12 +168,12 @@ impl Producer {
                         result => break result,
                     }
                 };
-                let _ = answer.send(result); // nobody listens once the deadline passed
+                let _ = answer.send(result); // nobody listens after the deadline
             })
             .map_err(|e| Error::io("the thread for transactional calls", e))?;
         let mut pause = Duration::from_micros(100);
         loop {
-            // Not in the poll: below a millisecond that one spins.
+            // Wait here and not in the poll, which spins if it waits for less than a millisecond.
             let answer = answered.recv_timeout(pause);
             self.inner.poll(Duration::ZERO);
             pause = (pause * 2).min(Duration::from_millis(2));
@@ -190,7 +191,7 @@ impl Producer {
         }
     }
 
-    /// What a call that writes needs.
+    /// The permission to write to the target.
     fn writing(&self) -> Needs<'_> {
         ("Write", &self.target)
     }
@@ -204,22 +205,22 @@ impl Producer {
     ) -> Error {
         let code = err.rdkafka_error_code();
         let delivery = self.inner.context().failed(&self.extremes);
-        // Once fenced, librdkafka answers each call with a bare "fatal"; the reason is kept elsewhere.
+        // After a fencing, librdkafka answers each call with a bare "fatal", and keeps the reason elsewhere.
         let fatal = self.inner.client().fatal_error().map(|(code, _)| code);
         if [code, fatal, delivery.as_ref().map(|d| d.code)].into_iter().flatten().any(is_fenced) {
-            // The coordinator fences us for our own timeout as well, but not before that has passed.
+            // The coordinator also fences a producer whose transaction timed out, but not before that time.
             let timed_out = begun.is_some_and(|begun| begun.elapsed() >= TRANSACTION_TIMEOUT);
             return if timed_out {
                 Error::restart(format!("{step}: the transaction outlived its timeout"))
             } else {
                 Error::fenced(format!(
-                    "another run took over the transactional id `{}`, and goes on with the work; this one wrote \
-                     nothing after that",
+                    "another run took over the transactional id `{}` and continues the work; this run wrote nothing \
+                     after that",
                     self.transactional_id
                 ))
             };
         }
-        // A step tells what failed before it, too.
+        // A call may also report what failed before it.
         let is_of_records = delivery.is_some() || err.to_string().contains("add partition");
         let (operation, topic) = if is_of_records { self.writing() } else { (operation, topic) };
         let sentence = |failed: &Failed| failed.sentence(&self.source, &self.target);
@@ -238,10 +239,10 @@ impl Producer {
     }
 
     /// # Errors
-    /// As [`Transaction::commit`], where a delivery failed that would fail again.
+    /// As [`Transaction::commit`], if a delivery failed that would fail again.
     fn check_deliveries(&self, begun: boot_time::Instant) -> Result<()> {
         let told = self.inner.context();
-        // Asked for each record: no lock where there is nothing to tell.
+        // This runs for each record, so it takes no lock unless something failed.
         match told.is_hopeless().then(|| told.failed(&self.extremes)).flatten() {
             Some(failed) => {
                 let err = KafkaError::MessageProduction(failed.code);
@@ -253,11 +254,11 @@ impl Producer {
 }
 
 impl Transaction<'_> {
-    /// Queues a record; where the queue is full, waits for room in it.
+    /// Queues a record. Waits for room if the queue is full.
     ///
     /// # Errors
-    /// As [`Transaction::commit`]; [`Error::Failed`] for a record that is larger than the queue; as
-    /// [`Interrupt::check`] while it waits.
+    /// As [`Transaction::commit`]; [`Error::Failed`] if the record is larger than the queue; as [`Interrupt::check`]
+    /// during the wait.
     pub fn send(&mut self, record: Outgoing<'_>, interrupt: &Interrupt) -> Result<()> {
         failpoint::instant("before-send");
         self.check_deliveries()?;
@@ -270,8 +271,8 @@ impl Transaction<'_> {
             }
             if is_alone {
                 return Err(Error::failed(format!(
-                    "a record of {bytes} bytes to partition {} is more than the producer queues; raise it with -X \
-                     queue.buffering.max.kbytes={}",
+                    "a record of {bytes} bytes to partition {} is larger than the producer's queue; enlarge the queue \
+                     with -X queue.buffering.max.kbytes={}",
                     record.partition,
                     (bytes >> 10) + 1
                 )));
@@ -308,7 +309,7 @@ impl Transaction<'_> {
         self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
     }
 
-    /// Serves delivery reports; to be called now and then.
+    /// Serves delivery reports. The caller calls it now and then.
     pub fn poll(&self) {
         self.producer.inner.poll(Duration::ZERO);
     }
@@ -317,17 +318,17 @@ impl Transaction<'_> {
         self.producer.pace.is_full(self.records, self.bytes)
     }
 
-    /// Whether it was open for long enough; to be asked now and then.
+    /// Whether the transaction was open for long enough. The caller asks now and then.
     pub fn is_due(&self) -> bool {
         self.producer.pace.is_due(self.begun.elapsed())
     }
 
-    /// Commits the records together with offsets of `topic`, the source, each with its metadata. They are asked for
-    /// when the records are in the log.
+    /// Commits the records together with offsets of `topic`, the source, each with its metadata. Calls `positions` for
+    /// the offsets once the records are in the log.
     ///
     /// # Errors
-    /// [`Error::Fenced`] by another run; [`Error::Restart`] where the outcome is unknown or the transaction
-    /// cannot be committed; [`Error::Failed`] where trying again cannot help (a record too large, say); as
+    /// [`Error::Fenced`] by another run; [`Error::Restart`] if the outcome is unknown or the transaction cannot be
+    /// committed; [`Error::Failed`] if another attempt cannot help, for example for a record that is too large; as
     /// `positions`.
     pub fn commit(
         self,
@@ -351,7 +352,7 @@ impl Transaction<'_> {
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<()> {
         let (producer, begun, timeout) = (self.producer, Some(self.begun), self.producer.timeout);
-        // What will not be tried again should not block readers until it times out.
+        // If nobody will try again, the open transaction should not block readers until it times out.
         let abort_if_final = |err: &Error| {
             if matches!(err, Error::Failed(_) | Error::Refused(_)) {
                 let _ = producer.abort(begun);
@@ -388,31 +389,32 @@ impl Transaction<'_> {
         self.producer.abort(Some(self.begun))
     }
 
-    /// Aborts on the way out with `result`, an error, which stays the reason unless it promised the abort.
+    /// Aborts on the way out with the error `result`. That error stays the reason, unless it promised the abort.
     ///
     /// # Errors
-    /// `result`; [`Error::Failed`] where it was [`Error::Interrupted`] and the abort failed.
+    /// `result`; [`Error::Failed`] if `result` is [`Error::Interrupted`] and the abort failed.
     pub fn abort_after(self, result: Result<()>) -> Result<()> {
         match (self.abort(), result) {
-            // Who took over the id has ended it.
+            // The run that took over the id has ended the transaction.
             (Ok(()) | Err(Error::Fenced(_)), result) => result,
             (Err(err), Err(Error::Interrupted)) => Err(Error::failed(format!(
-                "interrupted, and the open transaction was not aborted ({err}): the broker does that within {} s, or \
-                 the next run at once",
+                "interrupted, but could not abort the open transaction ({err}): the broker aborts it within {} s, or \
+                 the next run does at once",
                 TRANSACTION_TIMEOUT.as_secs()
             ))),
             (Err(err), result) => {
-                tracing::warn!("the open transaction was not aborted, and will be by the next run: {err}");
+                tracing::warn!("could not abort the open transaction, so the next run aborts it: {err}");
                 result
             }
         }
     }
 
-    /// `rdkafka`'s own flush, also the one in its commit, waits in steps of 100 ms, and its polls spin below
-    /// a millisecond. What is behind a record that was refused is never sent, so that there is nothing to wait for.
+    /// Waits until all records are in the log. `rdkafka`'s own flush, also the one in its commit, waits in steps of
+    /// 100 ms, and its polls spin below a millisecond. If a record was refused, this fails at once, since librdkafka
+    /// never sends the records behind it.
     fn drain(&self) -> Result<()> {
         let deadline = Instant::now() + self.producer.timeout;
-        // In between, nobody flushes: while one does, the client's thread spins (see `linger.ms`).
+        // Sleep between the flushes: during a flush, the client's thread spins (see `linger.ms`).
         while !sys::flush(&self.producer.inner, Duration::from_millis(1)) && Instant::now() < deadline {
             self.poll();
             self.check_deliveries()?;
@@ -431,10 +433,10 @@ pub struct Position {
 }
 
 /// # Errors
-/// [`Error::Failed`] where librdkafka refuses an offset, which none is known to be.
+/// [`Error::Failed`] if librdkafka refuses an offset. No such offset is known.
 ///
 /// # Panics
-/// Where there are none, or one that is no offset: to commit them would do nothing, and say that it did.
+/// If there are no positions, or one is not an offset. librdkafka would commit nothing, and report success.
 pub(crate) fn offsets(topic: &str, positions: &[Position]) -> Result<TopicPartitionList> {
     let what = |e| Error::kafka("the offsets to commit", e);
     let mut list = TopicPartitionList::with_capacity(positions.len());
@@ -449,7 +451,7 @@ pub(crate) fn offsets(topic: &str, positions: &[Position]) -> Result<TopicPartit
     Ok(list)
 }
 
-/// Commits positions as an ordinary consumer does, for [`Rule::OffsetsInTransaction`].
+/// Commits positions as an ordinary consumer does, to break [`Rule::OffsetsInTransaction`].
 ///
 /// # Errors
 /// As [`offsets`].
@@ -464,8 +466,8 @@ pub(crate) fn commit_outside(
     Ok(())
 }
 
-/// Whether the error of an abort says that there is nothing to abort. It is fatal to librdkafka, which keeps
-/// the reason of a fatal error elsewhere.
+/// Whether an abort failed because there is nothing to abort. librdkafka calls this error fatal, and keeps the reason of
+/// a fatal error elsewhere.
 fn is_not_open(producer: &BaseProducer<Told>, err: &KafkaError) -> bool {
     let fatal = producer.client().fatal_error().map(|(code, _)| code);
     [err.rdkafka_error_code(), fatal].contains(&Some(RDKafkaErrorCode::InvalidTransactionalState))

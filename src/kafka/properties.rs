@@ -1,4 +1,4 @@
-//! Client properties: where they come from, and which of them may be set.
+//! Collects client properties from flags, the environment and a file, and refuses those that may not be set.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,35 +11,35 @@ use super::environment::{Environment, variable_name};
 use crate::base::error::{Error, Result};
 use crate::kafka::partition::Placement;
 
-/// Properties that the promise rests on, or that have a flag.
+/// Properties that the promise depends on, or that have a flag.
 pub(super) const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "use --bootstrap-server"),
     ("metadata.broker.list", "use --bootstrap-server"),
-    ("isolation.level", "what is read must be committed"),
-    ("enable.auto.commit", "offsets are committed in the transaction"),
-    ("enable.auto.offset.store", "offsets are committed in the transaction"),
+    ("isolation.level", "a run reads only committed records"),
+    ("enable.auto.commit", "the transaction commits the offsets"),
+    ("enable.auto.offset.store", "the transaction commits the offsets"),
     ("auto.offset.reset", "records that are gone must be an error"),
-    ("enable.partition.eof", "the end of a partition is told by it"),
+    ("enable.partition.eof", "readers find the end of a partition by it"),
     ("group.id", "it names the job's committed offsets"),
-    ("group.instance.id", "no group is joined"),
+    ("group.instance.id", "members of the group are never static"),
     ("transactional.id", "it fences other runs of the same job"),
-    ("transaction.timeout.ms", "the fencing rules rest on it"),
-    ("message.timeout.ms", "the fencing rules rest on it"),
-    ("delivery.timeout.ms", "the fencing rules rest on it"),
+    ("transaction.timeout.ms", "the fencing rules depend on it"),
+    ("message.timeout.ms", "the fencing rules depend on it"),
+    ("delivery.timeout.ms", "the fencing rules depend on it"),
     ("enable.idempotence", "a record must be written once"),
     ("enable.gapless.guarantee", "a record must be written once"),
     ("acks", "a record must be on all replicas in sync"),
     ("request.required.acks", "a record must be on all replicas in sync"),
-    ("max.in.flight", "order rests on it"),
-    ("max.in.flight.requests.per.connection", "order rests on it"),
+    ("max.in.flight", "the order of records depends on it"),
+    ("max.in.flight.requests.per.connection", "the order of records depends on it"),
     ("retries", "a record must be written once"),
     ("message.send.max.retries", "a record must be written once"),
-    ("sasl.jaas.config", "write sasl.username and sasl.password instead"),
-    ("log.connection.close", "a producer that lost a connection is replaced"),
-    ("plugin.library.paths", "no other code is loaded"),
+    ("sasl.jaas.config", "use sasl.username and sasl.password"),
+    ("log.connection.close", "a run must learn of lost connections"),
+    ("plugin.library.paths", "replicator loads no other code"),
 ];
 
-/// For the members of a group alone: no other client joins one.
+/// Properties that only the members of a group get. No other client joins a group.
 const GROUP: &[&str] = &[
     "group.protocol",
     "group.remote.assignor",
@@ -49,7 +49,7 @@ const GROUP: &[&str] = &[
     "session.timeout.ms",
 ];
 
-/// What a process list would show if it were given by flag.
+/// Secrets. Flags may not set them, since a process list shows flags.
 const SECRET: &[&str] = &[
     "sasl.password",
     "ssl.key.password",
@@ -62,7 +62,7 @@ const SECRET: &[&str] = &[
     "sasl.oauthbearer.assertion.private.key.pem",
 ];
 
-/// The brokers that are asked where none are named.
+/// The brokers to ask if none are named.
 pub(crate) const DEFAULT_BOOTSTRAP: &str = "localhost:9092";
 
 const BROKERS: &str = "bootstrap.servers";
@@ -76,9 +76,9 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// The brokers are named by `bootstrap`, which is a flag's; else by the environment's `KAFKA_BOOTSTRAP_SERVERS`, else
-    /// by the file's `bootstrap.servers`, else they are at `localhost:9092`. `flags` are `key=value`. The environment
-    /// gives `REPLICATOR_SASL_PASSWORD` for `sasl.password`.
+    /// The first of these that is given names the brokers: `bootstrap`, the value of a flag; `KAFKA_BOOTSTRAP_SERVERS` in
+    /// the environment; `bootstrap.servers` in the file; or else `localhost:9092`. `flags` are `key=value`. In the
+    /// environment, `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
     ///
     /// # Errors
     /// [`Error::Usage`] names the property that is refused, or the file that cannot be read.
@@ -95,7 +95,7 @@ impl Properties {
             let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
             given.extend(java_properties::read(opened).map_err(|e| from(&e))?);
         }
-        // A file for Kafka's own tools names the brokers too.
+        // A file for Kafka's own tools may name the brokers too.
         let of_file = given.remove(BROKERS);
         let environment = Environment::read(environment)?;
         if let Some(warning) = environment.warning() {
@@ -112,7 +112,7 @@ impl Properties {
             let key = key.trim();
             if SECRET.contains(&key) {
                 return Err(Error::usage(format!(
-                    "-X {key}: a flag is seen in the process list; put it in the environment as {} or in a file for -F",
+                    "-X {key}: the process list shows flags; put the value in the environment as {} or in a file for -F",
                     variable_name(key)
                 )));
             }
@@ -121,12 +121,12 @@ impl Properties {
         if let Some((key, why)) = OURS.iter().find(|(key, _)| given.contains_key(*key)) {
             return Err(Error::usage(format!("the property {key} cannot be set: {why}")));
         }
-        // Each record is sent to a partition that the job chooses.
+        // librdkafka does not get this property: the job itself chooses each record's partition.
         let partitioner = match given.remove("partitioner") {
             None => None,
             Some(name) => Some(Placement::named(&name).ok_or_else(|| {
                 Error::usage(format!(
-                    "the property partitioner={name}: the copies of a key must stand together; write murmur2, \
+                    "the property partitioner={name}: all records of a key must go to one partition; use murmur2, \
                      consistent (CRC-32) or fnv1a"
                 ))
             })?),
@@ -154,7 +154,7 @@ impl Properties {
         codec.is_some_and(|codec| !["none", "inherit"].contains(&codec.to_lowercase().as_str()))
     }
 
-    /// How the target's producers place keys, where that is given (`partitioner`, as librdkafka has it).
+    /// How the target's producers place keys, if librdkafka's property `partitioner` is given.
     pub fn partitioner(&self) -> Option<Placement> {
         self.partitioner
     }
@@ -165,7 +165,7 @@ impl Properties {
             .set("client.id", "replicator")
             .set("bootstrap.servers", &self.bootstrap)
             .set("socket.keepalive.enable", "true")
-            // A client that begins waits for half of it, now and then (`rd_kafka_connect_any`).
+            // A new client sometimes waits for half of this time (`rd_kafka_connect_any`).
             .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "1000");
         let given = self.given.iter().filter(|(key, _)| !GROUP.contains(&key.as_str()));
@@ -177,7 +177,7 @@ impl Properties {
         GROUP.iter().filter_map(|key| Some(((*key).to_owned(), self.given.get(*key)?.clone())))
     }
 
-    /// Whether `key` is given, as `value`.
+    /// Whether `key` is given with this `value`.
     pub(super) fn is_given(&self, key: &str, value: &str) -> bool {
         self.given.get(key).is_some_and(|given| given == value)
     }
@@ -188,10 +188,10 @@ impl Properties {
         }
     }
 
-    /// An error of a client's making: a property that librdkafka does not take.
+    /// Turns librdkafka's error for a new client into one that names the property.
     pub fn invalid(err: KafkaError) -> Error {
         match err {
-            // The value is left out: it may be a secret.
+            // Leave out the value, since it may be a secret.
             KafkaError::ClientConfig(_, reason, key, _) => {
                 let reason = if SECRET.contains(&key.as_str()) { "not accepted".to_owned() } else { reason };
                 Error::usage(format!("the property {key}: {reason}"))

@@ -1,4 +1,4 @@
-//! Waiting until all below an offset is decided: committed or aborted.
+//! Waits until all records below an offset are committed or aborted.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::kafka::reader::first_timestamp;
 use crate::kafka::topic::Topic;
 
 impl Cluster {
-    /// Waits until everything below `ends` is decided: committed, and so readable, or aborted.
+    /// Waits until all records below `ends` are committed, and so readable, or aborted.
     ///
     /// # Errors
-    /// [`Error::Failed`] names the open transaction, once no partition has come nearer for `patience`.
+    /// [`Error::Failed`] names the open transaction, if no partition has come nearer to its end for `patience`.
     pub fn wait_until_stable(
         &self,
         topic: &Topic,
@@ -30,7 +30,7 @@ impl Cluster {
         let mut told = false;
         loop {
             let mut stable = self.last_stable_offsets(topic)?;
-            // What lies past the ends moves with live traffic, and is no progress.
+            // Past the ends, live traffic moves the offsets. That is no progress.
             stable.iter_mut().zip(ends).for_each(|(stable, end)| *stable = (*stable).min(*end));
             let behind = (0..ends.len()).find(|p| stable[*p] < ends[*p]);
             let Some(partition) = behind else { return Ok(()) };
@@ -72,9 +72,9 @@ impl Cluster {
         let (name, Range { partition, start, end }) = (&topic.name, open);
         Error::failed(format!(
             "a transaction of another producer has been open in {name}-{partition} for {} s without progress: last \
-             stable offset {start}, high watermark {end}, its first record's time {since}; wait for that producer, or \
-             find it with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic \
-             {name} --partition {partition}\nand abort it; then run again",
+             stable offset {start}, high watermark {end}, time of its first record {since}; wait for that producer, or \
+             find the transaction with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> --topic \
+             {name} --partition {partition}\nabort it, and run again",
             patience.as_secs(),
             self.properties.bootstrap(),
         ))

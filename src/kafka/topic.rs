@@ -9,20 +9,20 @@ pub struct Topic {
     pub name: String,
     /// The topic's id (KIP-516), in base64.
     pub id: String,
-    /// What this principal may do with it, where the broker tells.
+    /// What this principal may do with the topic, if the broker tells.
     pub access: Option<Access>,
     pub partitions: usize,
-    /// Replicas of the partition that has fewest.
+    /// The replicas of the partition that has the fewest.
     pub min_replicas: usize,
-    /// Replicas in sync of the partition that has fewest.
+    /// The replicas in sync of the partition that has the fewest.
     pub min_in_sync: usize,
 }
 
 impl Topic {
-    /// Whether each partition takes writes, where `min.insync.replicas` is `min`.
+    /// Checks that each partition takes writes if `min.insync.replicas` is `min`.
     ///
     /// # Errors
-    /// [`Error::Refused`] where a partition never has as many replicas, [`Error::Failed`] where it only lacks some now.
+    /// [`Error::Refused`] if a partition has fewer than `min` replicas; [`Error::Failed`] if too few are in sync now.
     pub fn takes_writes(&self, min: usize) -> Result<()> {
         let Topic { name, min_replicas, min_in_sync, .. } = self;
         if *min_replicas < min {
@@ -35,7 +35,7 @@ impl Topic {
         if *min_in_sync < min {
             return Err(Error::failed(format!(
                 "a partition of {name} has {min_in_sync} replicas in sync and min.insync.replicas={min}: it takes no \
-                 writes now; bring its brokers up, and run again"
+                 writes now; bring its brokers up and run again"
             ))
             .because(Reason::NotEnoughReplicas));
         }
@@ -43,15 +43,15 @@ impl Topic {
     }
 }
 
-/// As `org.apache.kafka.common.internals.Topic` has it. librdkafka takes no longer name, and `rdkafka`
-/// panics where it refuses one.
+/// Checks a topic's name by the rules of `org.apache.kafka.common.internals.Topic`. librdkafka refuses a longer name,
+/// and then `rdkafka` panics.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if !name.is_empty() && name.len() <= 249 && name.chars().all(is_legal) && name != "." && name != ".." {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "`{}` cannot be a topic's name: it has 1 to 249 letters, digits, dots, underscores and hyphens",
+        "`{}` cannot be a topic's name: a name has 1 to 249 letters, digits, dots, underscores and hyphens",
         name.chars().take(60).flat_map(char::escape_debug).collect::<String>()
     )))
 }

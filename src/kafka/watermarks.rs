@@ -1,4 +1,4 @@
-//! Where partitions begin and end, and where a time is in them.
+//! Asks where partitions begin and end, and where a time is in them.
 
 use std::collections::HashMap;
 
@@ -14,29 +14,29 @@ use crate::kafka::sys;
 use crate::kafka::sys::largest::{Stamped, largest_timestamps};
 use crate::kafka::topic::Topic;
 
-/// A partition's first offset and the one after its last record, committed or not.
+/// A partition's first offset, and the offset after its last record, committed or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
     pub low: i64,
     pub high: i64,
-    /// The epoch of the leader that told `high`; -1 where it tells none.
+    /// The epoch of the leader that named `high`; -1 if it named none.
     pub epoch: i32,
 }
 
 impl Cluster {
-    /// Each partition's low and high watermark. Asked by a read_uncommitted client: another is told the
-    /// last stable offset for the high watermark.
+    /// Each partition's low and high watermark. The read_uncommitted client asks, since a broker gives a read_committed
+    /// one the last stable offset for the high watermark.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a leader does not answer.
+    /// [`Error::Restart`] if a leader does not answer.
     pub fn watermarks(&self, topic: &Topic) -> Result<Vec<Watermarks>> {
         fetch_watermarks(&self.uncommitted, topic)
     }
 
-    /// Each partition's last stable offset: what a read_committed reader may read is below it.
+    /// Each partition's last stable offset. A read_committed reader may read only below it.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a leader does not answer.
+    /// [`Error::Restart`] if a leader does not answer.
     pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
         Ok(ends(&fetch_watermarks(&self.committed, topic)?))
     }
@@ -44,24 +44,24 @@ impl Cluster {
     /// All that a read_committed reader may read now, in each partition.
     ///
     /// # Errors
-    /// [`Error::Failed`] if a leader does not answer.
+    /// [`Error::Restart`] if a leader does not answer.
     pub(crate) fn readable(&self, topic: &Topic) -> Result<Vec<Range>> {
         let starts: Vec<i64> = self.watermarks(topic)?.iter().map(|watermarks| watermarks.low).collect();
         Ok(Range::all(&starts, &self.last_stable_offsets(topic)?))
     }
 
-    /// Where a reading begins: no record of `millis` or later lies before it, also where the topic is not in order of
-    /// time. The low watermarks, where no time is given.
+    /// The offset in each partition where a reading begins. No record of `millis` or later lies before it, even if the
+    /// topic is not in order of time. Without `millis`, these are the low watermarks.
     ///
-    /// A broker that names an offset names the first such record. One that names none has proved nothing: it looks only
-    /// into the first segment whose largest timestamp is `millis` or later, and that one may hold nothing above the
-    /// log's start, while later ones do (`UnifiedLog.fetchOffsetByTimestamp`, `LogSegment.findOffsetByTimestamp`; the
-    /// same in 2.8 to 4.0). So does a segment that DeleteRecords emptied, until the broker next looks for such
-    /// (`log.retention.check.interval.ms`). Then the reading begins at the low watermark, but where all records are
-    /// older for certain.
+    /// If a broker names an offset, it is that of the first such record. If it names none, this proves nothing: the
+    /// broker looks only into the first segment whose largest timestamp is `millis` or later. That segment may hold
+    /// nothing above the log's start, while later segments do (`UnifiedLog.fetchOffsetByTimestamp`,
+    /// `LogSegment.findOffsetByTimestamp`; the same in 2.8 to 4.0). A segment that DeleteRecords emptied is an example,
+    /// until the broker next looks for such segments (`log.retention.check.interval.ms`). So if a broker names none, the
+    /// reading begins at the low watermark, unless all records are certainly older.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a leader does not answer.
+    /// [`Error::Restart`] if a leader does not answer.
     pub fn positions_from(
         &self,
         topic: &Topic,
@@ -71,7 +71,7 @@ impl Cluster {
         let Some(millis) = millis.map(|millis| millis.max(0)) else {
             return Ok(watermarks.iter().map(|w| w.low).collect());
         };
-        // With an open transaction in the topic, a read_committed client is told that there is nothing.
+        // If the topic has an open transaction, a broker tells a read_committed client that there is nothing.
         let found = list_offsets(&self.uncommitted, topic, Offset::Offset(millis))?;
         let is_in_doubt = found.iter().zip(watermarks).any(|(at, w)| at.is_none() && w.low < w.high);
         let older = if is_in_doubt { self.all_older(topic, millis)? } else { vec![true; topic.partitions] };
@@ -85,14 +85,14 @@ impl Cluster {
             .collect())
     }
 
-    /// Of which partitions it is certain that each record is older than `millis`, which is not negative: where the
-    /// largest timestamp is (KIP-734). A segment's largest timestamp may outlive its record, but is never too small:
-    /// appending and recovery raise it with each batch (`LogSegment.append`, `recover`), truncation and opening read
-    /// it again from the log (`readLargestTimestamp`), and the cleaner takes it from what it keeps
-    /// (`MemoryRecords.filterTo`). Two brokers' answers are not taken for it:
-    /// - one older than 3.0 takes -3 for a time, and names the partition's first record;
-    /// - with tiered storage, only the segments on the broker's own disk are looked at (`UnifiedLog`, 3.6 and later).
-    ///   Whose configuration is not visible may have it.
+    /// Says for each partition whether all of its records are certainly older than `millis`, which is not negative. They
+    /// are if the partition's largest timestamp is (KIP-734). A segment's largest timestamp may outlive its record, but
+    /// it is never too small: appending and recovery raise it with each batch (`LogSegment.append`, `recover`),
+    /// truncation and opening read it again from the log (`readLargestTimestamp`), and the cleaner takes it from what it
+    /// keeps (`MemoryRecords.filterTo`). The answers of two kinds of brokers prove nothing:
+    /// - A broker older than 3.0 takes -3 for a time, and names the partition's first record.
+    /// - With tiered storage, a broker looks only at the segments on its own disk (`UnifiedLog`, 3.6 and later). If its
+    ///   configuration is not visible, a topic may have tiered storage.
     fn all_older(&self, topic: &Topic, millis: i64) -> Result<Vec<bool>> {
         let unknown = vec![false; topic.partitions];
         let is_local = |configuration: &HashMap<String, String>| {
@@ -111,7 +111,8 @@ impl Cluster {
                     return Ok(unknown);
                 }
             };
-        // Asked for after the largest: one that is before it now was so then, and so that one was not the first.
+        // Ask for the first record only now. If it is before the one with the largest timestamp now, it was so then. So
+        // the broker did not just name its first record.
         let first = list_offsets(&self.uncommitted, topic, Offset::Offset(0))?;
         let is_older = |(largest, first): (Option<Stamped>, Option<i64>)| {
             largest
@@ -121,11 +122,11 @@ impl Cluster {
         Ok(largest.into_iter().zip(first).map(is_older).collect())
     }
 
-    /// About how many records lie from one time up to another, in milliseconds since the epoch, by the time index. To be
-    /// believed by nobody who leaves out what it leaves out: see [`Cluster::positions_from`].
+    /// Estimates from the time index how many records lie from one time up to another, in milliseconds since the epoch.
+    /// The index may miss records (see [`Cluster::positions_from`]), so nobody may skip records because of this number.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a leader does not answer.
+    /// [`Error::Restart`] if a leader does not answer.
     pub(crate) fn about_how_many(
         &self,
         topic: &Topic,
@@ -155,20 +156,20 @@ fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<W
         .zip(highs)
         .map(|(low, high)| Some(Watermarks { low: low.offset?, high: high.offset?, epoch: high.epoch }));
     let both: Option<Vec<Watermarks>> = both.collect();
-    both.ok_or_else(|| Error::failed(format!("{} has no beginning or no end", topic.name)))
+    both.ok_or_else(|| Error::failed(format!("a partition of {} has no beginning or no end", topic.name)))
 }
 
-/// [`list`], without the epochs.
+/// Asks as [`list`] does, and leaves out the epochs.
 fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
     Ok(list(client, topic, at)?.into_iter().map(|listed| listed.offset).collect())
 }
 
-/// What a partition's leader answered.
+/// A leader's answer for one partition.
 #[derive(Clone, Copy)]
 struct Listed {
-    /// `None` where it found none.
+    /// `None` if the leader found none.
     offset: Option<i64>,
-    /// Asked for the end, the leader's own epoch (KIP-320).
+    /// If the end was asked for, this is the leader's own epoch (KIP-320).
     epoch: i32,
 }
 
@@ -182,20 +183,20 @@ fn list(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<L
     for partition in 0..topic.partitions {
         asked.add_partition_offset(&topic.name, id(partition), at).map_err(|e| Error::kafka(what(), e))?;
     }
-    // The protocol's times for the beginning and the end are librdkafka's numbers for them.
+    // librdkafka and the protocol use the same numbers for the beginning and the end.
     let answer = client.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|e| Error::kafka(what(), e))?;
     let mut found = vec![None; topic.partitions];
     for (element, epoch) in answer.elements().iter().zip(sys::leader_epochs(&answer)) {
-        // A failed element keeps what was asked for as its offset.
+        // A failed element keeps the offset that was asked for.
         element.error().map_err(|e| Error::kafka(what(), e))?;
         let offset = match element.offset() {
             Offset::Offset(offset) if offset >= 0 => Some(offset),
             _ => None,
         };
         let slot = found.get_mut(index(element.partition()));
-        *slot.ok_or_else(|| Error::failed(format!("{}: a partition too many", what())))? =
+        *slot.ok_or_else(|| Error::failed(format!("{}: the answer has an unknown partition", what())))? =
             Some(Listed { offset, epoch });
     }
     let found: Option<Vec<_>> = found.into_iter().collect();
-    found.ok_or_else(|| Error::failed(format!("{}: a partition was left out", what())))
+    found.ok_or_else(|| Error::failed(format!("{}: the answer lacks a partition", what())))
 }
