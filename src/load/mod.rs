@@ -1,8 +1,8 @@
-//! A file of JSON events into a topic, each line exactly once.
+//! Loads a file of JSON events into a topic, each line exactly once.
 //!
-//! The file is read twice: first to check all of it (`survey`), then to write (`write`). How far the
-//! writing came travels in the same transactions as the records, so that it is the position in the file,
-//! and not the key, that makes a line one that is loaded already: two equal lines are two records.
+//! A load reads the file twice: first to check all of it (`survey`), then to write it (`write`). Each transaction commits
+//! records together with the position in the file that they reach. So the position decides whether a line is loaded
+//! already, and not the key: two equal lines are two records.
 
 mod fields;
 mod foreign;
@@ -53,25 +53,25 @@ use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// A file to be loaded, and how.
+/// A file to load, and how to load it.
 #[derive(Clone, Debug)]
 pub struct Loading {
     /// JSON Lines or one JSON array, plain or gzipped.
     pub file: PathBuf,
-    /// Made where it is missing.
+    /// Created if it is missing.
     pub topic: String,
     pub given: Given,
-    /// Of a topic that is made.
+    /// The partitions of a topic that the load creates.
     pub partitions: u16,
-    /// Left out: the events of this window.
+    /// The load leaves out the events of this window.
     pub except: Option<WindowSpec>,
-    /// The day of `except`; else the one day that the file's events are of.
+    /// The day of `except`. Without it, the one day of the file's events.
     pub date: Option<NaiveDate>,
-    /// Leave out lines that are no event, and count them.
+    /// Leave out lines that are not events, and count them.
     pub skip_invalid: bool,
 }
 
-/// Where an event's key and time are; what is not given is guessed.
+/// The fields of an event's key and time. The load guesses a field that is not given.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     pub key_field: Option<Pointer>,
@@ -81,15 +81,14 @@ pub struct Given {
 /// How long to wait for another producer's open transaction without progress.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Loads the file. A load that was killed goes on where its last transaction ended; one that is complete
-/// writes nothing. The receipt tells what was done also where the load failed on the way; `None` where it was not
-/// on its way.
+/// Loads the file. A load that was killed continues after its last transaction; a load that is complete writes nothing.
+/// If the load fails on the way, the receipt tells what it did. There is no receipt if it failed before it wrote.
 ///
 /// # Errors
-/// [`Error::Usage`] for a file that cannot be read twice, and where the key or time field is not plain;
-/// [`Error::Refused`] for malformed lines, named by number before anything is written, and where the file was
-/// loaded into this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the
-/// way, with each line before the last commit loaded.
+/// [`Error::Usage`] for a file that cannot be read twice, and if the load cannot guess the key or time field;
+/// [`Error::Refused`] for malformed lines, named by number before anything is written, and if the file was loaded into
+/// this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the way, with each
+/// line before the last commit loaded.
 pub fn load(
     loading: &Loading,
     properties: &Properties,
@@ -101,7 +100,7 @@ pub fn load(
     load_within(TransactionLimits { records, ..default }, loading, properties, progress, interrupt)
 }
 
-/// [`load`], in transactions of these bounds.
+/// [`load`], in transactions within these limits.
 ///
 /// # Errors
 /// As [`load`].
@@ -117,7 +116,7 @@ pub fn load_within(
     (receipt, result)
 }
 
-/// The receipt is made once there is something to tell: all is loaded, or a part of it.
+/// Makes the receipt once all of the file is loaded, or a part of it.
 fn load_into(
     receipt: &mut Option<LoadReceipt>,
     limits: TransactionLimits,
@@ -129,7 +128,7 @@ fn load_into(
     let started = Instant::now();
     check_date(loading)?;
     let input = Input::open(&loading.file)?;
-    // No long look at the file where there is no cluster to load it into.
+    // Ask for the topic before the long reading of the file, in case no cluster answers.
     Cluster::connect(properties, "replicator/load")?.topic(&loading.topic)?;
 
     let fields = survey::fields(&input, loading, interrupt)?;
@@ -174,9 +173,9 @@ fn load_into(
 
 fn check_date(loading: &Loading) -> Result<()> {
     match (loading.date, loading.except) {
-        (Some(_), None) => Err(Error::usage("--date is the day of --except, which is missing")),
+        (Some(_), None) => Err(Error::usage("--date names the day of --except, but --except is not given")),
         (Some(_), Some(window)) if !window.needs_date() => {
-            Err(Error::usage("--date goes with a window in times of day; this one has its dates"))
+            Err(Error::usage("--date is for a window without dates, but --except has dates"))
         }
         _ => Ok(()),
     }
@@ -210,12 +209,12 @@ fn millis(elapsed: Duration) -> u64 {
 struct Run<'a> {
     plan: &'a Plan<'a>,
     properties: &'a Properties,
-    /// Of the group and the transactional id.
+    /// The group, and the transactional id.
     name: &'a str,
     batch_bytes: usize,
     progress: Progress,
     reached: Reached,
-    /// Where earlier runs left off; known after the first start-up.
+    /// Where earlier runs stopped. Known after the first start-up.
     before: Option<Mark>,
     restarts: Restarts,
     pace: Rc<Pace>,
@@ -244,12 +243,12 @@ impl StartUp for Run<'_> {
 }
 
 impl Run<'_> {
-    /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
+    /// Does one start-up, and the work that follows. The order of the steps is the proof; each says why it comes there.
     fn load(&mut self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
 
-        // 1. Nobody else can commit lines of this file from here on, and nothing of a dead run is left open.
+        // 1. From here on, nobody else can commit lines of this file, and no transaction of a dead run is open.
         let producer = Producer::init(
             self.properties,
             self.name,
@@ -260,18 +259,18 @@ impl Run<'_> {
             &self.pace,
         )?;
 
-        // 2. So this is where the last committed transaction left off, for good.
+        // 2. So the position of the last committed transaction can no longer change.
         let committed = offsets::committed(cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic(cluster)?;
-        // Of a log that was cut, or emptied, the lines are gone however far the load had come.
+        // If a log was cut or emptied, lines are gone, however far the load had come.
         let logs = cluster.watermarks(topic)?;
         if let Some(found) = found.as_ref().filter(|found| !found.left.holds(&logs)) {
             self.check_still_there(cluster, found, &logs)?;
         }
         self.resume(cluster, found.as_ref().map(|found| found.mark))?;
 
-        // 3. The rest of the lines, each in one transaction with the position after it.
+        // 3. Write the rest of the lines, each in one transaction with the position after it.
         if self.reached.mark.position < self.plan.survey.documents {
             let group = cluster.committed.group_metadata();
             let group = group.ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?;
@@ -281,26 +280,26 @@ impl Run<'_> {
             bar.finish_and_clear();
         }
 
-        // 4. A commit is answered before its records can be read; the load ends when they can.
+        // 4. The broker answers a commit before the records can be read. The load ends when they can.
         let now = cluster.watermarks(topic)?;
         cluster.wait_until_stable(topic, &ends(&now), PATIENCE, self.plan.interrupt)?;
-        // By a new leader, whose log may lack some of it, the next start-up counts the lines that are there.
+        // A new leader's log may lack some lines. Start up again, to count the lines that are there.
         if now.iter().zip(&logs).any(|(now, then)| now.epoch != then.epoch) {
-            return Err(Error::restart(format!("a partition of {} has another leader by now", topic.name)));
+            return Err(Error::restart(format!("a partition of {} has a new leader", topic.name)));
         }
         self.check_same_topic(cluster)
     }
 
-    /// Looks for each line that earlier loads wrote where they wrote it, since the topic's log may have lost some: it was
-    /// cut, or its records were deleted.
+    /// Looks in the topic for each line that earlier loads wrote, from the offsets at which they began. Some lines may
+    /// be gone: the log was cut, or its records were deleted.
     ///
     /// # Errors
-    /// [`Error::Refused`] where some are gone.
+    /// [`Error::Refused`] if some are gone.
     fn check_still_there(&self, cluster: &Cluster, found: &Found, now: &[Watermarks]) -> Result<()> {
         let (topic, interrupt) = (self.plan.topic, self.plan.interrupt);
         cluster.wait_until_stable(topic, &ends(now), PATIENCE, interrupt)?;
         let fingers = Fingers::new()?;
-        // The value is the line, with its time.
+        // The value is the whole line, with the time in it.
         let known = |key: Option<&[u8]>, value: Option<&[u8]>| {
             fingers.identity_of(&Identity::KeyAndValue, key, value)
         };
@@ -341,8 +340,9 @@ impl Run<'_> {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "{} of the {} lines that earlier loads of this file wrote to {} are left there: the others were deleted, \
-             or a leader lost them; to load the file again, delete the topic first, or load into another one",
+            "earlier loads of this file wrote lines to {2}, but only {0} of the {1} lines are still there: the others \
+             were deleted, or a leader lost them; to load the file again, delete the topic first, or load into another \
+             topic",
             found.mark.loaded.saturating_sub(lost),
             found.mark.loaded,
             topic.name
@@ -354,7 +354,7 @@ impl Run<'_> {
         let mark = found.unwrap_or_default();
         if mark.position > self.plan.survey.documents {
             return Err(Error::refused(format!(
-                "the load's committed offset {} is past the file's {} lines; load into a new topic",
+                "the load's committed offset {} is past the end of the file, which has {} lines; load into a new topic",
                 mark.position, self.plan.survey.documents
             )));
         }
@@ -362,7 +362,7 @@ impl Run<'_> {
             self.before = Some(mark);
             match found {
                 Some(mark) if mark.position < self.plan.survey.documents => {
-                    tracing::info!("going on after {} lines that are loaded", mark.position);
+                    tracing::info!("continuing after the first {} lines, which are done", mark.position);
                 }
                 Some(_) => {}
                 None => self.warn_if_in_use(cluster)?,
@@ -379,9 +379,9 @@ impl Run<'_> {
         let topic = self.plan.topic;
         if cluster.watermarks(topic)?.iter().any(|w| w.high > w.low) {
             tracing::warn!(
-                "{} holds records already, and nothing is known of an earlier load of this file; where there was one \
-                 longer ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), its lines are \
-                 written again",
+                "{} holds records already, and the broker knows of no earlier load of this file; if there was one longer \
+                 ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), this load writes its \
+                 lines again",
                 topic.name
             );
         }
@@ -395,7 +395,7 @@ impl Run<'_> {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "{} was deleted or made anew during the load, and may hold some of the lines; delete it, and run again",
+            "{} was deleted or recreated during the load, and may hold some of the lines; delete it and run again",
             topic.name
         ))
         .because(Reason::TopicChanged))

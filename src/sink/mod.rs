@@ -1,8 +1,8 @@
 //! Reads topics into a store, each committed record once.
 //!
-//! A round reads each topic from the position that the store has to an end that is known before, and hands
-//! the store rows and positions together. Nothing else is kept: a run that dies leaves what it stored, and the
-//! next one goes on from there. Following is one round after the other.
+//! A round asks for each topic's end, reads from the position in the store up to that end, and gives the store rows and
+//! positions together. A sink keeps no other state: the next run continues from what a dead run stored. To follow, a run
+//! does one round after the other.
 
 pub mod store;
 
@@ -26,61 +26,61 @@ use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 use crate::sink::store::{Batch, Move, Row, Store, TopicOf, now_ms};
 
-/// What to sink, and where.
+/// The topics to sink, and the store to sink them into.
 pub struct Sinking {
     pub properties: Properties,
     pub topics: Vec<String>,
     /// As [`store::open`] takes it.
     pub store: String,
-    /// Go on with what comes, until interrupted.
+    /// Go on with new records, until interrupted.
     pub follow: bool,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
 }
 
-/// What a sink did. Counts are of records.
+/// What a sink did. All counts are of records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SinkReceipt {
     pub store: String,
     pub topics: Vec<Sunk>,
-    /// By this run, of all topics.
+    /// Written by this run, of all topics.
     pub written: u64,
     pub elapsed_ms: u64,
-    /// Whether all that each topic held, when it was last asked for its ends, is in the store.
+    /// Whether the store has all records that each topic held when the sink last asked for its ends.
     pub complete: bool,
 }
 
-/// What became of one topic.
+/// What a sink did with one topic.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sunk {
     pub topic: String,
-    /// By this run.
+    /// Written by this run.
     pub written: u64,
-    /// In the store now, by this run and earlier ones; `None` where it did not answer.
+    /// In the store now, written by this run or earlier ones. `None` if the store did not answer.
     pub in_store: Option<u64>,
-    /// Offsets below the topic's ends that the store has not got to; `None` where the topic was not asked for them.
+    /// Offsets from the store's positions up to the topic's ends. `None` if the sink did not ask for the ends.
     pub behind_offsets: Option<u64>,
-    /// When it was last asked, in milliseconds since the epoch.
+    /// When the sink last asked for the ends, in milliseconds since the epoch.
     pub as_of_ms: Option<i64>,
 }
 
 const GROUP: &str = "replicator/sink";
 
-/// A write of the store, at most: what is lost, and read again, when the process dies.
+/// The limits of one write to the store. If the process dies, the next run reads at most this much again.
 const WRITE_RECORDS: usize = 20_000;
 const WRITE_BYTES: usize = 8 << 20;
 const WRITE_TIME: Duration = Duration::from_secs(1);
 
-/// How often, at most, the store is told where a topic ends.
+/// The shortest time between two reports of a topic's ends to the store.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Between rounds that found nothing new.
+/// The pause after a round that found nothing new.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Sinks the topics. The receipt tells what was done also where the run failed.
+/// Sinks the topics. The receipt tells what was done, even if the run failed.
 ///
 /// # Errors
-/// [`Error::Fenced`] where another run sinks one of the topics into the same store; as the exit codes otherwise.
+/// [`Error::Fenced`] if another run sinks one of the topics into the same store; as the exit codes otherwise.
 pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
     let started = Instant::now();
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
@@ -115,20 +115,20 @@ struct Run<'a> {
     progress: Progress,
     interrupt: &'a Interrupt,
     topics: HashMap<String, State>,
-    /// Rounds that ended well.
+    /// Rounds that succeeded.
     rounds: u64,
     restarts: Restarts,
 }
 
-/// A topic as the last round left it.
+/// The state of a topic after the last round.
 #[derive(Default)]
 struct State {
     id: String,
     /// The next offset of each partition, as the store has it.
     stored: Vec<i64>,
-    /// Where the topic ended, and when it was asked.
+    /// Where the topic ended, and when the sink asked.
     seen: Option<(Vec<Watermarks>, i64)>,
-    /// When the store was told so, of this topic id.
+    /// When the sink last reported the ends to the store, for this topic id.
     told: Option<Instant>,
     written: u64,
 }
@@ -141,12 +141,12 @@ impl State {
     }
 }
 
-/// One topic's part of a round: the topic, and where it is to be read to.
+/// One topic's part of a round: the topic, and the offsets to read up to.
 struct Part {
     topic: Topic,
     watermarks: Vec<Watermarks>,
     ends: Vec<i64>,
-    /// The time before it was asked for these.
+    /// The time before the sink asked for the ends.
     as_of_ms: i64,
 }
 
@@ -155,7 +155,7 @@ impl StartUp for Run<'_> {
         Cluster::connect(&self.job.properties, GROUP)
     }
 
-    /// One round; to follow, round after round.
+    /// Does one round, or round after round if the job follows.
     fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
         loop {
             let before = self.written();
@@ -195,7 +195,7 @@ impl Run<'_> {
         self.topics.values().map(|state| state.written).sum()
     }
 
-    /// Reads each topic from where the store is to an end that is taken before anything is read.
+    /// Reads each topic from the store's position up to an end that is asked for before anything is read.
     fn round(&mut self, cluster: &Cluster) -> Result<()> {
         self.interrupt.check()?;
         let job = self.job;
@@ -223,7 +223,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A topic and its ends. Who follows does not wait for open transactions: what they hold comes later.
+    /// Asks for a topic's ends. A run that follows does not wait for open transactions: their records come in a later
+    /// round.
     fn part(&self, cluster: &Cluster, topic: Topic) -> Result<Part> {
         let as_of_ms = now_ms();
         let watermarks = cluster.watermarks(&topic)?;
@@ -232,7 +233,7 @@ impl Run<'_> {
         Ok(Part { topic, watermarks, ends, as_of_ms })
     }
 
-    /// Asks the store for the positions, where the topic, or one of its partitions, is new to this run.
+    /// Asks the store for its positions, if the topic or one of its partitions is new to this run.
     fn take_over(&mut self, cluster: &Cluster, topic: &Topic, watermarks: &[Watermarks]) -> Result<()> {
         let state = self.topics.entry(topic.name.clone()).or_default();
         if state.id != topic.id || state.stored.len() < topic.partitions {
@@ -245,20 +246,20 @@ impl Run<'_> {
             if position < low {
                 return Err(Error::failed(format!(
                     "records {position} to {} of {name}-{partition} were deleted before they were in the store; raise \
-                     the topic's retention, and run again once the store's positions have {low} as the next_offset of \
-                     this partition (topic_id {}), if the others are to be sunk without them",
+                     the topic's retention; to sink the other records without these, set the next_offset of this \
+                     partition (topic_id {}) in the store's positions to {low}, and run again",
                     low - 1,
                     topic.id
                 ))
                 .because(Reason::RecordsDeleted));
             }
-            // The run that was taken over may have read on since the ends were taken.
+            // The run whose work this one took over may have read on after this run asked for the ends.
             if position > high
                 && cluster.watermarks(topic)?.get(partition).is_some_and(|w| *position > w.high)
             {
                 return Err(Error::failed(format!(
-                    "the store has {name}-{partition} up to {position}, past its end {high}: the topic lost records; \
-                     sink it into a new store"
+                    "the store has {name}-{partition} up to offset {position}, past the partition's end {high}: the \
+                     topic lost records; sink it into a new store"
                 ))
                 .because(Reason::LogLost));
             }
@@ -266,8 +267,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Tells the store where the topic ends: the high watermarks, so that it is behind, too, by what an open
-    /// transaction holds back. Also where there is nothing new: the time moves on.
+    /// Reports the topic's ends to the store. These are the high watermarks, so the store also counts as behind by the
+    /// records that an open transaction holds back. The report comes even if nothing is new, since its time moves on.
     fn tell(&mut self, part: &Part) -> Result<()> {
         let Some(state) = self.topics.get_mut(&part.topic.name) else { return Ok(()) };
         state.seen = Some((part.watermarks.clone(), part.as_of_ms));
@@ -364,11 +365,12 @@ impl Run<'_> {
     }
 }
 
-/// A topic is read, and asked for its ends, by its name: the answers are of this id only if the topic still is now.
+/// Checks that the topic still has its id. The sink reads the topic and asks for its ends by name, so only then are the
+/// answers about this topic.
 fn is_still(cluster: &Cluster, topic: &Topic) -> Result<()> {
     match cluster.topic(&topic.name)? {
         Some(now) if now.id == topic.id => Ok(()),
-        _ => Err(Error::restart(format!("{} was deleted while it was read", topic.name))
+        _ => Err(Error::restart(format!("{} was deleted while the sink read it", topic.name))
             .because(Reason::TopicChanged)),
     }
 }
