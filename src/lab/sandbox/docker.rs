@@ -1,21 +1,15 @@
-//! Brokers in containers.
-//!
-//! testcontainers creates them, fetching the image when it is missing; the `docker` command, which
-//! the guard needs in any case, does the rest, by name.
+//! Brokers in containers, by the `docker` command: the guard, a shell, needs it in any case.
 
 use std::env;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use testcontainers::core::IntoContainerPort;
-use testcontainers::runners::SyncRunner;
-use testcontainers::{GenericImage, ImageExt};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
 use super::guard::Guard;
-use super::{KAFKA_VERSION, Machine, NAME_ONE, STARTUP, last_lines};
+use super::{KAFKA_VERSION, Machine, NAME_ONE, last_lines};
 
 const IMAGE: &str = "apache/kafka";
 
@@ -119,7 +113,9 @@ impl Docker {
         let docker = Docker { created: vec![false; nodes.len()], cluster, nodes };
         let mut args = vec![docker.cluster.name.clone()];
         args.extend(docker.containers());
+        fetch_image()?;
         let guard = Guard::new(END, &args)?;
+        run(&["network", "create", &docker.cluster.name])?;
         Ok((docker, guard))
     }
 
@@ -129,37 +125,28 @@ impl Docker {
 
     fn create(&self, broker: usize) -> Result<()> {
         let name = container(&self.cluster, broker);
-        let only_here = host() == LOCALHOST;
-        let mut request = GenericImage::new(IMAGE, KAFKA_VERSION)
-            .with_container_name(&name)
-            .with_hostname(&name)
-            .with_network(&self.cluster.name)
-            .with_mapped_port(self.cluster.ports[broker].clients, CLIENTS.tcp())
-            .with_mapped_port(self.cluster.ports[broker].proxied, PROXIED.tcp())
-            .with_host_config_modifier(move |host| {
-                let ports = host.port_bindings.iter_mut().flat_map(|p| p.values_mut());
-                for binding in ports.flatten().flatten().filter(|_| only_here) {
-                    binding.host_ip = Some(LOCALHOST.to_owned());
-                }
-            })
-            .with_startup_timeout(STARTUP)
-            .with_cmd(["sh", "-c", &[PREAMBLE, config::LAUNCH].concat()])
-            .with_env_var("JAVA", "java")
-            .with_env_var("LIBS", LIBS);
-        for (inner, outer) in (EXTRA..).zip(&self.cluster.ports[broker].extra) {
-            request = request.with_mapped_port(*outer, inner.tcp());
+        let ports = &self.cluster.ports[broker];
+        let mut published = vec![(ports.clients, CLIENTS), (ports.proxied, PROXIED)];
+        published.extend(ports.extra.iter().copied().zip(EXTRA..));
+        let host = host();
+        // Of an engine on another machine the ports are to be reached from here, so not bound to that machine alone.
+        let only_here = if host == LOCALHOST { format!("{LOCALHOST}:") } else { String::new() };
+
+        let mut command = docker();
+        // Never pulled here: what a killed process asked for is to be there at once or not at all, see `END`.
+        command.args(["run", "--detach", "--pull=never", "--name", &name, "--hostname", &name]);
+        command.args(["--network", &self.cluster.name]);
+        for (outer, inner) in published {
+            command.arg(format!("--publish={only_here}{outer}:{inner}"));
         }
-        for (key, value) in self.cluster.variables(&self.nodes, broker) {
-            request = request.with_env_var(key, value);
+        let variables = self.cluster.variables(&self.nodes, broker);
+        let java = [("JAVA", "java".to_owned()), ("LIBS", LIBS.to_owned())];
+        for (key, value) in variables.into_iter().chain(java) {
+            // By name: properties may hold passwords, and command lines are everybody's to see.
+            command.arg(format!("--env={key}")).env(key, value);
         }
-        let started = request.start().map_err(|err| {
-            anyhow!(
-                "Docker cannot run {IMAGE}:{KAFKA_VERSION}: `docker pull` it first, \
-                 or {NAME_ONE} ({err})"
-            )
-        })?;
-        // Its drop would remove the container; the guard does, which outlives even a SIGKILL.
-        std::mem::forget(started);
+        command.args([&image(), "sh", "-c", &[PREAMBLE, config::LAUNCH].concat()]);
+        answer(&mut command).with_context(|| format!("Docker does not start {}: {NAME_ONE}", image()))?;
         Ok(())
     }
 }
@@ -167,7 +154,7 @@ impl Docker {
 impl Machine for Docker {
     fn start(&mut self, broker: usize) -> Result<()> {
         if self.created[broker] {
-            return docker(&["start", &container(&self.cluster, broker)]).map(drop);
+            return run(&["start", &container(&self.cluster, broker)]).map(drop);
         }
         self.create(broker)?;
         self.created[broker] = true;
@@ -175,27 +162,27 @@ impl Machine for Docker {
     }
 
     fn kill(&mut self, broker: usize) -> Result<()> {
-        docker(&["kill", &container(&self.cluster, broker)]).map(drop)
+        run(&["kill", &container(&self.cluster, broker)]).map(drop)
     }
 
     fn stop(&mut self, broker: usize) -> Result<()> {
         self.check(broker)?;
-        docker(&["stop", "-t", "60", &container(&self.cluster, broker)]).map(drop)
+        run(&["stop", "-t", "60", &container(&self.cluster, broker)]).map(drop)
     }
 
     fn pause(&mut self, broker: usize) -> Result<()> {
-        docker(&["pause", &container(&self.cluster, broker)]).map(drop)
+        run(&["pause", &container(&self.cluster, broker)]).map(drop)
     }
 
     fn resume(&mut self, broker: usize) -> Result<()> {
-        docker(&["unpause", &container(&self.cluster, broker)]).map(drop)
+        run(&["unpause", &container(&self.cluster, broker)]).map(drop)
     }
 
     fn check(&mut self, broker: usize) -> Result<()> {
         let name = container(&self.cluster, broker);
-        let running = docker(&["inspect", "-f", "{{.State.Running}}", &name])?;
+        let running = run(&["inspect", "-f", "{{.State.Running}}", &name])?;
         if running.trim_ascii() != b"true" {
-            let log = docker(&["logs", "--tail", "200", &name])?;
+            let log = run(&["logs", "--tail", "200", &name])?;
             bail!("broker {broker} has ended: {}", last_lines(&log));
         }
         Ok(())
@@ -211,19 +198,35 @@ fn container(cluster: &Cluster, broker: usize) -> String {
     format!("{}-{broker}", cluster.name)
 }
 
-/// Runs the `docker` command; its answer.
-fn docker(args: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("docker")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .context("the `docker` command is gone: install it again")?;
-    ensure!(
-        output.status.success(),
-        "`docker {}` failed: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+fn image() -> String {
+    format!("{IMAGE}:{KAFKA_VERSION}")
+}
+
+/// Pulls the image, unless the engine has it.
+fn fetch_image() -> Result<()> {
+    let image = image();
+    if run(&["image", "inspect", "--format={{.Id}}", &image]).is_err() {
+        run(&["pull", "--quiet", &image]).with_context(|| {
+            format!("Docker cannot fetch {image}: `docker pull {image}` where it can, or {NAME_ONE}")
+        })?;
+    }
+    Ok(())
+}
+
+fn docker() -> Command {
+    let mut command = Command::new("docker");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Result<Vec<u8>> {
+    answer(docker().args(args)).with_context(|| format!("`docker {}` failed", args.join(" ")))
+}
+
+/// Runs a command of `docker`; what it answers.
+fn answer(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.output().context("the `docker` command is gone: install it again")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(output.stdout)
 }
 
