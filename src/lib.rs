@@ -96,6 +96,6 @@ pub use lab::demo::demo;
 #[cfg(feature = "lab")]
 pub use lab::drill::{drill, proxy, topics};
 #[cfg(feature = "lab")]
-pub use lab::sandbox::{Backend, Extras, Sandbox};
+pub use lab::sandbox::{Backend, Extras, KAFKA_VERSION, Sandbox};
 pub use load::{Given, LoadReceipt, Loading, load, load_within};
 pub use sink::{sink, store};

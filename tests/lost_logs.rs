@@ -1,6 +1,9 @@
 //! A broker of our own that loses what it had acknowledged, and one that is too old: what was done is looked at again.
 
 #[allow(dead_code, reason = "it is the other tests' kit as well")]
+#[path = "it/containers.rs"]
+mod containers;
+#[allow(dead_code, reason = "it is the other tests' kit as well")]
 #[path = "it/kit.rs"]
 mod kit;
 

@@ -1,5 +1,6 @@
 //! A broker for all tests, records for its topics, and clients that share nothing with the code under test.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
@@ -16,13 +17,15 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 pub(crate) use replicator::topics::Record;
-use replicator::{Backend, Sandbox, topics, topics::Topics};
 use replicator::{
     EventTime, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Receipt, Result, Rules,
     Selection, fill, partition,
 };
+use replicator::{Sandbox, topics, topics::Topics};
 
 use replicator::{Comparison, Findings, verify};
+
+use crate::containers;
 
 /// 2021-04-14T00:00:00Z, in milliseconds.
 pub(crate) const DAY: i64 = 1_618_358_400_000;
@@ -31,24 +34,56 @@ pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn sandbox() -> &'static Sandbox {
-    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
-    SANDBOX.get_or_init(|| {
-        let sandbox = Sandbox::start(1).expect("a broker");
-        // The test harness hides the output of eprintln! if the test passes.
-        let told = format!("the tests are on {} ({})\n", sandbox.bootstrap(), sandbox.backend());
-        std::io::stderr().write_all(told.as_bytes()).expect("stderr");
-        sandbox
-    })
+/// The broker of all tests.
+struct Broker {
+    bootstrap: String,
+    is_ours: bool,
+    _lives: Box<dyn Any + Send + Sync>,
+}
+
+impl Broker {
+    /// Connects to the cluster that the environment names. Otherwise starts a broker in a container, or by the sandbox.
+    fn start() -> Broker {
+        let named = std::env::var("REPLICATOR_TEST_BOOTSTRAP_SERVERS").unwrap_or_default();
+        if !named.trim().is_empty() {
+            return Broker::of(Sandbox::connect(&named).expect("the named cluster answers"), false);
+        }
+        if containers::can_run() {
+            match containers::kafka() {
+                Ok(container) => {
+                    let bootstrap = container.address.clone();
+                    tell(&format!("the tests are on {bootstrap} (testcontainers)"));
+                    return Broker { bootstrap, is_ours: true, _lives: Box::new(container) };
+                }
+                Err(why) => tell(&format!("no broker in a container: {why}")),
+            }
+        }
+        Broker::of(Sandbox::start_own(1).expect("a broker"), true)
+    }
+
+    fn of(sandbox: Sandbox, is_ours: bool) -> Broker {
+        tell(&format!("the tests are on {} ({})", sandbox.bootstrap(), sandbox.backend()));
+        Broker { bootstrap: sandbox.bootstrap().to_owned(), is_ours, _lives: Box::new(sandbox) }
+    }
+
+    fn shared() -> &'static Broker {
+        static BROKER: OnceLock<Broker> = OnceLock::new();
+        BROKER.get_or_init(Broker::start)
+    }
+}
+
+/// The test harness hides the output of eprintln! if the test passes.
+pub(crate) fn tell(what: &str) {
+    std::io::stderr().write_all(format!("{what}\n").as_bytes()).expect("stderr");
 }
 
 pub(crate) fn broker() -> &'static str {
-    sandbox().bootstrap()
+    &Broker::shared().bootstrap
 }
 
 /// Whether a test can deny permissions. Only our own broker surely has an authorizer that allows everything else.
 pub(crate) fn can_deny() -> bool {
-    let is_ours = sandbox().backend() != Backend::Named;
+    let is_ours = Broker::shared().is_ours;
     if !is_ours {
         eprintln!("skipped: nothing can be denied on this broker");
     }

@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod claims;
 mod consequences;
+mod containers;
 mod dashboard;
 mod dedup;
 mod deploy;

@@ -1,7 +1,7 @@
 //! Real stores for the tests, each started once, and a reading of them that owes nothing to the code under test.
 
+use std::any::Any;
 use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,7 +15,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::kit::Record;
+use crate::containers;
+use crate::kit::{Record, tell};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -48,11 +49,10 @@ impl TestStore {
         let url = match kind {
             Kind::Sqlite => format!("sqlite:{}", dir.path().join("store.db").display()),
             Kind::Postgres => {
-                let socket = server(&POSTGRES, start_postgres)?;
-                postgres_client(socket, "postgres")
-                    .batch_execute(&format!("CREATE DATABASE {name}"))
-                    .expect("made");
-                format!("postgres://replicator@{}/{name}", socket.replace('/', "%2F"))
+                let at = server(&POSTGRES, start_postgres)?;
+                let made = format!("CREATE DATABASE {name}");
+                postgres_client(at, "postgres").batch_execute(&made).expect("made");
+                format!("postgres://replicator@{at}/{name}")
             }
             Kind::OpenSearch => {
                 format!("opensearch+http://{}/{name}", server(&OPENSEARCH, start_opensearch)?)
@@ -204,10 +204,10 @@ fn headers_of(json: &str) -> Vec<(String, Option<Vec<u8>>)> {
     headers.iter().map(header).collect()
 }
 
-/// A server that ends, and whose directory is removed, when this process ends, however it does.
+/// A server that ends, and with it what it has written, when this process ends, however it does.
 struct Server {
     at: String,
-    _pipe: ChildStdin,
+    _lives: Box<dyn Any + Send + Sync>,
 }
 
 static POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
@@ -218,8 +218,7 @@ fn server(
     start: fn() -> Result<Server, String>,
 ) -> Option<&'static str> {
     let server = once.get_or_init(|| {
-        // Not eprintln!, which a test that passes keeps to itself.
-        start().map_err(|why| writeln!(std::io::stderr(), "SKIPPED, and all tests of this store: {why}")).ok()
+        start().map_err(|why| tell(&format!("SKIPPED, and all tests of this store: {why}"))).ok()
     });
     server.as_ref().map(|server| server.at.as_str())
 }
@@ -256,9 +255,9 @@ pub(crate) fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Resu
     Ok(())
 }
 
-fn postgres_client(socket: &str, database: &str) -> Client {
-    let mut config = postgres::Config::new();
-    config.host_path(socket).user("replicator").dbname(database).connect(NoTls).expect("connects")
+/// `at` as it stands in a URL.
+fn postgres_client(at: &str, database: &str) -> Client {
+    Client::connect(&format!("postgres://replicator@{at}/{database}"), NoTls).expect("connects")
 }
 
 /// PostgreSQL's programs. They refuse to run as root, so then as its own user.
@@ -300,8 +299,16 @@ impl Programs {
     }
 }
 
-/// PostgreSQL on a socket in a directory of its own.
+/// PostgreSQL in a container, else on a socket in a directory of its own.
 fn start_postgres() -> Result<Server, String> {
+    if containers::can_run() {
+        match containers::postgres() {
+            Ok(container) => {
+                return Ok(Server { at: container.address.clone(), _lives: Box::new(container) });
+            }
+            Err(why) => tell(&format!("no PostgreSQL in a container: {why}")),
+        }
+    }
     let programs = Programs::find()?;
     let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").expect("a directory").keep();
     programs.init(&dir, &["-A", "trust"])?;
@@ -313,7 +320,7 @@ fn start_postgres() -> Result<Server, String> {
         config.host_path(&at).user("replicator").dbname("postgres").connect(NoTls).is_ok()
     };
     wait_for("PostgreSQL", &dir, is_up)?;
-    Ok(Server { at, _pipe: pipe })
+    Ok(Server { at: at.replace('/', "%2F"), _lives: Box::new(pipe) })
 }
 
 fn pipe(mut shell: Child) -> ChildStdin {
@@ -361,7 +368,7 @@ fn start_opensearch() -> Result<Server, String> {
     let at = format!("127.0.0.1:{port}");
     Command::new("java").arg("-version").output().map_err(|_| HOW.to_owned())?;
     wait_for("OpenSearch", &dir, || ureq::get(format!("http://{at}/_cluster/health")).call().is_ok())?;
-    Ok(Server { at, _pipe: pipe })
+    Ok(Server { at, _lives: Box::new(pipe) })
 }
 
 const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>

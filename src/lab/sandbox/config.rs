@@ -123,8 +123,6 @@ fn properties(
         let listeners = extras.listeners.iter().zip(&node.extra);
         listeners.map(|((name, protocol), endpoint)| entry(name, protocol, endpoint)).collect()
     };
-    let replicas = nodes.len().min(3).to_string();
-    let min_isr = if nodes.len() < 3 { "1" } else { "2" };
     let voters: Vec<String> =
         nodes.iter().enumerate().map(|(id, node)| format!("{id}@{}", node.controllers.advertise)).collect();
 
@@ -160,25 +158,40 @@ fn properties(
             ),
         ),
     ];
-    all.extend(
-        [
-            "default.replication.factor",
-            "offsets.topic.replication.factor",
-            "transaction.state.log.replication.factor",
-            "share.coordinator.state.topic.replication.factor",
-        ]
-        .map(|key| (key, replicas.clone())),
-    );
+    all.extend(ROLES.map(|(key, value)| (key, value.to_owned())));
+    all.extend(settings(nodes.len()));
+    all.into_iter().chain(extras.properties.clone())
+}
+
+/// What a cluster of so many brokers sets beside the addresses and roles of its nodes.
+pub(super) fn settings(brokers: usize) -> Vec<(&'static str, String)> {
+    let replicas = brokers.min(3).to_string();
+    let min_isr = if brokers < 3 { "1" } else { "2" };
+    let mut all = [
+        "default.replication.factor",
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "share.coordinator.state.topic.replication.factor",
+    ]
+    .map(|key| (key, replicas.clone()))
+    .to_vec();
     all.extend(
         ["min.insync.replicas", "transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr"]
             .map(|key| (key, min_isr.to_owned())),
     );
-    if nodes.len() == 1 {
+    if brokers == 1 {
         all.extend(AUTHORIZER.map(|(key, value)| (key, value.to_owned())));
     }
     all.extend(FIXED.map(|(key, value)| (key, value.to_owned())));
-    all.into_iter().chain(extras.properties.clone())
+    all
 }
+
+const ROLES: [(&str, &str); 4] = [
+    ("process.roles", "broker,controller"),
+    ("controller.listener.names", "CONTROLLERS"),
+    ("inter.broker.listener.name", "BROKERS"),
+    ("log.dirs", "data"),
+];
 
 /// All is allowed until a test denies something. Not with three: a quorum whose controllers are no super
 /// users waits for its authorizer, which waits for the quorum.
@@ -188,11 +201,7 @@ const AUTHORIZER: [(&str, &str); 2] = [
 ];
 
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 20] = [
-    ("process.roles", "broker,controller"),
-    ("controller.listener.names", "CONTROLLERS"),
-    ("inter.broker.listener.name", "BROKERS"),
-    ("log.dirs", "data"),
+const FIXED: [(&str, &str); 16] = [
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
     // Internal topics are created on first use, which waits for all their partitions.

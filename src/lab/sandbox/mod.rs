@@ -12,7 +12,6 @@ mod java;
 mod local;
 mod probe;
 
-use std::env;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -24,10 +23,7 @@ use config::Cluster;
 use guard::Guard;
 
 /// The version of Apache Kafka that both backends run.
-pub(crate) const KAFKA_VERSION: &str = "4.3.1";
-
-/// What names a cluster for the tests. Not `KAFKA_BOOTSTRAP_SERVERS`, which may be exported for production.
-const TEST_BOOTSTRAP: &str = "REPLICATOR_TEST_BOOTSTRAP_SERVERS";
+pub const KAFKA_VERSION: &str = "4.3.1";
 
 /// What to do where no broker can be started.
 const NAME_ONE: &str = "name a cluster by --bootstrap-server, for tests by REPLICATOR_TEST_BOOTSTRAP_SERVERS";
@@ -143,15 +139,6 @@ pub struct BackDoor {
 }
 
 impl Sandbox {
-    /// A cluster for tests: the one that `REPLICATOR_TEST_BOOTSTRAP_SERVERS` names, when set; else one of our own, see
-    /// [`Sandbox::start_own`]. `brokers`, 1 or 3, is for one of our own.
-    pub fn start(brokers: usize) -> Result<Sandbox> {
-        match env::var(TEST_BOOTSTRAP) {
-            Ok(bootstrap) if !bootstrap.trim().is_empty() => Self::connect(&bootstrap),
-            _ => Self::start_own(brokers),
-        }
-    }
-
     /// A cluster of our own, on which faults may be caused: by Docker when an engine answers, else
     /// by Java and Maven on this machine.
     pub fn start_own(brokers: usize) -> Result<Sandbox> {
@@ -174,6 +161,12 @@ impl Sandbox {
         }
         tracing::warn!("Docker answers but runs no broker, so Java is to: {err:#}");
         Self::local(brokers, extras)
+    }
+
+    /// The broker properties of a cluster of our own, without those for its listeners and roles: for tests that start
+    /// a broker by other means.
+    pub fn settings(brokers: usize) -> Vec<(&'static str, String)> {
+        config::settings(brokers)
     }
 
     /// Somebody's cluster, which is not ours to break.
