@@ -1,4 +1,4 @@
-//! Where to begin, by what earlier runs and start-ups committed.
+//! Decides where to begin, from the offsets that earlier runs and start-ups committed.
 
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
@@ -14,7 +14,7 @@ use crate::kafka::mark::{Committed, Fingerprint, Trusted};
 use crate::kafka::watermarks::Watermarks;
 
 impl Run<'_> {
-    /// Whether the transaction that was not answered had been committed: its offsets tell.
+    /// Finds out whether the transaction without an answer was committed: the committed offsets show it.
     pub(super) fn settle_doubt(&mut self, committed: &mut [Option<Committed>]) {
         let Some(doubt) = self.in_doubt.take() else { return };
         if failpoint::breaks(Rule::ResumeFromCommitted) {
@@ -33,7 +33,7 @@ impl Run<'_> {
     }
 
     /// # Errors
-    /// [`Error::Refused`] where the source ends before what this job read of it.
+    /// [`Error::Refused`] if the source ends before the position that this job committed.
     pub(super) fn check_ends(
         &self,
         source: &[Watermarks],
@@ -56,7 +56,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Where to begin in each partition: the committed offset if its mark is to be trusted, else by time.
+    /// Where to begin in each partition: at the committed offset if its mark can be trusted, otherwise by time.
     pub(super) fn starts(
         &mut self,
         cluster: &Cluster,
@@ -77,14 +77,15 @@ impl Run<'_> {
             let start = resumed.unwrap_or(by_time[partition]);
             if watermarks.low > 0 && start <= watermarks.low {
                 self.told.warn(format!(
-                    "{}-{partition} begins at offset {}: if records before it were of the window, they are gone",
+                    "{}-{partition} begins at offset {}: if earlier records were in the window, they are gone",
                     source.name, watermarks.low
                 ));
             }
             starts.push(start.max(watermarks.low));
         }
         if !is_resumed {
-            // All is read anew, so what an earlier start-up of this run counted would be counted twice.
+            // This start-up reads again what an earlier one of this run has counted, so keep only the count of written
+            // records.
             self.told.recounted = self.told.counts.written;
             self.told.counts = Counts { written: self.told.counts.written, ..Counts::default() };
         }
@@ -92,8 +93,8 @@ impl Run<'_> {
     }
 }
 
-/// All that decides what a committed offset means. A change in any of it makes the offset void, and the
-/// run begins by time again; the scan then finds what is already there.
+/// A hash of all that decides what a committed offset means. If any of it changes, the offset is void: the run begins
+/// by time again, and the scan finds what is already there.
 pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fingerprint {
     let event_time = match &job.selection.event_time {
         EventTime::Timestamp => "timestamp".to_owned(),

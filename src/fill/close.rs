@@ -1,4 +1,4 @@
-//! After the last commit: what exit 0 promises is looked at, not believed.
+//! Checks what exit 0 promises, after the last commit.
 
 use super::Run;
 use super::tell::EXAMPLES;
@@ -15,8 +15,8 @@ use crate::kafka::sys::Message;
 use crate::kafka::watermarks::{Watermarks, ends};
 
 impl Run<'_> {
-    /// After the last commit: readable by all, nothing lost or deleted, nothing doubled by somebody else. The target
-    /// was `found` by this start-up before it was scanned.
+    /// Checks after the last commit that all copies are readable, that no record was lost or deleted, and that nobody
+    /// else doubled one. `found` is the target as this start-up saw it before the scan.
     pub(super) fn close(
         &mut self,
         cluster: &Cluster,
@@ -32,26 +32,27 @@ impl Run<'_> {
         };
         same_topics(cluster, checked)?;
         let Some(first) = self.first.as_ref().filter(|_| self.told.transactions > 0) else { return Ok(()) };
-        // A commit is answered before its markers are written: the end is final when all below it is stable.
+        // The coordinator answers a commit before it writes the markers. Once all records are stable, the markers are
+        // there too, and the end is final.
         readable()?;
         let now = readable()?;
         let is_cut =
             |(found, now): (&Watermarks, &Watermarks)| found.epoch != now.epoch || now.high < found.high;
         if let Some(partition) = found.iter().zip(&now).position(is_cut) {
             return Err(Error::restart(format!(
-                "{}-{partition} has another leader than when it was scanned, whose log may lack what was there",
+                "the leader of {}-{partition} changed after the scan, and the new leader's log may lack records",
                 target.name
             )));
         }
-        // Of a transaction that died, nobody knows how much of it reached the log.
+        // Nobody knows how many records of a failed transaction reached the log.
         let mut is_ours_alone = self.restarts.count == 0 && self.told.aborted_transactions == 0;
-        // Each of several instances looks where it wrote, and no key has two places.
+        // Each of several instances checks only the partitions that it wrote to, because no key is in two partitions.
         let is_shared = self.member.is_some() && checked.source.partitions == target.partitions;
         let mut since = Vec::new();
         for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
             if now.low > first.firsts[index(scanned.partition)] {
                 return Err(Error::failed(format!(
-                    "{}-{} lost its records below offset {} during the run, of the window perhaps; raise its \
+                    "{}-{} lost its records below offset {} during the run, perhaps records of the window; raise its \
                      retention.ms, and run again",
                     target.name, scanned.partition, now.low
                 ))
@@ -66,8 +67,8 @@ impl Run<'_> {
         if is_ours_alone { Ok(()) } else { self.look_for_strangers(cluster, checked, window, &since) }
     }
 
-    /// Reads what was added to the target since the first scan: no identity of the window may be there twice; where
-    /// equal records are counted, not more often than in the source.
+    /// Reads the records that were added to the target since the first scan. No identity of the window may be in the
+    /// target twice. If equal records are counted, the target may not hold more of them than the source.
     fn look_for_strangers(
         &mut self,
         cluster: &Cluster,
@@ -84,7 +85,7 @@ impl Run<'_> {
         };
         let is_by_count = selection.rules.identity == Identity::Record;
         let is_at_any_time = selection.rules.target_scan == TargetScan::All;
-        // All that we wrote is among it.
+        // The records that this run wrote are among the added ones, so make room for them.
         let ours = self.written.iter().map(|written| written.records).sum::<i64>();
         let mut added =
             Tally::new(&selection.rules, selection.index_memory, usize::try_from(ours).unwrap_or(0));
@@ -94,8 +95,8 @@ impl Run<'_> {
         })?;
         if is_by_count && !self.holds_what_was_read(cluster, checked)? {
             self.told.warn(format!(
-                "{} deleted records of the window during the run, so it cannot be told whether somebody else added some \
-                 of them to {}; look with `replicator verify`",
+                "{} deleted records of the window during the run, so nobody can tell whether somebody else added some \
+                 of them to {}; check with `replicator verify`",
                 self.job.selection.source, self.job.selection.target
             ));
             return Ok(());
@@ -103,7 +104,7 @@ impl Run<'_> {
         if is_by_count {
             let lows = cluster.watermarks(&checked.target)?;
             let scanned = self.first.iter().flat_map(|first| &first.ranges).zip(&lows);
-            // What was deleted meanwhile was not of the window.
+            // Records that were deleted meanwhile were not in the window.
             let before: Vec<Range> =
                 scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
             self.read_looking(&selection.target, &before, at(), |_, seen| {
@@ -123,7 +124,7 @@ impl Run<'_> {
         if count == 0 {
             return Ok(());
         }
-        // Read again, since to keep them all would have no bound.
+        // Read the records again for examples, because keeping all of them would take unbounded memory.
         let mut examples = Vec::new();
         self.read_looking(&selection.target, since, at(), |message, seen| {
             if examples.len() < EXAMPLES && counts(seen) && added.take_left_over(seen.mark) {
@@ -132,8 +133,8 @@ impl Run<'_> {
             Ok(())
         })?;
         Err(Error::failed(format!(
-            "somebody else added {count} of the window's records to {} during the run, so they stand there twice: {}; \
-             stop the other writer, and look with `replicator verify`",
+            "somebody else added {count} of the window's records to {} during the run, so they are there twice: {}; \
+             stop the other writer, and check with `replicator verify`",
             self.job.selection.target,
             examples.join("; ")
         ))
@@ -142,7 +143,7 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Whether the source still holds all of the window that it held at the first start-up.
+    /// Whether the source still holds all records of the window that it held at the first start-up.
     fn holds_what_was_read(&self, cluster: &Cluster, checked: &Preflight) -> Result<bool> {
         let now = cluster.watermarks(&checked.source)?;
         let starts = self.first.iter().flat_map(|first| &first.source_starts);
@@ -151,7 +152,7 @@ impl Run<'_> {
 }
 
 /// # Errors
-/// [`Error::Failed`] where a topic was deleted or made anew since the preflight.
+/// [`Error::Failed`] if a topic was deleted, recreated or given more partitions since the preflight.
 fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
     for topic in [&checked.source, &checked.target] {
         let is_same = cluster
@@ -159,7 +160,7 @@ fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
             .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
         if !is_same {
             return Err(Error::failed(format!(
-                "{} was deleted, made anew or given partitions during the run; run again",
+                "{} was deleted, recreated or given more partitions during the run; run again",
                 topic.name
             ))
             .because(Reason::TopicChanged));

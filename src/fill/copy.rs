@@ -1,4 +1,4 @@
-//! The copy of the source's ranges: every branch that a record can take.
+//! Copies the source's ranges. Every branch that a record can take is in this file.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,17 +25,17 @@ use crate::kafka::producer::{self, Position, Producer, Transaction};
 use crate::kafka::reader::Reader;
 use crate::kafka::sys::{Message, Outgoing};
 
-/// The copy of the source's ranges: every branch that a record can take.
+/// The state of one start-up's copy.
 pub(super) struct Copying<'r, 'a> {
     pub(super) run: &'r mut Run<'a>,
     pub(super) look: &'r Look,
     pub(super) source_partitions: usize,
     pub(super) target_partitions: usize,
     pub(super) limits: &'r Limits,
-    /// Where the target's keys belong; `None` where records keep their partition.
+    /// How the target's keys are placed; `None` if records keep their partition.
     pub(super) target_placement: Option<Placement>,
     pub(super) judge: &'r mut Judge,
-    /// What the target holds outside of the window.
+    /// The target's records outside of the window.
     pub(super) outside: Option<&'r Outside>,
     /// `None` in a plan.
     pub(super) producer: Option<&'r Producer>,
@@ -44,12 +44,12 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) group: Arc<ConsumerGroupMetadata>,
     /// The positions that this start-up committed last.
     pub(super) committed: Vec<(i32, i64)>,
-    /// Of the open transaction.
+    /// The counts of the open transaction.
     pub(super) pending: Counts,
-    /// A record was found that must not be passed over: the rest is counted, and not written.
+    /// The run found a record that it must not pass over. It counts the rest, and writes nothing more.
     pub(super) blocked: bool,
     pub(super) throttle: Option<Throttle>,
-    /// With --scale-out, where the source's keys belong.
+    /// With --scale-out, how the source's keys are placed.
     pub(super) source_placement: Option<Placement>,
 }
 
@@ -65,11 +65,11 @@ impl Copying<'_, '_> {
         let result = self.copy(ranges);
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
         self.run.told.aborted_transactions += 1;
-        // Of an unknown state, it is the next init's to abort.
+        // The transaction's state is unknown, so the next `init_transactions` aborts it.
         if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
             return result;
         }
-        // To start up again must fence nobody.
+        // If another run has fenced this one, the abort says so. A new start-up would fence that run.
         if matches!(err, Error::LookAgain) {
             transaction.abort()?;
             return result;
@@ -127,13 +127,13 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Whether as much was written as --limit allows.
+    /// Whether the run has written as many records as --limit allows.
     fn is_enough(&self) -> bool {
         let written = || self.run.told.counts.written + self.pending.written;
         self.run.job.limit.is_some_and(|limit| !self.blocked && written() >= limit)
     }
 
-    /// Waits as long as --max-rate asks; meanwhile, the transaction ends in time.
+    /// Waits as long as --max-rate demands. Meanwhile, commits the transaction when it is due.
     fn slow_down(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         while let Some(pause) = self.throttle.as_ref().and_then(|throttle| throttle.wait(Instant::now())) {
             self.run.interrupt.check()?;
@@ -254,7 +254,7 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Ends writing for good: the open transaction is aborted, what was committed before stays.
+    /// Ends writing for good: aborts the open transaction. Earlier commits stay.
     pub(super) fn block_if(&mut self, blocks: bool) -> Result<()> {
         if !blocks || self.blocked {
             return Ok(());
@@ -267,7 +267,7 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Commits the position with what was written below it; a position alone where nothing was.
+    /// Commits the positions with the records that were written below them; the positions alone if there are none.
     fn commit(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         let counts = std::mem::take(&mut self.pending);
         invariant::each_record_has_one_fate(counts.in_window, counts.judged(), counts.invalid);
@@ -302,7 +302,7 @@ impl Copying<'_, '_> {
                 Ok(())
             }
             Err(err) => {
-                // What was not even marked was not committed.
+                // A transaction that has no marks yet was not committed.
                 match sent.filter(|_| matches!(err, Error::Restart { .. })) {
                     Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
                     None => self.run.told.aborted_transactions += 1,
@@ -322,9 +322,9 @@ impl Run<'_> {
         if self.told.counts.conflicts > 0 && job.selection.rules.on_conflict == OnConflict::Fail {
             reason = Reason::Conflicts;
             sentences.push(format!(
-                "{} records share their identity ({}) with a record of another content: the identity does not tell \
-                 records apart. Count all records, equal ones too, with --identity record; or name what does tell them \
-                 apart ({}); or keep the first of each with --on-conflict skip",
+                "{} records have the same identity ({}) as a record with other content, so this identity does not tell \
+                 records apart. Count all records, equal ones too, with --identity record; or use an identity that \
+                 tells them apart ({}); or keep the first record of each identity with --on-conflict skip",
                 self.told.counts.conflicts,
                 job.selection.rules.identity,
                 other_identities(&job.selection.rules.identity)
@@ -332,29 +332,29 @@ impl Run<'_> {
         }
         if self.told.counts.conflicts > 0 && job.selection.rules.target_scan == TargetScan::All {
             sentences.push(format!(
-                "By --target-scan all, records that differ in time alone conflict too, where some lie outside of the \
-                 window and {} holds fewer copies than {} has such records: nobody can tell whose copies they are",
+                "With --target-scan all, records that differ only in timestamp conflict too, if some are outside of \
+                 the window and {} holds fewer copies than {} has such records: nobody can tell whose copies they are",
                 job.selection.target, job.selection.source
             ));
         }
         if self.told.counts.invalid > 0 && !job.selection.rules.skip_invalid {
             sentences.push(format!(
                 "{} records have no identity ({}; a null key has none), no event time, a timestamp of 0, or no \
-                 partition to go to. Name another identity (--identity record) or time (--time-field), or leave them \
-                 out with --skip-invalid",
+                 partition to go to. Use another identity (--identity record) or event time (--time-field), or leave \
+                 these records out with --skip-invalid",
                 self.told.counts.invalid, job.selection.rules.identity
             ));
         }
         let kept = match self.told.transactions {
             0 => "nothing was written".to_owned(),
-            n => format!("what was committed before the first of them ({n} transactions) is right"),
+            n => format!("everything committed before the first of them ({n} transactions) is right"),
         };
         let text = format!("{}; {kept}", sentences.join("\n"));
         if self.told.counts.refused > 0 { self.refusal(text) } else { Error::failed(text).because(reason) }
     }
 }
 
-/// Identities beside `record`, without the one that is in use.
+/// The identities other than `record` and the one in use.
 fn other_identities(in_use: &Identity) -> String {
     let others = [("key+value", Identity::KeyAndValue), ("value", Identity::Value)];
     let mut ways: Vec<String> = others
@@ -366,7 +366,7 @@ fn other_identities(in_use: &Identity) -> String {
     ways.join(", ")
 }
 
-/// Commits positions alone, in a transaction of their own.
+/// Commits positions without records, in a transaction of their own.
 ///
 /// # Errors
 /// As [`Transaction::commit`].

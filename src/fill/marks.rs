@@ -1,4 +1,4 @@
-//! The marks that a start-up leaves beside the positions that it commits.
+//! Makes the marks that a start-up commits beside its positions.
 
 use std::collections::BTreeSet;
 
@@ -15,23 +15,23 @@ use crate::kafka::producer::Position;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// What the marks of one start-up have in common.
+/// The parts that all marks of one start-up share.
 pub(super) struct Marking<'r> {
     cluster: &'r Cluster,
     target: &'r Topic,
     job: &'r Fingerprint,
-    /// How both topics were found. Whatever a later leader has, it is not known to be what was looked at; so the epochs
-    /// of the marks are these.
+    /// Both topics as the start-up found them. The marks get their epochs from here, because a later leader's log may
+    /// differ from the log that the run read.
     source: Vec<Watermarks>,
     found: Vec<Watermarks>,
-    /// The target's first offsets that matter.
+    /// The offset of the first record that matters, in each partition of the target.
     first: Vec<i64>,
     /// With `--scale-out`, the partitions of this instance.
     share: Option<&'r BTreeSet<i32>>,
 }
 
 impl<'r> Marking<'r> {
-    /// Nothing of the target matters yet.
+    /// Before the scan, no record of the target matters.
     pub(super) fn new(
         cluster: &'r Cluster,
         target: &'r Topic,
@@ -43,20 +43,21 @@ impl<'r> Marking<'r> {
         Marking { cluster, target, job, source, first: ends(&found), found, share }
     }
 
-    /// The target's window begins at `first` in each partition, by the scan; to marks that are trusted it may have
-    /// begun earlier.
+    /// Takes the scan's result: the window's `first` record in each partition of the target. For trusted marks, the
+    /// window may begin earlier.
     pub(super) fn scanned(&mut self, first: Vec<i64>, trusted: &Trusted) {
         self.first = first;
         trusted.lower(&mut self.first, &self.found);
     }
 
-    /// Positions with their marks, of a transaction whose records are in the log: a leader that loses them is found
-    /// out by where its log ends.
+    /// Positions with open marks, for a transaction whose records are in the log. If a leader loses the records, the
+    /// end of its log shows it.
     pub(super) fn open(&self, positions: &[(i32, i64)]) -> Result<Vec<Position>> {
         self.of(positions, None)
     }
 
-    /// Of ends, once all that was written up to them was looked at by a run that did `counts`.
+    /// Positions with closed marks, for ends up to which the run has checked all that it wrote. `counts` says what the
+    /// run did.
     pub(super) fn closed(&self, positions: &[(i32, i64)], counts: Counts) -> Result<Vec<Position>> {
         let (at, Counts { in_window, written, .. }) = (Utc::now().timestamp_millis(), counts);
         self.of(positions, Some(Done { at, in_window, written }))

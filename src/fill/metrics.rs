@@ -1,4 +1,4 @@
-//! What a fill is doing, as Prometheus reads it. Nothing is kept where nobody listens.
+//! Tells Prometheus what a fill is doing. Keeps nothing if nobody listens.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use crate::base::error::{Error, Result};
 use crate::fill::receipt::Counts;
 
-/// Where a fill is. A start-up that is done again begins anew with [`Phase::Init`].
+/// The phase of a fill. Each new start-up begins again with [`Phase::Init`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Preflight,
@@ -31,15 +31,15 @@ const PHASES: [(Phase, &str); 6] = [
 
 static IS_SERVED: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody may ask.
+/// Whether this process serves its metrics.
 pub fn is_served() -> bool {
     IS_SERVED.load(Ordering::Relaxed)
 }
 
-/// Answers HTTP at `address` with the metrics of this process, until its end.
+/// Answers HTTP requests at `address` with the metrics of this process, until the process ends.
 ///
 /// # Errors
-/// [`Error::Refused`] where the address is taken, or not this machine's.
+/// [`Error::Refused`] if the address is taken, or is not an address of this machine.
 pub fn serve(address: SocketAddr) -> Result<()> {
     PrometheusBuilder::new().with_http_listener(address).install().map_err(|err| {
         Error::refused(format!(
@@ -48,15 +48,15 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     })?;
     for (name, what) in [
         ("replicator_read_total", "Records of the source that were read"),
-        ("replicator_in_window_total", "Of these, records of the window"),
-        ("replicator_already_in_target_total", "Of these, records that the target held already"),
+        ("replicator_in_window_total", "Records read that are in the window"),
+        ("replicator_already_in_target_total", "Records of the window that the target held already"),
         ("replicator_duplicates_in_source_total", "Records that the source holds more than once"),
-        ("replicator_conflicts_total", "Records that share their identity with another content"),
+        ("replicator_conflicts_total", "Records with the identity of a record that has other content"),
         ("replicator_invalid_total", "Records without identity or event time"),
         ("replicator_written_total", "Records written, in committed transactions"),
         ("replicator_transactions_total", "Transactions committed"),
         ("replicator_aborted_transactions_total", "Transactions aborted"),
-        ("replicator_restarts_total", "Start-ups done again after a failure"),
+        ("replicator_restarts_total", "Start-ups after a failure"),
     ] {
         describe_counter!(name, what);
         counter!(name).absolute(0);
@@ -75,7 +75,7 @@ pub fn phase(now: Phase) {
     }
 }
 
-/// Takes the totals of the run so far.
+/// Sets the totals of the run so far.
 pub fn totals(counts: Counts, transactions: u64, aborted_transactions: u64, restarts: u64) {
     for (name, total) in [
         ("replicator_read_total", counts.read),

@@ -1,4 +1,4 @@
-//! The main job, as one loop: the start-up order is the proof that a run is exactly once.
+//! The main job. The order of its start-up is the proof that a run is exactly once.
 
 pub(crate) mod consequences;
 pub mod metrics;
@@ -55,10 +55,10 @@ use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// Fills the window. The receipt tells what was done also where the run failed.
+/// Fills the window. The receipt says what the run did, even if the run failed.
 ///
 /// # Errors
-/// As the exit codes of the README; never [`Error::Restart`].
+/// Any [`Error`] that has an exit code of its own, so never [`Error::Restart`].
 pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
     let started = Instant::now();
     let fingers = match Fingers::new() {
@@ -80,7 +80,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     (receipt, result)
 }
 
-/// What steers a run, from one start-up to the next.
+/// The state of a run. It lasts from one start-up to the next.
 struct Run<'a> {
     job: &'a Job,
     mode: Mode,
@@ -91,20 +91,20 @@ struct Run<'a> {
     pace: Rc<Pace>,
     /// The transaction whose commit got no answer. The next start-up finds out whether it was committed.
     in_doubt: Option<InDoubt>,
-    /// The target as the first scan found it. Any other record must be ours in the end.
+    /// The target as the first scan found it. At the end, the run checks what was added since then.
     first: Option<FirstScan>,
-    /// A record of the window may stand in the target under another time. The run decides that before it writes.
+    /// The target may hold a record of the window with another timestamp. The run decides this before it writes.
     is_suspicious: bool,
     second: Option<SecondLook>,
     /// Only in a plan.
     foresight: Option<Foresight<'a>>,
-    /// What we added to each partition of the target.
+    /// What this run added to each partition of the target.
     written: Vec<Written>,
     /// The partitions for which this run committed positions.
     advanced: BTreeSet<i32>,
     /// `--limit` ended the run before the window's end.
     is_stopped: bool,
-    /// Only with `--scale-out`, as `joined`.
+    /// Used only with `--scale-out`, like `joined`.
     member: Option<Member>,
     joined: Joined,
     told: Told,
@@ -114,7 +114,7 @@ struct Run<'a> {
 struct StartUps<'r, 'a> {
     run: &'r mut Run<'a>,
     topics: (Topic, Topic),
-    /// The first start-up that gets so far prepares the run for all.
+    /// The checks and the window. The first start-up that gets this far prepares them for all.
     prepared: Option<(Preflight, Window)>,
 }
 
@@ -128,11 +128,11 @@ struct FirstScan {
     ranges: Vec<Range>,
     /// The offset of the first record that was compared, in each partition.
     firsts: Vec<i64>,
-    /// Where the window began in the source.
+    /// Where the window began in the source. If timestamps are not compared, where the source began.
     source_starts: Vec<i64>,
 }
 
-/// Where the start-up found both topics.
+/// The watermarks of both topics, as the start-up found them.
 struct Snapshot {
     source: Vec<Watermarks>,
     target: Vec<Watermarks>,
@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
     fn until_done(&mut self) -> Result<()> {
         let cluster = self.connect()?;
         let selection = &self.job.selection;
-        // Not in a start-up: that would try for minutes to reach a cluster that never answered.
+        // This is not part of a start-up, which would try for minutes to reach a cluster that never answered.
         let topics = resolve::topics(&cluster, &selection.source, &selection.target)?;
         let interrupt = self.interrupt;
         restart::until_done(&mut StartUps { run: self, topics, prepared: None }, cluster, interrupt)
@@ -205,7 +205,8 @@ impl<'a> Run<'a> {
         Ok((checked, window))
     }
 
-    /// One start-up and all that follows. Its order is the proof; each step says why it stands there.
+    /// One start-up, and all the work that follows. The order of the steps is the proof. Each step says why it comes
+    /// where it does.
     fn attempt(
         &mut self,
         cluster: &Cluster,
@@ -219,8 +220,8 @@ impl<'a> Run<'a> {
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
         failpoint::instant("before-init");
         metrics::phase(Phase::Init);
-        // 1. Nobody else with this job's transactional id can commit from here on, and nothing of a dead
-        //    run is left open: what follows sees all that any earlier run did.
+        // 1. Take over the transactional ids of this job. From here on, no earlier producer with these ids can commit,
+        //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
         let mut producer = None;
         if self.mode == Mode::Fill {
             let properties = &job.selection.properties;
@@ -239,10 +240,12 @@ impl<'a> Run<'a> {
                 )?);
             }
         }
-        // Before anything is looked up: members that are gone by now can have nothing accepted any more, and one
-        // that comes fences us.
+        // A single run must not work beside instances of `--scale-out`. Check this before looking anything up: the
+        // coordinator accepts nothing more from members that have left by now, and an instance that joins later fences
+        // this run.
         if share.is_none() && self.mode == Mode::Fill {
-            // Who may not have the group, or has no coordinator yet, is told by this; a commit would only wait.
+            // This call reports a missing permission or a missing coordinator. The commit in `has_members` would only
+            // wait.
             offsets::committed(cluster, source, self.interrupt)?;
             if cluster.has_members(target)? {
                 return Err(share::members_at_work());
@@ -251,7 +254,8 @@ impl<'a> Run<'a> {
         failpoint::instant("after-init");
         tracing::debug!("initialised");
 
-        // 2. Where the last committed transaction of this job left off.
+        // 2. Ask where the job's last committed transaction ended. If a transaction is about to commit offsets, the
+        //    answer waits for it.
         let mut committed = match self.mode {
             Mode::Fill => offsets::committed(cluster, source, self.interrupt)?,
             Mode::Plan => vec![None; source.partitions],
@@ -259,9 +263,10 @@ impl<'a> Run<'a> {
         failpoint::instant("after-committed");
         tracing::debug!("asked for the committed offsets");
 
-        // 3. The ends, before anything is read: what the promise covers.
-        //    The target's first: a copy comes after its original, so no copy below the target's end is of a record above
-        //    the source's, which an equal one that is missing below would be taken for.
+        // 3. Take the ends before reading anything: they bound what the promise covers.
+        //    Take the target's ends first. A copy comes after its original, so every copy below the target's end then
+        //    has its original below the source's end. In the other order, the copy of a later record could pass for the
+        //    copy of an equal earlier record that the target lacks.
         let target_watermarks = cluster.watermarks(target)?;
         tracing::debug!("took the target's ends");
         failpoint::instant("between-the-ends");
@@ -274,7 +279,8 @@ impl<'a> Run<'a> {
         failpoint::instant("after-snapshot");
         tracing::debug!("took the ends");
 
-        // 4. Where to begin.
+        // 4. Decide where to begin: at a committed offset whose mark still holds, otherwise by time. All records before
+        //    the start are done, or are older than the window.
         let fingerprint = fingerprint(job, checked, window);
         self.settle_doubt(&mut committed);
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
@@ -282,11 +288,12 @@ impl<'a> Run<'a> {
         let starts = self.starts(cluster, checked, window, &trusted, &snapshot)?;
         let mut marking =
             Marking::new(cluster, target, &fingerprint, &snapshot, share.map(|share| &share.partitions));
-        // Else, or of a share, the window may hold what is not looked at again.
+        // A single run that finds no offset of this job reads the whole window, so it can tell that the window is
+        // empty.
         let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
         let mut ranges = Range::all(&starts, &source_ends);
         let all = ranges.clone();
-        // What came since is not read by anybody.
+        // The snapshot ends there too, because this run reads no record beyond these ends.
         for (watermarks, end) in snapshot.source.iter_mut().zip(&source_ends) {
             watermarks.high = *end;
         }
@@ -296,7 +303,8 @@ impl<'a> Run<'a> {
         }
 
         metrics::phase(Phase::Wait);
-        // 5. Below the ends all is decided: no record can still appear behind our back.
+        // 5. Wait until all transactions below the ends are committed or aborted. Then no record can appear there any
+        //    more.
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
         failpoint::instant("after-wait");
@@ -306,7 +314,8 @@ impl<'a> Run<'a> {
             self.foresight = Some(Foresight::new(job, window, target.partitions)?);
         }
 
-        // 6. If nothing is left to read, what was committed is readable, and this is the end.
+        // 6. If nothing is left to read or to check, end here. After step 5, everything that was committed is readable,
+        //    and closed marks say that the runs have checked what they wrote.
         if ranges.iter().all(|range| trusted.is_done(range)) {
             if is_anew || trusted.done().is_some_and(|done| done.in_window == 0) {
                 self.warn_of_nothing(cluster, source, window);
@@ -318,7 +327,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
 
-        // 7. What the target holds already, then the copy.
+        // 7. Scan what the target holds already. Then copy what it lacks, and commit the source's positions in the same
+        //    transactions.
         metrics::phase(Phase::Scan);
         metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let keeps_partitions = source.partitions == target.partitions;
@@ -346,7 +356,8 @@ impl<'a> Run<'a> {
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
-            // By record, equal ones of two partitions are two, wherever they belong.
+            // Here, equal records in two partitions are two different records, so the placement of keys does not
+            // matter.
             Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
             Some(_) if job.selection.rules.identity == Identity::Record => {
                 return Err(share::equal_in_two_places());
@@ -357,7 +368,8 @@ impl<'a> Run<'a> {
         let target_placement = self.target_placement(cluster, checked, &snapshot)?;
         metrics::phase(Phase::Copy);
         self.told.unfit.clear();
-        // Not before the ends were taken: no record below them is later than this clock by the time that passed.
+        // Read the clock again after taking the ends, so that no record counts as too new only because it was created
+        // after the preflight.
         let limits = checked.limits.at(chrono::Utc::now().timestamp_millis());
         let mut copy = Copying {
             run: self,
@@ -393,34 +405,35 @@ impl<'a> Run<'a> {
         if self.is_stopped {
             let limit = job.limit.unwrap_or_default();
             self.told.warn(format!(
-                "stopped after {limit} records, as --limit says; the same command without it goes on"
+                "stopped after {limit} records, as --limit says; the same command without --limit continues from there"
             ));
         }
         if self.mode == Mode::Plan {
             return self.foresee(cluster, checked, &snapshot);
         }
 
-        // What is looked at from here on has a table of its own.
+        // Free the scan's tables, because the check below needs a table of its own.
         drop(scanned);
-        // 8. Readable, and by nobody's doing doubled or deleted.
+        // 8. Check that all copies are readable, that the target lost no record of the window, and that nobody else has
+        //    doubled one.
         failpoint::instant("after-copy");
         metrics::phase(Phase::Close);
         tracing::debug!("copied");
         self.close(cluster, checked, window, &snapshot.target)?;
         failpoint::instant("after-close");
-        tracing::debug!("looked at the end");
+        tracing::debug!("checked the target");
 
         if self.is_stopped {
             return Ok(());
         }
-        // 9. Later runs skip what this run has looked at; one after a run that died before this looks first.
+        // 9. Commit closed marks, so that later runs skip what this run has checked. If this run dies before this
+        //    commit, the next run checks first.
         let closed: Vec<(i32, i64)> =
             ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
         if let Some(producer) = &producer {
             let counts = self.told.counts;
             copy::commit_positions(producer, job, || marking.closed(&closed, counts), &group)?;
         }
-        // Done by now, by this run or by other instances.
         self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)
     }
 }
@@ -469,11 +482,11 @@ impl StartUp for StartUps<'_, '_> {
     }
 }
 
-/// What we added to a partition of the target.
+/// What this run added to a partition of the target.
 #[derive(Clone, Copy, Default)]
 struct Written {
     records: i64,
-    /// Each committed transaction leaves one marker where it wrote.
+    /// A committed transaction leaves one marker in each partition that it wrote to.
     markers: i64,
     in_transaction: bool,
 }

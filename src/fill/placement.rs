@@ -1,4 +1,4 @@
-//! In which partition a key stands, and in which one its copy belongs.
+//! Finds out how a topic's keys are placed, and so which partition a copy belongs to.
 
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
@@ -12,18 +12,19 @@ use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// Offsets of each partition that tell how keys are placed.
+/// How many offsets of each partition are read to find out how keys are placed.
 const SAMPLE: i64 = 100;
-/// Keys of a topic that are kept as a sample.
+/// How many of a topic's keys are kept as a sample.
 const KEYS: usize = 100_000;
 
 impl Run<'_> {
-    /// Where a target of other partitions than the source gets the copies: where its own producers put these keys, as
-    /// its newest records show; in a target without keys, as the source's show. `None` where partitions are kept.
+    /// How to place copies if the target has another number of partitions than the source: as the target's own
+    /// producers place keys, judging by its newest records. If those have too few keys to tell, the source's keys
+    /// decide. `None` if the numbers are equal, because each record then keeps its partition.
     ///
     /// # Errors
-    /// [`Error::Refused`] where no known way of placing them fits: the copy of a key could stand in another partition
-    /// than its other records.
+    /// [`Error::Refused`] if no known placement fits: a copy could then be in another partition than other records of
+    /// its key.
     pub(super) fn target_placement(
         &mut self,
         cluster: &Cluster,
@@ -60,7 +61,7 @@ impl Run<'_> {
             [placement] => return Ok((*placement, shown(target))),
             _ => {}
         }
-        // Too few keys to tell: the source's decide. What this job has not read yet shows as well.
+        // The target has too few keys to tell, so the source's keys decide, even those that this job has not read yet.
         let of_source = self.keys(&source.name, &cluster.watermarks(source)?)?;
         let of_both = Placement::fitting(&of_source, source.partitions);
         match (fitting.iter().find(|placement| of_both.contains(placement)), of_target.is_empty()) {
@@ -73,7 +74,8 @@ impl Run<'_> {
         }
     }
 
-    /// The keys of the newest records of each partition, with their partitions; of all records if these have no keys.
+    /// The keys of each partition's newest records, with their partitions. If those have no keys, the keys of all
+    /// records.
     fn keys(&mut self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<(Vec<u8>, i32)>> {
         let lows: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
         let newest: Vec<i64> = watermarks.iter().map(|w| w.low.max(w.high - SAMPLE)).collect();
@@ -93,8 +95,8 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// With --scale-out, how the source's keys are placed, by the window's first records: the same ones to each
-    /// instance.
+    /// With --scale-out, how the source's keys are placed, judging by the window's first records. Each instance reads
+    /// the same ones.
     pub(super) fn source_placement(
         &mut self,
         cluster: &Cluster,
@@ -111,8 +113,8 @@ impl Run<'_> {
         let found = self.keys_in(&source.name, &first)?;
         Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
             Error::refused(format!(
-                "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: one may \
-                 stand in two partitions, and two instances would both write it; run without --scale-out",
+                "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: a key may \
+                 be in two partitions, and two instances would both write it; run without --scale-out",
                 source.name
             ))
             .because(Reason::UnknownPlacement)
@@ -122,18 +124,18 @@ impl Run<'_> {
 
 impl Placement {
     /// # Errors
-    /// [`Error::Refused`] where the record has no key, or one that belongs to another partition.
+    /// [`Error::Refused`] if the record has no key, or one that belongs to another partition.
     pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
         let why = match message.key().map(|key| self.partition(key, partitions)) {
             Some(belongs) if belongs == message.partition() => return Ok(()),
             Some(belongs) => {
-                format!("its key belongs to partition {belongs}, as the topic's other keys are placed")
+                format!("its key belongs to partition {belongs}, judging by the topic's other keys")
             }
             None => "it has no key".to_owned(),
         };
         Err(Error::refused(format!(
-            "{}: {why}, so its like may stand in two partitions, and two instances would both write it; run without \
-             --scale-out",
+            "{}: {why}, so a record like it may be in two partitions, and two instances would both write it; run \
+             without --scale-out",
             describe(message)
         )))
     }
@@ -141,11 +143,11 @@ impl Placement {
 
 fn unknown(topic: &Topic) -> Error {
     Error::refused(format!(
-        "the keys of {} are not all where one partitioner puts them, be it Java's (murmur2), librdkafka's (CRC-32) or \
-         Sarama's (FNV-1a): producers of several kinds write it, or its count of partitions was changed. The topics have \
-         different counts of partitions, so the copy of a key could stand in another one than its later records. Name \
-         the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or =fnv1a, or fill \
-         a topic of as many partitions",
+        "no known partitioner puts all keys of {} where they are, neither Java's (murmur2), nor librdkafka's (CRC-32), \
+         nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
+         topics have different numbers of partitions, so a copy could go to another partition than later records of \
+         its key. Name the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or \
+         =fnv1a, or fill a topic with the same number of partitions",
         topic.name
     ))
     .because(Reason::UnknownPlacement)

@@ -1,4 +1,4 @@
-//! What an expert would check before a run: each finding is a sentence with its fix, all told at once.
+//! Checks before a run what an expert would check. It tells all findings at once, each as a sentence with its fix.
 
 use chrono::Utc;
 use rdkafka::error::RDKafkaErrorCode;
@@ -13,25 +13,25 @@ use crate::kafka::client::TRANSACTION_TIMEOUT;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topic::Topic;
 
-/// What the checks found out.
+/// The result of the checks.
 pub(crate) struct Preflight {
     pub source: Topic,
     pub target: Topic,
     pub warnings: Vec<String>,
     /// The largest batch that the target takes, in bytes.
     pub batch_bytes: usize,
-    /// What the target takes and keeps; nothing is known of it where its configuration is not visible.
+    /// Which records the target accepts and keeps. No limit is known if its configuration is not visible.
     pub limits: Limits,
-    /// `None` where the topics' configuration is not visible.
+    /// `None` if the topics' configuration is not visible.
     pub target_is_compacted: Option<bool>,
 }
 
-/// Checks permissions, and the target's configuration against the window. Writes nothing. A window that could
-/// not be resolved is one finding among the others.
+/// Checks the permissions, and compares the target's configuration with the window. Writes nothing. If the window could
+/// not be resolved, that is one finding among the others.
 ///
 /// # Errors
-/// [`Error::Refused`] with every reason why the run would fail, or lose or double records; [`Error::Failed`] where the
-/// only one is a state of the cluster that passes.
+/// [`Error::Refused`] with every reason why the run would fail, or lose or double records; [`Error::Failed`] if the
+/// only reason is a state of the cluster that may pass.
 pub(crate) fn check(
     cluster: &Cluster,
     job: &Job,
@@ -43,7 +43,7 @@ pub(crate) fn check(
     let mut findings = Findings::default();
     let may_read = check_access(&mut findings, &source, &target, mode);
     let window = match window {
-        // Of a source that cannot be read that was said.
+        // If the source cannot be read, `check_access` has said so already.
         Err(Error::Refused(why)) => {
             if may_read {
                 findings.refuse(why.reason().unwrap_or(Reason::Refused), why.text);
@@ -56,7 +56,7 @@ pub(crate) fn check(
         && max < i64::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX)
     {
         let sentence = format!(
-            "the brokers' transaction.max.timeout.ms={max} is below the {} that a run asks for; raise it on all brokers",
+            "the brokers' transaction.max.timeout.ms={max} is below the {} that a run needs; raise it on all brokers",
             TRANSACTION_TIMEOUT.as_millis()
         );
         findings.refuse(Reason::TopicConfiguration, sentence);
@@ -80,8 +80,8 @@ pub(crate) fn check(
         ),
     }
     findings.settle()?;
-    // A window that is not known was refused above.
-    let window = window.ok_or_else(|| Error::refused("the window is not known"))?;
+    // An unknown window was refused above.
+    let window = window.ok_or_else(|| Error::refused("the window is unknown"))?;
     let batch_bytes = limits.batch_bytes();
     Ok((
         Preflight { source, target, warnings: findings.warnings, batch_bytes, limits, target_is_compacted },
@@ -89,9 +89,10 @@ pub(crate) fn check(
     ))
 }
 
-/// What this principal may not do with the topics, as far as the broker tells before it is tried. Of the group only
-/// its coordinator would, and a request of that kind ends the process where the coordinator dies
-/// (librdkafka#4605). Whether the source may be read. A plan needs no permission to write, and warns.
+/// Finds missing permissions on the topics, as far as the broker tells them in advance, and returns whether this
+/// principal may read the source. A plan needs no permission to write, so it only warns. Permissions on the group stay
+/// unchecked: only its coordinator tells them, and such a request ends the process if the coordinator dies
+/// (librdkafka#4605).
 fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: Mode) -> bool {
     let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
         Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
@@ -116,7 +117,7 @@ fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: M
 /// The fill as a writer of its target.
 fn writer(job: &Job, window: Option<Window>) -> Writer {
     let name = &job.selection.target;
-    // The broker looks at the record's timestamp. That says nothing about a time in a field.
+    // The broker's limits apply to a record's timestamp. They say nothing about a time in a field.
     let edge = |window: Window| {
         let bounds =
             window.start.map(|start| (start, "begins at")).or(window.end.map(|end| (end, "ends at")));
@@ -125,7 +126,7 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
     let oldest = window.and_then(edge);
     Writer {
         oldest: oldest.map(|(at, edge)| (at, format!("the window {edge} {}", rfc3339(at)))),
-        // The copy checks each record that lies ahead of the broker's clock.
+        // The copy itself checks whether a record is ahead of the broker's clock.
         newest: None,
         deleted: Severity::Refuse,
         stamped: if job.selection.rules.target_scan == TargetScan::Window {
@@ -133,7 +134,9 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
         } else {
             (
                 Severity::Warn,
-                format!("{name} has message.timestamp.type=LogAppendTime: the broker stamps the copies anew"),
+                format!(
+                    "{name} has message.timestamp.type=LogAppendTime: the broker gives the copies its own time"
+                ),
             )
         },
         compacted: if job.allow_compacted_target {
@@ -145,8 +148,8 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
             (
                 Severity::Refuse,
                 format!(
-                    "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest; \
-                     allow that with --allow-compacted-target, or fill another topic"
+                    "{name} is compacted: an old value that the run writes behind a newer one becomes its key's latest \
+                     one; allow this with --allow-compacted-target, or fill another topic"
                 ),
             )
         },
@@ -155,13 +158,15 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
 
 fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
     if source.is_compacted() {
-        findings
-            .warn(format!("{} is compacted: what it no longer holds cannot be copied", job.selection.source));
+        findings.warn(format!(
+            "{} is compacted: records that it no longer holds cannot be copied",
+            job.selection.source
+        ));
     }
     if source.is_stamped() && job.selection.event_time.is_indexed() {
         findings.warn(format!(
-            "{} has message.timestamp.type=LogAppendTime: the window is of the time at which the broker took the \
-             records; --time-field makes it the event's",
+            "{} has message.timestamp.type=LogAppendTime: the window applies to the time when the broker received a \
+             record; with --time-field, it applies to the time of the event",
             job.selection.source
         ));
     }
@@ -170,17 +175,17 @@ fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, tar
         && to < from
     {
         findings.warn(format!(
-            "{} takes records up to {to} bytes and {} up to {from}: a larger one would end the run; raise \
+            "{} accepts records up to {to} bytes, but {} up to {from}: a larger record would end the run; raise \
              max.message.bytes of {}",
             job.selection.target, job.selection.source, job.selection.target
         ));
     }
 }
 
-/// The refusal of a target whose copies do not carry the source's timestamps.
+/// The refusal of a target whose copies do not have the source's timestamps.
 pub(crate) fn log_append_time(target: &str) -> String {
     format!(
-        "{target} has message.timestamp.type=LogAppendTime: its copies do not carry the source's timestamps, so the \
-         window alone does not show which are there; compare the whole topic with --target-scan all"
+        "{target} has message.timestamp.type=LogAppendTime: its copies do not have the source's timestamps, so the \
+         window alone does not show which records it holds; compare the whole topic with --target-scan all"
     )
 }

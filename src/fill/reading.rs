@@ -10,7 +10,7 @@ use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::sys::Message;
 
 impl Run<'_> {
-    /// Reads `ranges` of a topic, committed records only, to their end.
+    /// Reads the committed records of a topic's `ranges`, up to their ends.
     pub(super) fn read(
         &mut self,
         topic: &str,

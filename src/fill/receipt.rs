@@ -10,50 +10,50 @@ use crate::fill::consequences::Consequences;
 use crate::job::window::Edges;
 use crate::kafka::mark::Done;
 
-/// The receipt of a run. Counts are of records; times are RFC 3339 in UTC.
+/// The receipt of a run. Its counts are numbers of records; its times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Receipt {
-    /// `None` until it was resolved.
+    /// `None` until the window is resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Edges>,
     pub source: String,
     pub target: String,
     #[serde(flatten)]
     pub counts: Counts,
-    /// What a run would write: `plan` only.
+    /// How many records a run would write. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_write: Option<u64>,
-    /// What fills the window, by an identity without conflicts: `plan` only.
+    /// The command that fills the window, with an identity that has no conflicts. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// What the fill would mean for the target's readers: `plan` only.
+    /// What the fill would mean for the target's readers. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequences: Option<Consequences>,
     pub duplicates_in_target: u64,
     pub transactions: u64,
     pub aborted_transactions: u64,
-    /// How often the start-up was done again after a failure.
+    /// How often the run started up again after a failure.
     pub restarts: u64,
-    /// What an earlier run did, where nothing was left to do: then the counts are 0, since nothing was read.
+    /// What an earlier run did, if nothing was left to do. The counts are then 0, because this run read nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_before: Option<DoneBefore>,
     pub elapsed_ms: u64,
-    /// Whether all that the promise covers is in the target.
+    /// Whether the target holds all records that the promise covers.
     pub complete: bool,
     pub warnings: Vec<String>,
-    /// A few of the conflicts and of the invalid records.
+    /// Some of the conflicting, invalid and refused records.
     pub examples: Vec<String>,
 }
 
 impl Receipt {
-    /// Whether the counts tell something: they are of what was committed, or planned, and an aborted transaction had
-    /// read too.
+    /// Whether the counts mean something: the run ended well, or it has read records. An aborted transaction has read
+    /// records too, although the counts leave them out.
     pub fn has_read(&self, result: &Result<()>) -> bool {
         result.is_ok() || self.counts.read > 0 || self.aborted_transactions > 0
     }
 }
 
-/// The run that read the window to its end and looked at what it wrote; with `--scale-out`, all instances together.
+/// The run that read the window to its end and checked what it wrote; with `--scale-out`, all instances together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DoneBefore {
     /// RFC 3339, in UTC.
@@ -76,15 +76,15 @@ pub struct Counts {
     pub already_in_target: u64,
     pub duplicates_in_source: u64,
     pub conflicts: u64,
-    /// Without identity or event time, or with a timestamp that cannot be written.
+    /// Records without identity, event time or target partition, or with a timestamp that cannot be written.
     pub invalid: u64,
-    /// Would have been written, but the target's broker would refuse or delete them.
+    /// Records that would be written, but that the target's broker would refuse or delete.
     pub refused: u64,
     pub written: u64,
 }
 
 impl Counts {
-    /// The records that were judged, each by one of the fates of a valid record.
+    /// How many records were judged. Each valid record has exactly one of these fates.
     pub(crate) fn judged(&self) -> u64 {
         self.already_in_target + self.duplicates_in_source + self.conflicts + self.refused + self.written
     }

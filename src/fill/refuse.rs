@@ -1,4 +1,4 @@
-//! Records that the target's broker would refuse, or delete: found before they are written.
+//! Finds records that the target's broker would refuse or delete, before they are written.
 
 use super::copy::Copying;
 use super::{Run, fill};
@@ -11,7 +11,7 @@ use crate::job::{Job, Mode};
 use crate::kafka::sys::Message;
 
 impl Copying<'_, '_> {
-    /// Counts a record that must not be written, and ends writing: nothing is written behind it.
+    /// Counts a record that must not be written, and ends writing, so that nothing is written after it.
     pub(super) fn refuse(&mut self, message: &Message, unfit: Unfit) -> Result<()> {
         self.pending.refused += 1;
         *self.run.told.unfit.entry(unfit).or_default() += 1;
@@ -21,14 +21,14 @@ impl Copying<'_, '_> {
 }
 
 impl Run<'_> {
-    /// Where a window of timestamps cannot tell whether the target would delete what is written, each record is looked
-    /// at before the first one is written. It costs a reading of both topics.
+    /// If the window's timestamps cannot tell whether the target would delete the copies, this plans the fill, and so
+    /// checks each record before the first one is written. It costs a reading of both topics.
     pub(super) fn foresee_deletion(&mut self, checked: &Preflight, window: Window) -> Result<()> {
         if self.mode == Mode::Plan || !checked.limits.are_of_records_alone(&self.job.selection, window) {
             return Ok(());
         }
-        tracing::info!("looking whether {} would keep each record", checked.target.name);
-        // An instance of several as well: what is not its own is not written either.
+        tracing::info!("checking whether {} would keep each record", checked.target.name);
+        // Each of several instances plans the whole job: if one record is unfit, no instance writes.
         let job = Job { scale_out: false, ..self.job.clone() };
         let (planned, result) = fill(&job, Mode::Plan, self.progress, self.interrupt);
         if result.is_err() {
@@ -40,7 +40,7 @@ impl Run<'_> {
         result
     }
 
-    /// A sentence for each reason for which records were not written.
+    /// One sentence for each reason why records were not written.
     pub(super) fn unfit(&self, limits: &Limits) -> Vec<String> {
         self.told
             .unfit

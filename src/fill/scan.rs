@@ -1,4 +1,4 @@
-//! What the target holds already, and what of it bears another time.
+//! Finds the records that the target holds already, and the copies with another timestamp.
 
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
@@ -11,20 +11,20 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::Reader;
 use crate::kafka::watermarks::ends;
 
-/// Records taken in in one go, after a look at all their places.
+/// How many records are taken in at once, so that the processor fetches their places together.
 const TOGETHER: usize = 256;
 
-/// What the scan of the target found.
+/// The result of the scan of the target.
 pub(super) struct Scanned {
     pub(super) ranges: Vec<Range>,
     pub(super) judge: Judge,
     pub(super) outside: Option<Outside>,
-    /// The first offset of each partition at which a record was found that counts, else the end.
+    /// The offset of the first record that is compared, in each partition; the end if there is none.
     pub(super) firsts: Vec<i64>,
 }
 
 impl Run<'_> {
-    /// Reads the target from the window's start to the snapshot.
+    /// Reads the target from the window's start to the snapshot's ends.
     pub(super) fn scan_target(
         &mut self,
         cluster: &Cluster,
@@ -85,19 +85,19 @@ impl Run<'_> {
         Ok(Scanned { ranges, judge, outside, firsts })
     }
 
-    /// Where the source no longer holds its beginning, it does not explain what the target holds of it.
+    /// If the source has deleted its first records, it does not explain the target's copies of them.
     fn warn_of_unexplained(&mut self, snapshot: &Snapshot) {
         if snapshot.source.iter().any(|watermarks| watermarks.low > 0) {
             self.told.warn(format!(
-                "{} has deleted its first records: what {} holds of them is taken for copies of later records that \
-                 differ from them in time alone, if there are such",
+                "{} has deleted its first records: if {} holds copies of them, the run takes these for copies of later \
+                 records that differ only in timestamp",
                 self.job.selection.source, self.job.selection.target
             ));
         }
     }
 
-    /// Reads all that the source holds now, whatever the window: each record of the target was in the source before.
-    /// Open transactions do not matter, because no mirror has read them either.
+    /// Reads all records that the source holds now, whatever the window: each copy in the target was in the source
+    /// before. Open transactions do not matter, because no mirror has read them either.
     pub(super) fn read_source(
         &self,
         cluster: &Cluster,
@@ -110,7 +110,7 @@ impl Run<'_> {
         self.read_looking(name, &ranges, move |message| look.at(message), |_, seen| each(seen))
     }
 
-    /// How many identities there may be, by the time index; 0 where that does not tell.
+    /// How many identities there may be, according to the time index; 0 if the index does not tell.
     fn expected(
         &self,
         cluster: &Cluster,
@@ -126,8 +126,8 @@ impl Run<'_> {
         Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 
-    /// Decides exactly which records of the target are copies of the window's under another time, before anything
-    /// is written: of those that the source has in `ranges`.
+    /// Decides exactly which records of the target are copies of the window's records with another timestamp, before
+    /// anything is written. It takes the window's records from the source's `ranges`.
     pub(super) fn look_again(
         &mut self,
         cluster: &Cluster,
@@ -140,7 +140,7 @@ impl Run<'_> {
         let memory = self.job.selection.index_memory;
         let mut second = self.second.take().unwrap_or_else(|| SecondLook::new(memory));
         let (source, target) = (&self.job.selection.source, &self.job.selection.target);
-        tracing::info!("looking whether {target} holds records of the window under another time");
+        tracing::info!("checking whether {target} holds records of the window with another timestamp");
         let (within, at) = (look.clone(), look.clone());
         self.read_looking(
             source,
@@ -174,13 +174,13 @@ impl Run<'_> {
         let Found { copies, lacking } = found;
         if lacking == 0 {
             self.told.copies_at_other_times += copies;
-            self.told.warn(format!("{told}: so these records stand in {target} twice"));
+            self.told.warn(format!("{told}, so {target} holds these records twice"));
             return Ok(());
         }
         Err(Error::refused(format!(
-            "{told}: they look like copies with another timestamp, of {lacking} records that {target} lacks otherwise. If \
-             they are copies, compare the whole topic with --target-scan all; if they are records of their own, name \
-             --identity record"
+            "{told}. They look like copies of {lacking} records that {target} lacks otherwise, but with another \
+             timestamp. If they are copies, compare the whole topic with --target-scan all; if they are records of \
+             their own, use --identity record"
         ))
         .because(Reason::OtherTimestamps))
     }

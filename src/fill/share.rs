@@ -1,11 +1,11 @@
-//! With `--scale-out`: the share of this instance, and what instances and single runs must know of each other.
+//! With `--scale-out`: works on this instance's share, and keeps instances and single runs apart.
 //!
-//! Both commit the offsets of one group, whose coordinator takes what a single run commits in a transaction beside
-//! a group's members. So they keep each other out: an instance, once it has joined, fences the single run's
-//! transactional id; a single run, once it has initialised that id, looks for members.
+//! Both commit offsets of the same group. Its coordinator accepts a single run's transaction even if the group has
+//! members. So they keep each other out: an instance joins the group, and then fences the single run's transactional
+//! id; a single run initialises that id, and then checks whether the group has members.
 //!
-//! Each partition has a transactional id too, and an instance writes under that of its first one. Whoever is given
-//! partitions initialises all of theirs, which ends at once what a dead instance left open.
+//! Each partition has a transactional id too. An instance initialises the ids of all its partitions, and so ends at
+//! once any transaction that a dead instance left open. It writes under the id of its first partition.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,23 +29,24 @@ use crate::kafka::producer::Producer;
 use crate::kafka::watermarks::{Watermarks, ends};
 
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long to wait for other instances before they are looked at: they may be another job's.
+/// How long to wait for other instances before checking whether they work on another job.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
-/// What an instance remembers from one share to the next.
+/// The state that an instance keeps from one share to the next.
 #[derive(Default)]
 pub(super) struct Joined {
-    /// The source's ends before it joined: by them, the progress of others is measured.
+    /// The source's ends before this instance joined. Other instances must reach them.
     ends: Vec<i64>,
-    /// The committed offsets before it joined: who changes another job's is at work.
+    /// The committed offsets before this instance joined. If another job's offsets change later, that job is at work.
     committed: Vec<Option<Committed>>,
-    /// The generation and the partitions of the newest share, and the source's ends when it was first worked on.
+    /// The generation and the partitions of the newest share.
     share: (i32, BTreeSet<i32>),
+    /// The source's ends when the work on this share began.
     share_ends: Vec<i64>,
 }
 
 impl Run<'_> {
-    /// One start-up, and all that follows, for the partitions that the group gives to this instance.
+    /// One start-up, and all the work that follows, for the partitions that the group gives to this instance.
     pub(super) fn attempt_share(
         &mut self,
         cluster: &Cluster,
@@ -70,7 +71,7 @@ impl Run<'_> {
             Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
                 Err(Error::Reassigned)
             }
-            // The group will say so as well, as soon as it is heard.
+            // The group will say so too, but this instance has not heard it yet.
             Err(Error::Fenced(_)) => {
                 Err(Error::restart("another instance was given a partition of this one"))
             }
@@ -78,14 +79,16 @@ impl Run<'_> {
         }
     }
 
-    /// Where to read its own partitions to, and how far others must be for the whole to be done. All who joined
-    /// together have their first shares in one generation, so each reads as far as any of them waits for.
+    /// The end of each partition: this instance reads its own partitions up to there, and the whole job is done when
+    /// the other instances have reached theirs. Instances that join together get their first shares in one generation,
+    /// so each reads at least as far as the others wait for.
     pub(super) fn ends_of(&mut self, share: &Share, now: &[Watermarks]) -> Vec<i64> {
         let this = (share.generation, share.partitions.clone());
         if self.joined.share != this {
             (self.joined.share, self.joined.share_ends) = (this, ends(now));
         }
-        // Equal records are counted: no copy below the target's end may be of a record above the source's.
+        // If equal records are counted, the source's ends must be newer than the target's: no copy below the target's
+        // end may be of a record above the source's end.
         if self.job.selection.rules.identity == Identity::Record {
             self.joined.share_ends = ends(now);
         }
@@ -94,8 +97,8 @@ impl Run<'_> {
             .collect()
     }
 
-    /// Commits where to begin in each partition of which this job has no mark yet: so other instances see at once
-    /// what is being done with it.
+    /// Commits the start of each partition in which this job has no mark yet. So other instances see at once which job
+    /// works on the partition, and whether it is done.
     pub(super) fn claim(
         &self,
         producer: Option<&Producer>,
@@ -131,8 +134,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// With --scale-out, waits until other instances are done with their partitions; to take these over if they
-    /// die.
+    /// With --scale-out, waits until the other instances are done with their partitions. If one dies, this instance
+    /// takes partitions over.
     pub(super) fn wait_for_others(
         &mut self,
         cluster: &Cluster,
@@ -145,7 +148,7 @@ impl Run<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        // To wait for others is no vain start-up.
+        // Waiting for others is not a failed start-up.
         self.restarts.settle();
         loop {
             let committed = offsets::committed(cluster, &checked.source, self.interrupt)?;
@@ -156,12 +159,12 @@ impl Run<'_> {
                 return Ok(());
             }
             self.interrupt.check()?;
-            // What others had finished is given to an instance that is left when they leave; what this one had is its own
-            // to look at again.
+            // If this instance's own marks no longer hold, it must look again itself. The partitions of other instances
+            // are theirs, and the group gives them to the remaining instances when those leave.
             if !own.iter().all(|range| trusted.is_done(range)) {
                 return Err(Error::restart(
-                    "what this instance had finished may not be in the target any more: its logs begin, end or are led \
-                     elsewhere",
+                    "the target may lack records that this instance had finished: a partition begins or ends \
+                     elsewhere, or has another leader",
                 ));
             }
             if began.elapsed() > LOOK_AGAIN {
@@ -177,11 +180,11 @@ impl Run<'_> {
     }
 }
 
-/// In the order in which they are to be initialised; the last one is written under.
+/// The ids to initialise, in this order. The run writes under the last one.
 pub(super) fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String> {
     let Some(share) = share else { return vec![name.to_owned()] };
     let partitions = share.partitions.iter().rev().map(|partition| format!("{name}/{partition}"));
-    // With no partition there is nothing to write, and nobody to keep out.
+    // An instance without partitions writes nothing, so it need not keep a single run out.
     let single = (!share.partitions.is_empty()).then(|| name.to_owned());
     single.into_iter().chain(partitions).collect()
 }
@@ -196,12 +199,13 @@ pub(super) fn members_at_work() -> Error {
 
 pub(super) fn equal_in_two_places() -> Error {
     Error::refused(
-        "--scale-out with --identity record needs topics of as many partitions: else equal records of two partitions \
-         could stand in one, and two instances would both take the same copy for theirs; run without --scale-out",
+        "--scale-out with --identity record needs topics with the same number of partitions: otherwise equal records \
+         of two partitions could be in one partition of the target, and two instances would both take the same copy \
+         for their own; run without --scale-out",
     )
 }
 
-/// It passes; and as [`Error::Fenced`] it would stand for a move of partitions.
+/// This is not [`Error::Fenced`], which a run with a share takes for a move of partitions.
 fn another_job_at_work() -> Error {
     Error::failed(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \

@@ -1,4 +1,4 @@
-//! What a run tells: warnings and examples on the way, counts to who watches, and the receipt.
+//! Tells what a run does: warnings and examples on the way, counts for the metrics, and the receipt.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::kafka::topic::Topic;
 /// How many records the receipt shows as examples.
 pub(super) const EXAMPLES: usize = 5;
 
-/// What the receipt will tell of a run.
+/// What the receipt will tell about a run.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) window: Option<Window>,
@@ -31,12 +31,12 @@ pub(super) struct Told {
     pub(super) examples: Vec<String>,
     /// How many records the target's broker would refuse or delete, by the reason.
     pub(super) unfit: BTreeMap<Unfit, u64>,
-    /// Of committed transactions only.
+    /// The counts of committed transactions only.
     pub(super) counts: Counts,
     /// Records among `counts.written` that a later start-up counted again, because it found them in the target.
     pub(super) recounted: u64,
     pub(super) duplicates_in_target: u64,
-    /// Copies under another time, of records that also stand in the target as they are.
+    /// Copies with another timestamp, of records that the target also holds with the source's timestamp.
     pub(super) copies_at_other_times: u64,
     pub(super) transactions: u64,
     pub(super) aborted_transactions: u64,
@@ -99,7 +99,7 @@ impl Run<'_> {
             counts,
             to_write,
             command: self.told.window.filter(|_| self.mode == Mode::Plan).map(|window| {
-                // A conflict is none between records that are told apart by all that is in them.
+                // If the whole record is the identity, records cannot conflict.
                 let rules = &self.job.selection.rules;
                 let has_conflicts = counts.conflicts > 0 && rules.on_conflict == OnConflict::Fail;
                 let identity = if has_conflicts { &Identity::Record } else { &rules.identity };

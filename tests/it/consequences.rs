@@ -56,7 +56,7 @@ fn keys_with_newer_records_are_counted_once_each() {
         text.contains("isolation.level=read_uncommitted, the default of Java's clients, also see"),
         "{text}"
     );
-    assert!(text.contains("about 1 s as a rule") && text.contains("or for 60 s"), "{text}");
+    assert!(text.contains("usually for about 1 s") && text.contains("or for 60 s"), "{text}");
     assert!(text.contains("no consumer group that could be asked has"), "{text}");
     assert!(found.estimate_basis.starts_with("this plan read 144 records of both topics"), "{found:?}");
     assert_eq!(watermarks(&pair.b)[0].1, 34, "nothing was written");

@@ -125,7 +125,7 @@ fn a_configuration_that_must_not_be_seen() {
 fn a_compacted_source() {
     let pair = pair(&[("cleanup.policy", "compact")], &[]);
     produce(&pair.a, &day(60, 1));
-    assert_warned(&pair, "what it no longer holds cannot be copied");
+    assert_warned(&pair, "records that it no longer holds cannot be copied");
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn a_source_and_a_target_that_stamp_their_records() {
         job.selection.date = None;
     });
     produce(&pair.a, &day(60, 1));
-    assert_warned(&pair, "the broker stamps the copies anew");
-    assert_warned(&pair, "the window is of the time at which the broker took the records");
+    assert_warned(&pair, "the broker gives the copies its own time");
+    assert_warned(&pair, "the window applies to the time when the broker received a record");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn unequal_partition_counts_and_a_target_of_smaller_messages() {
     produce(&plain.a, &placed(day(60, 2), 2));
     let pair = Pair { job: job(&plain.a, &small), b: small, ..plain };
     assert_warned(&pair, "as Java's producer chooses it");
-    assert_warned(&pair, "takes records up to 100000 bytes");
+    assert_warned(&pair, "accepts records up to 100000 bytes");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a plan notes while it reads both topics.
+//! Takes notes for a plan while it reads both topics.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::sys::Message;
 use crate::kafka::watermarks::Watermarks;
 
-/// An upper bound of what a key takes in the table, in bytes, right after the table has grown.
+/// The most bytes that a key takes in a table that has just grown.
 const KEY_BYTES: usize = 64;
 
-/// Notes of a plan's own reading. Keys are noted in an eighth of the index's memory; what does not fit is left out.
+/// A plan's notes. The keys take at most an eighth of the index's memory; keys that do not fit are left out.
 pub(crate) struct Foresight<'a> {
     job: &'a Job,
     window: Window,
@@ -29,7 +29,7 @@ pub(crate) struct Foresight<'a> {
     /// The latest time of each key of the target, by the key's hash.
     newest: HashMap<u64, Newest>,
     is_full: bool,
-    /// The broker stamped records, which says nothing of their age.
+    /// The broker gave records its own time, which says nothing about their age.
     is_stamped: bool,
     keys: u64,
     bytes: u64,
@@ -44,9 +44,9 @@ struct Newest {
 /// Where the window ends in a partition of the target.
 #[derive(Clone, Copy, Default)]
 struct Marks {
-    /// After its last record.
+    /// The offset after the window's last record.
     end: Option<i64>,
-    /// The first record that is later.
+    /// The offset of the first record that is later than the window.
     later: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Foresight<'a> {
         self.fingers.identity_of(&Identity::Key, message.key(), None).map(|[hash, _]| hash)
     }
 
-    /// A record of the target.
+    /// Notes a record of the target.
     pub(crate) fn look_at(&mut self, message: &Message) {
         self.read += 1;
         let is_by_timestamp = self.job.selection.event_time.is_indexed();
@@ -85,7 +85,7 @@ impl<'a> Foresight<'a> {
         } else if self.window.end.is_some_and(|end| time >= end) && marks.later.is_none() {
             marks.later = Some(message.offset());
         }
-        // What is older than the window is newer than nothing that would be written.
+        // A record older than the window is not newer than any record that would be written.
         if self.window.start.is_some_and(|start| time < start) {
             return;
         }
@@ -99,7 +99,7 @@ impl<'a> Foresight<'a> {
         }
     }
 
-    /// A record that the fill would write.
+    /// Notes a record that the fill would write.
     pub(crate) fn write(&mut self, message: &Message) {
         self.bytes +=
             [message.key(), message.value()].iter().flatten().map(|part| part.len() as u64).sum::<u64>();
@@ -110,11 +110,11 @@ impl<'a> Foresight<'a> {
         }
     }
 
-    /// The consequences, once both topics were read: `read` records of the source, of which `to_write` would
-    /// be written. Asks for the consumer groups.
+    /// The consequences, after the plan has read both topics: `read` records of the source, of which it would write
+    /// `to_write`. This asks the cluster for its consumer groups.
     ///
     /// # Errors
-    /// [`crate::base::error::Error::Interrupted`] alone: what cannot be found out is told as not known.
+    /// Only [`crate::base::error::Error::Interrupted`]. If something cannot be found out, the plan says so.
     pub(crate) fn consequences(
         &self,
         cluster: &Cluster,
@@ -129,7 +129,7 @@ impl<'a> Foresight<'a> {
         let mut not_known = Vec::new();
         if self.is_stamped {
             not_known.push(format!(
-                "which keys have newer records in {}, since the broker stamped its records with its own time",
+                "which keys have newer records in {}, because the broker replaced timestamps there with its own time",
                 target.name
             ));
         }
@@ -161,8 +161,8 @@ impl<'a> Foresight<'a> {
             bytes_to_write: self.bytes,
             estimated_ms,
             estimate_basis: format!(
-                "this plan read {read} records of both topics in {took:.1} s; the fill reads them again, and to write \
-                 a record is taken to last as long as to read one"
+                "this plan read {read} records of both topics in {took:.1} s; the fill reads them again, and writing a \
+                 record is assumed to take as long as reading one"
             ),
             transaction_ms: millis(self.job.limits.time),
             transaction_timeout_ms: millis(TRANSACTION_TIMEOUT),

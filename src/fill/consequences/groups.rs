@@ -1,4 +1,4 @@
-//! The consumer groups of a topic, and how far they are.
+//! Finds a topic's consumer groups, and how far they have read.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::Watermarks;
 
 const OURS: &str = "replicator/";
-/// How long groups are asked for their offsets, one after the other.
+/// How long the plan asks groups for their offsets, one after the other.
 const ASKING: Duration = Duration::from_secs(30);
 
-/// The groups with committed offsets on `target`, by name. `past` is where each partition's window has ended,
-/// if it has. What is not answered goes to `not_known`, a sentence each.
+/// The groups with committed offsets on `target`, sorted by name. `past` gives the offset where the window ends in a
+/// partition, if it ends there. Each question without an answer goes to `not_known`, as a clause.
 ///
 /// # Errors
 /// [`crate::base::error::Error::Interrupted`].
@@ -43,16 +43,16 @@ pub(super) fn of(
             return Ok(Vec::new());
         }
     };
-    // The broker leaves out, without a word, the groups that this principal may not describe.
+    // The broker silently leaves out the groups that this principal may not describe.
     if !matches!(describe::access_to_cluster(client, REQUEST_TIMEOUT), Ok(Some(may)) if may.describe) {
         not_known.push(format!(
-            "whether other consumer groups read {name}: this principal is shown only those that it may describe; grant \
-             it Describe on the cluster"
+            "whether other consumer groups read {name}: the brokers show this principal only the groups that it may \
+             describe; grant it Describe on the cluster"
         ));
     }
     let started = Instant::now();
     let (mut found, mut silent, mut denied) = (Vec::new(), Vec::new(), Vec::new());
-    // Our own loads and fills keep their place in groups, and read nothing again.
+    // Skip this program's own groups: its loads and fills keep their positions there, and read nothing again.
     for group in names.into_iter().filter(|name| !name.starts_with(OURS)) {
         interrupt.check()?;
         if started.elapsed() > ASKING {

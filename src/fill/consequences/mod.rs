@@ -1,4 +1,4 @@
-//! What a fill would mean for those who read the target: told by a plan, of the user's own topics.
+//! What a fill would mean for the target's readers. A plan tells this about the user's own topics.
 
 mod gather;
 mod groups;
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 pub(crate) use gather::Foresight;
 
-/// What follows from a fill, besides its records.
+/// The effects of a fill, besides the records that it writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Consequences {
-    /// Keys that would be written and have a record of a later time in the target; `None` where not known.
+    /// How many of the keys that would be written have a later record in the target; `None` if unknown.
     pub keys_with_newer_records: Option<u64>,
-    /// False where there may be more of these keys.
+    /// False if there may be more of these keys.
     pub keys_are_exact: bool,
-    /// `None` where the topic's configuration is not visible.
+    /// `None` if the topic's configuration is not visible.
     pub target_is_compacted: Option<bool>,
     /// Consumer groups with committed offsets on the target, by name.
     pub groups: Vec<Group>,
-    /// Of keys and values, before compression.
+    /// The bytes of keys and values, before compression.
     pub bytes_to_write: u64,
     /// How long the fill would take; see `estimate_basis`.
     pub estimated_ms: u64,
     pub estimate_basis: String,
-    /// How long a transaction of the fill is open before it is committed, as a rule.
+    /// How long a transaction of the fill usually stays open before it is committed.
     pub transaction_ms: u64,
-    /// How long one is open at most, where the fill dies and no run follows it.
+    /// How long a transaction stays open at most, if the fill dies and no run follows it.
     pub transaction_timeout_ms: u64,
-    /// What could not be found out, a sentence each.
+    /// What the plan could not find out, one clause for each.
     pub not_known: Vec<String>,
 }
 
@@ -35,14 +35,15 @@ pub struct Consequences {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
     pub group: String,
-    /// Offsets between what it has committed and the ends, of the partitions where it has committed.
+    /// How many offsets its commits are behind the ends, in the partitions where it has committed.
     pub lag: u64,
-    /// Whether it has read all that the target holds of the window, or something later than the window.
+    /// Whether the group has read all records of the window in the target; if there are none, whether it has reached
+    /// the first later record.
     pub past_window: bool,
 }
 
 impl Consequences {
-    /// A sentence for each, where `to_write` records would be written to `target`.
+    /// One sentence for each consequence, if `to_write` records would be written to `target`.
     pub fn sentences(&self, target: &str, to_write: u64) -> Vec<String> {
         let mut told = Vec::new();
         if to_write == 0 {
@@ -62,8 +63,8 @@ impl Consequences {
         }
         if self.target_is_compacted == Some(true) {
             told.push(format!(
-                "{target} is compacted: of each key that would be written, what stands there now is deleted by the \
-                 next compaction, also where it is newer"
+                "{target} is compacted: for each key that would be written, the next compaction deletes the records \
+                 that are there now, even newer ones"
             ));
         }
         for Group { group, lag, past_window } in &self.groups {
@@ -74,8 +75,8 @@ impl Consequences {
                 )
             } else {
                 format!(
-                    "group {group} (lag {lag}) has not read all of the window: it will get the {to_write} events \
-                     behind all that is in {target} now"
+                    "group {group} (lag {lag}) has not read all of the window: it will get the {to_write} events after \
+                     everything that is in {target} now"
                 )
             });
         }
@@ -89,13 +90,13 @@ impl Consequences {
         };
         told.push(format!(
             "readers of {target} with isolation.level=read_uncommitted, the default of Java's clients, also see the \
-             records of transactions that are aborted (by a kill, say), and see them again when they are written anew; \
-             only readers with read_committed see each record once"
+             records of aborted transactions (after a kill, for example), and see them again when they are written \
+             again; only readers with read_committed see each record once"
         ));
         told.push(format!(
-            "while a transaction of the fill is open, readers of {target} with read_committed get nothing that is behind \
-             its first record, of other producers neither: about {} s as a rule, and where the fill dies until the next \
-             run begins, or for {} s",
+            "while a transaction of the fill is open, readers of {target} with read_committed get no record that comes \
+             after its first one, not even from other producers: usually for about {} s, and if the fill dies, until \
+             the next run begins, or for {} s",
             seconds(self.transaction_ms),
             seconds(self.transaction_timeout_ms)
         ));
