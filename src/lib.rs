@@ -20,7 +20,7 @@
 //!    undone what the mark says ([`kafka::mark`]). Otherwise the run begins by time, and the scan of the target finds
 //!    what is there. Checked: `a_mark_reads_back`.
 //! 4. **Ends.** They are high watermarks. The run takes the target's before the source's, and both before it reads
-//!    ([`kafka::watermarks`]). It reads once all below them is decided ([`kafka::stable`]). Checked: `ends_never_move`,
+//!    ([`kafka::watermarks`]). It reads when all below them is decided ([`kafka::stable`]). Checked: `ends_never_move`,
 //!    `no_position_passes_an_end`.
 //! 5. **Positions.** A partition is read to its end when its position says so. A count or silence proves nothing
 //!    ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
@@ -59,7 +59,7 @@ mod lab;
 mod load;
 mod sink;
 
-// What main, the tests and the benchmarks use; of all else, the compiler says when nothing does.
+// Main, the tests and the benchmarks use these items. The compiler warns of every other item that nothing uses.
 pub use base::error::{Error, Reason, Result};
 pub use base::interrupt::Interrupt;
 pub use base::json::Pointer;
