@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use replicator::{Fingers, Identity, Judge, Mark, Pointer, Rules, Window, of_json, partition::of_key};
+use replicator::{Fingers, Identity, Judge, Pointer, Rules, Signature, Window, of_json, partition::of_key};
 
 /// A record's value, about 350 bytes.
 fn value() -> Vec<u8> {
@@ -45,14 +45,14 @@ fn per_record(c: &mut Criterion) {
 fn index(c: &mut Criterion) {
     const RECORDS: u64 = 1_000_000;
     // As spread as hashes are.
-    let mark = |n: u64| {
+    let signature = |n: u64| {
         let spread = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Mark { identity: [spread, n], exact: spread, loose: !spread }
+        Signature { identity: [spread, n], exact: spread, loose: !spread }
     };
     let filled = |identity: Identity| {
         let mut judge = Judge::new(&Rules::by(identity), 1 << 30);
         for n in 0..RECORDS {
-            judge.target(mark(n)).expect("room");
+            judge.target(signature(n)).expect("room");
         }
         judge
     };
@@ -62,7 +62,7 @@ fn index(c: &mut Criterion) {
         group.bench_function(format!("taken in by {identity}"), |b| b.iter(|| filled(identity.clone())));
         group.bench_function(format!("judged by {identity}"), |b| {
             let mut judge = filled(identity.clone());
-            b.iter(|| (0..RECORDS).map(|n| judge.source(mark(n))).filter(Result::is_ok).count());
+            b.iter(|| (0..RECORDS).map(|n| judge.source(signature(n))).filter(Result::is_ok).count());
         });
     }
     group.finish();

@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use replicator::{
-    ConsumerQueue, Event, Extras, Message, Origin, Outgoing, OutgoingTopic, Sandbox, Told, memory,
+    ConsumerQueue, Event, Extras, Message, Origin, Outgoing, OutgoingTopic, Reports, Sandbox, memory,
     topics::Record, topics::Topics, topics::delivered, topics::send,
 };
 
@@ -116,8 +116,8 @@ fn stable(bootstrap: &str, topic: &str) {
 fn copy(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
-    let producer: Arc<BaseProducer<Told>> =
-        Arc::new(config.create_with_context(Told::default()).expect("a producer"));
+    let producer: Arc<BaseProducer<Reports>> =
+        Arc::new(config.create_with_context(Reports::default()).expect("a producer"));
     let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");
     read(bootstrap, source, |message| produce(&producer, &topic, message));
     drain(&producer);
@@ -171,8 +171,8 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
     fast(&mut config);
     // As in `Properties::producer`, and for its reason.
     config.set("transactional.id", format!("bench/{target}")).set("linger.ms", "500");
-    let producer: Arc<BaseProducer<Told>> =
-        Arc::new(config.create_with_context(Told::default()).expect("a producer"));
+    let producer: Arc<BaseProducer<Reports>> =
+        Arc::new(config.create_with_context(Reports::default()).expect("a producer"));
     let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");
     let group: BaseConsumer =
         self::config(bootstrap).set("group.id", format!("bench/{target}")).create().expect("a client");
@@ -206,7 +206,7 @@ fn transact(bootstrap: &str, source: &str, target: &str) {
     }
 }
 
-fn produce(producer: &BaseProducer<Told>, topic: &OutgoingTopic<Told>, message: &Message) {
+fn produce(producer: &BaseProducer<Reports>, topic: &OutgoingTopic<Reports>, message: &Message) {
     let record = Outgoing {
         partition: message.partition(),
         key: message.key(),

@@ -8,19 +8,19 @@ use serde::Serialize;
 pub enum Error {
     /// The command line contradicts itself or names something impossible.
     #[error("{0}")]
-    Usage(Told),
+    Usage(Why),
     /// The command found a problem before it wrote anything.
     #[error("{0}")]
-    Refused(Told),
+    Refused(Why),
     /// The command failed. Everything committed is right, and it is safe to run again.
     #[error("{0}")]
-    Failed(Told),
+    Failed(Why),
     /// `verify` found a difference.
     #[error("{0}")]
-    Different(Told),
+    Different(Why),
     /// Another run with the same transactional id took over.
     #[error("{0}")]
-    Fenced(Told),
+    Fenced(Why),
     /// Ctrl-C or SIGTERM. The open transaction, if any, was aborted.
     #[error("interrupted; everything committed is right, and the same command continues from there")]
     Interrupted,
@@ -36,7 +36,7 @@ pub enum Error {
     /// later. A fill drops every client and the index, and starts up again. Never leaves `fill` as such.
     #[error("{why}")]
     Restart {
-        why: Told,
+        why: Why,
         /// The caller gave up waiting for a call, so the old producer may still act later.
         abandoned: bool,
     },
@@ -46,26 +46,26 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A sentence for people, and a reason for machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Why {
     pub text: String,
     reason: Option<Reason>,
 }
 
-impl Told {
+impl Why {
     pub fn reason(&self) -> Option<Reason> {
         self.reason
     }
 }
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl<T: Into<String>> From<T> for Told {
-    fn from(text: T) -> Told {
-        Told { text: text.into(), reason: None }
+impl<T: Into<String>> From<T> for Why {
+    fn from(text: T) -> Why {
+        Why { text: text.into(), reason: None }
     }
 }
 
@@ -150,23 +150,23 @@ impl Error {
         }
     }
 
-    pub fn usage(told: impl Into<Told>) -> Error {
+    pub fn usage(told: impl Into<Why>) -> Error {
         Error::Usage(told.into())
     }
 
-    pub fn refused(told: impl Into<Told>) -> Error {
+    pub fn refused(told: impl Into<Why>) -> Error {
         Error::Refused(told.into())
     }
 
-    pub fn failed(told: impl Into<Told>) -> Error {
+    pub fn failed(told: impl Into<Why>) -> Error {
         Error::Failed(told.into())
     }
 
-    pub fn different(told: impl Into<Told>) -> Error {
+    pub fn different(told: impl Into<Why>) -> Error {
         Error::Different(told.into())
     }
 
-    pub fn fenced(told: impl Into<Told>) -> Error {
+    pub fn fenced(told: impl Into<Why>) -> Error {
         Error::Fenced(told.into())
     }
 
@@ -197,7 +197,7 @@ impl Error {
         }
     }
 
-    pub fn restart(why: impl Into<Told>) -> Error {
+    pub fn restart(why: impl Into<Why>) -> Error {
         Error::Restart { why: why.into(), abandoned: false }
     }
 

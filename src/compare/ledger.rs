@@ -8,7 +8,7 @@ use crate::compare::verify::Findings;
 use crate::job::identity::IdentityHash;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection, TargetScan};
-use crate::judge::{Mark, Sighting, Verdict};
+use crate::judge::{Sighting, Signature, Verdict};
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
 
@@ -95,8 +95,8 @@ impl Notes for Ledger {
     }
 
     fn target(&mut self, message: &Message, seen: &Sighting) {
-        let Mark { identity, .. } = seen.mark;
-        let (key, loose) = (seen.mark.exact_key(), seen.mark.loose_key());
+        let Signature { identity, .. } = seen.signature;
+        let (key, loose) = (seen.signature.exact_key(), seen.signature.loose_key());
         if self.is_at_any_time && !self.slots.contains_key(&key) {
             self.loose.entry(loose).or_default().slots.push(key);
         }
@@ -113,9 +113,9 @@ impl Notes for Ledger {
     }
 
     fn explained(&mut self, seen: &Sighting) {
-        if let Some(slot) = self.slots.get_mut(&seen.mark.exact_key()) {
+        if let Some(slot) = self.slots.get_mut(&seen.signature.exact_key()) {
             slot.is_explained = true;
-        } else if let Some(loose) = self.loose.get_mut(&seen.mark.loose_key()) {
+        } else if let Some(loose) = self.loose.get_mut(&seen.signature.loose_key()) {
             loose.wanted += 1;
         }
     }
@@ -130,9 +130,9 @@ impl Notes for Ledger {
             Judged::By(verdict) => verdict,
         };
         match verdict {
-            Verdict::AlreadyInTarget => self.pair(seen.mark.exact_key(), message),
+            Verdict::AlreadyInTarget => self.pair(seen.signature.exact_key(), message),
             Verdict::UnderAnotherTime => {
-                let Some(loose) = self.loose.get_mut(&seen.mark.loose_key()) else { return };
+                let Some(loose) = self.loose.get_mut(&seen.signature.loose_key()) else { return };
                 loose.wanted = loose.wanted.saturating_sub(1);
                 let is_left = |key: &&IdentityHash| {
                     self.slots
@@ -145,7 +145,7 @@ impl Notes for Ledger {
             }
             Verdict::DuplicateInSource => {
                 self.found.duplicates_in_source += 1;
-                if let Some(slot) = self.slots.get_mut(&seen.mark.exact_key()) {
+                if let Some(slot) = self.slots.get_mut(&seen.signature.exact_key()) {
                     slot.in_source += 1;
                 }
             }
@@ -154,7 +154,7 @@ impl Notes for Ledger {
                 self.found.example("missing", || describe(message));
             }
             Verdict::Conflict => {
-                *self.conflicts.entry(seen.mark.identity).or_default() += 1;
+                *self.conflicts.entry(seen.signature.identity).or_default() += 1;
                 let what = if self.skips_conflicts { "conflict, left out" } else { "other content" };
                 self.found.example(what, || describe(message));
             }

@@ -18,7 +18,7 @@ use crate::job::identity::{Fingers, Identity};
 use crate::job::resolve::{self, Resolved};
 use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
-use crate::judge::elsewhen::{Found, Outside, SecondLook};
+use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
 use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
@@ -56,7 +56,7 @@ pub(crate) struct Compared {
     pub source: Topic,
     pub target: Topic,
     /// Copies outside of the window, with another timestamp.
-    pub elsewhen: Found,
+    pub elsewhen: StampedCopies,
     pub warnings: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn compare(
 }
 
 /// Warns of copies with other timestamps, and says what to do about them.
-fn about_copies(selection: &Selection, found: Found) -> Option<String> {
+fn about_copies(selection: &Selection, found: StampedCopies) -> Option<String> {
     let told = found.sentence(&selection.source, &selection.target)?;
     let ways = match found.lacking {
         1.. => "if they are copies, compare with --target-scan all; if not, with --identity record",
@@ -124,7 +124,7 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Shows each record of the source to `see`, and each of its window to the judge.
-    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<Found> {
+    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<StampedCopies> {
         let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
         let outside = self.take_in_target(&mut judge, notes)?;
         if judge.wants_explanations() {
@@ -147,15 +147,15 @@ impl Pair<'_> {
                 if let Some(why) = self
                     .look
                     .why_invalid(message, seen, self.keeps_partitions)
-                    .filter(|_| skips_invalid && !judge.holds(seen.mark))
+                    .filter(|_| skips_invalid && !judge.holds(seen.signature))
                 {
                     notes.source(message, seen, Judged::LeftOut(why));
                     return Ok(());
                 }
-                if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.mark)) {
-                    second.suspect(seen.mark, judge.holds(seen.mark))?;
+                if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.signature)) {
+                    second.suspect(seen.signature, judge.holds(seen.signature))?;
                 }
-                notes.source(message, seen, Judged::By(judge.source(seen.mark)?));
+                notes.source(message, seen, Judged::By(judge.source(seen.signature)?));
                 Ok(())
             },
         )?;
@@ -179,10 +179,10 @@ impl Pair<'_> {
             move |message| at.at(message),
             |message, seen| {
                 if self.look.is_compared(seen) {
-                    judge.target(seen.mark)?;
+                    judge.target(seen.signature)?;
                     notes.target(message, seen);
                 } else if let Some(outside) = &mut outside {
-                    outside.insert(seen.mark);
+                    outside.insert(seen.signature);
                 }
                 Ok(())
             },

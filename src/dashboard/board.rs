@@ -334,7 +334,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sink::store::{self, Batch, Content, Move, Row, TopicOf};
+    use crate::sink::store::{self, Advance, Content, Move, Row, TopicOf};
 
     const TEN: i64 = 1_618_394_400_000; // 2021-04-14T10:00Z
 
@@ -375,7 +375,7 @@ mod tests {
             sunk.resume(topic, &[0]).expect("resumes");
             let to = i64::try_from(rows.len()).expect("fits");
             let moves = [Move { partition: 0, from: 0, to }];
-            sunk.write(Batch { topic, rows: &rows, moves: &moves }).expect("writes");
+            sunk.write(Advance { topic, rows: &rows, moves: &moves }).expect("writes");
         };
         let often = |values: usize| (0..2 * values).map(|n| format!("v{}", n / 2));
         write("topicA", &mut ["rare", "rare"].map(str::to_owned).into_iter());
@@ -408,7 +408,7 @@ mod tests {
             let (topic, rows) = (TopicOf { name, id: name }, (from..to).map(row).collect::<Vec<_>>());
             sunk.resume(topic, &[0]).expect("resumes");
             let moves = [Move { partition: 0, from, to }];
-            sunk.write(Batch { topic, rows: &rows, moves: &moves }).expect("writes");
+            sunk.write(Advance { topic, rows: &rows, moves: &moves }).expect("writes");
         };
         write("topicA", 0, 9);
         write("topicB", 0, 3);

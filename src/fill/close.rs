@@ -91,7 +91,7 @@ impl Run<'_> {
             Tally::new(&selection.rules, selection.index_memory, usize::try_from(ours).unwrap_or(0));
         let counts = |seen: &Sighting| look.is_compared(seen) && seen.has_identity;
         self.read_looking(&selection.target, since, at(), |_, seen| {
-            if counts(seen) { added.add(seen.mark) } else { Ok(()) }
+            if counts(seen) { added.add(seen.signature) } else { Ok(()) }
         })?;
         if is_by_count && !self.holds_what_was_read(cluster, checked)? {
             self.told.warn(format!(
@@ -109,7 +109,7 @@ impl Run<'_> {
                 scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
             self.read_looking(&selection.target, &before, at(), |_, seen| {
                 if look.is_compared(seen) {
-                    added.was_there(seen.mark);
+                    added.was_there(seen.signature);
                 }
                 Ok(())
             })?;
@@ -127,7 +127,7 @@ impl Run<'_> {
         // Read the records again for examples, because keeping all of them would take unbounded memory.
         let mut examples = Vec::new();
         self.read_looking(&selection.target, since, at(), |message, seen| {
-            if examples.len() < EXAMPLES && counts(seen) && added.take_left_over(seen.mark) {
+            if examples.len() < EXAMPLES && counts(seen) && added.take_left_over(seen.signature) {
                 examples.push(describe(message));
             }
             Ok(())

@@ -92,7 +92,7 @@ impl Copying<'_, '_> {
         'batches: while !self.is_enough()
             && let Some(batch) = reader.next(interrupt)?
         {
-            let marks = || batch.seen().iter().filter(|seen| seen.has_identity).map(|seen| seen.mark);
+            let marks = || batch.seen().iter().filter(|seen| seen.has_identity).map(|seen| seen.signature);
             self.judge.warm(marks());
             self.outside.iter().for_each(|outside| outside.warm(marks()));
             for (event, sighting) in batch.events() {
@@ -197,15 +197,15 @@ impl Copying<'_, '_> {
         if let Some(placement) = self.source_placement {
             placement.check(message, self.source_partitions)?;
         }
-        if self.outside.is_some_and(|outside| outside.may_hold(seen.mark))
-            && !self.run.second.as_ref().is_some_and(|second| second.knows(seen.mark))
+        if self.outside.is_some_and(|outside| outside.may_hold(seen.signature))
+            && !self.run.second.as_ref().is_some_and(|second| second.knows(seen.signature))
         {
             return Err(Error::LookAgain);
         }
         if failpoint::breaks(Rule::Dedup) {
             return Ok(Fate::Write);
         }
-        Ok(match self.judge.source(seen.mark)? {
+        Ok(match self.judge.source(seen.signature)? {
             Verdict::New => Fate::Write,
             Verdict::Conflict => Fate::Conflict,
             Verdict::AlreadyInTarget | Verdict::UnderAnotherTime => {

@@ -99,7 +99,7 @@ struct Run<'a> {
     /// Only in a plan.
     foresight: Option<Foresight<'a>>,
     /// What this run added to each partition of the target.
-    written: Vec<Written>,
+    written: Vec<Added>,
     /// The partitions for which this run committed positions.
     advanced: BTreeSet<i32>,
     /// `--limit` ended the run before the window's end.
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
         for warning in &checked.warnings {
             self.told.warn(warning.clone());
         }
-        self.written = vec![Written::default(); checked.target.partitions];
+        self.written = vec![Added::default(); checked.target.partitions];
         self.foresee_deletion(&checked, window)?;
         Ok((checked, window))
     }
@@ -484,14 +484,14 @@ impl StartUp for StartUps<'_, '_> {
 
 /// What this run added to a partition of the target.
 #[derive(Clone, Copy, Default)]
-struct Written {
+struct Added {
     records: i64,
     /// A committed transaction leaves one marker in each partition that it wrote to.
     markers: i64,
     in_transaction: bool,
 }
 
-impl Written {
+impl Added {
     fn offsets(self) -> i64 {
         self.records + self.markers
     }

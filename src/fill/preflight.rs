@@ -1,11 +1,11 @@
-//! Checks before a run what an expert would check. It tells all findings at once, each as a sentence with its fix.
+//! Checks before a run what an expert would check. It tells all objections at once, each as a sentence with its fix.
 
 use chrono::Utc;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::time::rfc3339;
-use crate::job::checks::{Findings, Severity, Writer};
+use crate::job::checks::{Intent, Objections, Severity};
 use crate::job::limits::{Configuration, Limits};
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
@@ -40,13 +40,13 @@ pub(crate) fn check(
     mode: Mode,
     window: Result<Window>,
 ) -> Result<(Preflight, Window)> {
-    let mut findings = Findings::default();
-    let may_read = check_access(&mut findings, &source, &target, mode);
+    let mut objections = Objections::default();
+    let may_read = check_access(&mut objections, &source, &target, mode);
     let window = match window {
         // If the source cannot be read, `check_access` has said so already.
         Err(Error::Refused(why)) => {
             if may_read {
-                findings.refuse(why.reason().unwrap_or(Reason::Refused), why.text);
+                objections.refuse(why.reason().unwrap_or(Reason::Refused), why.text);
             }
             None
         }
@@ -59,7 +59,7 @@ pub(crate) fn check(
             "the brokers' transaction.max.timeout.ms={max} is below the {} that a run needs; raise it on all brokers",
             TRANSACTION_TIMEOUT.as_millis()
         );
-        findings.refuse(Reason::TopicConfiguration, sentence);
+        objections.refuse(Reason::TopicConfiguration, sentence);
     }
     let mut limits = Limits::default();
     let mut target_is_compacted = None;
@@ -71,20 +71,20 @@ pub(crate) fn check(
             let now = Utc::now().timestamp_millis();
             let (bootstrap, compressing) = (properties.bootstrap(), properties.are_compressing());
             limits = Limits::of(&target.name, bootstrap, compressing, target_config, now);
-            writer(job, window).check(&mut findings, &target, target_config, &limits);
-            check_pair(&mut findings, job, source_config, target_config);
+            intent(job, window).check(&mut objections, &target, target_config, &limits);
+            check_pair(&mut objections, job, source_config, target_config);
         }
-        _ => findings.warn(
+        _ => objections.warn(
             "the topics' configuration is not visible to this principal, so retention, compaction and timestamp type \
              were not checked; grant it DescribeConfigs on both topics",
         ),
     }
-    findings.settle()?;
+    objections.settle()?;
     // An unknown window was refused above.
     let window = window.ok_or_else(|| Error::refused("the window is unknown"))?;
     let batch_bytes = limits.batch_bytes();
     Ok((
-        Preflight { source, target, warnings: findings.warnings, batch_bytes, limits, target_is_compacted },
+        Preflight { source, target, warnings: objections.warnings, batch_bytes, limits, target_is_compacted },
         window,
     ))
 }
@@ -93,29 +93,29 @@ pub(crate) fn check(
 /// principal may read the source. A plan needs no permission to write, so it only warns. Permissions on the group stay
 /// unchecked: only its coordinator tells them, and such a request ends the process if the coordinator dies
 /// (librdkafka#4605).
-fn check_access(findings: &mut Findings, source: &Topic, target: &Topic, mode: Mode) -> bool {
+fn check_access(objections: &mut Objections, source: &Topic, target: &Topic, mode: Mode) -> bool {
     let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
         Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
     };
     let may_read = source.access.is_none_or(|may| may.read);
     if !may_read {
-        findings.refuse(Reason::NoPermission, of_topic("reading", "Read", source).to_string());
+        objections.refuse(Reason::NoPermission, of_topic("reading", "Read", source).to_string());
     }
     if target.access.is_some_and(|may| !may.read) {
-        findings.refuse(Reason::NoPermission, of_topic("reading", "Read", target).to_string());
+        objections.refuse(Reason::NoPermission, of_topic("reading", "Read", target).to_string());
     }
     if target.access.is_some_and(|may| !may.write) {
         let why = of_topic("writing", "Write", target);
         match mode {
-            Mode::Fill => findings.refuse(Reason::NoPermission, why.to_string()),
-            Mode::Plan => findings.warn(format!("a run would be refused: {why}")),
+            Mode::Fill => objections.refuse(Reason::NoPermission, why.to_string()),
+            Mode::Plan => objections.warn(format!("a run would be refused: {why}")),
         }
     }
     may_read
 }
 
 /// The fill as a writer of its target.
-fn writer(job: &Job, window: Option<Window>) -> Writer {
+fn intent(job: &Job, window: Option<Window>) -> Intent {
     let name = &job.selection.target;
     // The broker's limits apply to a record's timestamp. They say nothing about a time in a field.
     let edge = |window: Window| {
@@ -124,7 +124,7 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
         bounds.filter(|_| job.selection.event_time.is_indexed())
     };
     let oldest = window.and_then(edge);
-    Writer {
+    Intent {
         oldest: oldest.map(|(at, edge)| (at, format!("the window {edge} {}", rfc3339(at)))),
         // The copy itself checks whether a record is ahead of the broker's clock.
         newest: None,
@@ -156,15 +156,15 @@ fn writer(job: &Job, window: Option<Window>) -> Writer {
     }
 }
 
-fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
+fn check_pair(objections: &mut Objections, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
     if source.is_compacted() {
-        findings.warn(format!(
+        objections.warn(format!(
             "{} is compacted: records that it no longer holds cannot be copied",
             job.selection.source
         ));
     }
     if source.is_stamped() && job.selection.event_time.is_indexed() {
-        findings.warn(format!(
+        objections.warn(format!(
             "{} has message.timestamp.type=LogAppendTime: the window applies to the time when the broker received a \
              record; with --time-field, it applies to the time of the event",
             job.selection.source
@@ -174,7 +174,7 @@ fn check_pair(findings: &mut Findings, job: &Job, source: Configuration<'_>, tar
     if let (Some(from), Some(to)) = limits
         && to < from
     {
-        findings.warn(format!(
+        objections.warn(format!(
             "{} accepts records up to {to} bytes, but {} up to {from}: a larger record would end the run; raise \
              max.message.bytes of {}",
             job.selection.target, job.selection.source, job.selection.target

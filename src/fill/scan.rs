@@ -5,7 +5,7 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::range::{Range, index};
 use crate::fill::preflight::{self, Preflight};
 use crate::job::window::Window;
-use crate::judge::elsewhen::{Found, Outside, SecondLook};
+use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
 use crate::judge::{Judge, Look, Sighting};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::Reader;
@@ -63,12 +63,12 @@ impl Run<'_> {
             if look.is_compared(seen) {
                 let first = &mut firsts[index(message.partition())];
                 *first = message.offset().min(*first);
-                found.push(seen.mark);
+                found.push(seen.signature);
                 if found.len() == TOGETHER {
                     judge.take_in(&mut found)?;
                 }
             } else if let Some(outside) = &mut outside {
-                beside.push(seen.mark);
+                beside.push(seen.signature);
                 if beside.len() == TOGETHER {
                     outside.take_in(&mut beside);
                 }
@@ -147,8 +147,8 @@ impl Run<'_> {
             ranges,
             move |message| within.within(message),
             |_, seen| {
-                if seen.is_in_window && seen.has_identity && outside.may_hold(seen.mark) {
-                    second.suspect(seen.mark, scanned.judge.holds(seen.mark))?;
+                if seen.is_in_window && seen.has_identity && outside.may_hold(seen.signature) {
+                    second.suspect(seen.signature, scanned.judge.holds(seen.signature))?;
                 }
                 Ok(())
             },
@@ -168,10 +168,10 @@ impl Run<'_> {
         self.report(found)
     }
 
-    fn report(&mut self, found: Found) -> Result<()> {
+    fn report(&mut self, found: StampedCopies) -> Result<()> {
         let (source, target) = (&self.job.selection.source, &self.job.selection.target);
         let Some(told) = found.sentence(source, target) else { return Ok(()) };
-        let Found { copies, lacking } = found;
+        let StampedCopies { copies, lacking } = found;
         if lacking == 0 {
             self.told.copies_at_other_times += copies;
             self.told.warn(format!("{told}, so {target} holds these records twice"));

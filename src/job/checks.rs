@@ -1,20 +1,20 @@
 //! The checks of a topic before a run writes to it. The fill and the load share them; they differ only in what
-//! their records are, and in how severe a finding is.
+//! their records are, and in how severe an objection is.
 
 use crate::base::error::{Error, Reason, Result};
 use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
 use crate::kafka::topic::Topic;
 
-/// How a writer takes a finding.
+/// How severe an objection is for the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     Refuse,
     Warn,
 }
 
-/// Findings of a check. The run tells all of them at once, each as a sentence with its fix.
+/// What stands against a run. The run tells all of it at once, each objection as a sentence with its fix.
 #[derive(Default)]
-pub(crate) struct Findings {
+pub(crate) struct Objections {
     refusals: Vec<String>,
     /// The reason of the first refusal that has one.
     reason: Option<Reason>,
@@ -23,7 +23,7 @@ pub(crate) struct Findings {
     pub warnings: Vec<String>,
 }
 
-impl Findings {
+impl Objections {
     pub(crate) fn refuse(&mut self, reason: Reason, sentence: impl Into<String>) {
         self.reason = self.reason.or(Some(reason));
         self.refusals.push(sentence.into());
@@ -56,24 +56,24 @@ impl Findings {
 }
 
 /// A run that will write to the topic.
-pub(crate) struct Writer {
+pub(crate) struct Intent {
     /// The oldest time of its records in milliseconds since the epoch, and a clause that says so.
     pub oldest: Option<(i64, String)>,
     /// The newest time of its records, in the same way.
     pub newest: Option<(i64, String)>,
-    /// If the broker will delete records, by their age or by the size of the log.
+    /// How severe it is if the broker will delete records, by their age or by the size of the log.
     pub deleted: Severity,
-    /// If the broker replaces the timestamps by its own, and what that means.
+    /// How severe it is if the broker replaces the timestamps by its own, and what that means.
     pub stamped: (Severity, String),
-    /// If the topic is compacted, and what that means.
+    /// How severe it is if the topic is compacted, and what that means.
     pub compacted: (Severity, String),
 }
 
-impl Writer {
+impl Intent {
     /// Compares what the topic takes and keeps with what the run will write.
     pub(crate) fn check(
         self,
-        findings: &mut Findings,
+        objections: &mut Objections,
         topic: &Topic,
         config: Configuration<'_>,
         limits: &Limits,
@@ -82,27 +82,27 @@ impl Writer {
         if let Some((oldest, what)) = self.oldest {
             for unfit in limits.of_time(oldest).filter(|unfit| !is_late(unfit)) {
                 let severity = if unfit == Unfit::Deleted { self.deleted } else { Severity::Refuse };
-                findings.take(severity, limits.sentence(unfit, &what));
+                objections.take(severity, limits.sentence(unfit, &what));
             }
         }
         if let Some((newest, what)) = self.newest {
             for unfit in limits.of_time(newest).filter(is_late) {
-                findings.take(Severity::Refuse, limits.sentence(unfit, &what));
+                objections.take(Severity::Refuse, limits.sentence(unfit, &what));
             }
         }
         if let Some(sentence) = limits.deletes_by_size() {
-            findings.take(self.deleted, sentence);
+            objections.take(self.deleted, sentence);
         }
         if config.is_stamped() {
-            findings.take(self.stamped.0, self.stamped.1);
+            objections.take(self.stamped.0, self.stamped.1);
         }
         if config.is_compacted() {
-            findings.take(self.compacted.0, self.compacted.1);
+            objections.take(self.compacted.0, self.compacted.1);
         }
         match takes_writes(topic, config) {
             Ok(()) => {}
-            Err(Error::Refused(why)) => findings.refuse(Reason::TopicConfiguration, why.text),
-            Err(err) => findings.passing = Some(err),
+            Err(Error::Refused(why)) => objections.refuse(Reason::TopicConfiguration, why.text),
+            Err(err) => objections.passing = Some(err),
         }
     }
 }

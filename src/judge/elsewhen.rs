@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use super::filter::Filter;
-use super::{Mark, Sighting};
+use super::{Sighting, Signature};
 use crate::base::error::{Error, Reason, Result};
 use crate::job::identity::IdentityHash;
 
@@ -23,23 +23,23 @@ impl Outside {
     }
 
     /// Adds some records, and empties their list.
-    pub(crate) fn take_in(&mut self, marks: &mut Vec<Mark>) {
-        self.warm(marks.iter().copied());
-        marks.drain(..).for_each(|mark| self.insert(mark));
+    pub(crate) fn take_in(&mut self, signatures: &mut Vec<Signature>) {
+        self.warm(signatures.iter().copied());
+        signatures.drain(..).for_each(|signature| self.insert(signature));
     }
 
-    pub(crate) fn insert(&mut self, mark: Mark) {
-        self.0.insert(mark.loose_key());
+    pub(crate) fn insert(&mut self, signature: Signature) {
+        self.0.insert(signature.loose_key());
     }
 
     /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.
-    pub(crate) fn warm(&self, marks: impl Iterator<Item = Mark>) {
-        self.0.warm(marks.map(|mark| mark.loose_key()));
+    pub(crate) fn warm(&self, signatures: impl Iterator<Item = Signature>) {
+        self.0.warm(signatures.map(|signature| signature.loose_key()));
     }
 
     /// Whether the target may hold a copy outside of the window. Only a second look can decide.
-    pub(crate) fn may_hold(&self, mark: Mark) -> bool {
-        self.0.may_hold(mark.loose_key())
+    pub(crate) fn may_hold(&self, signature: Signature) -> bool {
+        self.0.may_hold(signature.loose_key())
     }
 }
 
@@ -48,7 +48,7 @@ impl Outside {
 pub(crate) struct SecondLook {
     suspects: HashMap<IdentityHash, Suspect>,
     /// Records of the target, each with the suspect that it may be a copy of.
-    evidence: HashMap<IdentityHash, Evidence>,
+    evidence: HashMap<IdentityHash, Unexplained>,
     /// The most bytes that both maps may take together.
     memory: usize,
 }
@@ -61,7 +61,7 @@ struct Suspect {
     is_settled: bool,
 }
 
-struct Evidence {
+struct Unexplained {
     suspect: IdentityHash,
     copies: u64,
 }
@@ -71,14 +71,14 @@ const ENTRY_BYTES: usize = 80;
 
 /// What a second look found. Counts are of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct StampedCopies {
     /// Records of the target that are copies of the window's records, with another timestamp.
     pub copies: u64,
     /// Records of the source's window that the target lacks, unless such a copy counts.
     pub lacking: u64,
 }
 
-impl Found {
+impl StampedCopies {
     /// A sentence, if there are copies.
     pub(crate) fn sentence(self, source: &str, target: &str) -> Option<String> {
         (self.copies > 0).then(|| {
@@ -98,8 +98,8 @@ impl SecondLook {
     }
 
     /// Whether such a record was looked at, or waits to be looked at.
-    pub(crate) fn knows(&self, mark: Mark) -> bool {
-        self.suspects.contains_key(&mark.loose_key())
+    pub(crate) fn knows(&self, signature: Signature) -> bool {
+        self.suspects.contains_key(&signature.loose_key())
     }
 
     /// Decides about all suspects. `target` reads the target's records of the first scan; `source` reads all of the
@@ -111,9 +111,9 @@ impl SecondLook {
         &mut self,
         target: impl FnOnce(&mut dyn FnMut(&Sighting) -> Result<()>) -> Result<()>,
         source: impl FnOnce(&mut dyn FnMut(&Sighting) -> Result<()>) -> Result<()>,
-    ) -> Result<Found> {
+    ) -> Result<StampedCopies> {
         if self.suspects.is_empty() {
-            return Ok(Found::default());
+            return Ok(StampedCopies::default());
         }
         target(&mut |seen| self.target(seen))?;
         if !self.evidence.is_empty() {
@@ -142,9 +142,9 @@ impl SecondLook {
     ///
     /// # Errors
     /// [`Error::Failed`] if the memory does not suffice.
-    pub(crate) fn suspect(&mut self, mark: Mark, is_in_target: bool) -> Result<()> {
+    pub(crate) fn suspect(&mut self, signature: Signature, is_in_target: bool) -> Result<()> {
         self.check_memory()?;
-        let suspect = self.suspects.entry(mark.loose_key()).or_default();
+        let suspect = self.suspects.entry(signature.loose_key()).or_default();
         if !suspect.is_settled {
             suspect.lacking += u64::from(!is_in_target);
         }
@@ -156,25 +156,25 @@ impl SecondLook {
     /// # Errors
     /// As [`SecondLook::suspect`].
     fn target(&mut self, seen: &Sighting) -> Result<()> {
-        let suspect = seen.mark.loose_key();
+        let suspect = seen.signature.loose_key();
         if seen.is_in_window || self.suspects.get(&suspect).is_none_or(|suspect| suspect.is_settled) {
             return Ok(());
         }
         self.check_memory()?;
-        let evidence = Evidence { suspect, copies: 0 };
-        self.evidence.entry(seen.mark.exact_key()).or_insert(evidence).copies += 1;
+        let evidence = Unexplained { suspect, copies: 0 };
+        self.evidence.entry(seen.signature.exact_key()).or_insert(evidence).copies += 1;
         Ok(())
     }
 
     /// Takes a record of the source. It explains the target's records that equal it.
     fn source(&mut self, seen: &Sighting) {
-        self.evidence.remove(&seen.mark.exact_key());
+        self.evidence.remove(&seen.signature.exact_key());
     }
 
     /// Counts the records that no source record explained, and settles all suspects.
-    fn settle(&mut self) -> Found {
-        let mut found = Found::default();
-        for Evidence { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
+    fn settle(&mut self) -> StampedCopies {
+        let mut found = StampedCopies::default();
+        for Unexplained { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
             found.copies += copies;
             if let Some(suspect) = self.suspects.get_mut(&suspect) {
                 found.lacking += std::mem::take(&mut suspect.lacking);
@@ -190,15 +190,15 @@ mod tests {
     use super::*;
 
     fn seen(identity: u64, time: u64) -> Sighting {
-        let mark = Mark { identity: [identity, 0], exact: identity * 1000 + time, loose: identity };
-        Sighting { mark, ..Sighting::default() }
+        let signature = Signature { identity: [identity, 0], exact: identity * 1000 + time, loose: identity };
+        Sighting { signature, ..Sighting::default() }
     }
 
     #[test]
     fn a_record_that_the_source_explains_is_no_copy_of_another() {
         let mut look = SecondLook::new(1 << 20);
         for (identity, is_in_target) in [(1, false), (2, false), (3, true)] {
-            look.suspect(seen(identity, 12).mark, is_in_target).expect("room");
+            look.suspect(seen(identity, 12).signature, is_in_target).expect("room");
         }
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (2, 99), (3, 98), (3, 99), (4, 10)] {
             look.target(&seen(identity, time)).expect("room");
@@ -206,16 +206,17 @@ mod tests {
         for (identity, time) in [(1, 10), (1, 14), (2, 10), (3, 10)] {
             look.source(&seen(identity, time));
         }
-        assert_eq!(look.settle(), Found { copies: 3, lacking: 1 });
-        assert!(look.knows(seen(1, 77).mark) && !look.knows(seen(4, 10).mark));
+        assert_eq!(look.settle(), StampedCopies { copies: 3, lacking: 1 });
+        assert!(look.knows(seen(1, 77).signature) && !look.knows(seen(4, 10).signature));
         look.target(&seen(2, 97)).expect("room");
-        assert_eq!(look.settle(), Found::default(), "each is reported once");
+        assert_eq!(look.settle(), StampedCopies::default(), "each is reported once");
     }
 
     #[test]
     fn refuses_to_outgrow_its_memory() {
         let mut look = SecondLook::new(4 * 100 * ENTRY_BYTES);
-        let outcome = (0..200).find_map(|n| look.suspect(seen(n, 1).mark, false).err()).expect("refused");
+        let outcome =
+            (0..200).find_map(|n| look.suspect(seen(n, 1).signature, false).err()).expect("refused");
         assert!(outcome.to_string().contains("--index-memory"), "{outcome}");
     }
 }

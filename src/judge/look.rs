@@ -28,12 +28,12 @@ pub struct Sighting {
     pub is_in_window: bool,
     /// Whether the record has an identity of the kind that was asked for. If not, its content identifies it.
     pub has_identity: bool,
-    pub mark: Mark,
+    pub signature: Signature,
 }
 
 /// A record's identity and content, as keyed hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct Signature {
     pub identity: IdentityHash,
     /// The hash of the content: key, value, headers and timestamp.
     pub exact: u64,
@@ -41,7 +41,7 @@ pub struct Mark {
     pub loose: u64,
 }
 
-impl Mark {
+impl Signature {
     /// A key for exactly this record.
     pub fn exact_key(&self) -> IdentityHash {
         mixed(self.identity, self.exact)
@@ -92,11 +92,11 @@ impl Look {
     fn marked(&self, seen: Sighting, message: &Message) -> Sighting {
         let (exact, loose) = self.fingers.contents(message);
         let identity = self.fingers.identity(&self.identity, message);
-        let mut mark = Mark { identity: identity.unwrap_or([exact, 0]), exact, loose };
+        let mut signature = Signature { identity: identity.unwrap_or([exact, 0]), exact, loose };
         if self.by_partition {
-            mark.identity = mixed(mark.identity, u64::from(message.partition().unsigned_abs()) + 1);
+            signature.identity = mixed(signature.identity, u64::from(message.partition().unsigned_abs()) + 1);
         }
-        Sighting { has_identity: identity.is_some(), mark, ..seen }
+        Sighting { has_identity: identity.is_some(), signature, ..seen }
     }
 
     /// Whether a record of the target is compared with the window's records.

@@ -7,16 +7,16 @@
 
 pub(crate) mod elsewhen;
 mod filter;
+mod index;
 mod look;
-mod store;
 mod table;
 mod tally;
 
-pub use self::look::Mark;
+pub use self::look::Signature;
 pub(crate) use self::look::{Look, Sighting};
 pub(crate) use self::tally::Tally;
 
-use self::store::{Store, Which};
+use self::index::{Index, Slot};
 use crate::base::error::Result;
 use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
@@ -42,7 +42,7 @@ pub enum Verdict {
 /// takes three times as much.
 pub struct Judge {
     way: Way,
-    store: Store,
+    index: Index,
     doubles: u64,
 }
 
@@ -97,20 +97,20 @@ impl Judge {
             (_, TargetScan::Window) => Way::Contents,
             (_, TargetScan::All) => Way::AnyTime,
         };
-        Judge { way, store: Store::new(memory), doubles: 0 }
+        Judge { way, index: Index::new(memory), doubles: 0 }
     }
 
     /// Makes room for that many records at once, if the memory allows. Growing step by step takes half as much memory
     /// again, and time.
     pub fn reserve(&mut self, expected: usize) {
-        self.store.reserve(expected);
+        self.index.reserve(expected);
     }
 
     /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.
-    pub fn warm(&self, marks: impl Iterator<Item = Mark>) {
+    pub fn warm(&self, signatures: impl Iterator<Item = Signature>) {
         match self.way {
-            Way::Contents => self.store.warm(marks.map(|mark| mark.identity)),
-            _ => self.store.warm(marks.map(|mark| mark.exact_key())),
+            Way::Contents => self.index.warm(signatures.map(|signature| signature.identity)),
+            _ => self.index.warm(signatures.map(|signature| signature.exact_key())),
         }
     }
 
@@ -123,38 +123,38 @@ impl Judge {
     ///
     /// # Errors
     /// As [`Judge::target`].
-    pub fn take_in(&mut self, marks: &mut Vec<Mark>) -> Result<()> {
-        self.warm(marks.iter().copied());
-        marks.drain(..).try_for_each(|mark| self.target(mark))
+    pub fn take_in(&mut self, signatures: &mut Vec<Signature>) -> Result<()> {
+        self.warm(signatures.iter().copied());
+        signatures.drain(..).try_for_each(|signature| self.target(signature))
     }
 
     /// Adds a record of the target.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
-    pub fn target(&mut self, mark: Mark) -> Result<()> {
+    pub fn target(&mut self, signature: Signature) -> Result<()> {
         if self.way == Way::Contents {
-            return self.content_of_target(mark);
+            return self.content_of_target(signature);
         }
-        let copies = self.store.add(Which::First, mark.exact_key(), ONE)?;
+        let copies = self.index.add(Slot::First, signature.exact_key(), ONE)?;
         if self.wants_explanations() {
-            self.store.add(Which::Loose, mark.loose_key(), 1)?;
-            self.store.add(Which::Identity, mark.identity, 1)?;
+            self.index.add(Slot::Loose, signature.loose_key(), 1)?;
+            self.index.add(Slot::Identity, signature.identity, 1)?;
             self.doubles += u64::from(self.way == Way::AnyTime && copies > ONE);
         }
         Ok(())
     }
 
-    fn content_of_target(&mut self, mark: Mark) -> Result<()> {
-        let Some(entry) = self.store.get_mut(Which::First, mark.identity) else {
-            return self.store.insert(Which::First, mark.identity, Entry::new(mark.exact, 0).0);
+    fn content_of_target(&mut self, signature: Signature) -> Result<()> {
+        let Some(entry) = self.index.get_mut(Slot::First, signature.identity) else {
+            return self.index.insert(Slot::First, signature.identity, Entry::new(signature.exact, 0).0);
         };
-        if Entry(*entry).is_content(mark.exact) {
+        if Entry(*entry).is_content(signature.exact) {
             self.doubles += 1;
             return Ok(());
         }
         *entry |= Entry::MORE;
-        let copies = self.store.add(Which::More, mark.exact_key(), ONE)?;
+        let copies = self.index.add(Slot::More, signature.exact_key(), ONE)?;
         self.doubles += u64::from(copies > ONE);
         Ok(())
     }
@@ -166,29 +166,29 @@ impl Judge {
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
     pub fn explain(&mut self, seen: &Sighting) -> Result<()> {
-        let mark = seen.mark;
-        let entry = self.store.get(Which::First, mark.exact_key()).unwrap_or(0);
+        let signature = seen.signature;
+        let entry = self.index.get(Slot::First, signature.exact_key()).unwrap_or(0);
         if entry >= ONE {
-            return self.take_as_explained(mark, entry);
+            return self.take_as_explained(signature, entry);
         }
         // If records are not counted, one copy is enough for all equal records.
         let is_counted = self.way == Way::CountsAnyTime || entry & CLAIMANT == 0;
-        if is_counted && self.store.get(Which::Loose, mark.loose_key()).is_some() {
+        if is_counted && self.index.get(Slot::Loose, signature.loose_key()).is_some() {
             let flag = if seen.is_in_window { 0 } else { OUTSIDE };
-            self.store.add(Which::More, mark.loose_key(), CLAIM)?;
-            self.store.set(Which::More, mark.loose_key(), flag);
+            self.index.add(Slot::More, signature.loose_key(), CLAIM)?;
+            self.index.set(Slot::More, signature.loose_key(), flag);
             if entry & CLAIMANT == 0 {
-                self.store.add(Which::First, mark.exact_key(), CLAIMANT)?;
+                self.index.add(Slot::First, signature.exact_key(), CLAIMANT)?;
             }
         }
         Ok(())
     }
 
-    fn take_as_explained(&mut self, mark: Mark, entry: u32) -> Result<()> {
+    fn take_as_explained(&mut self, signature: Signature, entry: u32) -> Result<()> {
         if entry & EXPLAINED == 0 {
-            self.store.set(Which::First, mark.exact_key(), EXPLAINED);
-            for (which, key) in [(Which::Loose, mark.loose_key()), (Which::Identity, mark.identity)] {
-                if let Some(unexplained) = self.store.get_mut(which, key) {
+            self.index.set(Slot::First, signature.exact_key(), EXPLAINED);
+            for (which, key) in [(Slot::Loose, signature.loose_key()), (Slot::Identity, signature.identity)] {
+                if let Some(unexplained) = self.index.get_mut(which, key) {
                     *unexplained = unexplained.saturating_sub(entry / ONE);
                 }
             }
@@ -200,26 +200,26 @@ impl Judge {
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
-    pub fn source(&mut self, mark: Mark) -> Result<Verdict> {
+    pub fn source(&mut self, signature: Signature) -> Result<Verdict> {
         match self.way {
-            Way::Contents => self.by_content(mark),
-            Way::AnyTime => self.by_content_at_any_time(mark),
-            Way::Counts | Way::CountsAnyTime => Ok(self.by_count(mark)),
+            Way::Contents => self.by_content(signature),
+            Way::AnyTime => self.by_content_at_any_time(signature),
+            Way::Counts | Way::CountsAnyTime => Ok(self.by_count(signature)),
         }
     }
 
     /// Whether the target is known to hold exactly this record, timestamp included. Changes nothing.
-    pub fn holds(&self, mark: Mark) -> bool {
+    pub fn holds(&self, signature: Signature) -> bool {
         if self.way != Way::Contents {
-            return self.store.get(Which::First, mark.exact_key()).is_some_and(|entry| entry >= ONE);
+            return self.index.get(Slot::First, signature.exact_key()).is_some_and(|entry| entry >= ONE);
         }
-        self.store.get(Which::First, mark.identity).is_some_and(|entry| {
-            Entry(entry).is_content(mark.exact)
-                || (entry & Entry::MORE != 0 && self.store.get(Which::More, mark.exact_key()).is_some())
+        self.index.get(Slot::First, signature.identity).is_some_and(|entry| {
+            Entry(entry).is_content(signature.exact)
+                || (entry & Entry::MORE != 0 && self.index.get(Slot::More, signature.exact_key()).is_some())
         })
     }
 
-    fn by_content(&mut self, mark: Mark) -> Result<Verdict> {
+    fn by_content(&mut self, signature: Signature) -> Result<Verdict> {
         let found = |flags: &mut u32| match *flags & SEEN {
             0 => {
                 *flags |= SEEN;
@@ -227,56 +227,60 @@ impl Judge {
             }
             _ => Verdict::DuplicateInSource,
         };
-        let Some(entry) = self.store.get_mut(Which::First, mark.identity) else {
-            self.store.insert(Which::First, mark.identity, Entry::new(mark.exact, Entry::SOURCE).0)?;
+        let Some(entry) = self.index.get_mut(Slot::First, signature.identity) else {
+            self.index.insert(
+                Slot::First,
+                signature.identity,
+                Entry::new(signature.exact, Entry::SOURCE).0,
+            )?;
             return Ok(Verdict::New);
         };
-        if Entry(*entry).is_content(mark.exact) {
+        if Entry(*entry).is_content(signature.exact) {
             return Ok(found(entry));
         }
         let has_more = *entry & Entry::MORE != 0;
-        let other = has_more.then(|| self.store.get_mut(Which::More, mark.exact_key())).flatten();
+        let other = has_more.then(|| self.index.get_mut(Slot::More, signature.exact_key())).flatten();
         Ok(other.map_or(Verdict::Conflict, found))
     }
 
-    fn by_content_at_any_time(&mut self, mark: Mark) -> Result<Verdict> {
-        let entry = self.store.get(Which::First, mark.exact_key()).unwrap_or(0);
+    fn by_content_at_any_time(&mut self, signature: Signature) -> Result<Verdict> {
+        let entry = self.index.get(Slot::First, signature.exact_key()).unwrap_or(0);
         if entry & SEEN != 0 {
             return Ok(Verdict::DuplicateInSource);
         }
         if entry >= ONE {
-            self.store.set(Which::First, mark.exact_key(), SEEN);
-            self.store.add(Which::Identity, mark.identity, 1)?;
+            self.index.set(Slot::First, signature.exact_key(), SEEN);
+            self.index.add(Slot::Identity, signature.identity, 1)?;
             return Ok(Verdict::AlreadyInTarget);
         }
-        let is_known = self.store.get(Which::Identity, mark.identity).is_some_and(|known| known > 0);
-        let verdict = self.by_claim(mark);
+        let is_known = self.index.get(Slot::Identity, signature.identity).is_some_and(|known| known > 0);
+        let verdict = self.by_claim(signature);
         if verdict == Verdict::Conflict || (verdict == Verdict::New && is_known) {
             return Ok(Verdict::Conflict);
         }
-        self.store.add(Which::First, mark.exact_key(), 0)?;
-        self.store.set(Which::First, mark.exact_key(), SEEN);
+        self.index.add(Slot::First, signature.exact_key(), 0)?;
+        self.index.set(Slot::First, signature.exact_key(), SEEN);
         if verdict == Verdict::New {
-            self.store.add(Which::Identity, mark.identity, 1)?;
+            self.index.add(Slot::Identity, signature.identity, 1)?;
         }
         Ok(verdict)
     }
 
-    fn by_count(&mut self, mark: Mark) -> Verdict {
-        if let Some(entry) = self.store.get_mut(Which::First, mark.exact_key()) {
+    fn by_count(&mut self, signature: Signature) -> Verdict {
+        if let Some(entry) = self.index.get_mut(Slot::First, signature.exact_key()) {
             *entry |= SEEN;
             if *entry >= ONE {
                 *entry -= ONE;
                 return Verdict::AlreadyInTarget;
             }
         }
-        self.by_claim(mark)
+        self.by_claim(signature)
     }
 
     /// Judges a record that no copy equals: a copy that differs only in timestamp may be its own.
-    fn by_claim(&mut self, mark: Mark) -> Verdict {
-        let claims = self.store.get(Which::More, mark.loose_key()).unwrap_or(0);
-        match self.store.get_mut(Which::Loose, mark.loose_key()) {
+    fn by_claim(&mut self, signature: Signature) -> Verdict {
+        let claims = self.index.get(Slot::More, signature.loose_key()).unwrap_or(0);
+        match self.index.get_mut(Slot::Loose, signature.loose_key()) {
             Some(copies) if *copies > 0 => {
                 if claims & OUTSIDE != 0 && *copies < claims / CLAIM {
                     return Verdict::Conflict;
@@ -285,7 +289,7 @@ impl Judge {
             }
             _ => return Verdict::New,
         }
-        if let Some(claims) = self.store.get_mut(Which::More, mark.loose_key()) {
+        if let Some(claims) = self.index.get_mut(Slot::More, signature.loose_key()) {
             *claims = claims.saturating_sub(CLAIM);
         }
         Verdict::UnderAnotherTime
@@ -298,14 +302,14 @@ impl Judge {
             Way::Contents | Way::AnyTime => self.doubles,
             Way::Counts | Way::CountsAnyTime if !is_judged => 0,
             Way::Counts | Way::CountsAnyTime => {
-                let left = self.store.values(Which::First).filter(|entry| entry & SEEN != 0);
+                let left = self.index.values(Slot::First).filter(|entry| entry & SEEN != 0);
                 left.map(|entry| u64::from(entry / ONE)).sum()
             }
         }
     }
 
     pub fn len(&self) -> usize {
-        self.store.len()
+        self.index.len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Counts the records that were added to the target beyond those of the source. Pure.
 
-use super::store::{Store, Which};
-use super::{Mark, Sighting};
+use super::index::{Index, Slot};
+use super::{Sighting, Signature};
 use crate::base::error::Result;
 use crate::job::identity::{Identity, IdentityHash};
 use crate::job::{Rules, TargetScan};
@@ -11,7 +11,7 @@ const OF_WINDOW: u32 = 1 << 31;
 
 /// Counts in bounded memory, as a judge does: each added record takes 16 bytes, so 21 to 32 bytes of the table.
 pub(crate) struct Tally {
-    store: Store,
+    index: Index,
     /// Equal records are counted (`--identity record`). Otherwise one record of an identity is enough.
     is_by_count: bool,
     is_at_any_time: bool,
@@ -20,20 +20,20 @@ pub(crate) struct Tally {
 impl Tally {
     /// The table takes at most `memory` bytes. It has room for `expected` records from the start, if that allows it.
     pub(crate) fn new(rules: &Rules, memory: usize, expected: usize) -> Tally {
-        let mut store = Store::new(memory);
-        store.reserve(expected);
+        let mut index = Index::new(memory);
+        index.reserve(expected);
         Tally {
-            store,
+            index,
             is_by_count: rules.identity == Identity::Record,
             is_at_any_time: rules.target_scan == TargetScan::All,
         }
     }
 
-    fn key(&self, mark: Mark) -> IdentityHash {
+    fn key(&self, signature: Signature) -> IdentityHash {
         match (self.is_by_count, self.is_at_any_time) {
-            (true, true) => mark.loose_key(),
-            (true, false) => mark.exact_key(),
-            (false, _) => mark.identity,
+            (true, true) => signature.loose_key(),
+            (true, false) => signature.exact_key(),
+            (false, _) => signature.identity,
         }
     }
 
@@ -41,13 +41,13 @@ impl Tally {
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`] when the table would outgrow its memory.
-    pub(crate) fn add(&mut self, mark: Mark) -> Result<()> {
-        self.store.add(Which::First, self.key(mark), 1).map(drop)
+    pub(crate) fn add(&mut self, signature: Signature) -> Result<()> {
+        self.index.add(Slot::First, self.key(signature), 1).map(drop)
     }
 
     /// Counts a record that was in the target before, if one like it was added.
-    pub(crate) fn was_there(&mut self, mark: Mark) {
-        if let Some(count) = self.store.get_mut(Which::First, self.key(mark)) {
+    pub(crate) fn was_there(&mut self, signature: Signature) {
+        if let Some(count) = self.index.get_mut(Slot::First, self.key(signature)) {
             *count += 1;
         }
     }
@@ -55,7 +55,7 @@ impl Tally {
     /// Takes a record of the source, after all records of the target.
     pub(crate) fn source(&mut self, seen: &Sighting) {
         let is_by_count = self.is_by_count;
-        if let Some(count) = self.store.get_mut(Which::First, self.key(seen.mark)) {
+        if let Some(count) = self.index.get_mut(Slot::First, self.key(seen.signature)) {
             if is_by_count && *count & !OF_WINDOW > 0 {
                 *count -= 1;
             }
@@ -74,14 +74,14 @@ impl Tally {
 
     /// How many records are left over.
     pub(crate) fn left_over(&self) -> u64 {
-        self.store.values(Which::First).map(|count| u64::from(self.left(count))).sum()
+        self.index.values(Slot::First).map(|count| u64::from(self.left(count))).sum()
     }
 
     /// Whether the record is left over. Says so only once for records that are alike.
-    pub(crate) fn take_left_over(&mut self, mark: Mark) -> bool {
-        let key = self.key(mark);
-        let is_left = self.store.get(Which::First, key).is_some_and(|count| self.left(count) > 0);
-        if let Some(count) = self.store.get_mut(Which::First, key).filter(|_| is_left) {
+    pub(crate) fn take_left_over(&mut self, signature: Signature) -> bool {
+        let key = self.key(signature);
+        let is_left = self.index.get(Slot::First, key).is_some_and(|count| self.left(count) > 0);
+        if let Some(count) = self.index.get_mut(Slot::First, key).filter(|_| is_left) {
             *count = 0;
         }
         is_left
@@ -93,10 +93,10 @@ mod tests {
     use super::*;
     use crate::base::error::Reason;
 
-    fn mark(n: u64) -> Mark {
+    fn signature(n: u64) -> Signature {
         // Spread as hashes are.
         let n = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Mark { identity: [n, n.rotate_left(29)], exact: n, loose: n }
+        Signature { identity: [n, n.rotate_left(29)], exact: n, loose: n }
     }
 
     fn rules() -> Rules {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn seen(n: u64, is_in_window: bool) -> Sighting {
-        Sighting { mark: mark(n), is_in_window, ..Sighting::default() }
+        Sighting { signature: signature(n), is_in_window, ..Sighting::default() }
     }
 
     #[test]
@@ -113,12 +113,13 @@ mod tests {
         // Record 1 was there and was added again. Record 2 was added twice. Record 3 was added once, and the source has
         // it twice. Record 5 is not the source's.
         for n in [1, 2, 2, 3, 5] {
-            tally.add(mark(n)).expect("room");
+            tally.add(signature(n)).expect("room");
         }
-        [1, 4].into_iter().for_each(|n| tally.was_there(mark(n)));
+        [1, 4].into_iter().for_each(|n| tally.was_there(signature(n)));
         [1, 2, 3, 3, 4].into_iter().for_each(|n| tally.source(&seen(n, true)));
         assert_eq!(tally.left_over(), 2);
-        let left: Vec<u64> = [1, 2, 2, 3, 4].into_iter().filter(|n| tally.take_left_over(mark(*n))).collect();
+        let left: Vec<u64> =
+            [1, 2, 2, 3, 4].into_iter().filter(|n| tally.take_left_over(signature(*n))).collect();
         assert_eq!(left, [1, 2], "each once");
     }
 
@@ -128,7 +129,7 @@ mod tests {
         for scan in [TargetScan::Window, TargetScan::All] {
             rules.target_scan = scan;
             let mut tally = Tally::new(&rules, 1 << 20, 0);
-            [1, 1, 1, 2, 3, 3].into_iter().for_each(|n| tally.add(mark(n)).expect("room"));
+            [1, 1, 1, 2, 3, 3].into_iter().for_each(|n| tally.add(signature(n)).expect("room"));
             [(1, true), (2, true), (3, false)].into_iter().for_each(|(n, of)| tally.source(&seen(n, of)));
             // If timestamps are not compared, a record outside of the window may be added any number of times.
             assert_eq!(tally.left_over(), if scan == TargetScan::All { 2 } else { 3 });
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn it_refuses_what_does_not_fit() {
         let mut tally = Tally::new(&rules(), 1 << 20, 0);
-        let err = (0..1_000_000).find_map(|n| tally.add(mark(n)).err()).expect("it is bounded");
+        let err = (0..1_000_000).find_map(|n| tally.add(signature(n)).err()).expect("it is bounded");
         assert_eq!(err.reason(), Reason::IndexMemory);
     }
 
@@ -146,6 +147,6 @@ mod tests {
     fn room_for_what_is_expected_is_there_at_once() {
         let expected = 40_000;
         let mut tally = Tally::new(&rules(), 1 << 20, expected);
-        (0..expected as u64).for_each(|n| tally.add(mark(n)).expect("room"));
+        (0..expected as u64).for_each(|n| tally.add(signature(n)).expect("room"));
     }
 }

@@ -21,7 +21,7 @@ impl Properties {
     ///
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names a property that librdkafka refuses.
-    pub fn consumer(&self, group: &str, isolation: Isolation) -> Result<BaseConsumer<Quiet>> {
+    pub fn consumer(&self, group: &str, isolation: Isolation) -> Result<BaseConsumer<Listener>> {
         let mut config = self.common();
         config
             .set("group.id", group)
@@ -42,7 +42,7 @@ impl Properties {
         ] {
             self.set_unless_given(&mut config, key, value);
         }
-        config.create_with_context(Quiet::default()).map_err(Properties::invalid)
+        config.create_with_context(Listener::default()).map_err(Properties::invalid)
     }
 
     /// Makes a member of a consumer group. It gets partitions assigned, but does not read them.
@@ -123,7 +123,7 @@ impl Isolation {
 /// Passes librdkafka's log lines on at debug level, since calls return almost all errors that matter. Calls do not
 /// return why a connection fails, so this keeps the reason.
 #[derive(Default)]
-pub struct Quiet {
+pub struct Listener {
     heard: Mutex<Heard>,
 }
 
@@ -135,14 +135,14 @@ pub struct Heard {
     pub failure: Option<String>,
 }
 
-impl Quiet {
+impl Listener {
     /// The reports up to the last poll of the client.
     pub fn heard(&self) -> Heard {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl ClientContext for Quiet {
+impl ClientContext for Listener {
     fn log(&self, _level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
     }
@@ -165,7 +165,7 @@ impl ClientContext for Quiet {
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for Listener {}
 
 /// Closes a consumer before its drop, since `rdkafka`'s drop waits in steps of 100 ms.
 pub fn close<C: ConsumerContext>(consumer: &BaseConsumer<C>) {

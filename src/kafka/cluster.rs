@@ -9,7 +9,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::base::error::{Error, Reason, Result, denied};
-use crate::kafka::client::{Isolation, Quiet, REQUEST_TIMEOUT, close};
+use crate::kafka::client::{Isolation, Listener, REQUEST_TIMEOUT, close};
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::admin;
 use crate::kafka::sys::describe;
@@ -19,8 +19,8 @@ use crate::kafka::topic::{Topic, check_name};
 /// and the read_uncommitted one the high watermark. The read_committed one also waits for offsets that an open
 /// transaction is about to commit.
 pub struct Cluster {
-    pub committed: BaseConsumer<Quiet>,
-    pub(super) uncommitted: BaseConsumer<Quiet>,
+    pub committed: BaseConsumer<Listener>,
+    pub(super) uncommitted: BaseConsumer<Listener>,
     pub(super) properties: Properties,
 }
 
@@ -195,7 +195,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`Properties::consumer`].
-    pub fn of_group(&self, group: &str) -> Result<BaseConsumer<Quiet>> {
+    pub fn of_group(&self, group: &str) -> Result<BaseConsumer<Listener>> {
         self.properties.consumer(group, Isolation::ReadUncommitted)
     }
 

@@ -22,7 +22,7 @@ use crate::kafka::sys::Outgoing;
 
 /// librdkafka's reports about one producer.
 #[derive(Default)]
-pub struct Told {
+pub struct Reports {
     /// The deliveries that failed. The transaction's own error does not give the reason.
     failed: Mutex<Vec<Failed>>,
     is_hopeless: AtomicBool,
@@ -174,7 +174,7 @@ pub(crate) fn is_permanent(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-impl Told {
+impl Reports {
     /// The delivery that shows why a transaction failed. `extremes` are of the records that it sent.
     pub fn failed(&self, extremes: &Extremes) -> Option<Failed> {
         let all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +191,7 @@ impl Told {
     }
 }
 
-impl ClientContext for Told {
+impl ClientContext for Reports {
     /// The thread that lost the connection calls this, before it sends again what was in flight there.
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
@@ -208,7 +208,7 @@ impl ClientContext for Told {
     }
 }
 
-impl ProducerContext for Told {
+impl ProducerContext for Reports {
     /// [`Origin::as_opaque`].
     type DeliveryOpaque = usize;
 

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaConfRes;
-
-use super::properties::OURS;
+use super::rules::is_property;
 use crate::base::error::{Error, Result};
 
 /// Variables of ours that are not properties: for --store, and for the cluster of the tests.
@@ -64,17 +60,6 @@ impl Environment {
 /// The variable that stands for a property.
 pub(super) fn variable_name(property: &str) -> String {
     format!("REPLICATOR_{}", property.to_uppercase().replace('.', "_"))
-}
-
-/// Whether librdkafka knows the property, or `OURS` refuses it by name.
-fn is_property(name: &str) -> bool {
-    let is_unknown = || {
-        // Only the name matters here. The value may be wrong.
-        let answer = ClientConfig::new().set(name, "").create_native_config();
-        matches!(answer, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
-    };
-    // Do not try the properties in `OURS`: setting plugin.library.paths loads the plugins.
-    OURS.iter().any(|(ours, _)| *ours == name) || !is_unknown()
 }
 
 /// Whether the variable is one that Kubernetes gives to every pod beside a service whose name begins with `replicator`,

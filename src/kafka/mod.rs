@@ -15,6 +15,7 @@ pub(crate) mod properties;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod restart;
+mod rules;
 pub(crate) mod stable;
 pub(crate) mod sys;
 pub(crate) mod topic;

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::base::error::{Error, Result, denied};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::{id, index};
-use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
+use crate::kafka::client::{Listener, REQUEST_TIMEOUT};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Committed;
 use crate::kafka::sys;
@@ -33,7 +33,7 @@ pub(crate) fn committed(
 /// # Errors
 /// As [`committed`].
 pub(crate) fn of(
-    client: &BaseConsumer<Quiet>,
+    client: &BaseConsumer<Listener>,
     topic: &Topic,
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {

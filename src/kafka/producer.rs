@@ -23,20 +23,20 @@ use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::kafka::client::{Isolation, TRANSACTION_TIMEOUT};
-use crate::kafka::delivery::{Extremes, Failed, Told, is_permanent};
+use crate::kafka::delivery::{Extremes, Failed, Reports, is_permanent};
 use crate::kafka::pace::Pace;
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::{self, Outgoing, OutgoingTopic};
 
 /// A producer that has the newest epoch of its transactional id, until another producer takes the id over.
 pub struct Producer {
-    inner: Arc<BaseProducer<Told>>,
+    inner: Arc<BaseProducer<Reports>>,
     transactional_id: String,
     /// The topic or the file that the records come from.
     source: String,
     /// The name of `topic`.
     target: String,
-    topic: OutgoingTopic<Told>,
+    topic: OutgoingTopic<Reports>,
     /// The oldest and the newest record of the open transaction.
     extremes: Extremes,
     /// How long one call may take.
@@ -84,8 +84,8 @@ impl Producer {
         pace: &Rc<Pace>,
     ) -> Result<Producer> {
         let config = properties.producer(transactional_id, batch_bytes);
-        let inner =
-            BaseProducer::from_config_and_context(&config, Told::default()).map_err(Properties::invalid)?;
+        let inner = BaseProducer::from_config_and_context(&config, Reports::default())
+            .map_err(Properties::invalid)?;
         let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
         let inner = Arc::new(inner);
         let producer = Producer {
@@ -149,7 +149,7 @@ impl Producer {
         name: &'static str,
         needs: Needs<'_>,
         begun: Option<boot_time::Instant>,
-        call: impl Fn(&BaseProducer<Told>) -> std::result::Result<(), KafkaError> + Send + 'static,
+        call: impl Fn(&BaseProducer<Reports>) -> std::result::Result<(), KafkaError> + Send + 'static,
     ) -> Result<()> {
         let timeout = self.timeout;
         let deadline = Instant::now() + timeout + timeout / 6;
@@ -468,7 +468,7 @@ pub(crate) fn commit_outside(
 
 /// Whether an abort failed because there is nothing to abort. librdkafka calls this error fatal, and keeps the reason of
 /// a fatal error elsewhere.
-fn is_not_open(producer: &BaseProducer<Told>, err: &KafkaError) -> bool {
+fn is_not_open(producer: &BaseProducer<Reports>, err: &KafkaError) -> bool {
     let fatal = producer.client().fatal_error().map(|(code, _)| code);
     [err.rdkafka_error_code(), fatal].contains(&Some(RDKafkaErrorCode::InvalidTransactionalState))
 }

@@ -17,7 +17,7 @@ use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::range::{Range, id, index};
-use crate::kafka::client::{Isolation, Quiet, close};
+use crate::kafka::client::{Isolation, Listener, close};
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::{Batch, ConsumerQueue, Event, Message};
 
@@ -51,14 +51,14 @@ impl<T> Looked<T> {
 pub struct Reader<T = ()> {
     topic: String,
     batches: Option<Receiver<Looked<T>>>,
-    partitions: Vec<Option<Progress>>,
+    partitions: Vec<Option<PartitionProgress>>,
     open: usize,
     /// Time that the loop spends elsewhere does not count.
     patience: Patience,
     poll: Option<JoinHandle<()>>,
 }
 
-struct Progress {
+struct PartitionProgress {
     position: i64,
     end: i64,
 }
@@ -102,7 +102,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         let mut assignment = TopicPartitionList::new();
         for range in ranges {
             reader.partitions[index(range.partition)] =
-                Some(Progress { position: range.start, end: range.end });
+                Some(PartitionProgress { position: range.start, end: range.end });
             if !range.is_empty() {
                 reader.open += 1;
                 assignment
@@ -240,7 +240,7 @@ impl<T> Drop for Reader<T> {
 }
 
 fn poll_in_background<T: Default + Send + 'static>(
-    consumer: BaseConsumer<Quiet>,
+    consumer: BaseConsumer<Listener>,
     look: impl Fn(&Message) -> T + Send + 'static,
 ) -> Result<(Receiver<Looked<T>>, JoinHandle<()>)> {
     let consumer = Arc::new(consumer);
@@ -258,7 +258,7 @@ fn poll_in_background<T: Default + Send + 'static>(
 }
 
 fn poll_until_dropped<T: Default>(
-    queue: &ConsumerQueue<Quiet>,
+    queue: &ConsumerQueue<Listener>,
     sender: &SyncSender<Looked<T>>,
     look: impl Fn(&Message) -> T,
 ) {

@@ -8,7 +8,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::base::error::{Error, Result};
 use crate::base::range::{Range, id, index};
 use crate::base::time::rfc3339;
-use crate::kafka::client::{Quiet, REQUEST_TIMEOUT};
+use crate::kafka::client::{Listener, REQUEST_TIMEOUT};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::sys;
 use crate::kafka::sys::largest::{Stamped, largest_timestamps};
@@ -149,7 +149,7 @@ pub(crate) fn ends(watermarks: &[Watermarks]) -> Vec<i64> {
     watermarks.iter().map(|w| w.high).collect()
 }
 
-fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<Watermarks>> {
+fn fetch_watermarks(client: &BaseConsumer<Listener>, topic: &Topic) -> Result<Vec<Watermarks>> {
     let (lows, highs) = (list(client, topic, Offset::Beginning)?, list(client, topic, Offset::End)?);
     let both = lows
         .into_iter()
@@ -160,7 +160,7 @@ fn fetch_watermarks(client: &BaseConsumer<Quiet>, topic: &Topic) -> Result<Vec<W
 }
 
 /// Asks as [`list`] does, and leaves out the epochs.
-fn list_offsets(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
+fn list_offsets(client: &BaseConsumer<Listener>, topic: &Topic, at: Offset) -> Result<Vec<Option<i64>>> {
     Ok(list(client, topic, at)?.into_iter().map(|listed| listed.offset).collect())
 }
 
@@ -174,7 +174,7 @@ struct Listed {
 }
 
 /// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds. One request to each leader.
-fn list(client: &BaseConsumer<Quiet>, topic: &Topic, at: Offset) -> Result<Vec<Listed>> {
+fn list(client: &BaseConsumer<Listener>, topic: &Topic, at: Offset) -> Result<Vec<Listed>> {
     let what = || match at {
         Offset::Offset(millis) => format!("the offsets of {} at {}", topic.name, rfc3339(millis)),
         _ => format!("the offsets of {}", topic.name),

@@ -16,7 +16,7 @@ pub(super) struct Way {
 
 /// Every document before `position` is in the topic or was left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Loaded {
     /// Documents passed.
     pub position: u64,
     /// How many of them were written as records.
@@ -25,8 +25,8 @@ pub(super) struct Mark {
 
 /// The progress of an earlier load.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub mark: Mark,
+pub(super) struct EarlierLoad {
+    pub mark: Loaded,
     /// The state of the topic's logs, from the offsets at which the load began to write.
     pub left: Evidence,
 }
@@ -46,7 +46,7 @@ impl Way {
 
     /// The metadata that is committed with the position. It names the topic's id in clear text. So [`Way::mark`] can tell
     /// progress in a deleted topic, which is void, from a load with other options, which is refused.
-    pub(super) fn metadata(&self, mark: Mark, left: &Evidence) -> String {
+    pub(super) fn metadata(&self, mark: Loaded, left: &Evidence) -> String {
         format!("{} {} {} {left}", self.fingerprint(), self.topic_id, mark.loaded)
     }
 
@@ -54,7 +54,7 @@ impl Way {
     ///
     /// # Errors
     /// [`Error::Refused`] if the file was loaded into this topic with other options.
-    pub(super) fn mark(&self, committed: Option<&Committed>) -> Result<Option<Found>> {
+    pub(super) fn mark(&self, committed: Option<&Committed>) -> Result<Option<EarlierLoad>> {
         let Some(committed) = committed else { return Ok(None) };
         let Some((topic_id, loaded, left)) = parts(&committed.metadata) else {
             return Err(Error::refused(
@@ -73,7 +73,7 @@ impl Way {
             ));
         }
         let position = u64::try_from(committed.position).unwrap_or_default();
-        Ok(Some(Found { mark: Mark { position, loaded }, left }))
+        Ok(Some(EarlierLoad { mark: Loaded { position, loaded }, left }))
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         Committed { position: 12, metadata: way.metadata(MARK, &left()) }
     }
 
-    const MARK: Mark = Mark { position: 12, loaded: 7 };
+    const MARK: Loaded = Loaded { position: 12, loaded: 7 };
 
     fn left() -> Evidence {
         Evidence::Each(vec![Log { first: 3, end: 11, epoch: 2 }])
@@ -115,7 +115,7 @@ mod tests {
     fn reads_back() {
         assert_eq!(way().mark(None).expect("none"), None);
         let mark = way().mark(Some(&committed(&way()))).expect("the same way");
-        assert_eq!(mark, Some(Found { mark: MARK, left: left() }));
+        assert_eq!(mark, Some(EarlierLoad { mark: MARK, left: left() }));
         let anew = Way { topic_id: "other".into(), ..way() };
         assert_eq!(anew.mark(Some(&committed(&way()))).expect("another topic"), None);
     }

@@ -28,7 +28,7 @@ pub use self::receipt::LoadReceipt;
 
 use self::fields::Fields;
 use self::input::Input;
-use self::mark::{Found, Mark, Way};
+use self::mark::{EarlierLoad, Loaded, Way};
 use self::topic::Destination;
 use self::write::{Logs, Plan, Reached, Writer};
 use crate::base::error::{Error, Reason, Result};
@@ -215,7 +215,7 @@ struct Run<'a> {
     progress: Progress,
     reached: Reached,
     /// Where earlier runs stopped. Known after the first start-up.
-    before: Option<Mark>,
+    before: Option<Loaded>,
     restarts: Restarts,
     pace: Rc<Pace>,
 }
@@ -295,7 +295,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// [`Error::Refused`] if some are gone.
-    fn check_still_there(&self, cluster: &Cluster, found: &Found, now: &[Watermarks]) -> Result<()> {
+    fn check_still_there(&self, cluster: &Cluster, found: &EarlierLoad, now: &[Watermarks]) -> Result<()> {
         let (topic, interrupt) = (self.plan.topic, self.plan.interrupt);
         cluster.wait_until_stable(topic, &ends(now), PATIENCE, interrupt)?;
         let fingers = Fingers::new()?;
@@ -350,7 +350,7 @@ impl Run<'_> {
         .because(Reason::LogLost))
     }
 
-    fn resume(&mut self, cluster: &Cluster, found: Option<Mark>) -> Result<()> {
+    fn resume(&mut self, cluster: &Cluster, found: Option<Loaded>) -> Result<()> {
         let mark = found.unwrap_or_default();
         if mark.position > self.plan.survey.documents {
             return Err(Error::refused(format!(

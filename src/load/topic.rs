@@ -10,7 +10,7 @@ use super::survey::Survey;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
-use crate::job::checks::{Findings, Severity, Writer};
+use crate::job::checks::{Intent, Objections, Severity};
 use crate::job::limits::{Configuration, Limits};
 use crate::kafka::client::REQUEST_TIMEOUT;
 use crate::kafka::cluster::Cluster;
@@ -110,21 +110,21 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
     let config = Configuration(&configuration);
     let now = Utc::now().timestamp_millis();
     let limits = Limits::of(&topic.name, properties.bootstrap(), properties.are_compressing(), config, now);
-    let mut findings = Findings::default();
-    writer(topic, survey).check(&mut findings, topic, config, &limits);
-    for warning in &findings.warnings {
+    let mut objections = Objections::default();
+    intent(topic, survey).check(&mut objections, topic, config, &limits);
+    for warning in &objections.warnings {
         tracing::warn!("{warning}");
     }
-    findings.settle()?;
+    objections.settle()?;
     Ok(limits.batch_bytes())
 }
 
 /// The load as a writer of its topic. A later change of the configuration can still save records from deletion, so
 /// the load only warns of that.
-fn writer(topic: &Topic, survey: &Survey) -> Writer {
+fn intent(topic: &Topic, survey: &Survey) -> Intent {
     let name = &topic.name;
     let event = |which, millis| (millis, format!("the file's {which} event is at {}", rfc3339(millis)));
-    Writer {
+    Intent {
         oldest: survey.span.map(|(oldest, _)| event("first", oldest)),
         newest: survey.span.map(|(_, newest)| event("last", newest)),
         deleted: Severity::Warn,
@@ -163,10 +163,10 @@ mod tests {
         };
         let survey = Survey { span: Some(span), ..Survey::default() };
         let limits = Limits::of("t", "b:9092", false, config, NOW);
-        let mut findings = Findings::default();
-        writer(&topic, &survey).check(&mut findings, &topic, config, &limits);
-        let refused = findings.settle().err().map_or(0, |err| err.to_string().lines().count());
-        (findings.warnings, refused)
+        let mut objections = Objections::default();
+        intent(&topic, &survey).check(&mut objections, &topic, config, &limits);
+        let refused = objections.settle().err().map_or(0, |err| err.to_string().lines().count());
+        (objections.warnings, refused)
     }
 
     #[rstest]

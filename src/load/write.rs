@@ -7,7 +7,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::fields::{Event, Fields};
 use super::input::{Document, Documents, Input};
-use super::mark::{Found, Mark, Way};
+use super::mark::{EarlierLoad, Loaded, Way};
 use super::survey::Survey;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
@@ -40,7 +40,7 @@ pub(super) struct Plan<'a> {
 /// How far the writing came. The caller keeps it, so that it is known after a failure too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reached {
-    pub mark: Mark,
+    pub mark: Loaded,
     pub transactions: u64,
     /// The position of a transaction whose commit got no answer.
     pub in_doubt: Option<u64>,
@@ -56,7 +56,11 @@ pub(super) struct Logs<'a> {
 
 impl<'a> Logs<'a> {
     /// The logs of a load that continues an earlier one, if there was one.
-    pub(super) fn new(cluster: &'a Cluster, found: Vec<Watermarks>, earlier: Option<&Found>) -> Logs<'a> {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        found: Vec<Watermarks>,
+        earlier: Option<&EarlierLoad>,
+    ) -> Logs<'a> {
         let first = match earlier.map(|earlier| &earlier.left) {
             None => ends(&found),
             Some(Evidence::Each(logs)) => logs.iter().map(|log| log.first).collect(),
@@ -77,7 +81,7 @@ pub(super) struct Writer<'a> {
     group: Arc<ConsumerGroupMetadata>,
     transaction: Option<Transaction<'a>>,
     /// How far the file is loaded once the open transaction is committed.
-    next: Mark,
+    next: Loaded,
     reached: &'a mut Reached,
 }
 

@@ -24,7 +24,7 @@ use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::restart::{self, Restarts, StartUp};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
-use crate::sink::store::{Batch, Move, Row, Store, TopicOf, now_ms};
+use crate::sink::store::{Advance, Move, Row, Store, TopicOf, now_ms};
 
 /// The topics to sink, and the store to sink them into.
 pub struct Sinking {
@@ -335,7 +335,7 @@ impl Run<'_> {
             return Ok(());
         }
         is_still(cluster, topic)?;
-        self.store.write(Batch {
+        self.store.write(Advance {
             topic: TopicOf { name: &topic.name, id: &topic.id },
             rows,
             moves: &moves,

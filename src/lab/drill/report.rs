@@ -33,7 +33,7 @@ pub struct Round {
     pub bounces: usize,
     /// Runs that ended with exit code 1, which says that it is safe to run again.
     pub gave_up: usize,
-    pub timeline: Vec<Event>,
+    pub timeline: Vec<Incident>,
     #[serde(flatten)]
     pub differences: Differences,
     /// Runs that ended in a way that a run must not, and everything else that went wrong.
@@ -42,7 +42,7 @@ pub struct Round {
 
 /// Something that happened, and when.
 #[derive(Clone, Debug, Serialize)]
-pub struct Event {
+pub struct Incident {
     pub at_ms: u64,
     pub what: String,
 }
@@ -68,7 +68,7 @@ impl Round {
     }
 
     pub fn note(&mut self, at: Duration, what: String) {
-        self.timeline.push(Event { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), what });
+        self.timeline.push(Incident { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), what });
     }
 
     pub fn is_right(&self) -> bool {

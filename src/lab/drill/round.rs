@@ -11,7 +11,7 @@ use super::compare::compare;
 use super::data::{Batch, Data, Shape, in_window};
 use super::proxy::{END_TXN, Proxy, Weather};
 use super::report::Round;
-use super::run::{Ended, Job, Run, Suffered};
+use super::run::{Ended, Run, RunArguments, Suffered};
 use super::schedule::{Act, Moment, Schedule, Which};
 use super::tail::Tail;
 use super::topics::{Record, Topics, coordinating_partition, delivered, of, send};
@@ -39,7 +39,7 @@ const TRIES: usize = 5;
 struct Play<'s, 'a> {
     stage: &'s mut Stage<'a>,
     schedule: &'s Schedule,
-    job: Job,
+    job: RunArguments,
     rng: ChaCha8Rng,
     tail: Tail,
     /// The committed records of the source.
@@ -80,7 +80,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
     };
     let tail = Tail::start(&stage.topics, &target, shape.target_partitions)?;
     let mut play = Play {
-        job: Job { bootstrap, source, target, transaction_records: schedule.transaction_records },
+        job: RunArguments { bootstrap, source, target, transaction_records: schedule.transaction_records },
         rng,
         tail,
         source: committed(in_source),

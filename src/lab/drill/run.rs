@@ -14,7 +14,7 @@ use super::data::WINDOW_ARGUMENT;
 use crate::base::error::{Error, Result};
 
 /// The job of all runs of a round.
-pub(super) struct Job {
+pub(super) struct RunArguments {
     pub bootstrap: String,
     pub source: String,
     pub target: String,
@@ -53,7 +53,7 @@ pub(super) struct Ended {
 impl Run {
     /// # Errors
     /// [`Error::Failed`] if the program cannot be started.
-    pub(super) fn start(number: usize, job: &Job, suffered: Suffered) -> Result<Run> {
+    pub(super) fn start(number: usize, job: &RunArguments, suffered: Suffered) -> Result<Run> {
         let what = |e: std::io::Error| Error::io("a run of this program", e);
         let program = std::env::current_exe().map_err(what)?;
         let (stdout, stderr) = (tempfile::tempfile().map_err(what)?, tempfile::tempfile().map_err(what)?);

@@ -28,7 +28,7 @@ exec "$JAVA" $JVM $HEAP ${BROKER_OPTION:+"$BROKER_OPTION"} -cp "$LIBS/*" \
 const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData";
 
 /// One or three brokers, before they have a machine to run on.
-pub(super) struct Cluster {
+pub(super) struct Layout {
     /// Unique on this machine: for names of directories and containers.
     pub name: String,
     id: String,
@@ -68,11 +68,11 @@ pub(super) struct Node {
     pub extra: Vec<Endpoint>,
 }
 
-impl Cluster {
-    pub(super) fn new(brokers: usize, extras: Extras) -> Result<Cluster> {
+impl Layout {
+    pub(super) fn new(brokers: usize, extras: Extras) -> Result<Layout> {
         let each = 3 + extras.listeners.len();
         let ports = free_ports(each * brokers)?;
-        Ok(Cluster {
+        Ok(Layout {
             name: format!("replicator-sandbox-{}", random_letters(8)?),
             id: random_letters(22)?,
             ports: ports

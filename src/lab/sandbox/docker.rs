@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
+use super::config::{self, Endpoint, LOCALHOST, Layout, Node};
 use super::guard::Guard;
 use super::{KAFKA_VERSION, Machine, NAME_ONE, last_lines};
 
@@ -36,7 +36,7 @@ end "$@"
 "#;
 
 pub(super) struct Docker {
-    cluster: Cluster,
+    cluster: Layout,
     nodes: Vec<Node>,
     created: Vec<bool>,
 }
@@ -78,7 +78,7 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 impl Docker {
-    pub(super) fn new(cluster: Cluster) -> Result<(Docker, Guard)> {
+    pub(super) fn new(cluster: Layout) -> Result<(Docker, Guard)> {
         let host = host();
         let nodes: Vec<Node> = cluster
             .ports
@@ -194,7 +194,7 @@ impl Machine for Docker {
     }
 }
 
-fn container(cluster: &Cluster, broker: usize) -> String {
+fn container(cluster: &Layout, broker: usize) -> String {
     format!("{}-{broker}", cluster.name)
 }
 

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::archive::Archive;
-use super::config::{self, Cluster, Endpoint, LOCALHOST, Node};
+use super::config::{self, Endpoint, LOCALHOST, Layout, Node};
 use super::guard::Guard;
 use super::java::Java;
 use super::{Machine, last_lines};
@@ -39,18 +39,13 @@ pub(super) struct Local {
     java: PathBuf,
     libs: PathBuf,
     archive: Archive,
-    cluster: Cluster,
+    cluster: Layout,
     nodes: Vec<Node>,
     running: Vec<Option<Child>>,
 }
 
 impl Local {
-    pub(super) fn new(
-        cluster: Cluster,
-        java: &Java,
-        libs: &Path,
-        archive: Archive,
-    ) -> Result<(Local, Guard)> {
+    pub(super) fn new(cluster: Layout, java: &Java, libs: &Path, archive: Archive) -> Result<(Local, Guard)> {
         let dir = env::temp_dir().join(&cluster.name);
         let cannot = || format!("cannot create {}: set TMPDIR to another directory", dir.display());
         fs::create_dir(&dir).with_context(cannot)?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use archive::Archive;
-use config::Cluster;
+use config::Layout;
 use guard::Guard;
 
 /// The version of Apache Kafka that both backends run.
@@ -122,7 +122,7 @@ struct Doors {
 }
 
 impl Doors {
-    fn of(cluster: &Cluster, host: &str) -> Doors {
+    fn of(cluster: &Layout, host: &str) -> Doors {
         let (addresses, back_doors) = cluster.doors(host);
         Doors { addresses, back_doors, extra_doors: cluster.extra_doors(host) }
     }
@@ -181,7 +181,7 @@ impl Sandbox {
     }
 
     fn docker(brokers: usize, extras: &Extras) -> Result<Sandbox> {
-        let cluster = Cluster::new(brokers, extras.clone())?;
+        let cluster = Layout::new(brokers, extras.clone())?;
         let doors = Doors::of(&cluster, &docker::host());
         let (machine, guard) = docker::Docker::new(cluster)?;
         Self::launch(Backend::Docker, Box::new(machine), guard, doors)
@@ -201,7 +201,7 @@ impl Sandbox {
         libs: &Path,
         archive: Archive,
     ) -> Result<Sandbox> {
-        let cluster = Cluster::new(brokers, extras.clone())?;
+        let cluster = Layout::new(brokers, extras.clone())?;
         let doors = Doors::of(&cluster, config::LOCALHOST);
         let (machine, guard) = local::Local::new(cluster, java, libs, archive)?;
         Self::launch(Backend::Local, Box::new(machine), guard, doors)

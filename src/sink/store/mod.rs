@@ -37,7 +37,7 @@ pub struct TopicOf<'a> {
 
 /// Rows of a topic, and the next offsets after them.
 #[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
+pub struct Advance<'a> {
     pub topic: TopicOf<'a>,
     pub rows: &'a [Row],
     /// One for each partition, in their order. Offsets without a record (transaction markers, aborted records) count too.
@@ -107,7 +107,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// [`Error::Fenced`] if another run has changed the positions; then nothing is stored twice.
-    fn write(&mut self, batch: Batch<'_>) -> Result<()>;
+    fn write(&mut self, batch: Advance<'_>) -> Result<()>;
 
     /// Stores where each partition of the topic began and ended at `as_of_ms` or later. The next call replaces it.
     fn keep_watermarks(&mut self, topic: TopicOf<'_>, watermarks: &[Watermarks], as_of_ms: i64)
@@ -158,16 +158,16 @@ pub struct Span {
 }
 
 /// The kind of store that a URL names.
-enum Place<'a> {
+enum Kind<'a> {
     File(&'a str),
     Postgres(StoreUrl<'a>),
     OpenSearch(StoreUrl<'a>),
 }
 
-impl Place<'_> {
-    fn of(url: &str) -> Result<Place<'_>> {
+impl Kind<'_> {
+    fn of(url: &str) -> Result<Kind<'_>> {
         if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-            return Ok(Place::File(file));
+            return Ok(Kind::File(file));
         }
         // The message does not repeat the URL, which may hold a password.
         let wrong = |why: &str| {
@@ -179,8 +179,8 @@ impl Place<'_> {
             return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
         };
         match parts.scheme {
-            "postgres" | "postgresql" => Ok(Place::Postgres(parts)),
-            "opensearch+http" | "opensearch+https" if !parts.hosts.is_empty() => Ok(Place::OpenSearch(parts)),
+            "postgres" | "postgresql" => Ok(Kind::Postgres(parts)),
+            "opensearch+http" | "opensearch+https" if !parts.hosts.is_empty() => Ok(Kind::OpenSearch(parts)),
             _ => Err(wrong("")),
         }
     }
@@ -192,10 +192,10 @@ impl Place<'_> {
 /// [`Error::Usage`] if the URL is not valid, or would send a password in clear text; [`Error::Failed`] if the store does
 /// not answer, or cannot prove its identity.
 pub fn open(url: &str) -> Result<Box<dyn Store>> {
-    Ok(match Place::of(url)? {
-        Place::File(file) => Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?),
-        Place::Postgres(url) => Box::new(sql::SqlStore::new(postgres::Postgres::open(&url)?)?),
-        Place::OpenSearch(url) => Box::new(opensearch::OpenSearch::open(&url)?),
+    Ok(match Kind::of(url)? {
+        Kind::File(file) => Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?),
+        Kind::Postgres(url) => Box::new(sql::SqlStore::new(postgres::Postgres::open(&url)?)?),
+        Kind::OpenSearch(url) => Box::new(opensearch::OpenSearch::open(&url)?),
     })
 }
 
@@ -204,8 +204,8 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
 /// # Errors
 /// [`Error::Usage`] if the URL has a password, or is not valid.
 pub fn check_flag(url: &str) -> Result<()> {
-    match Place::of(url)? {
-        Place::Postgres(url) | Place::OpenSearch(url) if url.has_password() => Err(Error::usage(
+    match Kind::of(url)? {
+        Kind::Postgres(url) | Kind::OpenSearch(url) if url.has_password() => Err(Error::usage(
             "--store: the process list shows flags; put a URL with a password into the environment as REPLICATOR_STORE",
         )),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 //! Parameters are `$1`, `$2`, …, and their first uses are in that order, because SQLite numbers them by first use.
 
 use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
-use super::{Batch, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
+use super::{Advance, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
 use crate::base::error::{Error, Result};
 use crate::base::range::id;
 use crate::kafka::watermarks::Watermarks;
@@ -192,7 +192,7 @@ impl<D: Database> Store for SqlStore<D> {
         Ok(positions.iter().filter_map(|row| row[0].int()).collect())
     }
 
-    fn write(&mut self, batch: Batch<'_>) -> Result<()> {
+    fn write(&mut self, batch: Advance<'_>) -> Result<()> {
         use Parameter::{Int, Text};
         let owner = &self.owner;
         self.database.transaction(|database| {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn write(store: &mut dyn Store, topic: TopicOf<'_>, rows: &[Row], from: i64, to: i64) -> Result<()> {
-        store.write(Batch { topic, rows, moves: &[Move { partition: 0, from, to }] })
+        store.write(Advance { topic, rows, moves: &[Move { partition: 0, from, to }] })
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::http::Http;
-use super::positions::Position;
+use super::positions::PositionDocument;
 use crate::base::error::{Error, Result};
 use crate::base::range::index;
 use crate::kafka::watermarks::Watermarks;
@@ -54,7 +54,7 @@ pub(super) fn keep(
 }
 
 /// The ends of the topic of these positions; `None` unless they are known for each position.
-pub(super) fn of(http: &Http, prefix: &str, positions: &[Position]) -> Result<Option<Ends>> {
+pub(super) fn of(http: &Http, prefix: &str, positions: &[PositionDocument]) -> Result<Option<Ends>> {
     let topic_id = &positions[0].topic_id;
     let (_, answer) = http.call("GET", &place(prefix, topic_id), "", &[404])?;
     if answer["found"] != true {

@@ -20,7 +20,7 @@ use self::http::Http;
 use self::positions::Positions;
 use super::summary::{SAMPLE, repeating};
 use super::url::StoreUrl;
-use super::{Batch, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
+use super::{Advance, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
 use crate::base::error::{Error, Result};
 use crate::kafka::watermarks::Watermarks;
 
@@ -141,7 +141,7 @@ impl Store for OpenSearch {
         self.positions.resume(&self.http, topic, starts)
     }
 
-    fn write(&mut self, batch: Batch<'_>) -> Result<()> {
+    fn write(&mut self, batch: Advance<'_>) -> Result<()> {
         rows::store(&self.http, &self.index("records"), batch.topic, batch.rows)?;
         self.positions.advance(&self.http, batch)
     }

@@ -10,7 +10,7 @@ use super::hits;
 use super::http::{Http, TRIES, is_busy, pause};
 use crate::base::error::{Error, Result};
 use crate::base::range::{id, index};
-use crate::sink::store::{Batch, TopicOf, fenced, new_owner, now_ms};
+use crate::sink::store::{Advance, TopicOf, fenced, new_owner, now_ms};
 
 pub(super) struct Positions {
     index: String,
@@ -21,7 +21,7 @@ pub(super) struct Positions {
 
 /// The position of a partition, as in its document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Position {
+pub(super) struct PositionDocument {
     pub topic_id: String,
     topic: String,
     pub partition: i32,
@@ -34,7 +34,7 @@ pub(super) struct Position {
 /// A document and its version.
 #[derive(Clone, Debug)]
 struct Place {
-    position: Position,
+    position: PositionDocument,
     sequence: u64,
     term: u64,
 }
@@ -58,7 +58,7 @@ impl Positions {
                     }
                     Some(_) if is_ours => return Err(fenced(topic.name)),
                     Some(place) => place.position.clone(),
-                    None => Position {
+                    None => PositionDocument {
                         topic_id: topic.id.to_owned(),
                         topic: topic.name.to_owned(),
                         partition: id(partition),
@@ -68,7 +68,10 @@ impl Positions {
                         since_ms: 0,
                     },
                 };
-                changes.push((before, Position { owner: self.owner.clone(), since_ms: now_ms(), ..after }));
+                changes.push((
+                    before,
+                    PositionDocument { owner: self.owner.clone(), since_ms: now_ms(), ..after },
+                ));
             }
             // If another run moved a position or took over meanwhile, read the positions again.
             if self.exchange(http, changes, true)?.iter().all(|stored| *stored) {
@@ -84,7 +87,7 @@ impl Positions {
     }
 
     /// Moves the positions. The rows must be stored before.
-    pub(super) fn advance(&mut self, http: &Http, batch: Batch<'_>) -> Result<()> {
+    pub(super) fn advance(&mut self, http: &Http, batch: Advance<'_>) -> Result<()> {
         let topic = batch.topic;
         let mut changes = Vec::with_capacity(batch.moves.len());
         for moved in batch.moves {
@@ -94,7 +97,7 @@ impl Positions {
             };
             let rows = batch.rows.iter().filter(|row| row.partition == moved.partition).count() as u64;
             let records = place.position.records + rows;
-            let after = Position { next_offset: moved.to, records, ..place.position.clone() };
+            let after = PositionDocument { next_offset: moved.to, records, ..place.position.clone() };
             changes.push((Some(place.clone()), after));
         }
         let stored = self.exchange(http, changes, false)?;
@@ -134,7 +137,7 @@ impl Positions {
     fn exchange(
         &mut self,
         http: &Http,
-        changes: Vec<(Option<Place>, Position)>,
+        changes: Vec<(Option<Place>, PositionDocument)>,
         refresh: bool,
     ) -> Result<Vec<bool>> {
         let path = format!("{}/_bulk?refresh={refresh}", self.index);
@@ -185,11 +188,11 @@ impl Positions {
     }
 
     /// All positions by topic. If several topics have the same name, only the one that was sunk last.
-    pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<Position>>> {
+    pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<PositionDocument>>> {
         /// The largest answer that the server gives by default, in documents.
         const PAGE: usize = 10_000;
         http.refresh(&self.index)?;
-        let mut topics: HashMap<String, Vec<Position>> = HashMap::new();
+        let mut topics: HashMap<String, Vec<PositionDocument>> = HashMap::new();
         let sort = json!([{"since_ms": "desc"}, {"topic_id": "asc"}, {"partition": "asc"}]);
         let mut query = json!({"size": PAGE, "sort": sort});
         loop {
@@ -197,7 +200,7 @@ impl Positions {
             let hits = hits(&answer)?;
             for hit in hits {
                 let position =
-                    Position::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
+                    PositionDocument::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
                 let topic = topics.entry(position.topic.clone()).or_default();
                 if topic.first().is_none_or(|first| first.topic_id == position.topic_id) {
                     topic.push(position);
@@ -227,7 +230,8 @@ fn place(document: &Value) -> Result<Option<Place>> {
     if document["found"] != true {
         return Ok(None);
     }
-    let position = Position::deserialize(&document["_source"]).map_err(|e| Error::io("a position", e))?;
+    let position =
+        PositionDocument::deserialize(&document["_source"]).map_err(|e| Error::io("a position", e))?;
     let (sequence, term) = version(document)
         .ok_or_else(|| Error::failed("OpenSearch gave no version of a position".to_owned()))?;
     Ok(Some(Place { position, sequence, term }))

@@ -6,7 +6,7 @@ use crate::job::identity::IdentityHash;
 
 /// The tables, by the keys that they hold.
 #[derive(Clone, Copy)]
-pub(super) enum Which {
+pub(super) enum Slot {
     /// Identities with their first content; or records, if each record has a count.
     First,
     /// Further contents of identities; or records without their timestamp, with the number of claimants of copies.
@@ -17,14 +17,14 @@ pub(super) enum Which {
     Identity,
 }
 
-pub(super) struct Store {
+pub(super) struct Index {
     tables: [Table; 4],
     memory: usize,
 }
 
-impl Store {
-    pub(super) fn new(memory: usize) -> Store {
-        Store { tables: Default::default(), memory }
+impl Index {
+    pub(super) fn new(memory: usize) -> Index {
+        Index { tables: Default::default(), memory }
     }
 
     fn bytes(&self) -> usize {
@@ -33,34 +33,34 @@ impl Store {
 
     pub(super) fn reserve(&mut self, expected: usize) {
         let places = Table::places_for(expected.min(self.memory));
-        let first = &mut self.tables[Which::First as usize];
+        let first = &mut self.tables[Slot::First as usize];
         if places > first.places() && places.saturating_mul(Table::PLACE_BYTES) <= self.memory {
             first.grow(places);
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tables[Which::First as usize].len()
+        self.tables[Slot::First as usize].len()
     }
 
     pub(super) fn warm(&self, identities: impl Iterator<Item = IdentityHash>) {
-        self.tables[Which::First as usize].warm(identities.map(Key::new));
+        self.tables[Slot::First as usize].warm(identities.map(Key::new));
     }
 
-    pub(super) fn get(&self, which: Which, key: IdentityHash) -> Option<u32> {
+    pub(super) fn get(&self, which: Slot, key: IdentityHash) -> Option<u32> {
         self.tables[which as usize].get(Key::new(key))
     }
 
-    pub(super) fn get_mut(&mut self, which: Which, key: IdentityHash) -> Option<&mut u32> {
+    pub(super) fn get_mut(&mut self, which: Slot, key: IdentityHash) -> Option<&mut u32> {
         self.tables[which as usize].get_mut(Key::new(key))
     }
 
-    pub(super) fn values(&self, which: Which) -> impl Iterator<Item = u32> {
+    pub(super) fn values(&self, which: Slot) -> impl Iterator<Item = u32> {
         self.tables[which as usize].values()
     }
 
     /// Sets bits of a value, if the key has one.
-    pub(super) fn set(&mut self, which: Which, key: IdentityHash, bits: u32) {
+    pub(super) fn set(&mut self, which: Slot, key: IdentityHash, bits: u32) {
         if let Some(value) = self.get_mut(which, key) {
             *value |= bits;
         }
@@ -69,8 +69,8 @@ impl Store {
     /// Adds to a value, which is 0 at first, and returns the sum.
     ///
     /// # Errors
-    /// As [`Store::insert`].
-    pub(super) fn add(&mut self, which: Which, key: IdentityHash, more: u32) -> Result<u32> {
+    /// As [`Index::insert`].
+    pub(super) fn add(&mut self, which: Slot, key: IdentityHash, more: u32) -> Result<u32> {
         if let Some(value) = self.get_mut(which, key) {
             *value = value.saturating_add(more);
             return Ok(*value);
@@ -83,7 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Failed`] when the tables would outgrow their memory.
-    pub(super) fn insert(&mut self, which: Which, key: IdentityHash, value: u32) -> Result<()> {
+    pub(super) fn insert(&mut self, which: Slot, key: IdentityHash, value: u32) -> Result<()> {
         if self.tables[which as usize].is_full() {
             let (len, places) = (self.len(), self.tables[which as usize].places());
             let more = Table::places_for(places);
