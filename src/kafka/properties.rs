@@ -26,9 +26,9 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// The first of these that is given names the brokers: `bootstrap`, the value of a flag; `KAFKA_BOOTSTRAP_SERVERS` in
-    /// the environment; `bootstrap.servers` in the file; or else `localhost:9092`. `flags` are `key=value`. In the
-    /// environment, `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
+    /// The first of these that is given names the brokers: `bootstrap`, the value of a flag; `KAFKA_BOOTSTRAP_SERVERS`
+    /// in the environment; `bootstrap.servers` in the file. Without any, they are at `localhost:9092`. `flags` are
+    /// `key=value`. In the environment, `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
     ///
     /// # Errors
     /// [`Error::Usage`] names the property that is refused, or the file that cannot be read.
@@ -62,7 +62,7 @@ impl Properties {
             let key = key.trim();
             if SECRET.contains(&key) {
                 return Err(Error::usage(format!(
-                    "-X {key}: the process list shows flags; put the value in the environment as {} or in a file for -F",
+                    "-X {key}: the process list shows flags; put it in the environment as {} or in a file for -F",
                     variable_name(key)
                 )));
             }
