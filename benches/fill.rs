@@ -1,4 +1,4 @@
-//! The whole fill, from start-up to receipt, on a real broker of its own.
+//! Measures a whole fill, from start-up to receipt, on a real broker of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl Bench {
         })
     }
 
-    /// How long it takes to fill as many fresh targets, with `wanted` records each.
+    /// The time for filling this number of new targets, with `wanted` records each.
     fn fills(&self, source: &str, wanted: u64, targets: u64) -> Duration {
         (0..targets)
             .map(|_| {
@@ -102,7 +102,7 @@ fn fills(c: &mut Criterion) {
         b.iter_custom(|times| bench.fills(&source, 200_000, times))
     });
 
-    // What lies before the window should cost nothing; what lies after it is read.
+    // Records before the window should cost nothing. A fill reads the records after it.
     group.throughput(Throughput::Elements(20_000));
     for (before, after) in [(0, 0), (4, 0), (16, 0), (0, 4), (0, 16)] {
         let each = |hours| 20_000 * usize::try_from(hours).expect("fits");

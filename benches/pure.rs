@@ -1,4 +1,4 @@
-//! What each record costs beside Kafka: event time, window, identity, index, partition.
+//! Measures the cost of each record without Kafka: event time, window, identity, index, partition.
 
 use std::hint::black_box;
 

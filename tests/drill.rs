@@ -1,4 +1,4 @@
-//! Drills that must end well, drills that must not, and commits that the network holds back.
+//! Drills that must succeed, drills that must fail, and commits that the network delays.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,7 +15,7 @@ use replicator::{
 fn drill(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
     command.args(["drill", "--duration", "1s", "--output", "json"]).args(arguments);
-    // It may be production's: a drill takes none but one that is named by flag.
+    // The environment may name production's cluster, so a drill uses only a cluster that a flag names.
     command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
     command
 }
@@ -47,7 +47,7 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
     }
 }
 
-/// A program that breaks a rule of the protocol is found out.
+/// A drill finds a program that breaks a rule of the protocol.
 #[rstest]
 #[case::dedup("break-dedup=return", "doubled")]
 #[case::read_uncommitted("break-read-committed=return", "extra")]
@@ -63,7 +63,7 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
     assert!(round[finds].as_u64() > Some(0), "{round:#}");
 }
 
-/// With no rule broken, transactions that fail at random do no harm: it is the rule that the drill found.
+/// Transactions that fail at random do no harm if no rule is broken. So the drills above found the broken rule.
 #[test]
 fn random_aborts_do_no_harm() {
     let output = drill(&["--brokers", "1", "--faults", "kill", "--records", "4000"])
@@ -85,7 +85,7 @@ fn a_given_cluster_is_not_broken() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// A broker with a proxy before it, for one test at a time.
+/// A broker behind a proxy, for one test at a time.
 fn network() -> (&'static str, MutexGuard<'static, Proxy>) {
     static NETWORK: OnceLock<(Sandbox, Mutex<Proxy>)> = OnceLock::new();
     let (sandbox, proxy) = NETWORK.get_or_init(|| {
@@ -167,8 +167,8 @@ fn restarts(output: &Output) -> u64 {
 const HOLD_A_COMMIT: Weather =
     Weather { delay: Duration::ZERO, requests_held: false, responses_held: false, hold_one: Some(END_TXN) };
 
-/// librdkafka#5423: the commit is sent again by librdkafka itself, and the first one arrives in the midst of
-/// a later transaction.
+/// librdkafka#5423: librdkafka itself sends the commit again, and the first one arrives in the middle of a later
+/// transaction.
 #[test]
 fn a_commit_that_arrives_twice_ends_no_later_transaction() {
     let (bootstrap, proxy) = network();
@@ -186,12 +186,12 @@ fn a_commit_that_arrives_twice_ends_no_later_transaction() {
     fill.assert_filled();
 }
 
-/// librdkafka has been seen to ignore its own timeout: the watchdog then gives up on the call.
+/// librdkafka was seen to ignore its own timeout. The run's own deadline then ends the wait.
 #[test]
 fn a_call_that_never_returns_is_given_up_on() {
     let (bootstrap, proxy) = network();
     let fill = Fill::new("hangs", bootstrap, &proxy);
-    // The 20th call is in mid-copy; it sleeps for longer than the run takes.
+    // The 20th call is in the middle of the copy. It sleeps for longer than the run takes.
     let run = fill.start(&["--patience", "5"], &[("FAILPOINTS", "in-call=19*off->1*sleep(60000)->off")]);
     let output = run.wait_with_output().expect("ends");
     assert!(output.status.success(), "{}", stderr(&output));
@@ -200,7 +200,7 @@ fn a_call_that_never_returns_is_given_up_on() {
     fill.assert_filled();
 }
 
-/// The call is given up on, another producer goes on, and what was given up on arrives later.
+/// The run abandons the call, another producer goes on, and the abandoned commit arrives later.
 #[test]
 fn a_commit_that_arrives_after_its_deadline_ends_no_later_transaction() {
     let (bootstrap, proxy) = network();
@@ -209,7 +209,7 @@ fn a_commit_that_arrives_after_its_deadline_ends_no_later_transaction() {
     fill.until_written(500);
     proxy.set(HOLD_A_COMMIT);
     until(|| proxy.held() == 1);
-    // The transaction that was given up on is aborted by the next start-up; then its records come again.
+    // The next start-up aborts the abandoned transaction, and then writes its records again.
     fill.until_written(1500);
     proxy.release();
     let output = run.wait_with_output().expect("ends");
@@ -218,7 +218,7 @@ fn a_commit_that_arrives_after_its_deadline_ends_no_later_transaction() {
     fill.assert_filled();
 }
 
-/// No commit ever arrives in time: the run gives up, says what it waited for, and has lost nothing.
+/// If no commit ever arrives in time, the run gives up and says what it waited for. It loses nothing.
 #[test]
 fn commits_that_never_arrive_in_time_end_the_run() {
     let (bootstrap, proxy) = network();

@@ -1,9 +1,9 @@
-//! The one rule of the house: a room imports what stands in an earlier row, or itself.
+//! The one rule for the rooms: a room imports only from itself and from rooms in earlier rows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground up. Rooms of one row do not know each other.
+/// The rows, lowest first. Rooms in one row do not import from each other.
 const ROWS: &[&[&str]] = &[
     &["base"],
     &["kafka"],
@@ -19,8 +19,8 @@ fn row(room: &str) -> Option<usize> {
     ROWS.iter().position(|rooms| rooms.contains(&room))
 }
 
-/// The imports of a file in src that are against the rule. A path begins at the crate's root by `crate::`, or by more
-/// `super::` than the file is deep.
+/// The imports in a file of src that break the rule. A path begins at the crate's root if it begins with `crate::`, or
+/// with enough `super::` to leave the room.
 fn against_the_rule(file: &Path, text: &str) -> Vec<String> {
     let steps: Vec<&str> = file.iter().filter_map(|step| step.to_str()).collect();
     let room = steps[0].trim_end_matches(".rs");

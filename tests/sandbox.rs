@@ -1,4 +1,4 @@
-//! A real broker is started, broken and started again.
+//! The sandbox starts a real broker, breaks it and starts it again.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -32,12 +32,12 @@ fn create_topic(bootstrap: &str, replicas: i32) {
     results[0].as_ref().unwrap();
 }
 
-/// One record to each partition, all of them acknowledged by enough replicas.
+/// Sends one record to each partition. Enough replicas acknowledge each of them.
 fn produce(bootstrap: &str, value: &str) {
     let producer: ThreadedProducer<DefaultProducerContext> = config(bootstrap)
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A frozen broker keeps its connections: these make the client turn to another one soon.
+        // A frozen broker keeps its connections. These settings make the client turn to another broker soon.
         .set("api.version.request.timeout.ms", "1000")
         .set("request.timeout.ms", "1000")
         .set("socket.timeout.ms", "1000")

@@ -1,4 +1,4 @@
-//! What the comparison with other copiers needs beside them: a broker, topics, the plain copy and the floor.
+//! What the comparison needs beside the other copiers: a broker, topics, the plain copy and the floor.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -54,7 +54,7 @@ fn number(text: &str) -> usize {
     text.parse().expect("a number")
 }
 
-/// Starts a broker, says where it is, and keeps it until the standard input ends.
+/// Starts a broker, prints its address, and keeps it until the standard input ends.
 fn broker() {
     let sandbox = Sandbox::start_own_with(1, &Extras::for_measuring()).expect("a broker");
     println!("{}", sandbox.bootstrap());
@@ -112,7 +112,7 @@ fn stable(bootstrap: &str, topic: &str) {
     println!("{}", ends.sum::<i64>());
 }
 
-/// The plain copy: no transaction, no window, no dedup; by the calls and the settings of the fill.
+/// The plain copy, with the calls and settings of the fill: no transaction, no window, no dedup.
 fn copy(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
@@ -123,7 +123,7 @@ fn copy(bootstrap: &str, source: &str, target: &str) {
     drain(&producer);
 }
 
-/// The plain copy as one writes it first: rdkafka's safe calls, a message at a time, and large buffers.
+/// The plain copy as one writes it first: with rdkafka's safe calls, a message at a time, and large buffers.
 fn safe_copy(bootstrap: &str, source: &str, target: &str) {
     let mut producing = config(bootstrap);
     fast(&mut producing);
@@ -169,7 +169,7 @@ fn send_safely(producer: &BaseProducer, target: &str, message: &BorrowedMessage)
 fn transact(bootstrap: &str, source: &str, target: &str) {
     let mut config = config(bootstrap);
     fast(&mut config);
-    // As in `Properties::producer`, and for its reason.
+    // `Properties::producer` raises linger.ms too, for the same reason.
     config.set("transactional.id", format!("bench/{target}")).set("linger.ms", "500");
     let producer: Arc<BaseProducer<Reports>> =
         Arc::new(config.create_with_context(Reports::default()).expect("a producer"));
@@ -253,7 +253,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Range<i32> {
     0..i32::try_from(metadata.topics()[0].partitions().len()).expect("fits")
 }
 
-/// Reads from the beginnings of all partitions; returns how many they are.
+/// Assigns all partitions, from their beginnings, and returns how many there are.
 fn assign_all(consumer: &BaseConsumer, topic: &str) -> usize {
     let mut assignment = TopicPartitionList::new();
     for partition in partitions(consumer, topic) {

@@ -1,16 +1,16 @@
-//! Topics of many small segments, of which retention, DeleteRecords and compaction take some: what a broker does not
-//! find by time may be there all the same.
+//! Topics of many small segments. Retention, DeleteRecords and compaction delete some of them, so a record that a broker
+//! does not find by time may still be there.
 
 use rstest::rstest;
 
 use crate::kit::*;
 
-/// A segment for each ten minutes of event time: a broker begins a new one where a record is later than the
-/// segment's first by more than this.
+/// Gives each ten minutes of event time a segment: a broker begins a new one if a record is later than the segment's
+/// first record by more than this.
 const SEGMENTS: (&str, &str) = ("segment.ms", "600000");
 
-/// A day in both topics; of the target's, all is deleted and written again, while the segments that held it before
-/// are still on the broker's disk.
+/// A day in both topics. The target's records are deleted and written again, while the deleted segments are still on
+/// the broker's disk.
 fn refilled(partitions: i32) -> (Pair, Vec<Record>) {
     let pair = segmented(partitions, &[]);
     let records = day(1200, partitions);
@@ -28,7 +28,7 @@ fn segmented(partitions: i32, more: &[(&str, &str)]) -> Pair {
     pair
 }
 
-/// In batches, so that segments can end between them.
+/// Produces in batches, so that segments can end between them.
 fn produce_in_parts(topic: &str, records: &[Record]) {
     for part in records.chunks(120) {
         produce(topic, part);
@@ -87,7 +87,8 @@ fn a_partial_deletion_leaves_what_is_there_in_sight() {
     let records = day(1200, 1);
     produce_in_parts(&pair.a, &records);
     produce_in_parts(&pair.b, &records[..700]);
-    // In the middle of a segment, whose largest timestamp is that of a deleted record; then older ones come.
+    // Delete up to the middle of a segment. Its largest timestamp stays that of a deleted record, and older records
+    // follow.
     trim(&pair.b, 0, 690);
     produce_in_parts(&pair.b, &records[..690]);
     let missing = window_of(&records[700..]).len() as u64;
@@ -106,7 +107,8 @@ fn old_values_that_are_cleaned_away_hide_nothing() {
     let pair = segmented(1, &cleaned).with(|job| job.allow_compacted_target = true);
     let records = day(600, 1);
     produce_in_parts(&pair.a, &records);
-    // Each key first late in the day, then at its own time: the late values, the segments' largest, go.
+    // Each key comes first late in the day, then at its own time. The cleaner deletes the late values, which have the
+    // largest timestamps of their segments.
     let late: Vec<Record> =
         records.iter().map(|r| Record { time: r.time + 10 * HOUR, ..r.clone() }).collect();
     produce_in_parts(&pair.b, &late);

@@ -1,4 +1,4 @@
-//! With `--output json`, each command prints one object that says how it ended; and no count where nothing was read.
+//! With `--output json`, each command prints one object that says how it ended. It has no counts if nothing was read.
 
 use std::process::{Output, Stdio};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::kit::*;
 
-/// The one object on stdout, of a command that ended so.
+/// The one object on stdout, after checking that the command ended with this status.
 fn answer(output: &Output, status: &str, exit_code: i32) -> Map<String, Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let about = format!("stdout: {text}\nstderr: {}", stderr(output));
@@ -18,7 +18,7 @@ fn answer(output: &Output, status: &str, exit_code: i32) -> Map<String, Value> {
     found.as_object().expect("an object").clone()
 }
 
-/// Its stable reason; the sentence stands on stderr too, and no count beside it.
+/// The error's stable reason, after checking that its message is on stderr too, and that the object has no counts.
 fn reason_alone(output: &Output, status: &str, exit_code: i32) -> String {
     let found = answer(output, status, exit_code);
     for (key, value) in &found {
@@ -39,7 +39,7 @@ fn run(arguments: &[&str]) -> Output {
 
 const WINDOWED: [&[&str]; 4] = [&[], &["plan"], &["gaps"], &["verify"]];
 
-/// Fill, plan, gaps and verify of a window.
+/// Runs fill, plan, gaps and verify on a window.
 fn windowed(source: &str, target: &str, more: &[&str]) -> Vec<Output> {
     let of = ["--window", "11:00-13:00", "--source", source, "--target", target];
     WINDOWED.iter().map(|command| run(&[*command, &of, more].concat())).collect()
@@ -211,7 +211,7 @@ fn of_a_transaction_that_stays_open() {
     for output in windowed(&pair.a, &pair.b, &["--patience", "1", "-o", "json"]) {
         assert_eq!(reason_alone(&output, "failed", 1), "hanging-transaction");
     }
-    // They wait for it, and so can be interrupted before they read.
+    // The commands wait for the transaction, so they can be interrupted before they read.
     let of = ["--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "-o", "json"];
     for command in [&["plan"][..], &["gaps"], &["verify"]] {
         let output = interrupted(&[command, &of].concat(), "waiting for an open transaction");
@@ -220,7 +220,7 @@ fn of_a_transaction_that_stays_open() {
     open.abort();
 }
 
-/// A run that is sent SIGTERM once it has said `when` on stderr.
+/// Runs the command, and sends it SIGTERM once it has said `when` on stderr.
 fn interrupted(arguments: &[&str], when: &str) -> Output {
     use std::io::{BufRead, BufReader};
     let mut child =
@@ -254,7 +254,7 @@ fn of_interrupted_runs() {
     let file = folder.path().join("events.json");
     let mut generate = replicator(&["generate", "--records", "3000000", "-o", "json", "--out"]);
     let child = generate.arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    // It writes beside, and gives the file its name in the end.
+    // The command writes a temporary file, and renames it at the end.
     until(|| std::fs::read_dir(folder.path()).expect("there").count() > 0);
     signal(&child, "-TERM");
     let output = child.wait_with_output().expect("ends");
@@ -274,7 +274,7 @@ fn of_what_goes_on_until_it_is_told_to_end() {
     answer(&interrupted(&page, "the page is at"), "done", 0);
 }
 
-/// The environment may name production's cluster: the demo takes one that is named by flag, else its own.
+/// The environment may name production's cluster, so the demo uses only a cluster that a flag names, or its own.
 #[test]
 fn of_the_demo() {
     let demo = |arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! Wrong things typed, and topics that cannot be filled: a clear error, its exit code, nothing written.
+//! Wrong arguments, and topics that cannot be filled, give a clear error and its exit code. Nothing is written.
 
 use rstest::rstest;
 
@@ -39,7 +39,7 @@ fn usage(#[case] arguments: &[&str], #[case] says: &str) {
     assert!(text.contains(says), "{text}");
 }
 
-/// Which brokers are asked: the flag's, else the environment's, else the file's.
+/// A flag names the brokers; without it the environment does, and else the file.
 #[rstest]
 #[case::file(&[], None, Some("broker"), 0)]
 #[case::flag_beats_file(&["-b", "broker"], None, Some("127.0.0.1:1"), 0)]
@@ -72,7 +72,7 @@ fn where_the_brokers_are(
     assert_eq!(code(&output), wanted, "{}", stderr(&output));
 }
 
-/// Beside a service named `replicator-metrics`, Kubernetes gives each pod such variables.
+/// Kubernetes gives each pod such variables if there is a service named `replicator-metrics`.
 #[test]
 fn links_to_services_do_not_break_a_run_and_a_misspelt_property_is_told() {
     let pair = Pair::new(1, 1);

@@ -1,4 +1,4 @@
-//! What the page, its API and its metrics claim: never more than the store can know.
+//! The page, its API and its metrics never claim more than the store can know.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use crate::kit::*;
 use crate::sink::{command, sunk};
 use crate::stores::{Kind, TestStore};
 
-/// The page's address for a pair, and what comes before the question mark.
+/// The page's address for a pair, from the question mark on.
 fn query(a: &str, b: &str) -> String {
     format!("?source={a}&target={b}")
 }
@@ -23,13 +23,13 @@ fn metrics(page: &Page, a: &str, b: &str) -> String {
     page.get(&format!("metrics{}", query(a, b))).body_mut().read_to_string().expect("a text")
 }
 
-/// The value of a gauge of the topic, or of the pair whose source it is.
+/// The value of a topic's gauge, or of the gauge of the pair whose source it is.
 fn gauge(metrics: &str, name: &str, topic: &str) -> Option<f64> {
     let line = metrics.lines().find(|l| l.starts_with(&format!("{name}{{")) && l.contains(topic))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// The page's sentence and what it says of it; both `None` where no browser is installed.
+/// The page's headline and the detail below it; `None` if no browser is installed.
 fn said(page: &Page, query: &str) -> Option<(String, String)> {
     let dom = seen(&format!("{}{query}", page.url))?;
     let whole = dom.split("id=\"detail\">").nth(1).and_then(|rest| rest.split("</p>").next());
@@ -88,12 +88,12 @@ fn behind_is_said_and_as_of_when() {
     let behind = |topic: &str| overview(&page, a, b)[topic]["ends"]["behind_offsets"].clone();
     until(|| (behind("source"), behind("target")) == (json!(0), json!(0)));
 
-    // Nothing new: the time moves on all the same.
+    // Nothing is new, but the time of the report moves on.
     let as_of = || overview(&page, a, b)["source"]["ends"]["as_of_ms"].as_i64().expect("a time");
     let before = as_of();
     until(|| as_of() > before);
 
-    // What an open transaction holds back is in the topic, and not in the store.
+    // The records of an open transaction are in the topic, but not in the store.
     let open = Foreign::begin().send(a, &day(12, 1));
     until(|| behind("source") == json!(12));
     let text = metrics(&page, a, b);
@@ -108,7 +108,7 @@ fn behind_is_said_and_as_of_when() {
         assert!(!detail.contains("every"), "{detail}");
         picture(&format!("{}{}", page.url, query(a, b)), "behind.png");
     }
-    // Told to stop, it is not complete either.
+    // The sink stops while it is behind, so its receipt is not complete.
     signal(&child, "-TERM");
     let receipt = receipt(&child.wait_with_output().expect("ends"));
     assert_eq!(receipt["complete"], false, "{receipt:?}");
@@ -129,7 +129,7 @@ fn a_killed_sink_leaves_a_store_that_is_behind() {
     let (a, b) = (pair.a.as_str(), pair.b.as_str());
     produce(a, &day(20_000, 1));
     produce(b, &day(20_000, 1));
-    // The target whole, the source in part: what is there is in both.
+    // The store has the whole target and a part of the source. It has each record of that part from both topics.
     sunk(&store, &[b]);
     let mut child =
         command(&store, &[a]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
@@ -173,7 +173,7 @@ fn of_a_part_it_says_that_it_is_one() {
         said(&page, &part(12, 14)).expect("a browser").0,
         format!("In the part shown, {b} lacks 120 records")
     );
-    // By mistake in local time: nothing to hold is no success.
+    // Somebody may type local times by mistake. An empty part of the source must not look like a success.
     assert_eq!(
         said(&page, &part(3, 4)).expect("a browser").0,
         format!("In the part shown, {a} has no record")
@@ -195,7 +195,7 @@ fn copies_are_counted(#[case] kind: Kind) {
     let pair = Pair::new(1, 1);
     let (a, b) = (pair.a.as_str(), pair.b.as_str());
     let records = day(10, 1);
-    // The first three times, the second twice; of these the target has two, and three.
+    // The source has the first record three times and the second twice. The target has them twice and three times.
     produce(a, &[&records[..], &records[..2], &records[..1]].concat());
     produce(b, &[&records[..], &records[..2], &records[1..2]].concat());
     sunk(&store, &[a, b]);
@@ -214,7 +214,7 @@ fn a_store_says_what_it_compared(#[case] kind: Kind) {
     let pair = Pair::new(1, 1);
     let (a, b) = (pair.a.as_str(), pair.b.as_str());
     let records = day(405, 1);
-    // As many in each minute, of which one is another record.
+    // Both topics have the same number of records in each minute, but one record differs.
     let mut others = records.clone();
     others[200].value = Some(b"{\"n\":\"another\"}".to_vec());
     produce(a, &records);

@@ -1,4 +1,4 @@
-//! What a plan says of the fill's consequences, against topics of which they are known.
+//! A plan names the consequences of a fill. The tests know the consequences for these topics.
 
 use rdkafka::Offset;
 use replicator::{Consequences, Group};
@@ -11,7 +11,7 @@ fn planned(pair: &Pair) -> (Consequences, String) {
     (receipt.consequences.clone().expect("consequences"), receipt.to_string())
 }
 
-/// But for the group that another test hides from everybody.
+/// What the plan could not find out, without the group that another test hides from everybody.
 fn unknown(found: &Consequences) -> Vec<&str> {
     found.not_known.iter().map(String::as_str).filter(|what| !what.starts_with("whether group ")).collect()
 }
@@ -29,7 +29,7 @@ fn key(n: usize) -> String {
 fn keys_with_newer_records_are_counted_once_each() {
     let pair = Pair::new(1, 1);
     let mut source = old(100);
-    // Of each of these keys two records would be written.
+    // The fill would write two records of each of these keys.
     source.extend(old(10).into_iter().map(|r| Record {
         time: r.time + MINUTE,
         value: Some(b"later".to_vec()),
@@ -38,7 +38,7 @@ fn keys_with_newer_records_are_counted_once_each() {
     produce(&pair.a, &source);
     let at = |n: usize, time: i64| record(0, time, &key(n), "newer");
     let mut target: Vec<Record> = (0..30).map(|n| at(n, WINDOW.1 + HOUR)).collect();
-    // Twice, older, of another key, without a key: none of these counts.
+    // None of these counts: a second record of a key, an older one, one of another key, and one without a key.
     target.extend([at(7, WINDOW.1 + HOUR), at(50, WINDOW.0 - HOUR), at(5000, WINDOW.1 + HOUR)]);
     target.push(Record { key: None, ..at(0, WINDOW.1 + HOUR) });
     produce(&pair.b, &target);
@@ -71,7 +71,7 @@ fn a_newer_record_within_the_window_counts_and_an_older_one_does_not() {
     produce(&pair.a, &old(3));
     let at = |n: usize, after: i64| record(0, WINDOW.0 + 1 + after, &key(n), "other");
     produce(&pair.b, &[at(0, 10), at(1, -1), at(2, 1)]);
-    // Of key 2 both have the same time.
+    // Both records of key 2 have the same time.
     assert_eq!(planned(&pair).0.keys_with_newer_records, Some(1));
 }
 
@@ -131,7 +131,7 @@ fn groups_of_the_target_with_their_lag_and_whether_they_are_past_the_window() {
     let pair = Pair::new(2, 2);
     let records = day(600, 2);
     produce(&pair.a, &records);
-    // 89 and 89 records of the window are missing; the target has 211 in each partition.
+    // In each partition, 89 records of the window are missing, and the target has 211 others.
     let outside = outside_of(&records);
     produce(&pair.b, &outside);
     let before = i64::try_from(outside.iter().filter(|r| r.partition == 0 && r.time < WINDOW.0).count())
@@ -141,7 +141,7 @@ fn groups_of_the_target_with_their_lag_and_whether_they_are_past_the_window() {
     let group = |name: &str| format!("{}-{name}", pair.b);
     reset_group(&group("at-the-end"), &pair.b, Offset::End);
     reset_group(&group("before"), &pair.b, Offset::Offset(10));
-    // The first record after the hole is the next that it reads, and it has read all before the hole.
+    // This group has read all before the hole. It reads the first record after the hole next.
     reset_group(&group("just-past"), &pair.b, Offset::Offset(before.max(45)));
     reset_group(&group("just-before"), &pair.b, Offset::Offset(44));
     reset_group(&group("elsewhere"), &pair.a, Offset::End);

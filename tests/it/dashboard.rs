@@ -1,4 +1,4 @@
-//! The page, in a real browser, on what a real fill and sink left.
+//! The page in a real browser, on a store that a real fill and sink wrote.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -11,7 +11,7 @@ use replicator::{Dashboard, Error, Interrupt, Result, store};
 
 use crate::kit::*;
 
-/// A page that is served until it is dropped.
+/// A page, served until this is dropped.
 pub(crate) struct Page {
     pub url: String,
     interrupt: Interrupt,
@@ -50,7 +50,7 @@ impl Drop for Page {
     }
 }
 
-/// Runs Chromium on the page for some seconds of its time. `None` where there is none.
+/// Runs Chromium on the page for some seconds of Chromium's virtual time. `None` if there is no Chromium.
 fn browser(page: &str, arguments: &[&str]) -> Option<String> {
     let dir = tempfile::tempdir().expect("a directory");
     let mut missing = 0;
@@ -72,12 +72,12 @@ fn browser(page: &str, arguments: &[&str]) -> Option<String> {
     None
 }
 
-/// What the page is once its scripts have run, as HTML.
+/// The page as HTML, after its scripts have run.
 pub(crate) fn seen(page: &str) -> Option<String> {
     browser(page, &["--dump-dom"])
 }
 
-/// The text between two tags, of an element with an id.
+/// The text of the element with this id, up to the next tag.
 pub(crate) fn text_of<'a>(dom: &'a str, id: &str) -> &'a str {
     let from = dom.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {dom}"));
     let text = &dom[from..];
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &[&str]) {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
-/// With `SCREENSHOTS` naming a directory, the pictures of the README are made there.
+/// If `SCREENSHOTS` names a directory, this makes the pictures of the README there.
 pub(crate) fn picture(page: &str, name: &str) {
     if let Some(dir) = std::env::var_os("SCREENSHOTS") {
         let file = Path::new(&dir).join(name);
@@ -142,7 +142,7 @@ fn the_gap_is_seen_and_closes() {
     assert!(text_of(&before, "headline").starts_with(&lacks), "{}", text_of(&before, "headline"));
     assert!(text_of(&before, "detail").contains("between 11:00 and 13:00 UTC on 14 April 2021"));
     assert_eq!(text_of(&after, "headline"), format!("{b} holds every record of {a}"));
-    // Both charts are drawn, the breakdowns and the run are there.
+    // The page shows both charts, the breakdowns and the run.
     for part in ["u-over", "choose_branch", "complete"] {
         assert!(after.contains(part), "no {part} in {after}");
     }
@@ -218,7 +218,7 @@ fn only_what_is_asked_for_by_its_own_name() {
     let rebound = ureq::get(&page.url).header("Host", "attacker.example").call();
     assert!(matches!(rebound, Err(ureq::Error::StatusCode(421))), "{rebound:?}");
 
-    // The address is taken.
+    // The address is already in use.
     let address = page.url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
     let second = Dashboard::open(&format!("sqlite:{}", dir.path().join("b.db").display()), address, &[]);
     assert!(matches!(second.map(drop), Err(Error::Failed(why)) if why.text.contains("--listen")));

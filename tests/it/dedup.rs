@@ -1,10 +1,10 @@
-//! One identity, several contents; copies under other timestamps; other writers.
+//! One identity with several contents, copies with other timestamps, and other writers.
 
 use replicator::{OnConflict, Reason, TargetScan};
 
 use crate::kit::*;
 
-/// Users as keys: 20 of them, each with many events.
+/// Records with users as keys: 20 users, each with many events.
 fn users(count: usize) -> Vec<Record> {
     day(count, 1)
         .into_iter()
@@ -137,7 +137,8 @@ fn a_target_that_stamped_its_records_before_is_refused() {
     assert_eq!(consume(&turned).len(), 50);
 }
 
-/// A copier that stamps its own time copied all but the window: what it left is written, with the source's timestamps.
+/// A copier that stamps its own time copied all but the window. The fill writes the window's records, with the source's
+/// timestamps.
 #[test]
 fn a_hole_in_a_target_whose_copies_bear_other_times_is_filled() {
     let pair = Pair::new(2, 2);

@@ -1,4 +1,4 @@
-//! What the files to deploy with promise.
+//! The deployment files keep their promises.
 
 use replicator::INDEX_MEMORY;
 
@@ -6,7 +6,7 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("read")
 }
 
-/// Its broker lets everybody in.
+/// The compose file's broker lets everybody in, so only this machine may reach it.
 #[test]
 fn compose_publishes_to_this_machine_alone() {
     let compose = file("docker-compose.yml");

@@ -1,4 +1,4 @@
-//! Copies that bear another timestamp, records that only look like such, and the edges of the window.
+//! Copies with another timestamp, records that only look like such copies, and the edges of the window.
 
 use rstest::rstest;
 
@@ -46,7 +46,7 @@ fn repeated_contents_are_no_stamped_copies(#[case] scan: TargetScan, #[case] ide
     pair.assert_filled(&before);
 }
 
-/// An earlier repair by hand, which stamped its own time, of a part of the window.
+/// An earlier repair by hand copied a part of the window, and stamped its own time.
 #[test]
 fn an_earlier_repair_under_another_time_is_found_before_anything_is_written() {
     let pair = Pair::new(2, 2);
@@ -79,7 +79,7 @@ fn an_earlier_repair_under_another_time_is_found_before_anything_is_written() {
     assert_eq!((findings.in_source, findings.in_target), (window.len() as u64, window.len() as u64));
 }
 
-/// Where much is written before one of them is met, that is right, and none is doubled.
+/// If the run has written much before it meets such a copy, the written records are right, and none is doubled.
 #[test]
 fn an_earlier_repair_that_is_met_late_is_not_doubled() {
     let pair = Pair::new(1, 1).with(|job| job.limits.records = 100);
@@ -96,7 +96,7 @@ fn an_earlier_repair_that_is_met_late_is_not_doubled() {
     assert!(after.len() - before.len() <= 800);
 }
 
-/// What such a repair and a fill doubled is told by all.
+/// Fill and verify report the records that both such a repair and a fill wrote.
 #[test]
 fn what_was_doubled_under_another_time_is_told() {
     let pair = Pair::new(1, 1);
@@ -116,7 +116,7 @@ fn what_was_doubled_under_another_time_is_told() {
     assert_eq!((findings.missing, findings.duplicated), (0, 40));
 }
 
-/// By all of a record, one of another time is another record.
+/// If the whole record is the identity, a record with another time is another record.
 #[test]
 fn by_record_another_time_is_another_record() {
     let pair = Pair::new(1, 1).with(|job| job.selection.rules.identity = Identity::Record);
@@ -128,8 +128,8 @@ fn by_record_another_time_is_another_record() {
     pair.assert_filled(&before);
 }
 
-/// A target that stamped all its copies holds fewer of them than there are records that differ in time alone: nobody can
-/// tell which one lacks, and nothing is called complete.
+/// A target stamped all its copies, and holds fewer of them than there are records that differ only in timestamp. Nobody
+/// can tell which record it lacks, so nothing counts as complete.
 #[rstest]
 #[case("key")]
 #[case("record")]
@@ -149,7 +149,7 @@ fn copies_that_nobody_can_tell_apart_are_not_taken_for_others(#[case] identity: 
     assert_eq!(consume(&pair.b).len(), before.len());
 }
 
-/// Copies that were stamped anew, of one content at two times: each stands for one record.
+/// Two copies with new timestamps have one content. Each stands for one record.
 #[test]
 fn two_stamped_copies_stand_for_two_records() {
     let pair = all(Pair::new(1, 1)).with(|job| job.selection.rules.identity = Identity::Record);
@@ -162,7 +162,7 @@ fn two_stamped_copies_stand_for_two_records() {
     pair.verify().1.expect("the same");
 }
 
-/// A target that stamps all records: a right fill of it is one that verify agrees with.
+/// If the target stamps all records, verify agrees with a right fill.
 #[test]
 fn verify_judges_a_target_that_stamps_its_records() {
     let pair = Pair::new(1, 1);
@@ -180,7 +180,7 @@ fn verify_judges_a_target_that_stamps_its_records() {
     assert_eq!((findings.in_source, findings.in_target), (178, 178));
 }
 
-/// Whatever lies how near to the window: what is outside of it is none of its business.
+/// A record outside of the window causes no conflict, however near it is.
 #[rstest]
 #[case::just_before(-1)]
 #[case::half_a_minute_before(-30_000)]

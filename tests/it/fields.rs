@@ -1,4 +1,4 @@
-//! A field's text is the field: keys, times and identities as the JSON writes them.
+//! The text of a field counts: keys, times and identities are as the JSON writes them.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::kit::{
     Pair, Record, WINDOW, assert_same, code, consume, produce, properties, record, replicator, stderr, unique,
 };
 
-/// Loads a file of this content into a topic of its own. The fields are given, or guessed.
+/// Loads a file with this content into a new topic. The fields are given, or guessed.
 fn load_file(content: &[u8], are_given: bool, skip_invalid: bool) -> (String, Result<LoadReceipt>) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("events.json");
@@ -40,7 +40,7 @@ fn deep(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// Written text of numbers beyond 2^64, of floats, and of what is nested; text as it reads.
+/// Numbers beyond 2^64, floats and nested values give their written text. Strings give their content.
 #[test]
 fn a_key_is_its_written_text() {
     let deep = deep(200);
@@ -80,7 +80,7 @@ fn a_key_that_cannot_be_read_is_an_error_and_not_a_null_key() {
     assert_eq!(keys(&topic), ["a", "b"]);
 }
 
-/// What no field asks for needs no reading. With guessed fields as with given ones, and in a fill.
+/// A load or a fill need not understand values that no field names. This holds for guessed fields as for given ones.
 #[rstest]
 #[case::lone_surrogate(r#""cut \ud83d""#)]
 #[case::lone_surrogate_in_a_name(r#"{"\ud83d":1}"#)]
@@ -160,7 +160,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// As tapes and block devices leave them, and `gzip -t` takes them.
+/// Tapes and block devices leave such files, and `gzip -t` accepts them.
 #[test]
 fn zeros_behind_gzip_are_padding() {
     let content = gzip(lines(&["\"a\"", "\"b\""]).as_bytes());
@@ -170,7 +170,7 @@ fn zeros_behind_gzip_are_padding() {
     assert_eq!(keys(&topic), ["a", "b"]);
 }
 
-/// Files that were joined: without a newline between two, and with the byte order mark of each.
+/// The content of several files, each with its byte order mark. Two of them have no newline between them.
 #[test]
 fn joined_files_lose_nothing() {
     let line = |id: &str| lines(&[id]);
@@ -185,7 +185,7 @@ fn joined_files_lose_nothing() {
     }));
 }
 
-/// The cause and the way out, and no advice that would lose events.
+/// The message names the cause and the way out. It gives no advice that would lose events.
 #[rstest]
 #[case::utf_16(lines(&["1", "2"]).encode_utf16().flat_map(u16::to_le_bytes).collect(), "iconv -f UTF-16LE -t UTF-8")]
 #[case::zstd([&[0x28, 0xb5, 0x2f, 0xfd][..], &[4; 40]].concat(), "zstd -d")]

@@ -1,4 +1,4 @@
-//! What the target holds before, and what it holds after.
+//! Fills of targets that hold different records before.
 
 use rstest::rstest;
 

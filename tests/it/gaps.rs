@@ -1,4 +1,4 @@
-//! The holes that are found are the holes that were made.
+//! `gaps` finds the holes that the tests made.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn find(pair: &Pair) -> Gaps {
     gaps(&selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default()).expect("looks")
 }
 
-/// 4050 records, one each six seconds, of which the target gets those that `keeps` says.
+/// 4050 records, one every six seconds. The target gets those for which `keeps` is true.
 fn pair(keeps: impl Fn(usize) -> bool) -> (Pair, Vec<Record>) {
     let pair = Pair::new(3, 3);
     let day = day(4050, 3);
@@ -25,7 +25,7 @@ fn pair(keeps: impl Fn(usize) -> bool) -> (Pair, Vec<Record>) {
     (pair, day)
 }
 
-/// `made` are numbers of records, half-open.
+/// `made` has half-open ranges of record numbers.
 #[rstest]
 #[case::none(&[])]
 #[case::in_the_middle(&[(600, 1800)])]
@@ -98,7 +98,7 @@ fn the_command_that_is_printed_fills_the_hole() {
     assert!(String::from_utf8_lossy(&text.stdout).contains("lacks none of the 4050 records"), "{text:?}");
 }
 
-/// Users as keys: an identity that is somewhere in the target says nothing of the others with the same key.
+/// Keys are users. If the target holds one record of a key, this says nothing about the other records of that key.
 #[test]
 fn keys_that_many_records_share_hide_no_hole() {
     let pair = Pair::new(2, 2);
@@ -129,7 +129,7 @@ fn keys_that_many_records_share_hide_no_hole() {
     assert_same(&sorted(consume(&pair.b)), &sorted(records));
 }
 
-/// Each record that was read is counted somewhere.
+/// Some count includes each record that was read.
 #[test]
 fn what_stands_in_no_hole_is_named() {
     let pair = Pair::new(1, 1).with(|job| {
@@ -149,7 +149,7 @@ fn what_stands_in_no_hole_is_named() {
     assert!(text.contains("lacks 2 of the 5 records"), "{text}");
 }
 
-/// Of a target that is compared as a whole, what lies outside of the window is not counted.
+/// If the whole target is compared, the counts still leave out records outside of the window.
 #[test]
 fn the_window_alone_is_told_of_whatever_is_compared() {
     let pair = Pair::new(1, 1).with(|job| job.selection.rules.target_scan = replicator::TargetScan::All);
@@ -163,7 +163,7 @@ fn the_window_alone_is_told_of_whatever_is_compared() {
     assert_eq!((found.missing, found.only_in_target, found.doubled), (0, 0, 0));
 }
 
-/// A copy of the missing records that bears another time is said, too.
+/// `gaps` also reports copies of the missing records with another timestamp.
 #[test]
 fn copies_under_another_time_are_named() {
     let (pair, day) = pair(|n| !(600..1800).contains(&n));

@@ -1,4 +1,4 @@
-//! The process dies at each instant of the protocol, and the next run makes it whole.
+//! A run dies at each instant of the protocol, and the next run completes the fill.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use crate::kit::*;
 
-/// How many transactions the copy of [`a_run_that_dies`] takes; the mark at its end is one more.
+/// How many transactions the copy of [`a_run_that_dies`] takes. The mark at its end takes one more.
 const TRANSACTIONS: usize = 6;
 
 #[rstest]
@@ -55,7 +55,7 @@ fn a_run_that_dies(#[case] instant: &str, #[case] pass: usize) {
     let killed = |output: &Output| output.status.signal() == Some(9);
     let first = run();
     assert!(killed(&first), "it passes this instant: {}", stderr(&first));
-    // What the first one left may be too little to come that far again.
+    // The first run may have left too little work for the second one to reach this instant again.
     let second = run();
     assert!(killed(&second) || second.status.success(), "{}", stderr(&second));
     let output = pair.command(100).output().expect("runs");

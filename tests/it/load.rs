@@ -16,11 +16,11 @@ use crate::kit::{consume, create, delete, properties, replicator, until, waterma
 
 const QUIET: Progress = Progress { quiet: true };
 const START: i64 = 1_618_394_400_000; // 2021-04-14T10:00:00Z
-/// Small transactions, so that a load can be ended between many of them.
+/// Small transactions, so that a test can end a load between many of them.
 const SMALL: TransactionLimits =
     TransactionLimits { records: 100, bytes: 1 << 20, time: Duration::from_secs(1) };
 
-/// A name of this test's own.
+/// A name that no other test uses.
 fn topic() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos();
@@ -32,7 +32,7 @@ struct Case {
     args: Loading,
 }
 
-/// The receipt, of a load that ended well.
+/// The receipt of a load, which must succeed.
 fn whole((receipt, result): (Option<LoadReceipt>, Result<()>)) -> Result<LoadReceipt> {
     result.map(|()| receipt.filter(|receipt| receipt.complete).expect("a receipt of the whole"))
 }
@@ -83,7 +83,7 @@ fn records(topic: &str) -> Vec<Vec<Record>> {
 }
 
 fn line(number: usize) -> String {
-    // Every seventh has no key.
+    // Every seventh line has no key.
     let id = if number % 7 == 6 { String::new() } else { format!("\"id\":\"k{}\",", number % 1000) };
     let millis = START + i64::try_from(number).expect("small") * 10;
     format!("{{{id}\"ts\":{millis},\"n\":{number}, \"text\":\"é {}\"}}", "x".repeat(number % 50))
@@ -93,7 +93,7 @@ fn lines(count: usize) -> String {
     (0..count).map(|number| line(number) + "\n").collect()
 }
 
-/// What the lines with these numbers are in a topic.
+/// The records of the lines with these numbers, by partition.
 fn expected(numbers: impl Iterator<Item = usize>, partitions: usize) -> Vec<Vec<Record>> {
     let mut all = vec![Vec::new(); partitions];
     for number in numbers {
@@ -268,7 +268,7 @@ fn killed_again_and_again_each_line_is_there_once() {
             .stdout(Stdio::null())
             .spawn()
             .expect("starts");
-        // More than a transaction holds, so that at least one was committed since.
+        // A round writes more than one transaction holds, so it commits at least one.
         wait_for_records(&case.args.topic, round * 51_000);
         child.kill().expect("killed"); // SIGKILL
         child.wait().expect("ended");

@@ -1,4 +1,4 @@
-//! What watches a run: metrics, logs for machines; and what helps to type one.
+//! Metrics, logs for machines, and help with the command line.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-/// The samples by name and labels; `None` where nobody answers.
+/// The samples by name and labels; `None` if nobody answers.
 fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
@@ -73,7 +73,7 @@ fn metrics_of_a_fill_on_its_way() {
     };
     assert_eq!(sum("end"), 2000.0);
     assert!(0.0 < sum("position") && sum("position") < 2000.0, "{last:?}");
-    // What was told as written is there.
+    // The target holds at least the records that the metrics counted as written.
     assert!(consume(&pair.b).len() as f64 >= outside_of(&records).len() as f64 + written);
     assert_eq!(pair.filled().counts.duplicates_in_source, 0);
 }

@@ -1,4 +1,4 @@
-//! A rate, and a trial of a few records: what is written is right whenever the run ends.
+//! Rate limits, and trials of a few records. Whenever the run ends, the written records are right.
 
 use std::process::{Output, Stdio};
 
@@ -70,7 +70,7 @@ fn a_plan_of_a_trial() {
     assert_eq!(receipt(&output)["to_write"], 10);
 }
 
-/// A conflict is told though the limit was reached before it, by the run that gets there.
+/// A run that reaches its limit before the conflict succeeds. A run that gets to the conflict reports it.
 #[test]
 fn a_trial_before_a_conflict() {
     let pair = Pair::new(1, 1);
@@ -95,7 +95,7 @@ fn a_rate_changes_nothing_but_the_time(#[case] rate: &str) {
     pair.assert_filled(&before);
 }
 
-/// At this rate a run takes a minute, in transactions of a second: it is seen on the way, and ended.
+/// At this rate a run takes a minute, in transactions of a second. So the test can end it on the way.
 #[rstest]
 #[case::killed(nix::sys::signal::Signal::SIGKILL, None)]
 #[case::interrupted(nix::sys::signal::Signal::SIGINT, Some(130))]
@@ -132,7 +132,7 @@ fn refused(#[case] arguments: &[&str]) {
     assert!(stderr(&output).contains(arguments[0]), "{}", stderr(&output));
 }
 
-/// A transaction that was aborted does not count, and what is written again after it does.
+/// The limit does not count an aborted transaction. It counts the records that the run then writes again.
 #[rstest]
 #[case("abort=2*off->1*return->off")]
 #[case("abort=4*off->1*return->off")]

@@ -1,4 +1,4 @@
-//! The page under load, by foreign names, and over a store that goes away.
+//! The page under load, under foreign host names, and on a store that goes away.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -47,7 +47,7 @@ fn by_other_names_only_as_allowed() {
     }
 }
 
-/// The page as a process, whose threads can be counted.
+/// The page as a process, so that a test can count its threads.
 struct Process {
     child: Child,
     address: String,
@@ -96,14 +96,14 @@ fn head(address: &str, path: &str) -> String {
 #[test]
 fn many_requests_are_few_threads_and_health_is_told_meanwhile() {
     const REQUESTS: usize = 700;
-    /// Those that may wait for an answer.
+    /// How many requests may wait for an answer.
     const QUESTIONS: usize = 32;
     let Some(server) = Postgres::start(None) else { return };
     let mut page = Process::start(&server.url("127.0.0.1", ""));
     assert!(head(&page.address, "/api/overview").starts_with("http/1.1 200"));
     let idle = page.threads();
 
-    // A question that is not answered until this ends.
+    // The store answers no question until this transaction ends.
     let mut other = server.connect().expect("connects");
     let mut slow = other.transaction().expect("begins");
     slow.batch_execute("LOCK TABLE receipts IN ACCESS EXCLUSIVE MODE").expect("locked");

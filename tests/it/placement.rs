@@ -1,4 +1,4 @@
-//! Partition counts that differ: each copy stands where the target's own producers put its key.
+//! If partition counts differ, each copy goes where the target's own producers put its key.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::kit::{
     outside_of, produce, record, replicator, stderr, unique, window_of,
 };
 
-/// Produces as a client with this setting of librdkafka's `partitioner` does.
+/// Produces with a client that has this setting of librdkafka's `partitioner`.
 fn produce_by(partitioner: &str, topic: &str, records: &[Record]) {
     let producer: BaseProducer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", broker())
@@ -38,7 +38,7 @@ fn places(records: &[Record]) -> BTreeMap<Vec<u8>, Vec<i32>> {
     places
 }
 
-/// Where a client with this setting puts the keys, by librdkafka itself.
+/// The partitions in which librdkafka itself puts the keys with this setting.
 fn by_librdkafka(partitioner: &str, partitions: i32, records: &[Record]) -> BTreeMap<Vec<u8>, Vec<i32>> {
     let probe = unique("probe");
     create(&probe, partitions, &[]);
@@ -96,7 +96,7 @@ fn an_empty_target_is_placed_as_the_source_is(#[case] partitioner: &str, #[case]
     assert_eq!(places(&found), by_librdkafka(partitioner, 5, &window_of(&users())));
 }
 
-/// What was aborted, and markers, hold the newest offsets; that shows nothing of the keys below.
+/// Aborted records and markers have the newest offsets. They show nothing about the keys below.
 #[test]
 fn aborted_records_do_not_hide_the_targets_keys() {
     let pair = by_record(Pair::new(3, 5));
@@ -108,7 +108,7 @@ fn aborted_records_do_not_hide_the_targets_keys() {
     assert_eq!(places(&found), by_librdkafka("consistent_random", 5, &users()));
 }
 
-/// As after a change of the count of partitions, or with producers of two kinds.
+/// This happens after a change of the partition count, or with two kinds of producers.
 #[test]
 fn keys_of_no_known_placement_are_refused_unless_it_is_named() {
     let pair = by_record(Pair::new(3, 5));
@@ -134,11 +134,11 @@ fn keys_of_no_known_placement_are_refused_unless_it_is_named() {
     let written = window_of(&consume(&pair.b));
     assert_eq!(places(&written), by_librdkafka("consistent", 5, &written));
     assert_eq!(written.len(), 120);
-    // A library's user may have given it as well.
+    // A user of the library may give the property too.
     assert!(Properties::new(Some(broker()), None, std::iter::empty(), &["partitioner=fnv1a".into()]).is_ok());
 }
 
-/// Of two partitions, as many as one in three single keys stand where both put them; then the source decides.
+/// With two partitions, both partitioners often put a key into the same one. The source then decides.
 #[test]
 fn few_keys_that_fit_several_leave_it_to_the_source() {
     let pair = by_record(Pair::new(3, 2));

@@ -1,4 +1,4 @@
-//! What is looked at before a run: all findings at once, refused where records would be lost, else warned.
+//! The checks before a run report all findings at once. A run is refused if records would be lost, and otherwise warns.
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -15,7 +15,7 @@ const WRITE: i8 = 4;
 const DESCRIBE: i8 = 8;
 const DESCRIBE_CONFIGS: i8 = 10;
 
-/// A pair whose topics are made anew with these properties.
+/// A pair of new topics with these properties.
 fn pair(source: &[(&str, &str)], target: &[(&str, &str)]) -> Pair {
     let plain = Pair::new(1, 1);
     let (a, b) = (format!("{}-set", plain.a), format!("{}-set", plain.b));
@@ -24,7 +24,7 @@ fn pair(source: &[(&str, &str)], target: &[(&str, &str)]) -> Pair {
     Pair { job: job(&a, &b), a, b }
 }
 
-/// Told by a plan and by a run, which goes on.
+/// Checks that a plan and a run warn so, and go on.
 fn assert_warned(pair: &Pair, says: &str) {
     for (receipt, result) in [pair.plan(), pair.fill()] {
         result.expect("goes on");
@@ -206,8 +206,8 @@ fn brokers_that_allow_no_transaction_as_long_as_ours() {
     assert!(text.contains("--allow-compacted-target"), "beside what else is found: {text}");
 }
 
-/// Too few replicas in sync pass, so a Job must try again: exit 1 and not 3. Beside what does not pass it is one finding
-/// among others.
+/// Too few replicas in sync is a passing state, so a Kubernetes Job must try again: exit 1 and not 3. Beside a problem
+/// that stays, it is one finding among others.
 #[test]
 fn a_broker_that_is_down_for_a_while() {
     let mut sandbox = Sandbox::start_own(3).expect("brokers");

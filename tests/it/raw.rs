@@ -26,7 +26,7 @@ use crate::kit::*;
 
 const PRODUCE_VERSION: i16 = 9;
 
-/// Writes one record to partition 0 by a produce request of our own making.
+/// Writes one record to partition 0, with a produce request that this function makes itself.
 fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     let record = Record {
         transactional: false,
@@ -55,7 +55,7 @@ fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "{response:?}");
 }
 
-/// One request and its answer, on a connection of its own.
+/// Sends one request on a new connection, and returns the answer.
 fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     address: &str,
     key: ApiKey,
@@ -81,7 +81,7 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     A::decode(&mut answer, version).expect("a response")
 }
 
-/// An access control entry, by the numbers in the protocol.
+/// An access control entry, with the protocol's numbers.
 pub struct Entry<'a> {
     pub principal: &'a str,
     pub resource: i8,
@@ -96,8 +96,8 @@ pub const PREFIXED: i8 = 4;
 const DENY: i8 = 2;
 pub const ALLOW: i8 = 3;
 
-/// Denies everybody one operation on one resource. Since all is allowed only where there is no entry, all others
-/// are denied with it.
+/// Denies everybody one operation on one resource. This denies all other operations too, since the broker allows all
+/// only if the resource has no entry.
 pub fn deny(resource: i8, name: &str, operation: i8) {
     everybody(resource, name, operation, DENY);
 }
@@ -129,7 +129,7 @@ pub fn control(address: &str, entry: &Entry<'_>) {
     let request = CreateAclsRequest::default().with_creations(vec![creation]);
     let response: CreateAclsResponse = ask(address, ApiKey::CreateAcls, VERSION, &request);
     assert_eq!(response.results[0].error_code, 0, "{response:?}");
-    // The controller answers before the broker's own authorizer knows of it.
+    // The controller answers before the broker's own authorizer knows the entry.
     let filter = DescribeAclsRequest::default()
         .with_resource_type_filter(resource)
         .with_resource_name_filter(Some(StrBytes::from_string(name.to_owned())))

@@ -1,4 +1,4 @@
-//! `--identity record`: the target is to hold each record as often as the source does.
+//! With `--identity record`, the target must hold each record as often as the source does.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use replicator::{Identity, partition};
 
 use crate::kit::*;
 
-/// Devices as keys, which say the same again and again, sometimes twice in a millisecond.
+/// Records with devices as keys. Each device repeats itself, sometimes in the same millisecond.
 fn devices(count: usize, partitions: i32) -> Vec<Record> {
     let records = day(count, partitions).into_iter().enumerate().map(|(n, record)| Record {
         key: Some(format!("device-{}", n % 7).into_bytes()),
@@ -30,8 +30,8 @@ fn sorted(mut records: Vec<Record>) -> Vec<Record> {
     records
 }
 
-/// Of each record the target holds as many as the source's window and `outside`; a further run writes none, and
-/// `verify` agrees.
+/// Checks that the target holds each record as often as the source's window and `outside` do together. Also checks that
+/// a further run writes nothing, and that `verify` agrees.
 fn assert_counted(pair: &Pair, outside: &[Record]) {
     let wanted = sorted([&window_of(&consume(&pair.a)), outside].concat());
     assert_same(&sorted(consume(&pair.b)), &wanted);
@@ -46,7 +46,7 @@ fn equal_records_are_counted() {
     let pair = by_record(Pair::new(2, 2));
     let records = devices(1000, 2);
     produce(&pair.a, &records);
-    // Of the triples in the window one or two stand there already.
+    // The target already holds one or two records of each triple in the window.
     let window = window_of(&records);
     let before: Vec<Record> = window.iter().step_by(2).cloned().collect();
     let outside = outside_of(&records);
@@ -57,7 +57,7 @@ fn equal_records_are_counted() {
     assert_counted(&pair, &outside);
 }
 
-/// The same key and value at ten times, of which no other identity fits.
+/// The same key and value at ten times. No other identity fits these records.
 #[rstest]
 #[case("key")]
 #[case("key+value")]
@@ -91,7 +91,8 @@ fn a_target_that_has_more_is_reported() {
     assert_eq!((findings.duplicated, findings.missing, findings.extra), (4, 0, 0));
 }
 
-/// Where partitions are kept, an equal record of another partition is another one; else counts are over the topic.
+/// If the partition counts are equal, equal records in two partitions are different records. If not, the counts are over
+/// the whole topic.
 #[rstest]
 #[case::kept(2)]
 #[case::not_kept(3)]
@@ -140,7 +141,7 @@ fn assert_counted_after(pair: &Pair, outside: &[Record], run: impl Fn() -> std::
     assert_counted(pair, outside);
 }
 
-/// Start-ups within a run count anew, too.
+/// Each start-up within a run counts anew.
 #[test]
 fn a_run_that_starts_up_again() {
     let pair = by_record(Pair::new(2, 2));
@@ -203,8 +204,8 @@ fn somebody_else_adding_equal_records_is_found() {
     assert_eq!((again.counts.written, again.duplicates_in_target), (0, 9));
 }
 
-/// A mirror at work copies a record that the source got while the run began. It equals one that the target lacks, and
-/// must not be taken for that one in silence.
+/// A running mirror copies a record that reached the source while the run began. The record equals an earlier one that
+/// the target lacks. The run must not silently take the copy for that earlier one.
 #[test]
 fn a_copy_of_a_later_record_does_not_stand_for_an_earlier_one() {
     let pair = by_record(Pair::new(1, 1));

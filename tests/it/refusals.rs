@@ -1,5 +1,5 @@
-//! What the target's broker refuses, or deletes soon after: told by a plan, and by a run before it writes; and where
-//! nobody could know, told at once with the record that it is.
+//! Records that the target's broker refuses, or deletes soon after. A plan reports them, and so does a run before it
+//! writes. If nobody could know before, the run reports at once which record it is.
 
 use chrono::Utc;
 use replicator::{EventTime, Properties, Receipt};
@@ -12,7 +12,7 @@ const READ: i8 = 3;
 const WRITE: i8 = 4;
 const WEEK: &str = "604800000";
 
-/// A pair whose target is made anew with these properties, and whose source takes records of any time.
+/// A pair of new topics. The target has these properties, and the source takes records of any time.
 fn pair(target: &[(&str, &str)]) -> Pair {
     let plain = Pair::new(1, 1);
     let (a, b) = (format!("{}-set", plain.a), format!("{}-set", plain.b));
@@ -29,7 +29,7 @@ fn by_value(pair: Pair) -> Pair {
     pair.with(|job| job.selection.rules.identity = "value".parse().expect("an identity"))
 }
 
-/// Event times in the field `/at`, whatever the records' timestamps.
+/// Takes event times from the field `/at`, whatever the records' timestamps are.
 fn by_field(pair: Pair) -> Pair {
     pair.with(|job| job.selection.event_time = EventTime::Field("/at".parse().expect("a pointer")))
 }
@@ -38,7 +38,7 @@ fn stamped(key: &str, at: i64, timestamp: i64) -> Record {
     record(0, timestamp, key, &format!("{{\"at\":{at}}}"))
 }
 
-/// The text with which a plan and a run refuse, which write nothing.
+/// The text with which both a plan and a run refuse. Checks that they write nothing.
 fn refused(pair: &Pair) -> (Receipt, String) {
     let before = consume(&pair.b);
     let (_, planned) = pair.plan();
@@ -52,7 +52,7 @@ fn refused(pair: &Pair) -> (Receipt, String) {
     (receipt, error.to_string())
 }
 
-/// Hides the target's configuration, so that only the broker itself can refuse; false where that cannot be.
+/// Hides the target's configuration, so that only the broker itself can refuse. False if this is impossible.
 fn hide(pair: &Pair) -> bool {
     let is_ours = std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_none();
     if is_ours {
@@ -63,7 +63,7 @@ fn hide(pair: &Pair) -> bool {
     is_ours
 }
 
-/// Fails by the broker's refusal, at the first attempt.
+/// The text with which a run fails at its first attempt, since the broker refuses a record.
 fn fails(pair: &Pair) -> String {
     let (receipt, result) = pair.fill();
     let error = result.expect_err("fails");
@@ -157,8 +157,8 @@ fn timestamps_that_the_target_does_not_take() {
     assert!(text.contains("message.timestamp.before.max.ms=3600000"), "{text}");
 }
 
-/// The largest value beside a key of one byte that a batch of one may hold: a batch has a header of 61 bytes, and the
-/// record has 12 with its key.
+/// The largest value that a batch of one record may hold if the key has one byte. The batch's header takes 61 bytes, and
+/// the record takes 12 with its key.
 const LARGEST: usize = 100_000 - 61 - 12;
 
 #[test]
@@ -248,7 +248,7 @@ fn an_open_start_into_a_target_that_deletes() {
 fn what_the_target_keeps_is_filled_by_field_and_from_an_open_start() {
     let now = Utc::now().timestamp_millis();
     let pair = by_field(pair(&[("retention.ms", WEEK)]));
-    // What B holds already is not written, however old it is.
+    // The fill does not write a record that B holds already, however old it is.
     let old = stamped("old", WINDOW.0, DAY);
     produce(&pair.b, std::slice::from_ref(&old));
     produce(&pair.a, &[old, stamped("new", WINDOW.0, now), stamped("outside", WINDOW.1, DAY)]);

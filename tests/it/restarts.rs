@@ -1,4 +1,4 @@
-//! Kills, rivals, signals: the real binary as a process.
+//! Runs the real binary as a process, with kills, rivals and signals.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn killed_after_a_commit_that_another_transaction_hides() {
     in_mid_copy(&pair, 900);
     signal(&child, "-KILL");
     child.wait().expect("ends");
-    // The records committed behind the open transaction are not readable: no run may pass over them.
+    // The records that were committed behind the open transaction are not readable. No run may pass over them.
     let impatient = pair.command(50_000).args(["--patience", "1"]).output().expect("runs");
     assert_eq!(code(&impatient), 1, "{}", stderr(&impatient));
     assert!(stderr(&impatient).contains("find-hanging"));
@@ -117,7 +117,7 @@ fn killed_after_a_commit_that_another_transaction_hides() {
 fn a_run_that_is_fenced_while_it_sends_leaves_the_other_alone() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(100_000, 1));
-    // One transaction for all: the rival's init meets the first run while it produces.
+    // All records are in one transaction, so the rival's init meets the first run while it produces.
     let mut first = pair.spawn(1_000_000);
     in_mid_copy(&pair, 0);
     let second = pair.command(1_000_000).output().expect("runs");
@@ -139,8 +139,8 @@ fn offsets_with_metadata_that_is_no_text_are_not_ours() {
 
 #[test]
 fn an_abort_right_after_a_commit_finds_nothing_to_abort() {
-    // Found by a drill: the coordinator still ends the last transaction when the next one is aborted, so it
-    // has not taken its first partition, and says that there is no transaction.
+    // A drill found this. The coordinator still ends the last transaction when the next one is aborted. So it has not
+    // added the next one's first partition, and says that there is no transaction.
     let pair = Pair::new(3, 3);
     produce(&pair.a, &day(30, 3));
     let name = pair.job.selection.name();

@@ -1,4 +1,4 @@
-//! Instances that share the partitions, and that join, leave, stop and die at any time.
+//! Instances share the partitions. They join, leave, stop and die at any time.
 
 use std::process::{Child, Output, Stdio};
 use std::thread::sleep;
@@ -14,7 +14,7 @@ use crate::kit::*;
 
 const PARTITIONS: i32 = 6;
 
-/// As [`day`], each in the partition of its key.
+/// The records of [`day`], each in the partition of its key.
 fn placed(count: usize) -> Vec<Record> {
     day(count, 1)
         .into_iter()
@@ -36,7 +36,7 @@ fn story(count: usize) -> (Pair, Vec<Record>) {
     (pair, before)
 }
 
-/// One that writes slowly, and is missed soon.
+/// Starts an instance that writes slowly, and that the group misses soon if it dies.
 fn instance(pair: &Pair) -> Child {
     spawn(pair, &["-X", "session.timeout.ms=6000", "--max-rate", "1500/s"])
 }
@@ -65,7 +65,7 @@ fn size(topic: &str) -> i64 {
 fn instances_share_the_window(#[case] protocol: &str) {
     let (pair, before) = story(20_000);
     let protocol = format!("group.protocol={protocol}");
-    // By KIP-848, partitions move with heartbeats, which are five seconds apart.
+    // With KIP-848, partitions move with heartbeats, which are five seconds apart.
     let start = || spawn(&pair, &["-X", &protocol, "--max-rate", "300/s"]);
     let outputs = ended((0..3).map(|_| start()).collect());
     for output in &outputs {
@@ -112,7 +112,7 @@ fn a_single_run_does_not_write_beside_instances() {
     let plan = pair.plan();
     plan.1.expect("a plan disturbs nobody");
     let output = child.wait_with_output().expect("ends");
-    // The single run fenced nobody: each of the instances writes under an id of its partitions.
+    // The single run fenced no instance, since each instance writes with the ids of its partitions.
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(receipt(&output)["restarts"], 0);
     pair.assert_filled(&before);
@@ -139,7 +139,7 @@ fn keys_that_may_stand_in_two_partitions_are_refused() {
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     assert!(stderr(&output).contains("run without --scale-out"), "{}", stderr(&output));
     assert_eq!(size(&pair.b), 0);
-    // One behind those that are looked at first.
+    // One such record is behind those that a run checks first.
     let pair = Pair::new(PARTITIONS, PARTITIONS);
     let mut records = placed(6000);
     let late = records.iter().rposition(in_window).expect("one");
@@ -203,7 +203,7 @@ fn what_is_marked_by_an_earlier_window_is_no_other_job_at_work() {
     let window = ["--window", "10:00-11:00", "--source", &pair.a, "--target", &pair.b];
     let earlier = replicator(&window).output().expect("runs");
     assert_eq!(code(&earlier), 0, "{}", stderr(&earlier));
-    // Dies before it marks what it was given, and is missed late.
+    // This instance dies before it marks its partitions, and the group misses it late.
     let mut dead = pair.command(20);
     dead.args(["--scale-out", "-X", "session.timeout.ms=25000"]).env("FAILPOINTS", "after-init=return");
     assert_eq!(dead.output().expect("runs").status.code(), None);
@@ -232,7 +232,8 @@ fn an_instance_that_the_group_does_not_take(#[case] property: &str, #[case] want
     pair.assert_filled(&before);
 }
 
-/// Joins, leaves, deaths and pauses as a seed has them; all is there once, in order, whatever they are.
+/// Instances join, leave, die and pause as the seed decides. Whatever they do, the target holds each record once and in
+/// order.
 fn schedule(seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (pair, before) = story(12_000);
@@ -253,7 +254,7 @@ fn schedule(seed: u64) {
                 gone.push(child);
             }
             (2, Some(at)) => {
-                // For longer than its session lasts: its partitions go to others, and then it wakes.
+                // The pause may be longer than the session. Then its partitions go to others before it wakes.
                 signal(&running[at], "-STOP");
                 sleep(Duration::from_millis(random.random_range(100..9000)));
                 signal(&running[at], "-CONT");
@@ -273,7 +274,7 @@ fn schedule(seed: u64) {
     pair.assert_filled(&before);
 }
 
-/// `SCHEDULES=50` tries as many.
+/// `SCHEDULES=50` tries 50 schedules.
 #[test]
 fn any_schedule_of_joins_leaves_and_deaths() {
     let count: u64 = std::env::var("SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2);
@@ -292,7 +293,7 @@ fn a_live_target_whose_beginning_moves_costs_no_start_up() {
         let retention = scope.spawn({
             let target = pair.b.clone();
             move || {
-                // Of records from before the window, some at a time.
+                // Delete some records from before the window at a time.
                 for step in 1.. {
                     let is_over = stopped.recv_timeout(Duration::from_secs(1)).is_ok();
                     if is_over {
@@ -303,7 +304,7 @@ fn a_live_target_whose_beginning_moves_costs_no_start_up() {
                 0
             }
         });
-        // Those that are done soon wait for the slow one.
+        // The fast instances wait for the slow one.
         let rates = ["1000/s", "1000/s", "40/s"];
         let outputs = ended(rates.map(|rate| spawn(&pair, &["-v", "--max-rate", rate])).into());
         stop.send(()).expect("it listens");

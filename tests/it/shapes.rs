@@ -88,7 +88,7 @@ fn unequal_partition_counts(#[case] a: i32, #[case] b: i32) {
         bare
     };
     assert_same(&bare(&found), &bare(&wanted));
-    // The broker's own idea of where a key belongs: librdkafka's Java-compatible partitioner.
+    // librdkafka's Java-compatible partitioner puts each key where it belongs.
     let probe = Pair::new(1, b);
     let producer: rdkafka::producer::BaseProducer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", broker())

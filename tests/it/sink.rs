@@ -1,4 +1,4 @@
-//! Topics into stores: what is kept, through kills, rivals and whatever a record may hold.
+//! Sinks of topics into stores keep each record, through kills and rivals, and whatever a record holds.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use replicator::{store, store::Span};
 use crate::kit::*;
 use crate::stores::{Kept, Kind, TestStore};
 
-/// Writes of few records, so that a kill has many to land between, or in.
+/// A sink with small writes, so that a kill can land in or between many of them.
 pub(crate) fn command(store: &TestStore, topics: &[&str]) -> Command {
     let mut command = replicator(&["sink", "--output", "json", "--store", &store.url]);
     for topic in topics {
@@ -23,7 +23,7 @@ pub(crate) fn command(store: &TestStore, topics: &[&str]) -> Command {
     command
 }
 
-/// Sinks to the end, and returns how many were written.
+/// Sinks to the end, and returns how many records were written.
 pub(crate) fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
     let output = command(store, topics).output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -33,11 +33,11 @@ pub(crate) fn sunk(store: &TestStore, topics: &[&str]) -> u64 {
 }
 
 fn signal(child: &Child, signal: &str) {
-    // It may have ended by itself.
+    // The process may have ended by itself.
     let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
 }
 
-/// Each record of the topic is in the store once, whole, and nothing else is.
+/// Checks that the store holds each record of the topic once and whole, and nothing else.
 fn assert_kept(store: &TestStore, topic: &str) -> Vec<Kept> {
     let kept = store.kept(topic);
     let records: Vec<Record> = kept.iter().map(|kept| kept.record.clone()).collect();
@@ -48,7 +48,7 @@ fn assert_kept(store: &TestStore, topic: &str) -> Vec<Kept> {
     kept
 }
 
-/// What a broker takes and a database may not.
+/// Records that a broker accepts, but a database may not.
 fn hostile() -> Vec<Record> {
     let mut values: Vec<Option<Vec<u8>>> = [
         &b""[..],
@@ -124,7 +124,7 @@ fn whatever_a_record_holds(#[case] kind: Kind) {
     assert_eq!(sunk(&store, &[topic]), 0, "a further run writes nothing");
     exact(&store, topic);
 
-    // The page's questions have answers, whatever is in there.
+    // The store answers the page's questions, whatever the records hold.
     let mut open = store::open(&store.url).expect("opens");
     let summary = &open.topics().expect("topics")[0];
     assert_eq!((summary.records, summary.first_ms), (records.len() as u64, Some(DAY)));
@@ -146,7 +146,7 @@ fn whatever_a_record_holds(#[case] kind: Kind) {
     }
 }
 
-/// [`assert_kept`], where OpenSearch's answers are compared as JSON, not as text.
+/// [`assert_kept`], but compares OpenSearch's answers as JSON and not as text.
 fn exact(store: &TestStore, topic: &str) -> Vec<Kept> {
     let normal = |record: &Record| {
         let parsed = |bytes: &Vec<u8>| {
@@ -183,7 +183,7 @@ fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
     let (a, b) = (pair.a.as_str(), pair.b.as_str());
     let start_ms = DAY + 10 * HOUR;
     let span = Span { start_ms, end_ms: DAY + 17 * HOUR, bucket_ms: HOUR };
-    // One record each half minute.
+    // There is one record every half minute.
     let hours = |of: &[i64]| {
         of.iter().map(|h| (start_ms + h * HOUR, if *h == 6 { 90 } else { 120 })).collect::<Vec<_>>()
     };
@@ -236,7 +236,7 @@ fn killed_twenty_times_in_mid_sink(#[case] kind: Kind) {
         if output.status.signal() == Some(9) {
             kills += 1;
         } else {
-            // It was faster than the kill: there is to be more to do.
+            // The sink was faster than the kill, so give it more to do.
             assert_eq!(code(&output), 0, "{}", stderr(&output));
             produce(&pair.a, &day(3_000, 3));
         }
@@ -291,13 +291,13 @@ fn followed_until_told_to_stop() {
     produce(&pair.a, &records[..100]);
     let child = command(&store, &[&pair.a, &pair.b]).arg("--follow").spawn().expect("starts");
     until(|| store.count() == 100);
-    // An open transaction keeps back what is behind it, and nothing else.
+    // An open transaction holds back the records behind it, and nothing else.
     let open = Foreign::begin().send(&pair.b, &day(10, 1));
     produce(&pair.a, &records[100..]);
     until(|| store.count() == 600);
     open.commit();
     until(|| store.count() == 610);
-    // Made anew under its name: other records.
+    // A new topic of the same name has other records.
     delete(&pair.b);
     create(&pair.b, 1, &[]);
     produce(&pair.b, &day(5, 1));

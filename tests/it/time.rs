@@ -1,4 +1,4 @@
-//! Event times: at the edges, out of order, in a field; open and aborted transactions around them.
+//! Event times at the edges, out of order or in a field, with open and aborted transactions around them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -194,14 +194,14 @@ fn the_date_of_a_topic_that_was_written_in_transactions() {
     pair.assert_filled(&[]);
 }
 
-/// What fill, plan, gaps and verify say of a window, as JSON and in text.
+/// The output of fill, plan, gaps and verify for a window, as JSON and as text.
 struct Told {
     json: Vec<HashMap<String, serde_json::Value>>,
     text: Vec<String>,
 }
 
 impl Told {
-    /// All of them end well: plan, gaps and verify first, since a fill changes what they find.
+    /// Runs all four, which must succeed. Plan and gaps come before the fill, since a fill changes what they find.
     fn of(pair: &Pair, window: &[&str]) -> Told {
         let of = ["--source", &pair.a, "--target", &pair.b];
         let commands: [&[&str]; 4] = [&["plan"], &["gaps"], &[], &["verify"]];
@@ -217,7 +217,8 @@ impl Told {
         Told { json, text }
     }
 
-    /// That each of them warns so, in JSON and in text; but a fill of which all is done has not looked again.
+    /// Checks that each command warns so, in JSON and in text. The text leaves out the fill: that is the second one, which
+    /// has nothing to do, and does not look again.
     fn assert_warned(&self, warning: &str) {
         for (n, (json, text)) in self.json.iter().zip(&self.text).enumerate() {
             let warnings: Vec<&str> =
@@ -243,7 +244,7 @@ fn a_window_without_a_record_is_told_with_the_span_that_there_is() {
     }
     assert!(told.text[1].contains("neither"), "{}", told.text[1]);
     assert!(told.text[3].contains("neither"), "{}", told.text[3]);
-    // A further run has nothing to look at, and still says that there was nothing.
+    // A further run has nothing to read, and still says that the window holds no record.
     let again = Told::of(&pair, &["03:00-04:00"]);
     again.assert_warned(&format!("{} holds no record in the window [2021-04-14T03:00:00Z", pair.a));
 
@@ -273,7 +274,7 @@ fn a_window_that_crosses_midnight_is_told() {
     assert!(told.text[2].contains("crosses midnight"), "a run that has nothing to do says it too");
 }
 
-/// A day's records amid those of the next day, more than are looked at from either end.
+/// A day's records in the middle of the next day's. At either end there are more of these than a run looks at.
 fn amid_another_day() -> (Pair, usize) {
     let pair = Pair::new(1, 1);
     let records = day(300, 1);

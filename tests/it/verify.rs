@@ -40,7 +40,7 @@ fn order_alone_is_a_difference_only_on_request() {
     assert_eq!(code(&output), 4);
 }
 
-/// What a fill left out as it was told to is no difference, and is counted.
+/// A record that a fill left out on request is no difference, but is counted.
 #[test]
 fn what_a_fill_left_out_on_request_is_no_difference() {
     use replicator::OnConflict;
@@ -66,7 +66,7 @@ fn what_a_fill_left_out_on_request_is_no_difference() {
     assert_eq!(findings.missing, 2);
 }
 
-/// What may be left out, and is there all the same, is no more than it is in the source.
+/// If the target holds a record that a fill may leave out, verify pairs it with the source's record.
 #[test]
 fn records_without_identity_that_are_there_are_paired() {
     let pair = Pair::new(1, 1).with(|job| job.selection.rules.skip_invalid = true);
