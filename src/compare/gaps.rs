@@ -1,9 +1,9 @@
 //! Finds the holes: the times for which the target lacks records that the source has.
 //!
-//! `gaps` reads the committed records of both topics. Offsets cannot replace this, since transaction markers and aborted
-//! records take offsets too. The time index cannot either: a marker has the time at which it was written, so if the
-//! records are old, the index points at a marker for every later time. `gaps` writes nothing, and disturbs no running
-//! fill.
+//! `gaps` reads the committed records of both topics. Offsets cannot replace this, since transaction markers and
+//! aborted records take offsets too. The time index cannot either: a marker has the time at which it was written, so if
+//! the records are old, the index points at a marker for every later time. `gaps` writes nothing, and disturbs no
+//! running fill.
 
 use std::fmt;
 use std::time::{Duration, Instant};

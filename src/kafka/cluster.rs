@@ -170,8 +170,8 @@ impl Cluster {
     }
 
     /// Whether the job's group has members. This commits an offset as a stranger to the group. If the group has
-    /// members, the coordinator refuses that. If not, it still keeps nothing, since the metadata is longer than a broker
-    /// accepts by default.
+    /// members, the coordinator refuses that. If not, it still keeps nothing, since the metadata is longer than a
+    /// broker accepts by default.
     ///
     /// # Errors
     /// As the coordinator answers.

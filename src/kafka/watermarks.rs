@@ -57,8 +57,8 @@ impl Cluster {
     /// broker looks only into the first segment whose largest timestamp is `millis` or later. That segment may hold
     /// nothing above the log's start, while later segments do (`UnifiedLog.fetchOffsetByTimestamp`,
     /// `LogSegment.findOffsetByTimestamp`; the same in 2.8 to 4.0). A segment that DeleteRecords emptied is an example,
-    /// until the broker next looks for such segments (`log.retention.check.interval.ms`). So if a broker names none, the
-    /// reading begins at the low watermark, unless all records are certainly older.
+    /// until the broker next looks for such segments (`log.retention.check.interval.ms`). So if a broker names none,
+    /// the reading begins at the low watermark, unless all records are certainly older.
     ///
     /// # Errors
     /// [`Error::Restart`] if a leader does not answer.
@@ -85,11 +85,11 @@ impl Cluster {
             .collect())
     }
 
-    /// Says for each partition whether all of its records are certainly older than `millis`, which is not negative. They
-    /// are if the partition's largest timestamp is (KIP-734). A segment's largest timestamp may outlive its record, but
-    /// it is never too small: appending and recovery raise it with each batch (`LogSegment.append`, `recover`),
-    /// truncation and opening read it again from the log (`readLargestTimestamp`), and the cleaner takes it from what it
-    /// keeps (`MemoryRecords.filterTo`). The answers of two kinds of brokers prove nothing:
+    /// Says for each partition whether all of its records are certainly older than `millis`, which is not negative.
+    /// They are if the partition's largest timestamp is (KIP-734). A segment's largest timestamp may outlive its
+    /// record, but it is never too small: appending and recovery raise it with each batch (`LogSegment.append`,
+    /// `recover`), truncation and opening read it again from the log (`readLargestTimestamp`), and the cleaner takes it
+    /// from what it keeps (`MemoryRecords.filterTo`). The answers of two kinds of brokers prove nothing:
     /// - A broker older than 3.0 takes -3 for a time, and names the partition's first record.
     /// - With tiered storage, a broker looks only at the segments on its own disk (`UnifiedLog`, 3.6 and later). If its
     ///   configuration is not visible, a topic may have tiered storage.

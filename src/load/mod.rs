@@ -1,8 +1,8 @@
 //! Loads a file of JSON events into a topic, each line exactly once.
 //!
-//! A load reads the file twice: first to check all of it (`survey`), then to write it (`write`). Each transaction commits
-//! records together with the position in the file that they reach. So the position decides whether a line is loaded
-//! already, and not the key: two equal lines are two records.
+//! A load reads the file twice: first to check all of it (`survey`), then to write it (`write`). Each transaction
+//! commits records together with the position in the file that they reach. So the position decides whether a line is
+//! loaded already, and not the key: two equal lines are two records.
 
 mod fields;
 mod foreign;
@@ -379,9 +379,9 @@ impl Run<'_> {
         let topic = self.plan.topic;
         if cluster.watermarks(topic)?.iter().any(|w| w.high > w.low) {
             tracing::warn!(
-                "{} holds records already, and the broker knows of no earlier load of this file; if there was one longer \
-                 ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), this load writes its \
-                 lines again",
+                "{} holds records already, and the broker knows of no earlier load of this file; if there was one \
+                 longer ago than the broker keeps offsets (offsets.retention.minutes, 7 days by default), this load \
+                 writes its lines again",
                 topic.name
             );
         }

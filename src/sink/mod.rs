@@ -1,8 +1,8 @@
 //! Reads topics into a store, each committed record once.
 //!
 //! A round asks for each topic's end, reads from the position in the store up to that end, and gives the store rows and
-//! positions together. A sink keeps no other state: the next run continues from what a dead run stored. To follow, a run
-//! does one round after the other.
+//! positions together. A sink keeps no other state: the next run continues from what a dead run stored. To follow, a
+//! run does one round after the other.
 
 pub mod store;
 

@@ -1,5 +1,5 @@
-//! Topics of many small segments. Retention, DeleteRecords and compaction delete some of them, so a record that a broker
-//! does not find by time may still be there.
+//! Topics of many small segments. Retention, DeleteRecords and compaction delete some of them, so a record that a
+//! broker does not find by time may still be there.
 
 use rstest::rstest;
 

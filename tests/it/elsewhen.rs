@@ -128,8 +128,8 @@ fn by_record_another_time_is_another_record() {
     pair.assert_filled(&before);
 }
 
-/// A target stamped all its copies, and holds fewer of them than there are records that differ only in timestamp. Nobody
-/// can tell which record it lacks, so nothing counts as complete.
+/// A target stamped all its copies, and holds fewer of them than there are records that differ only in timestamp.
+/// Nobody can tell which record it lacks, so nothing counts as complete.
 #[rstest]
 #[case("key")]
 #[case("record")]

@@ -13,8 +13,8 @@ fn with(pair: &Pair, properties: &[&str]) -> std::process::Output {
     pair.command(50_000).args(properties).output().expect("runs")
 }
 
-/// The first queue holds no full batch when it is full, and its linger time is longer than a run waits. The last property
-/// comes from files for other programs that send large records.
+/// The first queue holds no full batch when it is full, and its linger time is longer than a run waits. The last
+/// property comes from files for other programs that send large records.
 #[rstest]
 #[case::no_batch_fills(&["queue.buffering.max.messages=50", "linger.ms=40000"])]
 #[case::of_one(&["queue.buffering.max.messages=1"])]

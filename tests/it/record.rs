@@ -91,8 +91,8 @@ fn a_target_that_has_more_is_reported() {
     assert_eq!((findings.duplicated, findings.missing, findings.extra), (4, 0, 0));
 }
 
-/// If the partition counts are equal, equal records in two partitions are different records. If not, the counts are over
-/// the whole topic.
+/// If the partition counts are equal, equal records in two partitions are different records. If not, the counts are
+/// over the whole topic.
 #[rstest]
 #[case::kept(2)]
 #[case::not_kept(3)]

@@ -157,8 +157,8 @@ fn timestamps_that_the_target_does_not_take() {
     assert!(text.contains("message.timestamp.before.max.ms=3600000"), "{text}");
 }
 
-/// The largest value that a batch of one record may hold if the key has one byte. The batch's header takes 61 bytes, and
-/// the record takes 12 with its key.
+/// The largest value that a batch of one record may hold if the key has one byte. The batch's header takes 61 bytes,
+/// and the record takes 12 with its key.
 const LARGEST: usize = 100_000 - 61 - 12;
 
 #[test]

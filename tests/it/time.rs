@@ -217,8 +217,8 @@ impl Told {
         Told { json, text }
     }
 
-    /// Checks that each command warns so, in JSON and in text. The text leaves out the fill: that is the second one, which
-    /// has nothing to do, and does not look again.
+    /// Checks that each command warns so, in JSON and in text. The text leaves out the fill: that is the second one,
+    /// which has nothing to do, and does not look again.
     fn assert_warned(&self, warning: &str) {
         for (n, (json, text)) in self.json.iter().zip(&self.text).enumerate() {
             let warnings: Vec<&str> =
