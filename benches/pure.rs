@@ -44,7 +44,7 @@ fn per_record(c: &mut Criterion) {
 
 fn index(c: &mut Criterion) {
     const RECORDS: u64 = 1_000_000;
-    // As spread as hashes are.
+    // Spread the signatures as hashes are.
     let signature = |n: u64| {
         let spread = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Signature { identity: [spread, n], exact: spread, loose: !spread }
