@@ -8,11 +8,11 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \
- && cargo build --release --locked \
+ && cargo build --release --locked --no-default-features \
  && rm -r src
 COPY src src
 RUN touch src/main.rs src/lib.rs \
- && cargo build --release --locked \
+ && cargo build --release --locked --no-default-features \
  && strip target/release/replicator
 
 FROM debian:bookworm-slim
