@@ -33,7 +33,7 @@ pub enum Error {
     #[error("the target may hold a record of the window with another timestamp")]
     LookAgain,
     /// A transaction's outcome is unknown, its producer can no longer be trusted, or a call failed that may succeed
-    /// later. A fill drops every client and the index, and starts up again. Never leaves `fill` as such.
+    /// later. A fill, a load or a sink drops its clients and starts up again. Never leaves `fill` and `sink` as such.
     #[error("{why}")]
     Restart {
         why: Why,

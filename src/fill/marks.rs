@@ -24,6 +24,8 @@ pub(super) struct Marking<'r> {
     /// differ from the log that the run read.
     source: Vec<Watermarks>,
     found: Vec<Watermarks>,
+    /// No position passes these offsets of the source.
+    decided: Vec<i64>,
     /// The offset of the first record that matters, in each partition of the target.
     first: Vec<i64>,
     /// With `--scale-out`, the partitions of this instance.
@@ -37,10 +39,13 @@ impl<'r> Marking<'r> {
         target: &'r Topic,
         job: &'r Fingerprint,
         snapshot: &Snapshot,
+        source_ends: &[i64],
         share: Option<&'r BTreeSet<i32>>,
     ) -> Marking<'r> {
         let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
-        Marking { cluster, target, job, source, first: ends(&found), found, share }
+        // A share keeps its ends even if a new leader's log is shorter for a while.
+        let decided = source.iter().zip(source_ends).map(|(found, end)| found.high.max(*end)).collect();
+        Marking { cluster, target, job, source, decided, first: ends(&found), found, share }
     }
 
     /// Takes the scan's result: the window's `first` record in each partition of the target. For trusted marks, the
@@ -64,7 +69,7 @@ impl<'r> Marking<'r> {
     }
 
     fn of(&self, positions: &[(i32, i64)], closed: Option<Done>) -> Result<Vec<Position>> {
-        invariant::no_position_passes_an_end(positions, self.source.iter().map(|watermarks| watermarks.high));
+        invariant::no_position_passes_an_end(positions, &self.decided);
         if let Some(share) = self.share {
             invariant::a_share_commits_its_own(positions, share);
         }
@@ -74,7 +79,7 @@ impl<'r> Marking<'r> {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);
             let mark = Mark { job, source_epoch, target: target.clone(), closed };
             let metadata = mark.to_string();
-            invariant::a_mark_reads_back(&mark, Mark::parse(&metadata).as_ref());
+            invariant::a_mark_reads_back(&mark, || Mark::parse(&metadata));
             Position { partition: *partition, position: *position, metadata }
         });
         Ok(marked.collect())

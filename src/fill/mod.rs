@@ -178,8 +178,7 @@ impl<'a> Run<'a> {
         let selection = &self.job.selection;
         // This is not part of a start-up, which would try for minutes to reach a cluster that never answered.
         let topics = resolve::topics(&cluster, &selection.source, &selection.target)?;
-        let interrupt = self.interrupt;
-        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, cluster, interrupt)
+        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, cluster)
     }
 
     fn prepare(
@@ -286,8 +285,14 @@ impl<'a> Run<'a> {
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
         self.check_ends(&snapshot.source, &committed, &fingerprint)?;
         let starts = self.starts(cluster, checked, window, &trusted, &snapshot)?;
-        let mut marking =
-            Marking::new(cluster, target, &fingerprint, &snapshot, share.map(|share| &share.partitions));
+        let mut marking = Marking::new(
+            cluster,
+            target,
+            &fingerprint,
+            &snapshot,
+            &source_ends,
+            share.map(|share| &share.partitions),
+        );
         // A single run that finds no offset of this job reads the whole window, so it can tell that the window is
         // empty.
         let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
@@ -468,17 +473,15 @@ impl StartUp for StartUps<'_, '_> {
         }
     }
 
-    fn progress(&self) -> u64 {
-        self.run.told.transactions
+    fn take(&mut self, result: Result<()>) -> Option<Result<()>> {
+        let committed = self.run.told.transactions;
+        let run = &mut self.run;
+        run.restarts.take(result, committed, run.interrupt)
     }
 
     fn has_written(&self) -> bool {
         let run = &self.run;
         run.mode == Mode::Fill && (run.told.counts.written > 0 || run.in_doubt.is_some())
-    }
-
-    fn restarts(&mut self) -> &mut Restarts {
-        &mut self.run.restarts
     }
 }
 

@@ -80,15 +80,16 @@ impl Run<'_> {
         let lows: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
         let newest: Vec<i64> = watermarks.iter().map(|w| w.low.max(w.high - SAMPLE)).collect();
         let from = |starts: &[i64]| Range::all(starts, &ends(watermarks));
-        let found = self.keys_in(topic, &from(&newest))?;
+        let found = self.keys_in(topic, &from(&newest), KEYS)?;
         // Transaction markers and aborted records take offsets too, so the newest offsets may hold no record.
-        if found.is_empty() && newest != lows { self.keys_in(topic, &from(&lows)) } else { Ok(found) }
+        if found.is_empty() && newest != lows { self.keys_in(topic, &from(&lows), KEYS) } else { Ok(found) }
     }
 
-    fn keys_in(&mut self, topic: &str, ranges: &[Range]) -> Result<Vec<(Vec<u8>, i32)>> {
+    /// At most `most` keys, if the ranges hold so many.
+    fn keys_in(&mut self, topic: &str, ranges: &[Range], most: usize) -> Result<Vec<(Vec<u8>, i32)>> {
         let mut found = Vec::new();
         self.read(topic, ranges, &indicatif::ProgressBar::hidden(), |_, message| {
-            let key = message.key().filter(|key| !key.is_empty() && found.len() < KEYS);
+            let key = message.key().filter(|key| !key.is_empty() && found.len() < most);
             found.extend(key.map(|key| (key.to_vec(), message.partition())));
             Ok(())
         })?;
@@ -110,7 +111,7 @@ impl Run<'_> {
             .into_iter()
             .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
             .collect();
-        let found = self.keys_in(&source.name, &first)?;
+        let found = self.keys_in(&source.name, &first, usize::MAX)?;
         Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
             Error::refused(format!(
                 "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: a key may \

@@ -61,7 +61,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Restart`] if no broker answers or a partition has no leader; [`Error::Refused`] if this principal may
-    /// not see the topic, the connection is refused, or the brokers give topics no ids.
+    /// not see the topic, TLS or SASL refuses the connection, or the brokers give topics no ids.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>> {
         check_name(name)?;
         let started = Instant::now();

@@ -19,13 +19,12 @@ pub(crate) trait StartUp {
     /// One start-up, and all the work that follows it.
     fn attempt(&mut self, cluster: &Cluster) -> Result<()>;
 
-    /// A count that grows whenever an attempt completes a part of the work: a transaction, a write, a round.
-    fn progress(&self) -> u64;
+    /// Takes the result of an attempt. Returns the result of the whole job; or `None`, after a pause, if the job must
+    /// start up again.
+    fn take(&mut self, result: Result<()>) -> Option<Result<()>>;
 
     /// Whether the job has written something, or may have.
     fn has_written(&self) -> bool;
-
-    fn restarts(&mut self) -> &mut Restarts;
 }
 
 /// Starts `job` up until it is done, or until there is no hope.
@@ -33,11 +32,10 @@ pub(crate) trait StartUp {
 /// # Errors
 /// As [`StartUp::attempt`], but never [`Error::Restart`]. A refusal becomes [`Error::Failed`] once the job has written,
 /// because [`Error::Refused`] promises that nothing was.
-pub(crate) fn until_done(job: &mut impl StartUp, mut cluster: Cluster, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn until_done(job: &mut impl StartUp, mut cluster: Cluster) -> Result<()> {
     let result = loop {
         let result = job.attempt(&cluster);
-        let progress = job.progress();
-        if let Some(result) = job.restarts().take(result, progress, interrupt) {
+        if let Some(result) = job.take(result) {
             break result;
         }
         // A client that saw a partition without a leader may say so for minutes.
@@ -53,41 +51,25 @@ pub(crate) fn until_done(job: &mut impl StartUp, mut cluster: Cluster, interrupt
     }
 }
 
-/// Counts the start-ups of one run.
+/// Counts the start-ups of a run that writes in transactions, and decides when to give up.
 #[derive(Debug)]
 pub(crate) struct Restarts {
     pub count: u64,
-    /// How long to go on without progress.
+    /// How long to continue without a committed transaction.
     patience: Duration,
-    /// A failure may leave a transaction open.
-    has_transactions: bool,
-    /// Start-ups in a row that made no progress.
+    /// Start-ups in a row that committed no transaction.
     failed: u32,
     /// When the first of these failed.
     since: Instant,
-    /// [`StartUp::progress`] when the last start-up ended.
-    progress: u64,
+    /// How many transactions were committed when the last start-up ended.
+    committed: u64,
     /// Calls that the run stopped waiting for. Each may reach the coordinator after a new init, and fence its producer.
     abandoned: u32,
 }
 
 impl Restarts {
-    /// Of a job that writes in transactions.
     pub(crate) fn new(patience: Duration) -> Restarts {
-        Restarts {
-            count: 0,
-            patience,
-            has_transactions: true,
-            failed: 0,
-            since: Instant::now(),
-            progress: 0,
-            abandoned: 0,
-        }
-    }
-
-    /// Of a job that writes to another store.
-    pub(crate) fn without_transactions(patience: Duration) -> Restarts {
-        Restarts { has_transactions: false, ..Restarts::new(patience) }
+        Restarts { count: 0, patience, failed: 0, since: Instant::now(), committed: 0, abandoned: 0 }
     }
 
     /// Counts failed start-ups from zero again.
@@ -95,9 +77,13 @@ impl Restarts {
         self.failed = 0;
     }
 
-    /// Takes the result of an attempt, and the job's progress so far. Returns the result of the whole job; or `None`,
-    /// after a pause, if the job must start up again.
-    fn take(&mut self, result: Result<()>, progress: u64, interrupt: &Interrupt) -> Option<Result<()>> {
+    /// As [`StartUp::take`], with the number of transactions that the run has `committed` so far.
+    pub(crate) fn take(
+        &mut self,
+        result: Result<()>,
+        committed: u64,
+        interrupt: &Interrupt,
+    ) -> Option<Result<()>> {
         let why = match result {
             Err(Error::Restart { why, abandoned }) => {
                 self.abandoned += u32::from(abandoned);
@@ -109,27 +95,19 @@ impl Restarts {
             }
             result => return Some(result),
         };
-        if progress > self.progress || self.failed == 0 {
+        if committed > self.committed || self.failed == 0 {
             (self.failed, self.since) = (0, Instant::now());
         }
         self.failed += 1;
-        self.progress = progress;
+        self.committed = committed;
         if self.failed >= AT_LEAST && self.since.elapsed() >= self.patience {
-            let nothing = if self.has_transactions {
-                "no transaction could be committed"
-            } else {
-                "nothing could be written"
-            };
             return Some(Err(Error::failed(format!(
-                "{nothing} for {} s, in {} start-ups; the last one ended with: {why}; check whether the brokers are up, and \
+                "no transaction could be committed for {} s in {} start-ups; the last one ended with: {why}; check whether the brokers are up, and \
                  run again",
                 self.since.elapsed().as_secs(),
                 self.failed
             ))
             .because(why.reason().unwrap_or(Reason::NoProgress))));
-        }
-        if interrupt.is_set() && !self.has_transactions {
-            return Some(Err(Error::Interrupted));
         }
         if interrupt.is_set() {
             return Some(Err(Error::failed(format!(

@@ -163,7 +163,7 @@ fn load_into(
         restarts: Restarts::new(PATIENCE),
         pace: Rc::new(Pace::new(limits)),
     };
-    let result = restart::until_done(&mut run, cluster, interrupt);
+    let result = restart::until_done(&mut run, cluster);
     if result.is_ok() || run.reached.transactions > 0 {
         let complete = result.is_ok();
         *receipt = Some(LoadReceipt { elapsed_ms: millis(started.elapsed()), complete, ..run.receipt() });
@@ -229,16 +229,12 @@ impl StartUp for Run<'_> {
         self.load(cluster)
     }
 
-    fn progress(&self) -> u64 {
-        self.reached.transactions
+    fn take(&mut self, result: Result<()>) -> Option<Result<()>> {
+        self.restarts.take(result, self.reached.transactions, self.plan.interrupt)
     }
 
     fn has_written(&self) -> bool {
         self.reached.transactions > 0 || self.reached.in_doubt.is_some()
-    }
-
-    fn restarts(&mut self) -> &mut Restarts {
-        &mut self.restarts
     }
 }
 

@@ -15,13 +15,14 @@ use serde::Serialize;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
+use crate::base::patience::Patience;
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
-use crate::kafka::restart::{self, Restarts, StartUp};
+use crate::kafka::restart::{self, StartUp};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 use crate::sink::store::{Advance, Move, Row, Store, TopicOf, now_ms};
@@ -84,17 +85,21 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
     let started = Instant::now();
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
-    let mut result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
-        let restarts = Restarts::without_transactions(job.patience);
-        let mut run = Run { job, store, progress, interrupt, topics: HashMap::new(), rounds: 0, restarts };
-        let result = run.connect().and_then(|cluster| restart::until_done(&mut run, cluster, interrupt));
+    let result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
+        let mut run = Run {
+            job,
+            store,
+            progress,
+            interrupt,
+            topics: HashMap::new(),
+            begun: Instant::now(),
+            patience: Patience::new(job.patience),
+        };
+        let result = run.connect().and_then(|cluster| restart::until_done(&mut run, cluster));
         receipt.topics = run.sunk();
         result
     });
     receipt.written = receipt.topics.iter().map(|sunk| sunk.written).sum();
-    if job.follow && matches!(result, Err(Error::Interrupted)) {
-        result = Ok(());
-    }
     receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
     (receipt, result)
@@ -115,9 +120,10 @@ struct Run<'a> {
     progress: Progress,
     interrupt: &'a Interrupt,
     topics: HashMap<String, State>,
-    /// Rounds that succeeded.
-    rounds: u64,
-    restarts: Restarts,
+    /// When the newest round began.
+    begun: Instant,
+    /// Time that passed without a round that succeeded, or wrote.
+    patience: Patience,
 }
 
 /// The state of a topic after the last round.
@@ -158,28 +164,38 @@ impl StartUp for Run<'_> {
     /// Does one round, or round after round if the job follows.
     fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
         loop {
+            self.begun = Instant::now();
             let before = self.written();
-            self.round(cluster)?;
-            self.rounds += 1;
-            if !self.job.follow {
-                return Ok(());
+            let result = self.round(cluster);
+            if result.is_ok() || self.written() > before {
+                self.patience.progress();
             }
-            if self.written() == before {
-                self.pause();
+            match result {
+                Ok(()) if !self.job.follow => return Ok(()),
+                Ok(()) if self.written() > before => {}
+                Ok(()) => self.pause(),
+                Err(Error::Interrupted) if self.job.follow => return Ok(()),
+                Err(err) => return Err(err),
             }
         }
     }
 
-    fn progress(&self) -> u64 {
-        self.rounds + self.written()
+    fn take(&mut self, result: Result<()>) -> Option<Result<()>> {
+        let Err(Error::Restart { why, .. }) = result else { return Some(result) };
+        self.pause();
+        self.patience.wait(self.begun.elapsed());
+        if self.patience.is_over() {
+            return Some(Err(Error::failed(why)));
+        }
+        if let Err(err) = self.interrupt.check() {
+            return Some(Err(err));
+        }
+        tracing::warn!("trying again: {why}");
+        None
     }
 
     fn has_written(&self) -> bool {
         self.written() > 0
-    }
-
-    fn restarts(&mut self) -> &mut Restarts {
-        &mut self.restarts
     }
 }
 

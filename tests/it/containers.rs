@@ -1,5 +1,6 @@
 //! Servers in containers, by testcontainers' modules. Tests use them if a Docker engine answers on this machine.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
@@ -11,8 +12,6 @@ use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, ContainerRequest, Image, ImageExt, TestcontainersError};
 use testcontainers_modules::kafka::apache::{KAFKA_PORT, Kafka};
 use testcontainers_modules::postgres::Postgres;
-
-use crate::kit::unique;
 
 type Result<T> = std::result::Result<T, TestcontainersError>;
 
@@ -28,9 +27,7 @@ pub(crate) struct Contained<I: Image> {
 /// The engine must be on this machine, because the module has Kafka advertise 127.0.0.1.
 pub(crate) fn can_run() -> bool {
     let is_here = std::env::var("DOCKER_HOST").map_or(true, |url| url.is_empty() || url.starts_with("unix:"));
-    let mut version = Command::new("docker");
-    version.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    is_here && version.status().is_ok_and(|status| status.success())
+    is_here && Sandbox::docker_answers()
 }
 
 /// One broker with the sandbox's settings.
@@ -71,7 +68,7 @@ fn start_postgres(image: ContainerRequest<Postgres>, port: u16) -> Result<Contai
 
 /// `outer` is the port on this machine; 0 means any free one.
 fn start<I: Image>(image: ContainerRequest<I>, inner: ContainerPort, outer: u16) -> Result<Contained<I>> {
-    let name = unique("replicator-tests");
+    let name = format!("replicator-tests-{:016x}", RandomState::new().build_hasher().finish());
     let pipe = remove_at_the_end(&name);
     let container = image
         .with_container_name(&name)

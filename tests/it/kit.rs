@@ -50,6 +50,10 @@ impl Broker {
         }
         if containers::can_run() {
             match containers::kafka() {
+                // The engine may publish ports on another machine than this one.
+                Ok(container) if Sandbox::connect(&container.address).is_err() => {
+                    tell(&format!("the container's broker does not answer at {}", container.address));
+                }
                 Ok(container) => {
                     let bootstrap = container.address.clone();
                     tell(&format!("the tests are on {bootstrap} (testcontainers)"));

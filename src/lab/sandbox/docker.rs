@@ -1,6 +1,7 @@
 //! Brokers in containers, by the `docker` command: the guard, a shell, needs it in any case.
 
 use std::env;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -129,11 +130,11 @@ impl Docker {
         let mut published = vec![(ports.clients, CLIENTS), (ports.proxied, PROXIED)];
         published.extend(ports.extra.iter().copied().zip(EXTRA..));
         let host = host();
-        // Of an engine on another machine the ports are to be reached from here, so not bound to that machine alone.
+        // If the engine is on another machine, this machine must reach the ports there.
         let only_here = if host == LOCALHOST { format!("{LOCALHOST}:") } else { String::new() };
 
         let mut command = docker();
-        // Never pulled here: what a killed process asked for is to be there at once or not at all, see `END`.
+        // Never pull here. If this process is killed, the container must appear at once or not at all (see `END`).
         command.args(["run", "--detach", "--pull=never", "--name", &name, "--hostname", &name]);
         command.args(["--network", &self.cluster.name]);
         for (outer, inner) in published {
@@ -142,11 +143,11 @@ impl Docker {
         let variables = self.cluster.variables(&self.nodes, broker);
         let java = [("JAVA", "java".to_owned()), ("LIBS", LIBS.to_owned())];
         for (key, value) in variables.into_iter().chain(java) {
-            // By name: properties may hold passwords, and command lines are everybody's to see.
+            // Only the name is on the command line, which everybody can read: properties may hold passwords.
             command.arg(format!("--env={key}")).env(key, value);
         }
         command.args([&image(), "sh", "-c", &[PREAMBLE, config::LAUNCH].concat()]);
-        answer(&mut command).with_context(|| format!("Docker does not start {}: {NAME_ONE}", image()))?;
+        answer(&mut command).with_context(|| format!("Docker does not start {}; {NAME_ONE}", image()))?;
         Ok(())
     }
 }
@@ -207,7 +208,7 @@ fn fetch_image() -> Result<()> {
     let image = image();
     if run(&["image", "inspect", "--format={{.Id}}", &image]).is_err() {
         run(&["pull", "--quiet", &image]).with_context(|| {
-            format!("Docker cannot fetch {image}: `docker pull {image}` where it can, or {NAME_ONE}")
+            format!("Docker cannot fetch {image}: run `docker pull {image}` while the network is up, or {NAME_ONE}")
         })?;
     }
     Ok(())
@@ -215,7 +216,8 @@ fn fetch_image() -> Result<()> {
 
 fn docker() -> Command {
     let mut command = Command::new("docker");
-    command.stdin(Stdio::null());
+    // Ctrl-C goes to the terminal's whole process group, and would end a pull in the middle.
+    command.stdin(Stdio::null()).process_group(0);
     command
 }
 
@@ -223,7 +225,7 @@ fn run(args: &[&str]) -> Result<Vec<u8>> {
     answer(docker().args(args)).with_context(|| format!("`docker {}` failed", args.join(" ")))
 }
 
-/// Runs a command of `docker`; what it answers.
+/// Runs a command of `docker`, and returns its output.
 fn answer(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().context("the `docker` command is gone: install it again")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());

@@ -180,6 +180,11 @@ impl Sandbox {
         Ok(Sandbox { backend, bootstrap, brokers: ids.len(), own: None })
     }
 
+    /// Whether a Docker engine answers, within two seconds.
+    pub fn docker_answers() -> bool {
+        docker::answers()
+    }
+
     fn docker(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         let cluster = Layout::new(brokers, extras.clone())?;
         let doors = Doors::of(&cluster, &docker::host());
