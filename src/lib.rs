@@ -1,6 +1,6 @@
 //! Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
 //!
-//! The way of a record:
+//! The path of a record:
 //!
 //! ```text
 //! source ── poll thread ──► window ──► judge ──► transaction ──► target
@@ -9,9 +9,9 @@
 //!                                    target       same transaction
 //! ```
 //!
-//! [`mod@fill`] is the one loop, and decides about each record. Its `attempt` is the start-up order, and that order is
-//! the proof. The proof rests on these invariants. Each has one place in the code; debug builds and tests check what a
-//! program can check ([`base::invariant`]).
+//! [`mod@fill`] is the only loop, and it decides about each record. Its function `attempt` holds the start-up order,
+//! and that order is the proof. The proof rests on these invariants. Each is kept in one place of the code. Debug
+//! builds and tests check those that a program can check ([`base::invariant`]).
 //!
 //! 1. **One writer.** The transactional id is made of the two topics alone ([`Selection::name`]). So
 //!    `init_transactions` ends the transaction of a dead run, and fences a run that lives ([`kafka::producer`]).
@@ -19,22 +19,23 @@
 //! 3. **Marks.** A run trusts a committed offset only if this very job left its mark there, and if nothing can have
 //!    undone what the mark says ([`kafka::mark`]). Otherwise the run begins by time, and the scan of the target finds
 //!    what is there. Checked: `a_mark_reads_back`.
-//! 4. **Ends.** They are high watermarks. The run takes the target's before the source's, and both before it reads
-//!    ([`kafka::watermarks`]). It reads when all below them is decided ([`kafka::stable`]). Checked: `ends_never_move`,
-//!    `no_position_passes_an_end`.
-//! 5. **Positions.** A partition is read to its end when its position says so. A count or silence proves nothing
-//!    ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
+//! 4. **Ends.** The ends of both topics are high watermarks. The run takes the target's ends before the source's, and
+//!    both before it reads ([`kafka::watermarks`]). It reads only after every transaction below them is committed or
+//!    aborted ([`kafka::stable`]). Checked: `ends_never_move`, `no_position_passes_an_end`.
+//! 5. **Positions.** A partition is read to its end only when the reader's position is there. A count of records or a
+//!    silent broker proves nothing ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
 //! 6. **One judge** says whether the target holds a record: by identity, content and count ([`judge`]). If one identity
 //!    has two contents, the run fails instead of choosing. Checked: `each_record_has_one_fate`.
 //! 7. **One way to recover.** After a failure of unknown outcome, the run drops the producer, the readers and the judge,
-//!    and starts up again ([`kafka::restart`]). Checked: `nothing_is_left`.
+//!    and starts up again ([`kafka::restart`]). Checked for the producer: `nothing_is_left`.
 //! 8. **Shares.** If instances share the partitions, each does all of this for the partitions that the group gives it. It
 //!    commits under the generation in which it got them ([`kafka::member`]). Checked: `a_share_commits_its_own`.
 //!
-//! [`mod@sink`] reads topics into a [`store`], where people query them. It is exactly once in another way: a database takes
-//! the records and the positions in one transaction of its own, and OpenSearch takes records under ids that cannot double.
+//! [`mod@sink`] reads topics into a [`store`], where people query them. It is exactly once in another way: a SQL
+//! database stores the records and the positions in one transaction of its own, and OpenSearch stores each record under
+//! an id of its own, so that storing it again changes nothing.
 //!
-//! The rooms, from the ground up. Each uses only rooms to its left (`tests/rooms.rs`):
+//! The rooms, lowest first. Each room uses only rooms to its left (`tests/rooms.rs`):
 //! `base` ← `kafka` ← `job` ← `judge` ← {`fill`, `compare`, `load`, `sink`, `generate`} ← `dashboard` ← `lab` ← `cli`.
 //!
 //! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic, state on
@@ -73,8 +74,9 @@ pub use compare::gaps::{Gaps, gaps};
 pub use compare::verify::{Comparison, Findings, verify};
 pub use dashboard::Dashboard;
 pub use fill::consequences::{Consequences, Group};
+pub use fill::fill;
+pub use fill::metrics::serve as serve_metrics;
 pub use fill::receipt::Receipt;
-pub use fill::{fill, metrics};
 pub use generate::generate;
 pub use job::event_time::{EventTime, of_json};
 pub use job::identity::{Fingers, Identity};

@@ -14,7 +14,7 @@ use replicator::demo;
 use replicator::drill;
 use replicator::{
     Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, Progress, Result,
-    Unread, asks_for_json, fill, gaps, generate, memory, metrics, verify,
+    Unread, asks_for_json, fill, gaps, generate, memory, serve_metrics, verify,
 };
 use replicator::{load, sink, store::check_flag, store::keep_receipt};
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what clap says: why it refuses the command line, or the answer to `--help` and the like.
+/// Prints clap's message: the reason why it refuses the command line, or the text of `--help` or `--version`.
 fn unparsed(err: &clap::Error) -> ExitCode {
     // err.exit() would print no JSON object. If stderr is closed, the exit code still tells the caller.
     let _ = err.print();
@@ -59,7 +59,7 @@ fn unparsed(err: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2))
 }
 
-/// Runs the command. `found` gets what it found out, even if it failed.
+/// Runs the command, and puts its findings into `found`, even if it failed.
 fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
     let common = &cli.common;
     let progress = Progress { quiet: common.quiet || common.log_format == Output::Json };
@@ -142,7 +142,7 @@ fn run_fill(
     interrupt: &Interrupt,
 ) -> Result<Ended> {
     if let Some(address) = args.metrics_listen {
-        metrics::serve(address)?;
+        serve_metrics(address)?;
     }
     let (receipt, result) = fill(job, mode, progress, interrupt);
     let told: Box<dyn Found> =
@@ -196,7 +196,7 @@ fn write_out(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Without this check, an option of the main job before a sub-command would be ignored without a word.
+/// Refuses an option of the main job before a sub-command, because it would be ignored silently.
 fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let (command, _) = matches.subcommand()?;
     let globals =
@@ -210,13 +210,13 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     let takes = Cli::command();
     let mut taken = takes.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
     Some(Error::usage(if taken.any(|argument| argument.get_id() == misplaced) {
-        format!("put --{flag} behind `{command}`")
+        format!("put --{flag} after `{command}`")
     } else {
         format!("`{command}` takes no --{flag}")
     }))
 }
 
-/// Refuses a password in a `--store` that was given as a flag, of the main job or of the sub-command.
+/// Refuses a `--store` flag whose URL holds a password, for the main job and for the sub-command.
 fn secret_flag(matches: &clap::ArgMatches) -> Option<Error> {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     [Some(matches), of_command].into_iter().flatten().find_map(|matches| {

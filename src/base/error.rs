@@ -33,7 +33,8 @@ pub enum Error {
     #[error("the target may hold a record of the window with another timestamp")]
     LookAgain,
     /// A transaction's outcome is unknown, its producer can no longer be trusted, or a call failed that may succeed
-    /// later. A fill, a load or a sink drops its clients and starts up again. Never leaves `fill` and `sink` as such.
+    /// later. A fill, a load or a sink drops its clients and starts up again. Never leaves `fill`, `load` and `sink` as
+    /// such.
     #[error("{why}")]
     Restart {
         why: Why,
@@ -138,7 +139,7 @@ impl Error {
         }
     }
 
-    /// [`Error::exit_code`] as a word: the `status` of a command's JSON. Without an error that is `done`.
+    /// [`Error::exit_code`] as a word: the `status` of a command's JSON. Without an error, the status is `done`.
     pub fn status(&self) -> &'static str {
         match self {
             Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => "failed",

@@ -39,7 +39,7 @@ pub(crate) fn instant(name: &str) {
     }
 }
 
-/// `number`, or the smaller one that a test sets in its place.
+/// `number`, or the smaller number that a test sets instead.
 pub(crate) fn number(name: &str, number: usize) -> usize {
     armed(name).and_then(|smaller| smaller.parse().ok()).unwrap_or(number)
 }

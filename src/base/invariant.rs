@@ -1,5 +1,6 @@
-//! The invariants of `lib.rs` that a program can check, by their numbers there. Debug builds and tests check them; a
-//! broken one is a fault of this program, so it panics. The broker keeps 1 and 2, and the drills test it.
+//! The invariants of `lib.rs` that a program can check, by their numbers there. Debug builds and tests check them. If
+//! one is broken, this program has a fault, so the check panics. The broker keeps 1 and 2; the drills test that it
+//! does.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,8 @@ pub(crate) fn ends_never_move(ranges: &[Range], ends: &[i64]) {
     }
 }
 
-/// 4: a committed position lies at or below the end, because all below the end was decided before the run read it.
+/// 4: a committed position lies at or below the end, because every transaction below the end had ended before the run
+/// read.
 #[track_caller]
 pub(crate) fn no_position_passes_an_end(positions: &[(i32, i64)], ends: &[i64]) {
     for (partition, end) in ends.iter().enumerate() {
@@ -48,14 +50,16 @@ pub(crate) fn done_is_at_the_ends(positions: &[(i32, i64)], ranges: &[Range]) {
     }
 }
 
-/// 6: the judge decides about each record of the window once. `invalid` records may be of the window or not.
+/// 6: the judge decides about each record of the window once. Records that count as `invalid` may be in the window or
+/// outside of it.
 #[track_caller]
 pub(crate) fn each_record_has_one_fate(in_window: u64, judged: u64, invalid: u64) {
     let fates = judged..=judged + invalid;
     debug_assert!(fates.contains(&in_window), "invariant 6: {in_window} records, and {fates:?} fates");
 }
 
-/// 7: a start-up finds nothing of the start-up before it. `holders` share what a producer holds while it lives.
+/// 7: a start-up begins only after the producer of the start-up before it is gone. `holders` counts the owners of a
+/// value that each live producer shares; 1 means that no producer lives.
 #[track_caller]
 pub(crate) fn nothing_is_left(holders: usize) {
     debug_assert_eq!(holders, 1, "invariant 7: the former producer is still there");

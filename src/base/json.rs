@@ -1,7 +1,8 @@
 //! Finds fields of a JSON document. Pure.
 //!
-//! All code that needs a field of a document uses this reader. It skips the fields that nobody asks for: lone
-//! surrogates, numbers that no double holds, and any depth of nesting are valid JSON (RFC 8259), and do no harm there.
+//! All code that needs a field of a document uses this reader. It skips the fields that nobody asks for. So lone
+//! surrogates, numbers that no double can hold and any depth of nesting do no harm there. They are valid JSON (RFC
+//! 8259).
 //! It returns a value as it is written, because a number that is parsed and written again may change.
 
 use std::borrow::Cow;
@@ -17,12 +18,13 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
     text: String,
-    /// One for each level, unescaped; at least one.
+    /// The name of each level, unescaped. There is at least one.
     tokens: Vec<String>,
 }
 
 impl Pointer {
-    /// The value at the pointer; `None` if there is none, or null. If a member is repeated, the last one counts.
+    /// The value at the pointer; `None` if there is no value, or if it is null. If a member is repeated, the last one
+    /// counts.
     ///
     /// # Errors
     /// If the document is not JSON, at the pointer or elsewhere.

@@ -1,4 +1,4 @@
-//! Progress bars on a terminal, nothing elsewhere.
+//! Draws progress bars on a terminal, and nothing elsewhere.
 
 use std::time::Duration;
 

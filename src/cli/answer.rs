@@ -90,7 +90,7 @@ impl From<Findings> for Unread {
     }
 }
 
-/// As text there is nothing to print: the error says everything.
+/// There is nothing to print as text, because the error says everything.
 impl fmt::Display for Unread {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())

@@ -31,8 +31,9 @@ pub struct Common {
     pub log_format: Output,
     /// Connect to these brokers first, given as host:port and separated by commas
     ///
-    /// By default, KAFKA_BOOTSTRAP_SERVERS in the environment names the brokers, else bootstrap.servers in the file of -F,
-    /// else they are at localhost:9092. `demo` and `drill` start their own brokers.
+    /// By default, the environment variable KAFKA_BOOTSTRAP_SERVERS names the brokers. If it is not set,
+    /// bootstrap.servers in the file of -F names them. Otherwise they are at localhost:9092. `demo` and `drill` start
+    /// their own brokers.
     #[arg(
         short,
         long,

@@ -18,7 +18,7 @@ pub struct FillArgs {
     pub selection: SelectionArgs,
     /// Fill a target even if it is compacted
     ///
-    /// In a compacted topic, an old value that is written behind a newer one becomes the latest.
+    /// In a compacted topic, an old value that is written after a newer one becomes the latest.
     #[arg(long, help_heading = heading::SAFETY)]
     pub allow_compacted_target: bool,
     /// Stop once N records are written and committed
@@ -41,7 +41,7 @@ pub struct FillArgs {
         help_heading = heading::SPEED
     )]
     pub transaction_records: u32,
-    /// Serve Prometheus metrics at this address while it runs, as 127.0.0.1:9090
+    /// Serve Prometheus metrics at this address during the run, as in 127.0.0.1:9090
     #[arg(
         long,
         value_name = "ADDRESS",

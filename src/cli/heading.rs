@@ -10,5 +10,5 @@ pub(super) const ROUNDS: &str = "Rounds";
 pub(super) const OUTPUT: &str = "Output";
 pub(super) const CONNECTION: &str = "Connection";
 
-/// The display order of options that stand behind the others under their heading.
+/// The display order of options that come after the others under their heading.
 pub(super) const LATE: usize = 100;

@@ -28,7 +28,7 @@ pub struct LoadArgs {
         help_heading = heading::TOPICS
     )]
     pub partitions: u16,
-    /// Leave out the events of this window, as 11:00-13:00
+    /// Leave out the events of this window, as in 11:00-13:00
     #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
     pub except: Option<WindowSpec>,
     /// The day of --except; by default the day of the events, if all are of one day
@@ -58,10 +58,10 @@ impl LoadArgs {
 /// The fields of an event's key and time.
 #[derive(Clone, Debug, Args)]
 pub struct FieldArgs {
-    /// Make this field the record's timestamp, as /event/time; guessed if one field is plainly the time
+    /// Make this field the record's timestamp, as in /event/time; guessed if one field is clearly the time
     #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW)]
     pub time_field: Option<Pointer>,
-    /// Make this field the record's key, as /id; guessed if one field is plainly the key
+    /// Make this field the record's key, as in /id; guessed if one field is clearly the key
     #[arg(long, value_name = "POINTER", help_heading = heading::IDENTITY)]
     pub key_field: Option<Pointer>,
 }

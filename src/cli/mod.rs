@@ -1,4 +1,4 @@
-//! The command line, as clap sees it.
+//! The command line, which clap parses.
 
 pub(crate) mod answer;
 pub(crate) mod common;

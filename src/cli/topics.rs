@@ -134,7 +134,8 @@ impl SelectionArgs {
     }
 }
 
-/// At least one second: a first wait of a few milliseconds must not end a run. At most a week, which stands for ever.
+/// At least one second, because a first wait of a few milliseconds must not end a run. At most a week, which is as good
+/// as for ever.
 pub(super) fn patience() -> impl TypedValueParser<Value = u64> {
     clap::value_parser!(u64).range(1..=604_800)
 }

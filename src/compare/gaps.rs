@@ -1,9 +1,9 @@
 //! Finds the holes: the times for which the target lacks records that the source has.
 //!
-//! `gaps` reads the committed records of both topics. Offsets cannot replace this, since transaction markers and
-//! aborted records take offsets too. The time index cannot either: a marker has the time at which it was written, so if
-//! the records are old, the index points at a marker for every later time. `gaps` writes nothing, and disturbs no
-//! running fill.
+//! `gaps` reads the committed records of both topics. Comparing offsets would not be enough, since transaction markers
+//! and aborted records take offsets too. The time index would not be enough either: a marker has the time at which it
+//! was written, so if the records are old, the index points at a marker for every later time. `gaps` writes nothing,
+//! and disturbs no running fill.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -92,7 +92,7 @@ struct Seen {
 /// Reads both topics' windows up to the present ends. Missing records less than `bucket` apart are in one hole.
 ///
 /// # Errors
-/// As the exit codes. A hole is no error.
+/// The errors that the exit codes stand for. A hole is no error.
 pub fn gaps(
     selection: &Selection,
     bucket: Duration,
@@ -114,7 +114,7 @@ pub fn gaps(
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
     found.only_in_target = findings.extra + findings.changed;
-    // If the whole record is the identity, the same records do not conflict.
+    // If the whole record is the identity, these records do not conflict.
     let identity = if found.conflicts > 0 { &Identity::Record } else { &selection.rules.identity };
     seen.sort_unstable();
     let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);

@@ -1,4 +1,4 @@
-//! Keeps what the judge does not: the place of each record, and its number of copies.
+//! Keeps two facts that the judge does not keep: the place of each record, and its number of copies.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,7 +12,7 @@ use crate::judge::{Sighting, Signature, Verdict};
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
 
-/// A map whose keys are keyed hashes already, so that nobody hashes them again.
+/// A map whose keys are hashes already, so it does not hash them again.
 type ByHash<V> = HashMap<IdentityHash, V, BuildHasherDefault<AsItIs>>;
 
 /// Uses the first word of an [`IdentityHash`] as its hash.
@@ -188,7 +188,7 @@ impl Ledger {
         }
     }
 
-    /// Makes the counts that need all records of both topics.
+    /// Counts what can be counted only after all records of both topics were read.
     pub(crate) fn settle(mut self, keeps_partitions: bool) -> Findings {
         self.order(keeps_partitions);
         self.leftovers();
@@ -220,7 +220,7 @@ impl Ledger {
         }
     }
 
-    /// Counts the target's records that no record of the source stands for.
+    /// Counts the target's records that have no original in the source.
     fn leftovers(&mut self) {
         let Ledger { slots, loose, conflicts, found, .. } = self;
         let is_known = |slot: &Slot| slot.is_explained || slot.in_source > 0;

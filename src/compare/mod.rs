@@ -63,7 +63,7 @@ pub(crate) struct Compared {
 /// Reads both topics' windows, committed records only.
 ///
 /// # Errors
-/// As the exit codes.
+/// The errors that the exit codes stand for.
 pub(crate) fn compare(
     selection: &Selection,
     progress: Progress,
@@ -80,7 +80,7 @@ pub(crate) fn compare(
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
     let (source, target) = if selection.rules.identity == Identity::Record || is_any_copy_enough {
         // Ask for the target's end first. A copy comes after its original, so each copy below that end has its original
-        // below the source's end. Otherwise the copy of a later record could pass for one that is missing.
+        // below the source's end. Otherwise the copy of a later record could be taken for a copy that is missing.
         let target = side(target)?;
         (side(source)?, target)
     } else {
@@ -199,7 +199,7 @@ impl Pair<'_> {
         self.source.read_ranges(&ranges, move |message| at.at(message), |_, seen| each(seen))
     }
 
-    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning does.
+    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.
     fn by_time(&self) -> Option<i64> {
         self.window.start.filter(|_| self.selection.event_time.is_indexed())
     }

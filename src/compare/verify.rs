@@ -64,7 +64,7 @@ const EXAMPLES: usize = 10;
 /// Reads the committed records of both topics' windows, up to the present ends.
 ///
 /// # Errors
-/// [`Error::Different`] if the findings show a difference; as the exit codes otherwise.
+/// [`Error::Different`] if the findings show a difference; the other errors that the exit codes stand for.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
     let mut ledger = Ledger::new(&comparison.selection);
@@ -90,7 +90,8 @@ impl Findings {
         }
     }
 
-    /// Counts the records that the target lacks, and those that it holds too often or otherwise.
+    /// Counts the records that the target lacks, that it holds too often or with another content, and that it should
+    /// not hold.
     fn differences(&self) -> u64 {
         self.missing + self.duplicated + self.changed + self.extra
     }

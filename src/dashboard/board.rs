@@ -271,7 +271,8 @@ fn both(look: &Look, topics: &[TopicSummary]) -> Topics {
     [&look.source, &look.target].map(|name| topics.iter().find(|topic| topic.topic == *name).cloned())
 }
 
-/// Two fields: the wanted ones, one in each line. Otherwise, names decide: first what was done, then who did it.
+/// Chooses two fields: the `wanted` ones, one in each line. For a line that names no field, names decide: the first
+/// field should say what was done, and the second who did it.
 fn choose<'f>(fields: &'f [String], wanted: &str) -> Vec<&'f String> {
     let mut chosen: Vec<&String> = Vec::new();
     for (number, telling) in TELLING.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! A page that shows both topics, what is missing, and the last runs. It reads them from the store that `sink` writes.
 //!
 //! The page promises:
-//! - It only reads. No request changes a record or a run. It only creates missing tables or indices of its store, as every
-//!   command does that opens a store.
+//! - It only reads. No request changes a record or a run. The only thing that it creates are missing tables or indices
+//!   of its store, as every command that opens a store does.
 //! - It has no users, and shows no secrets. It shows the store's URL without password and parameters. It shows everything
 //!   in the store to everybody who can reach its address. By default, that is only this machine; see `--listen`.
 //! - It answers to `localhost`, to addresses, and to the names of `--allowed-host`: see [`host`].
@@ -45,12 +45,12 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::sink::store::{Compared, TopicSummary};
 
-/// How many questions for the page can be in work or wait.
+/// How many questions for the page can be in progress or waiting.
 const QUESTIONS: usize = 32;
 /// How long a question for the page may wait for its answer.
 const ANSWER: Duration = Duration::from_secs(60);
 const HEALTH: Duration = Duration::from_secs(5);
-/// How long the page waits at its end for a slow answer of the store.
+/// How long the page waits for a slow answer of the store when it ends.
 const END: Duration = Duration::from_millis(500);
 
 const FILES: [(&str, &str, &str); 6] = [

@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
                     drop(place);
                 });
             }
-            // There are no more files, or the client is gone already. Both pass.
+            // Either no file handle is free, or the client is gone already. Both states pass.
             Err(err) => {
                 tracing::debug!("a connection was not accepted: {err}");
                 sleep(Duration::from_millis(100)).await;

@@ -14,7 +14,7 @@ use crate::kafka::mark::{Committed, Fingerprint, Trusted};
 use crate::kafka::watermarks::Watermarks;
 
 impl Run<'_> {
-    /// Finds out whether the transaction without an answer was committed: the committed offsets show it.
+    /// Finds out from the committed offsets whether the transaction whose commit got no answer was committed.
     pub(super) fn settle_doubt(&mut self, committed: &mut [Option<Committed>]) {
         let Some(doubt) = self.in_doubt.take() else { return };
         if failpoint::breaks(Rule::ResumeFromCommitted) {
@@ -93,8 +93,8 @@ impl Run<'_> {
     }
 }
 
-/// A hash of all that decides what a committed offset means. If any of it changes, the offset is void: the run begins
-/// by time again, and the scan finds what is already there.
+/// A hash of everything on which the meaning of a committed offset depends. If any of it changes, the offset is void:
+/// the run begins by time again, and the scan finds what is already there.
 pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fingerprint {
     let event_time = match &job.selection.event_time {
         EventTime::Timestamp => "timestamp".to_owned(),

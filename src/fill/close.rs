@@ -1,4 +1,4 @@
-//! Checks what exit 0 promises, after the last commit.
+//! Checks, after the last commit, that the promise of exit code 0 holds.
 
 use super::Run;
 use super::tell::EXAMPLES;

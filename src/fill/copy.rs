@@ -69,7 +69,8 @@ impl Copying<'_, '_> {
         if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
             return result;
         }
-        // If another run has fenced this one, the abort says so. A new start-up would fence that run.
+        // If another run has fenced this one, the abort fails and says so. A new start-up would fence that other run in
+        // turn.
         if matches!(err, Error::LookAgain) {
             transaction.abort()?;
             return result;
@@ -254,7 +255,7 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Ends writing for good: aborts the open transaction. Earlier commits stay.
+    /// If it `blocks`, this ends writing for good, and aborts the open transaction. Earlier commits stay.
     pub(super) fn block_if(&mut self, blocks: bool) -> Result<()> {
         if !blocks || self.blocked {
             return Ok(());
@@ -267,7 +268,8 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Commits the positions with the records that were written below them; the positions alone if there are none.
+    /// Commits the positions together with the records that were written below them. If there are no such records, this
+    /// commits only the positions.
     fn commit(&mut self, reader: &Reader<Sighting>) -> Result<()> {
         let counts = std::mem::take(&mut self.pending);
         invariant::each_record_has_one_fate(counts.in_window, counts.judged(), counts.invalid);
@@ -314,7 +316,7 @@ impl Copying<'_, '_> {
 }
 
 impl Run<'_> {
-    /// Why nothing more was written, and the ways out.
+    /// The error that says why nothing more was written, and what to do about it.
     pub(super) fn blocked(&self, limits: &Limits) -> Error {
         let job = self.job;
         let mut sentences = self.unfit(limits);

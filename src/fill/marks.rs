@@ -15,7 +15,7 @@ use crate::kafka::producer::Position;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// The parts that all marks of one start-up share.
+/// Everything that the marks of one start-up have in common.
 pub(super) struct Marking<'r> {
     cluster: &'r Cluster,
     target: &'r Topic,
@@ -33,7 +33,7 @@ pub(super) struct Marking<'r> {
 }
 
 impl<'r> Marking<'r> {
-    /// Before the scan, no record of the target matters.
+    /// Until [`Marking::scanned`] is called, no record of the target matters.
     pub(super) fn new(
         cluster: &'r Cluster,
         target: &'r Topic,
@@ -48,8 +48,8 @@ impl<'r> Marking<'r> {
         Marking { cluster, target, job, source, decided, first: ends(&found), found, share }
     }
 
-    /// Takes the scan's result: the window's `first` record in each partition of the target. For trusted marks, the
-    /// window may begin earlier.
+    /// Takes the scan's result: the window's `first` record in each partition of the target. The trusted marks may
+    /// depend on earlier records.
     pub(super) fn scanned(&mut self, first: Vec<i64>, trusted: &Trusted) {
         self.first = first;
         trusted.lower(&mut self.first, &self.found);

@@ -11,7 +11,7 @@ use crate::fill::receipt::Counts;
 
 /// The phase of a fill. Each new start-up begins again with [`Phase::Init`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     Preflight,
     Init,
     Wait,
@@ -32,7 +32,7 @@ const PHASES: [(Phase, &str); 6] = [
 static IS_SERVED: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process serves its metrics.
-pub fn is_served() -> bool {
+pub(crate) fn is_served() -> bool {
     IS_SERVED.load(Ordering::Relaxed)
 }
 
@@ -69,14 +69,14 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-pub fn phase(now: Phase) {
+pub(crate) fn phase(now: Phase) {
     for (phase, name) in PHASES {
         gauge!("replicator_phase", "phase" => name).set(if phase == now { 1.0 } else { 0.0 });
     }
 }
 
 /// Sets the totals of the run so far.
-pub fn totals(counts: Counts, transactions: u64, aborted_transactions: u64, restarts: u64) {
+pub(crate) fn totals(counts: Counts, transactions: u64, aborted_transactions: u64, restarts: u64) {
     for (name, total) in [
         ("replicator_read_total", counts.read),
         ("replicator_in_window_total", counts.in_window),
@@ -93,11 +93,11 @@ pub fn totals(counts: Counts, transactions: u64, aborted_transactions: u64, rest
     }
 }
 
-pub fn positions(positions: impl Iterator<Item = (i32, i64)>) {
+pub(crate) fn positions(positions: impl Iterator<Item = (i32, i64)>) {
     of_partitions("replicator_source_position", positions);
 }
 
-pub fn ends(ends: impl Iterator<Item = (i32, i64)>) {
+pub(crate) fn ends(ends: impl Iterator<Item = (i32, i64)>) {
     of_partitions("replicator_source_end", ends);
 }
 

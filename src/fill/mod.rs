@@ -1,7 +1,7 @@
 //! The main job. The order of its start-up is the proof that a run is exactly once.
 
 pub(crate) mod consequences;
-pub mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod preflight;
 pub(crate) mod receipt;
 
@@ -14,9 +14,9 @@ mod reading;
 mod refuse;
 mod scan;
 mod share;
+mod state;
 mod tell;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,8 +26,7 @@ use rdkafka::consumer::Consumer;
 use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
-use self::share::Joined;
-use self::tell::Told;
+use self::state::{Added, FirstScan, InDoubt, Run, Snapshot};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
@@ -44,16 +43,14 @@ use crate::job::resolve;
 use crate::job::window::{Edges, Window};
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
-use crate::judge::elsewhen::SecondLook;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Trusted;
-use crate::kafka::member::{Member, Share};
+use crate::kafka::member::Share;
 use crate::kafka::offsets;
-use crate::kafka::pace::Pace;
-use crate::kafka::producer::{Position, Producer};
-use crate::kafka::restart::{self, Restarts, StartUp};
+use crate::kafka::producer::Producer;
+use crate::kafka::restart::{self, StartUp};
 use crate::kafka::topic::Topic;
-use crate::kafka::watermarks::{Watermarks, ends};
+use crate::kafka::watermarks::ends;
 
 /// Fills the window. The receipt says what the run did, even if the run failed.
 ///
@@ -80,36 +77,6 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     (receipt, result)
 }
 
-/// The state of a run. It lasts from one start-up to the next.
-struct Run<'a> {
-    job: &'a Job,
-    mode: Mode,
-    progress: Progress,
-    interrupt: &'a Interrupt,
-    fingers: Fingers,
-    restarts: Restarts,
-    pace: Rc<Pace>,
-    /// The transaction whose commit got no answer. The next start-up finds out whether it was committed.
-    in_doubt: Option<InDoubt>,
-    /// The target as the first scan found it. At the end, the run checks what was added since then.
-    first: Option<FirstScan>,
-    /// The target may hold a record of the window with another timestamp. The run decides this before it writes.
-    is_suspicious: bool,
-    second: Option<SecondLook>,
-    /// Only in a plan.
-    foresight: Option<Foresight<'a>>,
-    /// What this run added to each partition of the target.
-    written: Vec<Added>,
-    /// The partitions for which this run committed positions.
-    advanced: BTreeSet<i32>,
-    /// `--limit` ended the run before the window's end.
-    is_stopped: bool,
-    /// Used only with `--scale-out`, like `joined`.
-    member: Option<Member>,
-    joined: Joined,
-    told: Told,
-}
-
 /// The start-ups of a run, all for the same two topics.
 struct StartUps<'r, 'a> {
     run: &'r mut Run<'a>,
@@ -118,56 +85,7 @@ struct StartUps<'r, 'a> {
     prepared: Option<(Preflight, Window)>,
 }
 
-struct InDoubt {
-    positions: Vec<Position>,
-    counts: Counts,
-}
-
-struct FirstScan {
-    /// Where the scan began, and where the target ended.
-    ranges: Vec<Range>,
-    /// The offset of the first record that was compared, in each partition.
-    firsts: Vec<i64>,
-    /// Where the window began in the source. If timestamps are not compared, where the source began.
-    source_starts: Vec<i64>,
-}
-
-/// The watermarks of both topics, as the start-up found them.
-struct Snapshot {
-    source: Vec<Watermarks>,
-    target: Vec<Watermarks>,
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        job: &'a Job,
-        mode: Mode,
-        progress: Progress,
-        interrupt: &'a Interrupt,
-        fingers: Fingers,
-    ) -> Run<'a> {
-        Run {
-            job,
-            mode,
-            progress,
-            interrupt,
-            fingers,
-            restarts: Restarts::new(job.selection.patience),
-            pace: Rc::new(Pace::new(job.limits)),
-            in_doubt: None,
-            first: None,
-            is_suspicious: false,
-            second: None,
-            foresight: None,
-            written: Vec::new(),
-            advanced: BTreeSet::new(),
-            is_stopped: false,
-            member: None,
-            joined: Joined::default(),
-            told: Told::default(),
-        }
-    }
-
+impl Run<'_> {
     fn connect(&self) -> Result<Cluster> {
         let selection = &self.job.selection;
         Cluster::connect(&selection.properties, &selection.name())
@@ -204,8 +122,8 @@ impl<'a> Run<'a> {
         Ok((checked, window))
     }
 
-    /// One start-up, and all the work that follows. The order of the steps is the proof. Each step says why it comes
-    /// where it does.
+    /// One start-up, and all the work that follows. The order of the steps is the proof. Each step says why it comes at
+    /// this point.
     fn attempt(
         &mut self,
         cluster: &Cluster,
@@ -264,8 +182,8 @@ impl<'a> Run<'a> {
 
         // 3. Take the ends before reading anything: they bound what the promise covers.
         //    Take the target's ends first. A copy comes after its original, so every copy below the target's end then
-        //    has its original below the source's end. In the other order, the copy of a later record could pass for the
-        //    copy of an equal earlier record that the target lacks.
+        //    has its original below the source's end. In the other order, the run could take the copy of a later record
+        //    for the copy of an equal earlier record that the target lacks.
         let target_watermarks = cluster.watermarks(target)?;
         tracing::debug!("took the target's ends");
         failpoint::instant("between-the-ends");
@@ -313,7 +231,7 @@ impl<'a> Run<'a> {
         cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
         cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
         failpoint::instant("after-wait");
-        tracing::debug!("all below the ends is decided");
+        tracing::debug!("every transaction below the ends has ended");
 
         if self.mode == Mode::Plan {
             self.foresight = Some(Foresight::new(job, window, target.partitions)?);
@@ -340,8 +258,6 @@ impl<'a> Run<'a> {
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
-        invariant::ends_never_move(&all, &source_ends);
-        invariant::ends_never_move(&scanned.ranges, &target_ends);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         let source_starts = if job.selection.rules.target_scan == TargetScan::All {
             snapshot.source.iter().map(|watermarks| watermarks.low).collect()
@@ -396,6 +312,9 @@ impl<'a> Run<'a> {
             source_placement: placement,
         };
         let result = copy.all(&ranges);
+        // `close` and the marks rely on the snapshot, so it must still say how far the scan and the copy read.
+        invariant::ends_never_move(&ranges, &ends(&snapshot.source));
+        invariant::ends_never_move(&scanned.ranges, &ends(&snapshot.target));
         let is_blocked = copy.blocked;
         let is_judged = result.is_ok() && !self.is_stopped;
         let doubles = scanned.judge.duplicates_in_target(is_judged);
@@ -482,20 +401,5 @@ impl StartUp for StartUps<'_, '_> {
     fn has_written(&self) -> bool {
         let run = &self.run;
         run.mode == Mode::Fill && (run.told.counts.written > 0 || run.in_doubt.is_some())
-    }
-}
-
-/// What this run added to a partition of the target.
-#[derive(Clone, Copy, Default)]
-struct Added {
-    records: i64,
-    /// A committed transaction leaves one marker in each partition that it wrote to.
-    markers: i64,
-    in_transaction: bool,
-}
-
-impl Added {
-    fn offsets(self) -> i64 {
-        self.records + self.markers
     }
 }

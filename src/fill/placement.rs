@@ -1,4 +1,4 @@
-//! Finds out how a topic's keys are placed, and so which partition a copy belongs to.
+//! Finds out how a topic's keys are placed, and from that, to which partition a copy belongs.
 
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
@@ -85,7 +85,7 @@ impl Run<'_> {
         if found.is_empty() && newest != lows { self.keys_in(topic, &from(&lows), KEYS) } else { Ok(found) }
     }
 
-    /// At most `most` keys, if the ranges hold so many.
+    /// Returns at most `most` keys.
     fn keys_in(&mut self, topic: &str, ranges: &[Range], most: usize) -> Result<Vec<(Vec<u8>, i32)>> {
         let mut found = Vec::new();
         self.read(topic, ranges, &indicatif::ProgressBar::hidden(), |_, message| {
@@ -144,8 +144,7 @@ impl Placement {
 
 fn unknown(topic: &Topic) -> Error {
     Error::refused(format!(
-        "no known partitioner puts all keys of {} where they are, neither Java's (murmur2), nor librdkafka's (CRC-32), \
-         nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
+        "no known partitioner explains where the keys of {} are, neither Java's (murmur2), nor librdkafka's (CRC-32), nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
          topics have different numbers of partitions, so a copy could go to another partition than later records of \
          its key. Name the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or \
          =fnv1a, or fill a topic with the same number of partitions",

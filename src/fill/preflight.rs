@@ -1,4 +1,5 @@
-//! Checks before a run what an expert would check. It tells all objections at once, each as a sentence with its fix.
+//! Makes the checks that an expert would make before a run. It reports all objections at once, each as a sentence with
+//! its fix.
 
 use chrono::Utc;
 use rdkafka::error::RDKafkaErrorCode;
@@ -90,9 +91,9 @@ pub(crate) fn check(
 }
 
 /// Finds missing permissions on the topics, as far as the broker tells them in advance, and returns whether this
-/// principal may read the source. A plan needs no permission to write, so it only warns. Permissions on the group stay
-/// unchecked: only its coordinator tells them, and such a request ends the process if the coordinator dies
-/// (librdkafka#4605).
+/// principal may read the source. A plan needs no permission to write, so it only warns. Permissions on the group are
+/// not checked: only its coordinator knows them, and a request for them ends the process if the coordinator dies
+/// meanwhile (librdkafka#4605).
 fn check_access(objections: &mut Objections, source: &Topic, target: &Topic, mode: Mode) -> bool {
     let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
         Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
@@ -114,7 +115,7 @@ fn check_access(objections: &mut Objections, source: &Topic, target: &Topic, mod
     may_read
 }
 
-/// The fill as a writer of its target.
+/// Describes what the fill will write to its target, for the checks.
 fn intent(job: &Job, window: Option<Window>) -> Intent {
     let name = &job.selection.target;
     // The broker's limits apply to a record's timestamp. They say nothing about a time in a field.

@@ -1,4 +1,4 @@
-//! How a run reads its topics.
+//! Reads the topics of a run.
 
 use super::Run;
 use crate::base::error::Result;

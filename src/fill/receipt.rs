@@ -1,4 +1,4 @@
-//! What a run did, for people and for machines.
+//! The receipt of a run, for people and for machines.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Receipt {
     /// The command that fills the window, with an identity that has no conflicts. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// What the fill would mean for the target's readers. Only in a plan.
+    /// The effects of the fill on the target's readers. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequences: Option<Consequences>,
     pub duplicates_in_target: u64,
@@ -34,7 +34,7 @@ pub struct Receipt {
     pub aborted_transactions: u64,
     /// How often the run started up again after a failure.
     pub restarts: u64,
-    /// What an earlier run did, if nothing was left to do. The counts are then 0, because this run read nothing.
+    /// The work of an earlier run, if nothing was left to do. The counts are then 0, because this run read nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_before: Option<DoneBefore>,
     pub elapsed_ms: u64,
@@ -68,7 +68,7 @@ impl From<Done> for DoneBefore {
     }
 }
 
-/// What became of the source's records.
+/// The numbers of the source's records, by their fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub read: u64,

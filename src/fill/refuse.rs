@@ -1,4 +1,4 @@
-//! Finds records that the target's broker would refuse or delete, before they are written.
+//! Counts the records that the target's broker would refuse or delete, and ends writing before the first of them.
 
 use super::copy::Copying;
 use super::{Run, fill};
@@ -22,7 +22,7 @@ impl Copying<'_, '_> {
 
 impl Run<'_> {
     /// If the window's timestamps cannot tell whether the target would delete the copies, this plans the fill, and so
-    /// checks each record before the first one is written. It costs a reading of both topics.
+    /// checks each record before the first one is written. For that, it reads both topics one more time.
     pub(super) fn foresee_deletion(&mut self, checked: &Preflight, window: Window) -> Result<()> {
         if self.mode == Mode::Plan || !checked.limits.are_of_records_alone(&self.job.selection, window) {
             return Ok(());

@@ -1,8 +1,8 @@
 //! With `--scale-out`: works on this instance's share, and keeps instances and single runs apart.
 //!
-//! Both commit offsets of the same group. Its coordinator accepts a single run's transaction even if the group has
-//! members. So they keep each other out: an instance joins the group, and then fences the single run's transactional
-//! id; a single run initialises that id, and then checks whether the group has members.
+//! Instances and single runs commit offsets of the same group, and its coordinator accepts a single run's transaction
+//! even if the group has members. So they must keep each other out: an instance joins the group, and then fences the
+//! single run's transactional id; a single run initialises that id, and then checks whether the group has members.
 //!
 //! Each partition has a transactional id too. An instance initialises the ids of all its partitions, and so ends at
 //! once any transaction that a dead instance left open. It writes under the id of its first partition.
@@ -71,7 +71,7 @@ impl Run<'_> {
             Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
                 Err(Error::Reassigned)
             }
-            // The group will say so too, but this instance has not heard it yet.
+            // The group will report this change too, but this instance has not heard of it yet.
             Err(Error::Fenced(_)) => {
                 Err(Error::restart("another instance was given a partition of this one"))
             }
@@ -205,7 +205,7 @@ pub(super) fn equal_in_two_places() -> Error {
     )
 }
 
-/// This is not [`Error::Fenced`], which a run with a share takes for a move of partitions.
+/// This is not [`Error::Fenced`], because a run with a share takes that error for a sign that partitions moved.
 fn another_job_at_work() -> Error {
     Error::failed(
         "instances of another job are at work on these topics (another window, identity or policy), and hold some of \

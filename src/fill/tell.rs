@@ -22,7 +22,7 @@ use crate::kafka::topic::Topic;
 /// How many records the receipt shows as examples.
 pub(super) const EXAMPLES: usize = 5;
 
-/// What the receipt will tell about a run.
+/// The facts about a run that its receipt will show. Some of them also steer the run (`counts`, `transactions`).
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) window: Option<Window>,

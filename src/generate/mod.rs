@@ -24,7 +24,7 @@ use crate::base::progress::Progress;
 /// How many events to write between two checks for an interrupt.
 const ROUND: u64 = 4096;
 
-/// Which file of events to generate.
+/// The file of events to generate.
 pub struct Generating {
     pub records: u64,
     pub seed: u64,
@@ -32,7 +32,7 @@ pub struct Generating {
     pub out: PathBuf,
 }
 
-/// What was generated.
+/// The receipt of a generated file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GenerateReceipt {
     pub file: String,
@@ -101,8 +101,8 @@ fn write_file(
     out.flush()
 }
 
-/// Writes `records` events as JSON Lines, in the order in which the service received them. Stops early when `goes_on`,
-/// asked with the number written, says no.
+/// Writes `records` events as JSON Lines, in the order in which the service received them. Now and then it calls
+/// `goes_on` with the number of events written, and stops early if that returns false.
 fn write_while(
     out: &mut impl Write,
     records: u64,

@@ -12,13 +12,13 @@ pub(crate) enum Severity {
     Warn,
 }
 
-/// What stands against a run. The run tells all of it at once, each objection as a sentence with its fix.
+/// The objections to a run. The run reports all of them at once, each as a sentence with its fix.
 #[derive(Default)]
 pub(crate) struct Objections {
     refusals: Vec<String>,
     /// The reason of the first refusal that has one.
     reason: Option<Reason>,
-    /// A state of the cluster that may pass.
+    /// A state of the cluster that may soon be over.
     passing: Option<Error>,
     pub warnings: Vec<String>,
 }
@@ -41,8 +41,8 @@ impl Objections {
     }
 
     /// # Errors
-    /// [`Error::Refused`] with every sentence that stands against the run; [`Error::Failed`] if the only one is a
-    /// state that may pass, because then the same command may succeed later.
+    /// [`Error::Refused`] with the sentences of all objections; [`Error::Failed`] if the only objection is a state that
+    /// may soon be over, because then the same command may succeed later.
     pub(crate) fn settle(&mut self) -> Result<()> {
         match self.passing.take() {
             Some(err) if self.refusals.is_empty() => return Err(err),
@@ -55,7 +55,7 @@ impl Objections {
     }
 }
 
-/// A run that will write to the topic.
+/// The records that a run will write to the topic, and how severe the objections to them are.
 pub(crate) struct Intent {
     /// The oldest time of its records in milliseconds since the epoch, and a clause that says so.
     pub oldest: Option<(i64, String)>,
@@ -63,9 +63,9 @@ pub(crate) struct Intent {
     pub newest: Option<(i64, String)>,
     /// How severe it is if the broker will delete records, by their age or by the size of the log.
     pub deleted: Severity,
-    /// How severe it is if the broker replaces the timestamps by its own, and what that means.
+    /// How severe it is if the broker replaces the timestamps with its own, and a sentence that says what this means.
     pub stamped: (Severity, String),
-    /// How severe it is if the topic is compacted, and what that means.
+    /// How severe it is if the topic is compacted, and a sentence that says what this means.
     pub compacted: (Severity, String),
 }
 

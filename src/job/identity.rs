@@ -88,7 +88,8 @@ impl Fingers {
     }
 
     /// `None` if the record has no such identity ([`Identity::why_none`]): its key is null, or it lacks the field. The
-    /// hash never covers the timestamp; for [`Identity::Record`] the content's hash does ([`Fingers::contents`]).
+    /// hash never covers the timestamp. For [`Identity::Record`], the hash of the content covers it
+    /// ([`Fingers::contents`]).
     pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
         if *identity != Identity::Record {
             return self.identity_of(identity, message.key(), message.value());

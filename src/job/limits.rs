@@ -128,8 +128,8 @@ impl Limits {
         }
     }
 
-    /// The same limits at a later time, in milliseconds since the epoch. Records that were created after the limits
-    /// were read then do not count as too new.
+    /// The same limits at a later time, in milliseconds since the epoch. With these limits, a record that was created
+    /// after the first limits were read does not count as too new.
     #[must_use]
     pub(crate) fn at(&self, now: i64) -> Limits {
         Limits { now, ..self.clone() }
@@ -153,7 +153,7 @@ impl Limits {
         .filter_map(move |(is_so, unfit)| (is_so && millis >= 0).then_some(unfit))
     }
 
-    /// Why the record must not be written, if it must not.
+    /// The reason why the record must not be written, if there is one.
     pub(crate) fn of_record(&self, message: &Message) -> Option<Unfit> {
         if self.needs_key && message.key().is_none() {
             return Some(Unfit::NullKey);
@@ -169,7 +169,7 @@ impl Limits {
         self.retention.is_some() && (window.start.is_none() || !selection.event_time.is_indexed())
     }
 
-    /// A sentence with the limit, the clause `what` that says which records exceed it, and the ways out.
+    /// A sentence with the limit, the clause `what` that says which records exceed it, and the ways to solve it.
     pub(crate) fn sentence(&self, unfit: Unfit, what: &str) -> String {
         let topic = &self.topic;
         let millis = |limit: Option<i64>| limit.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! A job. It is validated once, and all later code relies on that.
+//! A job: the topics, the window, and the rules of a run. The command line checks it once, and all later code relies on
+//! that.
 
 pub(crate) mod checks;
 pub(crate) mod event_time;
@@ -42,7 +43,8 @@ impl Selection {
         format!("replicator/{}/{}", self.source, self.target)
     }
 
-    /// The command line that fills `window` with these topics and rules, but with `identity`.
+    /// The command line that fills `window` for these topics and by these rules, but with `identity` in place of their
+    /// own.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
         let mut command = "replicator".to_owned();
         if self.properties.bootstrap() != DEFAULT_BOOTSTRAP {
@@ -83,8 +85,8 @@ pub struct Rules {
 
 impl Rules {
     /// Whether a run may begin where an earlier run stopped. If copies are counted, or their timestamps are not
-    /// compared, each record of the target stands for only one record of the source. A run that begins in the middle
-    /// could not know which copies are already taken.
+    /// compared, each record of the target counts as the copy of only one record of the source. A run that begins in
+    /// the middle could not know which copies are already taken.
     pub fn can_resume(&self) -> bool {
         self.target_scan == TargetScan::Window && self.identity != Identity::Record
     }

@@ -1,4 +1,5 @@
-//! Turns a window as typed into instants: finds the UTC day that is meant.
+//! Finds the topics and the window that a command means. If the window was typed as times of day, this finds their UTC
+//! day.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -61,8 +62,8 @@ pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(T
     }
 }
 
-/// The window's instants. A given date is trusted, whatever days the topic's records have. If the window needs a date
-/// and none is given, it is the day of the source's first and last records.
+/// The window's instants. A given date is trusted, even if the topic's records are of other days. If the window needs a
+/// date and none is given, it is the day of the source's first and last records.
 ///
 /// # Errors
 /// [`Error::Refused`] if a date is needed, and those records show several days or no event time at all.

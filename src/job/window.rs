@@ -52,14 +52,6 @@ impl Window {
     pub fn contains(&self, millis: i64) -> bool {
         self.start.is_none_or(|start| start <= millis) && self.end.is_none_or(|end| millis < end)
     }
-
-    /// The same window, longer by `millis` on either side.
-    pub fn widened(&self, millis: i64) -> Window {
-        Window {
-            start: self.start.map(|start| start.saturating_sub(millis)),
-            end: self.end.map(|end| end.saturating_add(millis)),
-        }
-    }
 }
 
 impl fmt::Display for Window {
@@ -69,7 +61,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// The window's edges; `None` is unbounded.
+/// The window's edges in RFC 3339; `None` is unbounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Edges {
     pub start: Option<String>,
@@ -147,10 +139,10 @@ impl fmt::Display for WindowSpec {
     }
 }
 
-/// Notes the UTC days of source records that are not of the day that was inferred for the window.
+/// Collects the UTC days of source records that belong to another day than the one that was inferred for the window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OtherDays {
-    /// The inferred day, and the window on it; `None` if the day was given. Nothing is noted then.
+    /// The inferred day, and the window on it. `None` if the day was given; then nothing is collected.
     inferred: Option<(NaiveDate, Window)>,
     found: BTreeSet<NaiveDate>,
 }

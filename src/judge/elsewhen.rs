@@ -69,7 +69,7 @@ struct Unexplained {
 /// About how many bytes an entry takes in a map that has just grown.
 const ENTRY_BYTES: usize = 80;
 
-/// What a second look found. Counts are of records.
+/// The result of a second look, in numbers of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StampedCopies {
     /// Records of the target that are copies of the window's records, with another timestamp.
@@ -83,8 +83,7 @@ impl StampedCopies {
     pub(crate) fn sentence(self, source: &str, target: &str) -> Option<String> {
         (self.copies > 0).then(|| {
             format!(
-                "{} records of {target} outside of the window equal records of {source} in it but for their timestamp, \
-                 and no record of {source} itself",
+                "{} records of {target} outside of the window differ only in timestamp from records of {source} in the window, and no record of {source} equals them exactly",
                 self.copies
             )
         })
@@ -97,7 +96,7 @@ impl SecondLook {
         SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory: index_memory / 4 }
     }
 
-    /// Whether such a record was looked at, or waits to be looked at.
+    /// Whether this look has decided about such a record, or will decide about it.
     pub(crate) fn knows(&self, signature: Signature) -> bool {
         self.suspects.contains_key(&signature.loose_key())
     }

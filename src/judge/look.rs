@@ -1,4 +1,4 @@
-//! Reads time, identity and content from one record, whatever came before it.
+//! Reads the time, the identity and the content of one record. It does not depend on other records.
 
 use super::mixed;
 use crate::job::event_time::EventTime;
@@ -19,7 +19,7 @@ pub(crate) struct Look {
     by_partition: bool,
 }
 
-/// What a look at a record found.
+/// The result of a look at a record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sighting {
     /// The event time, in milliseconds since the epoch.
@@ -105,8 +105,8 @@ impl Look {
     }
 
     /// Whether records outside of the window may be copies of the window's records, with another timestamp. They cannot
-    /// be if a field holds the event time, or if the whole record is the identity: a record with another time is then
-    /// another record. And if all of the target is compared, no record is outside.
+    /// be copies if a field holds the event time, or if the whole record is the identity: then a record with another
+    /// time is another record. If all of the target is compared, no record counts as outside.
     pub(crate) fn has_outside(&self) -> bool {
         self.scan == TargetScan::Window
             && self.identity != Identity::Record
@@ -114,7 +114,7 @@ impl Look {
             && (self.window.start.is_some() || self.window.end.is_some())
     }
 
-    /// Why a record of the source's window cannot be copied, if it cannot.
+    /// The reason why a record of the source's window cannot be copied, if there is one.
     pub(crate) fn why_invalid(
         &self,
         message: &Message,

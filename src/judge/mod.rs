@@ -37,9 +37,9 @@ pub enum Verdict {
     Conflict,
 }
 
-/// Judges records in bounded memory: each record of the target and of the source's window takes 16 bytes, so 21 to 32
-/// bytes of the table, and two thirds as much again while the table grows. If timestamps are not compared, the judge
-/// takes three times as much.
+/// Judges records in bounded memory. Each record of the target and of the source's window takes an entry of 16 bytes.
+/// The table has free places too, so this makes 21 to 32 bytes for each record, and two thirds more while the table
+/// grows. If timestamps are not compared, the judge takes three times as much.
 pub struct Judge {
     way: Way,
     index: Index,
@@ -77,7 +77,7 @@ impl Entry {
     }
 }
 
-/// A value of the tables of counts: the number of copies, in units of [`ONE`], and three flags below.
+/// A value of the tables of counts: the number of copies, in units of [`ONE`], and three flags in the lower bits.
 const SEEN: u32 = 1; // the source's window has shown this record
 const EXPLAINED: u32 = 2; // a record of the source equals the copies, timestamp included
 const CLAIMANT: u32 = 4; // no copy equals this record of the source, but one with another timestamp may be its copy
@@ -100,8 +100,8 @@ impl Judge {
         Judge { way, index: Index::new(memory), doubles: 0 }
     }
 
-    /// Makes room for that many records at once, if the memory allows. Growing step by step takes half as much memory
-    /// again, and time.
+    /// Makes room for that many records at once, if the memory allows. Growing step by step takes more memory, and
+    /// time.
     pub fn reserve(&mut self, expected: usize) {
         self.index.reserve(expected);
     }
@@ -277,7 +277,7 @@ impl Judge {
         self.by_claim(signature)
     }
 
-    /// Judges a record that no copy equals: a copy that differs only in timestamp may be its own.
+    /// Judges a record that has no exact copy. A copy that differs only in timestamp may be its copy.
     fn by_claim(&mut self, signature: Signature) -> Verdict {
         let claims = self.index.get(Slot::More, signature.loose_key()).unwrap_or(0);
         match self.index.get_mut(Slot::Loose, signature.loose_key()) {
@@ -295,8 +295,8 @@ impl Judge {
         Verdict::UnderAnotherTime
     }
 
-    /// How many copies the target holds beyond what is enough. If records are counted, none are known before the whole
-    /// window `is_judged`.
+    /// How many more copies the target holds than it needs. If records are counted, this is known only after the whole
+    /// window `is_judged`; before that, it is 0.
     pub fn duplicates_in_target(&self, is_judged: bool) -> u64 {
         match self.way {
             Way::Contents | Way::AnyTime => self.doubles,
@@ -308,18 +308,15 @@ impl Judge {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.index.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
 /// Mixes two hashes into one key.
 fn mixed([first, second]: IdentityHash, other: u64) -> IdentityHash {
-    // An odd factor loses nothing. The second half keeps what the product's low bits cannot tell.
+    // Multiplying by an odd number loses no information. The second half keeps the information that the product's low
+    // bits lack.
     [first ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15), second.wrapping_add(other.rotate_left(32))]
 }
 

@@ -3,8 +3,9 @@
 
 use crate::job::identity::IdentityHash;
 
-/// 95 bits of an identity, and one bit that is set in every key: a place of zeros is free. If two identities share
-/// their 95 bits by chance, their contents differ, and that is an error. A record is lost only if 125 bits are equal.
+/// 95 bits of an identity, and one bit that is set in every key. So a place that holds only zeros is free. If two
+/// identities share their 95 bits by chance, their contents differ, and that is an error. A record is lost only if 125
+/// bits are equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u32; 3]);
 

@@ -77,7 +77,7 @@ impl Tally {
         self.index.values(Slot::First).map(|count| u64::from(self.left(count))).sum()
     }
 
-    /// Whether the record is left over. Says so only once for records that are alike.
+    /// Whether the record is left over. For records that are alike, only the first call returns true.
     pub(crate) fn take_left_over(&mut self, signature: Signature) -> bool {
         let key = self.key(signature);
         let is_left = self.index.get(Slot::First, key).is_some_and(|count| self.left(count) > 0);

@@ -80,8 +80,9 @@ impl Properties {
             .set("delivery.report.only.error", "true");
         let batch_bytes = batch_bytes.to_string();
         for (key, value) in [
-            // No record should wait this long: a commit flushes, and so does a full queue. A record that does, while a
-            // batch of its partition is in flight, makes the client's thread spin (`rd_kafka_msgq_allow_wakeup_at`).
+            // No record should wait this long, because a commit and a full queue both flush. If a record waits this
+            // long while a batch of its partition is in flight, the client's thread spins
+            // (`rd_kafka_msgq_allow_wakeup_at`).
             ("linger.ms", "2000"),
             ("batch.size", batch_bytes.as_str()),
             ("batch.num.messages", "100000"),
@@ -120,8 +121,8 @@ impl Isolation {
     }
 }
 
-/// Passes librdkafka's log lines on at debug level, since calls return almost all errors that matter. Calls do not
-/// return why a connection fails, so this keeps the reason.
+/// Logs librdkafka's lines at debug level, since calls return almost all errors that matter. They do not return the
+/// reason why a connection fails, so this keeps it.
 #[derive(Default)]
 pub struct Listener {
     heard: Mutex<Heard>,

@@ -15,9 +15,9 @@ use crate::kafka::sys::admin;
 use crate::kafka::sys::describe;
 use crate::kafka::topic::{Topic, check_name};
 
-/// Two clients that only ask. As the end of a partition, a broker gives the read_committed one the last stable offset,
-/// and the read_uncommitted one the high watermark. The read_committed one also waits for offsets that an open
-/// transaction is about to commit.
+/// Two clients that only ask. Asked for the end of a partition, a broker gives the read_committed client the last
+/// stable offset, and the read_uncommitted client the high watermark. The read_committed client also waits for offsets
+/// that an open transaction is about to commit.
 pub struct Cluster {
     pub committed: BaseConsumer<Listener>,
     pub(super) uncommitted: BaseConsumer<Listener>,
@@ -57,7 +57,7 @@ impl Cluster {
         })
     }
 
-    /// Describes the topic; `None` if there is none of this name.
+    /// Describes the topic; `None` if no topic has this name.
     ///
     /// # Errors
     /// [`Error::Restart`] if no broker answers or a partition has no leader; [`Error::Refused`] if this principal may
@@ -169,12 +169,12 @@ impl Cluster {
         }
     }
 
-    /// Whether the job's group has members. This commits an offset as a stranger to the group. If the group has
-    /// members, the coordinator refuses that. If not, it still keeps nothing, since the metadata is longer than a
-    /// broker accepts by default.
+    /// Whether the job's group has members. To find out, this commits an offset without being a member. If the group
+    /// has members, the coordinator refuses the commit. If it has none, the coordinator keeps nothing either, since the
+    /// metadata is longer than a broker accepts by default.
     ///
     /// # Errors
-    /// As the coordinator answers.
+    /// The coordinator's error, if it gives another one.
     pub fn has_members(&self, topic: &Topic) -> Result<bool> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&topic.name, 0);
@@ -191,7 +191,8 @@ impl Cluster {
         }
     }
 
-    /// Makes a client of another group than the job's. It sees committed offsets at once, and waits for no transaction.
+    /// Makes a client for another group than the job's. It sees committed offsets at once, and waits for no
+    /// transaction.
     ///
     /// # Errors
     /// As [`Properties::consumer`].
@@ -199,8 +200,8 @@ impl Cluster {
         self.properties.consumer(group, Isolation::ReadUncommitted)
     }
 
-    /// The smallest `transaction.max.timeout.ms` of the brokers that tell theirs, in milliseconds. `topic` may be any
-    /// topic: a request that names none would return all.
+    /// The smallest `transaction.max.timeout.ms`, in milliseconds, of the brokers that show it to this principal.
+    /// `topic` may be any topic: a request that names none would return all topics.
     pub fn transaction_max_timeout(&self, topic: &str) -> Option<i64> {
         let metadata = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT).ok()?;
         let brokers = metadata.brokers().iter();

@@ -1,4 +1,5 @@
-//! Collects librdkafka's reports about a producer's records and connections, which come beside the results of calls.
+//! Collects librdkafka's reports about a producer's records and connections. They come separately from the results of
+//! calls.
 //!
 //! This code does not use the broker's own text for a record that it refuses (KIP-467): in librdkafka 2.12.1,
 //! `rd_kafka_message_produce_errstr` points at memory that `rd_kafka_handle_Produce` has freed before the report is
@@ -66,7 +67,7 @@ impl Extremes {
         self.0.set(Some([older, if this.0 > newest.0 { this } else { newest }]));
     }
 
-    /// The one of the two that a broker would refuse at `now`, in milliseconds since the epoch.
+    /// The record of the two that a broker would refuse at `now`, in milliseconds since the epoch.
     fn refused(&self, now: i64) -> Option<Origin> {
         self.0.get().map(|[oldest, newest]| if newest.0 > now { newest.1 } else { oldest.1 })
     }
@@ -192,7 +193,7 @@ impl Reports {
 }
 
 impl ClientContext for Reports {
-    /// The thread that lost the connection calls this, before it sends again what was in flight there.
+    /// The thread that lost the connection calls this before it sends again the requests that were in flight there.
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{fac} {message}");
         // A connection that was never up had nothing in flight. And if `debug` is set, librdkafka also logs that it

@@ -1,7 +1,7 @@
 //! The metadata of a committed offset. It names the job and describes the logs at the commit, so that a later run can
 //! tell whether the commit still holds. Pure.
 //!
-//! A mark says that all before its position is done. A run trusts it only while nothing can have undone that: no
+//! A mark says that everything before its position is done. A run trusts it only while nothing can have undone that: no
 //! partition has changed its leader (within one leader epoch a log is only appended to, KIP-101), no log is shorter,
 //! and no log of the target begins after the window's first record there. After a change of leader, a log may have been
 //! cut and have grown again, so the run scans the target anew.
@@ -35,7 +35,7 @@ impl From<&Position> for Committed {
     }
 }
 
-/// A hash of all that decides what "everything before this offset is done" means.
+/// A hash of everything on which the meaning of "everything before this offset is done" depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(String);
 
@@ -44,7 +44,7 @@ impl Fingerprint {
         Fingerprint(hash(job))
     }
 
-    /// Whether the metadata is of the same job, whatever else it says.
+    /// Whether the metadata belongs to the same job. The rest of it does not matter.
     pub(crate) fn is_of(&self, metadata: &str) -> bool {
         Fingerprint::split(metadata).is_some_and(|(job, _)| job == *self)
     }
@@ -110,8 +110,9 @@ impl Log {
 }
 
 impl Evidence {
-    /// The evidence of logs that were found as `found`, and have grown to `ends` since, if nobody cut them meanwhile.
-    /// No record before `first` matters. One commit holds this evidence in as many `marks`.
+    /// The evidence of logs whose watermarks were `found`, and which have grown to `ends` since, if nobody cut them
+    /// meanwhile. Records before `first` do not matter. One commit holds this evidence `marks` times, once in each
+    /// mark.
     pub(crate) fn new(first: &[i64], found: &[Watermarks], ends: &[i64], marks: usize) -> Evidence {
         let logs = first.iter().zip(found).zip(ends);
         let each = Evidence::Each(
@@ -280,7 +281,7 @@ impl Trusted {
         }
     }
 
-    /// Lowers each `first` to the first record of the target that matters to these marks too.
+    /// Lowers each `first` if these marks depend on an earlier record of the target.
     pub(crate) fn lower(&self, first: &mut [i64], target: &[Watermarks]) {
         for (_, mark) in self.0.iter().flatten() {
             for (partition, first) in first.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! What a cluster is asked and told.
+//! Everything that talks to one cluster: its clients, their requests, reading and writing.
 
 pub(crate) mod client;
 pub(crate) mod cluster;

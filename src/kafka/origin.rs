@@ -1,7 +1,7 @@
-//! Where a record that is sent comes from, for the report about its delivery.
+//! Remembers where a sent record comes from, for the report about its delivery.
 
-/// Where a record comes from, small enough for librdkafka to carry it with a message. The low 48 bits are an offset or
-/// a line. The high bits are one more than the partition, or 0 for a line. 0 as a whole means unknown.
+/// The place that a record comes from, packed so that librdkafka can carry it with a message. The low 48 bits are an
+/// offset or a line. The high bits are one more than the partition, or 0 for a line. 0 as a whole means unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(usize);
 

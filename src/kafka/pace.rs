@@ -26,7 +26,7 @@ const FIRST: usize = 8 << 20;
 const LEAST: usize = 64 << 10;
 /// The most bytes that a producer queues, so the most that a transaction may still have to send when it ends.
 const QUEUED: usize = 64 << 20;
-/// Transactions grow only if a commit takes less than this, with the sending of the records that were still queued.
+/// Transactions grow only if a commit takes less than this. That includes sending the records that were still queued.
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -51,7 +51,7 @@ impl Pace {
         age >= self.limits.time
     }
 
-    /// Learns from a transaction of `bytes`, which `took` so long from its last record to its commit.
+    /// Learns from a committed transaction of `bytes`. `took` is the time from its last record to its commit.
     pub fn committed(&self, bytes: usize, took: Duration) {
         let full = self.bytes.get();
         if took >= SLOW {

@@ -41,7 +41,7 @@ pub struct Producer {
     extremes: Extremes,
     /// How long one call may take.
     timeout: Duration,
-    /// Why no further transaction may begin.
+    /// The reason why no further transaction may begin, if there is one.
     spent: RefCell<Option<String>>,
     pace: Rc<Pace>,
 }
@@ -309,7 +309,7 @@ impl Transaction<'_> {
         self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
     }
 
-    /// Serves delivery reports. The caller calls it now and then.
+    /// Handles delivery reports. The caller must call this from time to time.
     pub fn poll(&self) {
         self.producer.inner.poll(Duration::ZERO);
     }
@@ -318,7 +318,7 @@ impl Transaction<'_> {
         self.producer.pace.is_full(self.records, self.bytes)
     }
 
-    /// Whether the transaction was open for long enough. The caller asks now and then.
+    /// Whether the transaction was open for long enough. The caller must ask from time to time.
     pub fn is_due(&self) -> bool {
         self.producer.pace.is_due(self.begun.elapsed())
     }
@@ -389,7 +389,8 @@ impl Transaction<'_> {
         self.producer.abort(Some(self.begun))
     }
 
-    /// Aborts on the way out with the error `result`. That error stays the reason, unless it promised the abort.
+    /// Aborts because the run ends with the error `result`, and returns that error. It returns another error only if
+    /// `result` promises the abort and the abort failed.
     ///
     /// # Errors
     /// `result`; [`Error::Failed`] if `result` is [`Error::Interrupted`] and the abort failed.
@@ -433,7 +434,7 @@ pub struct Position {
 }
 
 /// # Errors
-/// [`Error::Failed`] if librdkafka refuses an offset. No such offset is known.
+/// [`Error::Failed`] if librdkafka refuses an offset. We know of no offset that it refuses.
 ///
 /// # Panics
 /// If there are no positions, or one is not an offset. librdkafka would commit nothing, and report success.

@@ -21,7 +21,7 @@ use crate::kafka::client::{Isolation, Listener, close};
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::{Batch, ConsumerQueue, Event, Message};
 
-/// What and how a [`Reader`] reads.
+/// The topic that a [`Reader`] reads, and how it reads.
 pub struct Reading<'a> {
     pub properties: &'a Properties,
     pub group: &'a str,
@@ -64,8 +64,8 @@ struct PartitionProgress {
 }
 
 const POLL: Duration = Duration::from_millis(10);
-/// How many batches may wait between poll and loop. With the consumer's own queue they bound the memory. They are few,
-/// because a record that waits for long has left the processor's caches.
+/// How many batches may wait between the polling thread and the reading loop. Together with the consumer's own queue,
+/// this bounds the memory. The number is small, because a record that waits for long has left the processor's caches.
 const BATCHES: usize = 4;
 const BATCH_RECORDS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;

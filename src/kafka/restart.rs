@@ -72,7 +72,7 @@ impl Restarts {
         Restarts { count: 0, patience, failed: 0, since: Instant::now(), committed: 0, abandoned: 0 }
     }
 
-    /// Counts failed start-ups from zero again.
+    /// Sets the count of failed start-ups back to zero.
     pub(crate) fn settle(&mut self) {
         self.failed = 0;
     }

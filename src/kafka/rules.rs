@@ -12,7 +12,7 @@ pub(super) const OURS: &[(&str, &str)] = &[
     ("enable.auto.commit", "the transaction commits the offsets"),
     ("enable.auto.offset.store", "the transaction commits the offsets"),
     ("auto.offset.reset", "records that are gone must be an error"),
-    ("enable.partition.eof", "readers find the end of a partition by it"),
+    ("enable.partition.eof", "readers need it to find the end of a partition"),
     ("group.id", "it names the job's committed offsets"),
     ("group.instance.id", "members of the group are never static"),
     ("transactional.id", "it fences other runs of the same job"),

@@ -30,7 +30,7 @@ impl Cluster {
         let mut told = false;
         loop {
             let mut stable = self.last_stable_offsets(topic)?;
-            // Past the ends, live traffic moves the offsets. That is no progress.
+            // Live traffic moves the offsets past the ends, which is not progress.
             stable.iter_mut().zip(ends).for_each(|(stable, end)| *stable = (*stable).min(*end));
             let behind = (0..ends.len()).find(|p| stable[*p] < ends[*p]);
             let Some(partition) = behind else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Asks where partitions begin and end, and where a time is in them.
+//! Asks for the offsets at which partitions begin and end, and for the offset of a time.
 
 use std::collections::HashMap;
 
@@ -50,12 +50,12 @@ impl Cluster {
         Ok(Range::all(&starts, &self.last_stable_offsets(topic)?))
     }
 
-    /// The offset in each partition where a reading begins. No record of `millis` or later lies before it, even if the
+    /// The offset in each partition from which to read. No record of `millis` or later lies before it, even if the
     /// topic is not in order of time. Without `millis`, these are the low watermarks.
     ///
     /// If a broker names an offset, it is that of the first such record. If it names none, this proves nothing: the
-    /// broker looks only into the first segment whose largest timestamp is `millis` or later. That segment may hold
-    /// nothing above the log's start, while later segments do (`UnifiedLog.fetchOffsetByTimestamp`,
+    /// broker looks only into the first segment whose largest timestamp is `millis` or later. That segment may hold no
+    /// record above the log's start, although later segments hold some (`UnifiedLog.fetchOffsetByTimestamp`,
     /// `LogSegment.findOffsetByTimestamp`; the same in 2.8 to 4.0). A segment that DeleteRecords emptied is an example,
     /// until the broker next looks for such segments (`log.retention.check.interval.ms`). So if a broker names none,
     /// the reading begins at the low watermark, unless all records are certainly older.
@@ -86,11 +86,12 @@ impl Cluster {
     }
 
     /// Says for each partition whether all of its records are certainly older than `millis`, which is not negative.
-    /// They are if the partition's largest timestamp is (KIP-734). A segment's largest timestamp may outlive its
-    /// record, but it is never too small: appending and recovery raise it with each batch (`LogSegment.append`,
-    /// `recover`), truncation and opening read it again from the log (`readLargestTimestamp`), and the cleaner takes it
-    /// from what it keeps (`MemoryRecords.filterTo`). The answers of two kinds of brokers prove nothing:
-    /// - A broker older than 3.0 takes -3 for a time, and names the partition's first record.
+    /// They certainly are if the partition's largest timestamp is older than `millis` (KIP-734). A segment's largest
+    /// timestamp may outlive its record, but it is never too small: appending and recovery raise it with each batch
+    /// (`LogSegment.append`, `recover`), truncation and opening read it again from the log (`readLargestTimestamp`),
+    /// and the cleaner takes it from what it keeps (`MemoryRecords.filterTo`). The answers of two kinds of brokers
+    /// prove nothing:
+    /// - A broker older than 3.0 understands -3 as a time, and names the partition's first record.
     /// - With tiered storage, a broker looks only at the segments on its own disk (`UnifiedLog`, 3.6 and later). If its
     ///   configuration is not visible, a topic may have tiered storage.
     fn all_older(&self, topic: &Topic, millis: i64) -> Result<Vec<bool>> {
@@ -111,8 +112,8 @@ impl Cluster {
                     return Ok(unknown);
                 }
             };
-        // Ask for the first record only now. If it is before the one with the largest timestamp now, it was so then. So
-        // the broker did not just name its first record.
+        // Ask for the first record only after that. If it lies before the record with the largest timestamp now, it
+        // also did when the broker named that record. So the broker did not simply name its first record.
         let first = list_offsets(&self.uncommitted, topic, Offset::Offset(0))?;
         let is_older = |(largest, first): (Option<Stamped>, Option<i64>)| {
             largest
@@ -173,7 +174,8 @@ struct Listed {
     epoch: i32,
 }
 
-/// Each partition's offset at `at`: its beginning, its end, or a time in milliseconds. One request to each leader.
+/// Each partition's offset at `at`, which is its beginning, its end, or a time in milliseconds. This sends one request
+/// to each leader.
 fn list(client: &BaseConsumer<Listener>, topic: &Topic, at: Offset) -> Result<Vec<Listed>> {
     let what = || match at {
         Offset::Offset(millis) => format!("the offsets of {} at {}", topic.name, rfc3339(millis)),

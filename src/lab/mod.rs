@@ -1,4 +1,4 @@
-//! What shows and proves the rest: a sandbox of brokers, the demo, the drills.
+//! Shows and tests the rest of the program: a sandbox of brokers, the demo, and the drills.
 
 pub(crate) mod demo;
 pub(crate) mod drill;

@@ -1,4 +1,4 @@
-//! Takes a document's key and time out of it, without building the rest. Pure.
+//! Reads the key and the time of a document, without building the rest of it. Pure.
 
 use crate::base::json::{self, Pointer, Written};
 use crate::job::event_time;

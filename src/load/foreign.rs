@@ -1,4 +1,5 @@
-//! Recognizes files that are not JSON in UTF-8 by their first bytes, to name the format and the way out. Pure.
+//! Recognizes files that are not JSON in UTF-8 by their first bytes, so that the error can name the format and how to
+//! convert it. Pure.
 
 use std::path::Path;
 
@@ -47,7 +48,7 @@ fn without_mark(head: &[u8]) -> Option<(&'static str, &'static str)> {
 }
 
 impl Format {
-    /// The cause and the way out.
+    /// A sentence that names the format, and how to convert the file.
     pub(super) fn told(self, path: &Path) -> String {
         let Format { is, command, in_gzip } = self;
         let file = path.display();

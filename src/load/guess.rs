@@ -1,4 +1,4 @@
-//! Guesses which field is the key and which is the time. If that is not plain, it lists the choices. Pure.
+//! Guesses which field is the key and which is the time. If the choice is not clear, it lists the candidates. Pure.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -46,7 +46,7 @@ struct Field {
     name: String,
     /// The name of the object that holds the field, unless that is the event itself.
     within: Option<String>,
-    /// Whether it was a time in every event so far, of the first [`TIME_SAMPLE`].
+    /// Whether it was a time in every event so far. Only the first [`TIME_SAMPLE`] events count.
     is_time: bool,
     /// Whether it was text or a whole number in every event so far.
     is_scalar: bool,

@@ -1,4 +1,5 @@
-//! Reads a file as a stream of JSON documents. Its content tells whether it is gzipped, and JSON Lines or an array.
+//! Reads a file as a stream of JSON documents. It finds out from the content whether the file is gzipped, and whether
+//! it holds JSON Lines or an array.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -25,7 +26,7 @@ pub(super) struct Input {
     state: State,
 }
 
-/// Tells a file that was changed from one that was not.
+/// Shows whether a file was changed.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     bytes: u64,
@@ -162,8 +163,8 @@ impl Documents {
     }
 
     /// # Errors
-    /// [`Error::Refused`] if the file cannot be read on: a broken gzip file, an array without its end, or a document
-    /// that no broker would accept.
+    /// [`Error::Refused`] if the rest of the file cannot be read: a broken gzip file, an array without its end, or a
+    /// document that no broker would accept.
     pub(super) fn next(&mut self) -> Result<Option<Document<'_>>> {
         let in_array = self.splitter.layout() == Layout::Array;
         match self.splitter.next() {

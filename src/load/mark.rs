@@ -1,4 +1,5 @@
-//! How far a file is loaded, as a committed offset that counts documents, and its metadata. Pure.
+//! The committed offset of a load and its metadata. The offset counts documents, and so says how far the file is
+//! loaded. Pure.
 
 use crate::base::error::{Error, Result};
 use crate::kafka::mark::{Committed, Evidence, Fingerprint};

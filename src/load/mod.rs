@@ -1,8 +1,8 @@
 //! Loads a file of JSON events into a topic, each line exactly once.
 //!
 //! A load reads the file twice: first to check all of it (`survey`), then to write it (`write`). Each transaction
-//! commits records together with the position in the file that they reach. So the position decides whether a line is
-//! loaded already, and not the key: two equal lines are two records.
+//! commits records together with the position in the file that they reach. So the position, not the key, decides
+//! whether a line is loaded already: two equal lines are two records.
 
 mod fields;
 mod foreign;
@@ -65,7 +65,7 @@ pub struct Loading {
     pub partitions: u16,
     /// The load leaves out the events of this window.
     pub except: Option<WindowSpec>,
-    /// The day of `except`. Without it, the one day of the file's events.
+    /// The day of `except`. Without it, the load takes the day of the file's events, if all are of one day.
     pub date: Option<NaiveDate>,
     /// Leave out lines that are not events, and count them.
     pub skip_invalid: bool,
@@ -87,8 +87,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// # Errors
 /// [`Error::Usage`] for a file that cannot be read twice, and if the load cannot guess the key or time field;
 /// [`Error::Refused`] for malformed lines, named by number before anything is written, and if the file was loaded into
-/// this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the way, with each
-/// line before the last commit loaded.
+/// this topic in another way; [`Error::Failed`], [`Error::Fenced`] and [`Error::Interrupted`] on the way; then each
+/// line before the last commit is loaded.
 pub fn load(
     loading: &Loading,
     properties: &Properties,
@@ -116,7 +116,7 @@ pub fn load_within(
     (receipt, result)
 }
 
-/// Makes the receipt once all of the file is loaded, or a part of it.
+/// Puts a receipt into `receipt` if all of the file is loaded, or a part of it.
 fn load_into(
     receipt: &mut Option<LoadReceipt>,
     limits: TransactionLimits,
@@ -239,12 +239,14 @@ impl StartUp for Run<'_> {
 }
 
 impl Run<'_> {
-    /// Does one start-up, and the work that follows. The order of the steps is the proof; each says why it comes there.
+    /// Does one start-up, and the work that follows. The order of the steps is the proof. Each step says why it comes
+    /// at this point.
     fn load(&mut self, cluster: &Cluster) -> Result<()> {
         let topic = self.plan.topic;
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
 
-        // 1. From here on, nobody else can commit lines of this file, and no transaction of a dead run is open.
+        // 1. Take over the transactional id. From here on, nobody else can commit lines of this file, and no
+        //    transaction of a dead run is open.
         let producer = Producer::init(
             self.properties,
             self.name,
@@ -255,11 +257,11 @@ impl Run<'_> {
             &self.pace,
         )?;
 
-        // 2. So the position of the last committed transaction can no longer change.
+        // 2. Ask for the position of the last committed transaction. After step 1, it can no longer change.
         let committed = offsets::committed(cluster, topic, self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic(cluster)?;
-        // If a log was cut or emptied, lines are gone, however far the load had come.
+        // If a log was cut or emptied, lines are gone, even if the position says that they are loaded.
         let logs = cluster.watermarks(topic)?;
         if let Some(found) = found.as_ref().filter(|found| !found.left.holds(&logs)) {
             self.check_still_there(cluster, found, &logs)?;
@@ -276,7 +278,7 @@ impl Run<'_> {
             bar.finish_and_clear();
         }
 
-        // 4. The broker answers a commit before the records can be read. The load ends when they can.
+        // 4. Wait until the records can be read. The broker answers a commit before that.
         let now = cluster.watermarks(topic)?;
         cluster.wait_until_stable(topic, &ends(&now), PATIENCE, self.plan.interrupt)?;
         // A new leader's log may lack some lines. Start up again, to count the lines that are there.

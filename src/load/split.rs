@@ -44,7 +44,7 @@ pub(super) struct Splitter<R> {
     document: Vec<u8>,
     /// For lines: the place in `document` at which its next document begins, if the line holds another.
     rest: Option<usize>,
-    /// For an array: whether an element was read, and whether the array's end was.
+    /// For an array: whether an element was read, and whether the array's end was read.
     began: bool,
     ended: bool,
 }

@@ -39,7 +39,7 @@ pub(super) struct Survey {
 /// The given fields. A field that is not given is guessed.
 ///
 /// # Errors
-/// [`Error::Usage`] if a field is neither given nor plain; otherwise as [`survey`].
+/// [`Error::Usage`] if a field is not given and cannot be guessed; otherwise as [`survey`].
 pub(super) fn fields(input: &Input, loading: &Loading, interrupt: &Interrupt) -> Result<Fields> {
     if let (Some(key), Some(time)) = (&loading.given.key_field, &loading.given.time_field) {
         return Ok(Fields::new(key.clone(), time.clone()));
@@ -111,7 +111,8 @@ impl Survey {
         }
     }
 
-    /// The instants of `--except`. Without `--date`, a window in times of day is of the one day of the file's events.
+    /// The instants of `--except`. If it is a window in times of day and `--date` is not given, its day is the day of
+    /// the file's events, if all are of one day.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no such window on that date; [`Error::Refused`] if the events are of several days, or

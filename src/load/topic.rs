@@ -1,4 +1,5 @@
-//! The topic that a file is loaded into. A missing topic is created so that it keeps the loaded records.
+//! The topic that a file is loaded into. If it is missing, the load creates it with settings that keep the loaded
+//! records.
 
 use std::time::{Duration, Instant};
 
@@ -119,8 +120,8 @@ fn check(cluster: &Cluster, properties: &Properties, topic: &Topic, survey: &Sur
     Ok(limits.batch_bytes())
 }
 
-/// The load as a writer of its topic. A later change of the configuration can still save records from deletion, so
-/// the load only warns of that.
+/// Describes what the load will write to its topic, for the checks. A later change of the configuration can still save
+/// records from deletion, so the load only warns of deletion.
 fn intent(topic: &Topic, survey: &Survey) -> Intent {
     let name = &topic.name;
     let event = |which, millis| (millis, format!("the file's {which} event is at {}", rfc3339(millis)));

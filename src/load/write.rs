@@ -37,7 +37,7 @@ pub(super) struct Plan<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// How far the writing came. The caller keeps it, so that it is known after a failure too.
+/// How far the load has written. The caller keeps this, so that it is known after a failure too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reached {
     pub mark: Loaded,
@@ -214,7 +214,7 @@ impl<'a> Writer<'a> {
         match self.plan.input.check_unchanged() {
             Err(err) => err,
             Ok(()) => Error::failed(format!(
-                "{} is not the same as at the first reading ({how}); load a copy that nobody writes to, into a new topic",
+                "{} is not the same as when it was first read ({how}); load a copy that nobody writes to, into a new topic",
                 self.plan.input.name()
             )),
         }

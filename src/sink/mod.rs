@@ -1,8 +1,8 @@
 //! Reads topics into a store, each committed record once.
 //!
 //! A round asks for each topic's end, reads from the position in the store up to that end, and gives the store rows and
-//! positions together. A sink keeps no other state: the next run continues from what a dead run stored. To follow, a
-//! run does one round after the other.
+//! positions together. A sink keeps no other state: the next run continues from what a dead run stored. With
+//! `--follow`, a run does one round after the other.
 
 pub mod store;
 
@@ -31,15 +31,15 @@ use crate::sink::store::{Advance, Move, Row, Store, TopicOf, now_ms};
 pub struct Sinking {
     pub properties: Properties,
     pub topics: Vec<String>,
-    /// As [`store::open`] takes it.
+    /// The URL of the store, as [`store::open`] takes it.
     pub store: String,
-    /// Go on with new records, until interrupted.
+    /// Continue with new records until the run is interrupted.
     pub follow: bool,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
 }
 
-/// What a sink did. All counts are of records.
+/// The receipt of a sink. All counts are of records.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SinkReceipt {
     pub store: String,
@@ -51,7 +51,7 @@ pub struct SinkReceipt {
     pub complete: bool,
 }
 
-/// What a sink did with one topic.
+/// The part of a sink's receipt about one topic.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sunk {
     pub topic: String,
@@ -81,7 +81,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Sinks the topics. The receipt tells what was done, even if the run failed.
 ///
 /// # Errors
-/// [`Error::Fenced`] if another run sinks one of the topics into the same store; as the exit codes otherwise.
+/// [`Error::Fenced`] if another run sinks one of the topics into the same store; the other errors that the exit codes
+/// stand for.
 pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
     let started = Instant::now();
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
@@ -122,7 +123,7 @@ struct Run<'a> {
     topics: HashMap<String, State>,
     /// When the newest round began.
     begun: Instant,
-    /// Time that passed without a round that succeeded, or wrote.
+    /// The time that has passed since a round last succeeded or wrote something.
     patience: Patience,
 }
 
@@ -152,7 +153,7 @@ struct Part {
     topic: Topic,
     watermarks: Vec<Watermarks>,
     ends: Vec<i64>,
-    /// The time before the sink asked for the ends.
+    /// The time just before the sink asked for the ends.
     as_of_ms: i64,
 }
 
@@ -211,7 +212,7 @@ impl Run<'_> {
         self.topics.values().map(|state| state.written).sum()
     }
 
-    /// Reads each topic from the store's position up to an end that is asked for before anything is read.
+    /// Asks for the ends of all topics first. Then reads each topic from the store's position up to its end.
     fn round(&mut self, cluster: &Cluster) -> Result<()> {
         self.interrupt.check()?;
         let job = self.job;
@@ -269,7 +270,7 @@ impl Run<'_> {
                 ))
                 .because(Reason::RecordsDeleted));
             }
-            // The run whose work this one took over may have read on after this run asked for the ends.
+            // This run took over from another one, which may have read further after this run asked for the ends.
             if position > high
                 && cluster.watermarks(topic)?.get(partition).is_some_and(|w| *position > w.high)
             {
@@ -283,8 +284,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reports the topic's ends to the store. These are the high watermarks, so the store also counts as behind by the
-    /// records that an open transaction holds back. The report comes even if nothing is new, since its time moves on.
+    /// Reports the topic's ends to the store. The ends are the high watermarks, so records that an open transaction
+    /// holds back also count as behind. This reports the ends even if nothing is new, because the time of the report
+    /// changes.
     fn tell(&mut self, part: &Part) -> Result<()> {
         let Some(state) = self.topics.get_mut(&part.topic.name) else { return Ok(()) };
         state.seen = Some((part.watermarks.clone(), part.as_of_ms));
@@ -381,8 +383,8 @@ impl Run<'_> {
     }
 }
 
-/// Checks that the topic still has its id. The sink reads the topic and asks for its ends by name, so only then are the
-/// answers about this topic.
+/// Checks that the topic still has its id. The sink reads the topic and asks for its ends by name, so the answers are
+/// about this topic only if the id is still the same.
 fn is_still(cluster: &Cluster, topic: &Topic) -> Result<()> {
     match cluster.topic(&topic.name)? {
         Some(now) if now.id == topic.id => Ok(()),

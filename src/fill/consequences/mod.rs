@@ -1,4 +1,4 @@
-//! What a fill would mean for the target's readers. A plan tells this about the user's own topics.
+//! Describes the effects of a fill on the target's readers. A plan reports them for the user's own topics.
 
 mod gather;
 mod groups;
@@ -27,7 +27,7 @@ pub struct Consequences {
     pub transaction_ms: u64,
     /// How long a transaction stays open at most, if the fill dies and no run follows it.
     pub transaction_timeout_ms: u64,
-    /// What the plan could not find out, one clause for each.
+    /// The facts that the plan could not find out, one clause for each.
     pub not_known: Vec<String>,
 }
 

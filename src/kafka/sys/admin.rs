@@ -1,4 +1,4 @@
-//! Makes admin requests through clients that exist anyway.
+//! Makes admin requests through a consumer that exists already.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
@@ -14,7 +14,7 @@ use super::string;
 /// The configurations of topics, in the topics' order: property names to values, without secret ones.
 ///
 /// # Errors
-/// librdkafka's code, `TopicAuthorizationFailed` and `OperationTimedOut` among them.
+/// librdkafka's code, for example `TopicAuthorizationFailed` or `OperationTimedOut`.
 pub(crate) fn topic_configurations<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[&str],
@@ -26,7 +26,7 @@ pub(crate) fn topic_configurations<C: ConsumerContext>(
 /// The configuration of a broker, like [`topic_configurations`].
 ///
 /// # Errors
-/// librdkafka's code, `ClusterAuthorizationFailed` and `OperationTimedOut` among them.
+/// librdkafka's code, for example `ClusterAuthorizationFailed` or `OperationTimedOut`.
 pub(crate) fn broker_configuration<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     broker: i32,

@@ -29,7 +29,7 @@ pub(crate) struct Description {
 }
 
 /// # Errors
-/// librdkafka's code, `UnknownTopicOrPartition` and `OperationTimedOut` among them.
+/// librdkafka's code, for example `UnknownTopicOrPartition` or `OperationTimedOut`.
 pub(crate) fn topic<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,

@@ -43,7 +43,7 @@ pub(crate) fn groups<C: ConsumerContext>(
 }
 
 /// A consumer's generation (KIP-848: member epoch) in its group; `None` while it is not a member. The coordinator
-/// accepts commits without a membership from anybody.
+/// accepts commits that name no member, no matter who sends them.
 pub(crate) fn generation<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: a live client; the metadata is made and destroyed here.
     unsafe {

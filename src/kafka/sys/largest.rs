@@ -19,10 +19,10 @@ pub(crate) struct Stamped {
 }
 
 /// The record with the largest timestamp in each partition, by the partition's number; `None` if its leader names none.
-/// A broker older than 3.0 takes -3 for a time and names the partition's first record instead.
+/// A broker older than 3.0 understands -3 as a time, and names the partition's first record instead.
 ///
 /// # Errors
-/// librdkafka's code, `OperationTimedOut` among them.
+/// librdkafka's code, for example `OperationTimedOut`.
 pub(crate) fn largest_timestamps<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,

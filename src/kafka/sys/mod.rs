@@ -1,5 +1,5 @@
-//! The only unsafe code, here and below. It takes messages from librdkafka and gives them to it, without a copy in
-//! between.
+//! All unsafe code of the program is in this module and the modules below it. This code takes messages from librdkafka
+//! and gives them back to it, without a copy in between.
 //!
 //! `rdkafka`'s own poll drops the offset of an end-of-partition event, which is our proof that a partition was read to
 //! its end. It also panics on a header key that is not UTF-8. So this code consumes and produces through the C calls,
@@ -45,7 +45,7 @@ pub enum Event<'a> {
 pub struct Message {
     raw: NonNull<ffi::rd_kafka_message_t>,
     /// The message's own headers, or null if it has none; an error if librdkafka cannot parse them (it accepts at most
-    /// 100,000). They are kept here, because librdkafka parses anew at each call if there are none.
+    /// 100,000). They are kept here, because librdkafka parses the message again at each call if it has no headers.
     headers: Result<*mut ffi::rd_kafka_headers_t, RDKafkaErrorCode>,
 }
 
@@ -202,7 +202,7 @@ impl<C: ConsumerContext + 'static> ConsumerQueue<C> {
         NonNull::new(queue).map(|queue| ConsumerQueue { queue, consumer })
     }
 
-    /// Waits up to `timeout` for a first message, then takes what else is there, up to `max` in all.
+    /// Waits up to `timeout` for a first message, and then takes the other messages that are there, up to `max` in all.
     pub fn poll(&self, timeout: Duration, max: usize) -> Batch {
         let mut pointers: Vec<*mut ffi::rd_kafka_message_t> = vec![ptr::null_mut(); max.max(1)];
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -266,7 +266,7 @@ impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> OutgoingTopic<C> {
     /// Queues a copy of one record.
     ///
     /// # Errors
-    /// librdkafka's code, `QueueFull` among them. Nothing was queued then.
+    /// librdkafka's code, for example `QueueFull`. Then nothing was queued.
     pub fn produce(&self, record: Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
         let (key, key_len) = raw_bytes(record.key);
         let (value, value_len) = raw_bytes(record.value);

@@ -10,15 +10,16 @@ use super::topics::Record;
 /// The faults after a fill, in numbers of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
-    /// Not in the target, though they are in the source's window or were in the target before.
+    /// Records that are not in the target, although they are in the source's window or were in the target before.
     pub lost: u64,
-    /// In the target more often than before or, if they were not there before, more than once.
+    /// Records that are in the target more often than before or, if they were not there before, more than once.
     pub doubled: u64,
-    /// With the key of a lost record, but another content.
+    /// Records with the key of a lost record, but another content.
     pub changed: u64,
-    /// Neither in the source's window nor in the target before.
+    /// Records of the target that are not in the source's window and were not in the target before.
     pub extra: u64,
-    /// In the target after a record that follows it in its partition of the source, or in a wrong partition.
+    /// Records that come in the target after a record that follows them in their partition of the source, or that are
+    /// in a wrong partition.
     pub reordered: u64,
 }
 

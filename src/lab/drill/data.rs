@@ -1,4 +1,4 @@
-//! The records that a drill puts into its topics. They are adverse, and the same for the same seed. Pure.
+//! The records that a drill puts into its topics. They are difficult on purpose, and the same for the same seed. Pure.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;

@@ -28,7 +28,7 @@ pub(super) struct Stage<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// After this long, a run hangs. On a healthy cluster, a run takes a second or two.
+/// A run that takes longer than this hangs. On a healthy cluster, a run takes a second or two.
 const HANGS: Duration = Duration::from_secs(150);
 /// How long after a fault it may still disturb a run.
 const AFTERMATH: Duration = Duration::from_secs(30);

@@ -108,7 +108,7 @@ pub(crate) struct Scenario {
     shape: Option<(usize, usize, usize)>,
 }
 
-/// In milliseconds. It is longer than a transaction may be open, and than the coordinator takes to notice.
+/// In milliseconds. This is longer than a transaction may be open, and leaves the coordinator time to notice.
 const OUTLIVES: u64 = 64_000;
 
 /// The scenarios, which take turns. The last two are those of Kafka's own `transactions_test.py`.

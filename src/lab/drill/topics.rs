@@ -40,7 +40,7 @@ impl fmt::Debug for Record {
 /// How long a request, or all deliveries of a write, may take. A broker may be down during that time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cluster, which is reached through its brokers' own listeners.
+/// A cluster. These clients connect to the brokers' own listeners, and not to the proxies.
 #[derive(Clone)]
 pub struct Topics {
     bootstrap: String,
@@ -203,7 +203,7 @@ impl Topics {
 /// All partitions, at their beginning.
 ///
 /// # Errors
-/// [`Error::Failed`], though no cause is known.
+/// [`Error::Failed`]. We know of no cause.
 pub fn beginning(topic: &str, partitions: usize) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {

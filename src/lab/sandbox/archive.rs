@@ -1,4 +1,4 @@
-//! Kafka's classes as Java's class data sharing keeps them: halves the time a broker takes to start.
+//! Keeps an archive of Kafka's classes for Java's class data sharing. It halves the time that a broker takes to start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::Result;
 use super::java::Java;
 use super::{Extras, Sandbox};
 
-/// What a JVM is to do with the archive of classes.
+/// How a JVM uses the archive of classes.
 pub(super) enum Archive {
     Use(PathBuf),
-    /// Write it when it ends; only a clean end does.
+    /// The JVM writes the archive when it ends, but only if it ends cleanly.
     Write(PathBuf),
     None,
 }
@@ -32,8 +32,8 @@ impl Archive {
     }
 }
 
-/// The archive of this Java and these jars, made now when this is the first time. A JVM whose
-/// archive does not fit goes on without, so nothing here can fail, only be slower.
+/// The archive for this Java and these jars. The first call makes it. A JVM does without an archive that does not fit,
+/// so an error here only makes the start slower.
 pub(super) fn ready(java: &Java, libs: &Path) -> Archive {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,9 +51,10 @@ pub(super) fn ready(java: &Java, libs: &Path) -> Archive {
     }
 }
 
-/// By running a broker once and ending it cleanly.
+/// Writes the archive by running a broker once and stopping it cleanly.
 fn write(java: &Java, libs: &Path, path: &Path) -> Result<()> {
-    // Another process may be writing one too; the rename makes either appear as a whole.
+    // Another process may be writing an archive too. Because of the rename, each archive appears only when it is
+    // complete.
     let part = path.with_extension(format!("{}.part", std::process::id()));
     let written = Sandbox::local_with(1, &Extras::default(), java, libs, Archive::Write(part.clone()))
         .and_then(|mut sandbox| sandbox.stop(0))

@@ -1,4 +1,5 @@
-//! What the brokers of both backends have in common: addresses, settings, and how one is started.
+//! Everything that the brokers of both backends have in common: their addresses, their settings, and the script that
+//! starts one.
 
 use std::net::TcpListener;
 use std::ops::Range;
@@ -9,12 +10,12 @@ use super::{BackDoor, Extras};
 
 pub(super) const LOCALHOST: &str = "127.0.0.1";
 
-/// Where free ports are looked for: below those that the system gives to outgoing connections, or
-/// one of these could take the port of a broker that is down.
+/// The range in which to look for free ports. It is below the ports that the system gives to outgoing connections.
+/// Otherwise an outgoing connection could take the port of a broker that is down.
 const PORTS: Range<u16> = 20_000..32_000;
 
-/// Starts a broker, formatting its storage the first time; the same in a container and outside. An
-/// image's own start script may refuse storage that is formatted already, that is, a restart.
+/// Starts a broker, and formats its storage the first time. The script is the same in a container and outside. The
+/// image's own start script may refuse storage that is formatted already, and so a restart.
 pub(super) const LAUNCH: &str = r#"
 printf '%s' "$PROPERTIES" >server.properties || exit
 [ -e data/meta.properties ] || "$JAVA" $JVM ${FORMAT_OPTION:+"$FORMAT_OPTION"} -cp "$LIBS/*" \
@@ -24,12 +25,13 @@ exec "$JAVA" $JVM $HEAP ${BROKER_OPTION:+"$BROKER_OPTION"} -cp "$LIBS/*" \
     -Dlog4j2.level=INFO kafka.Kafka server.properties
 "#;
 
-/// Half the start-up time of the defaults: a broker for a test is too short-lived to be optimised.
+/// With these options, a broker takes half the time to start that it takes with the defaults. A broker for a test does
+/// not live long enough for optimised code to pay off.
 const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData";
 
-/// One or three brokers, before they have a machine to run on.
+/// The names, ports and settings of one or three brokers, before a backend runs them.
 pub(super) struct Layout {
-    /// Unique on this machine: for names of directories and containers.
+    /// A name that is unique on this machine, for directories and containers.
     pub name: String,
     id: String,
     pub ports: Vec<Ports>,
@@ -39,27 +41,28 @@ pub(super) struct Layout {
 /// A broker's ports on this machine.
 pub(super) struct Ports {
     pub clients: u16,
-    /// Where it listens for clients that come through a proxy, and what it tells them to connect to.
+    /// The port on which it listens for clients that come through a proxy, and the port that it tells these clients to
+    /// connect to.
     pub proxied: u16,
     pub proxy: u16,
-    /// Of the extra listeners.
+    /// The ports of the extra listeners.
     pub extra: Vec<u16>,
 }
 
-/// Where a broker listens (`HOST:PORT`) and what it tells others to connect to.
+/// The address (`HOST:PORT`) on which a broker listens, and the address that it tells others to connect to.
 pub(super) struct Endpoint {
     pub listen: String,
     pub advertise: String,
 }
 
 impl Endpoint {
-    /// The same for both.
+    /// An endpoint that listens on and advertises the same address.
     pub(super) fn at(address: String) -> Endpoint {
         Endpoint { listen: address.clone(), advertise: address }
     }
 }
 
-/// The doors of a broker.
+/// The listeners of a broker.
 pub(super) struct Node {
     pub clients: Endpoint,
     pub proxied: Endpoint,
@@ -83,14 +86,14 @@ impl Layout {
         })
     }
 
-    /// Where clients find each broker, and where a proxy does.
+    /// The address of each broker for clients, and its address for a proxy.
     pub(super) fn doors(&self, host: &str) -> (Vec<String>, Vec<BackDoor>) {
         let address = |port: u16| format!("{host}:{port}");
         let back_door = |p: &Ports| BackDoor { address: address(p.proxied), advertised: p.proxy };
         (self.ports.iter().map(|p| address(p.clients)).collect(), self.ports.iter().map(back_door).collect())
     }
 
-    /// Where clients find the extra listeners of the first broker.
+    /// The addresses of the first broker's extra listeners.
     pub(super) fn extra_doors(&self, host: &str) -> Vec<(&'static str, String)> {
         let ports = self.ports.iter().take(1).flat_map(|ports| &ports.extra);
         let names = self.extras.listeners.iter().map(|(name, _)| *name);
@@ -112,7 +115,7 @@ impl Layout {
     }
 }
 
-/// In the order of the file, in which the last one of a name counts.
+/// The broker's properties, in the order of the file. If a name occurs twice, the last one counts.
 fn properties(
     nodes: &[Node],
     broker: usize,
@@ -163,7 +166,7 @@ fn properties(
     all.into_iter().chain(extras.properties.clone())
 }
 
-/// What a cluster of so many brokers sets beside the addresses and roles of its nodes.
+/// The settings of a cluster of this many brokers, besides the addresses and roles of its nodes.
 pub(super) fn settings(brokers: usize) -> Vec<(&'static str, String)> {
     let replicas = brokers.min(3).to_string();
     let min_isr = if brokers < 3 { "1" } else { "2" };
@@ -193,8 +196,8 @@ const ROLES: [(&str, &str); 4] = [
     ("log.dirs", "data"),
 ];
 
-/// All is allowed until a test denies something. Not with three: a quorum whose controllers are no super
-/// users waits for its authorizer, which waits for the quorum.
+/// Everything is allowed until a test denies something. Three brokers have no authorizer: if the controllers of a
+/// quorum are not super users, the quorum waits for its authorizer, and the authorizer waits for the quorum.
 const AUTHORIZER: [(&str, &str); 2] = [
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
     ("allow.everyone.if.no.acl.found", "true"),
@@ -204,19 +207,19 @@ const AUTHORIZER: [(&str, &str); 2] = [
 const FIXED: [(&str, &str); 16] = [
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
-    // Internal topics are created on first use, which waits for all their partitions.
+    // Internal topics are created on first use, and the first use waits for all their partitions.
     ("offsets.topic.num.partitions", "4"),
     ("transaction.state.log.num.partitions", "4"),
     ("share.coordinator.state.topic.num.partitions", "4"),
-    // A transaction that timed out, of a client that was killed, is to end soon after.
+    // If a client was killed and its transaction has timed out, the transaction should end soon after that.
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
-    // A killed broker may come back only when its former self has been given up.
+    // A killed broker may come back only after the cluster has given up its former session.
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
-    // A frozen controller keeps its connections: the others are not to wait half a minute for it.
+    // A frozen controller keeps its connections, and the others should not wait half a minute for it.
     ("controller.socket.timeout.ms", "3000"),
     ("replica.socket.timeout.ms", "3000"),
-    // A broker that came back gets its partitions again soon: their leaders move once more.
+    // A broker that came back leads its partitions again soon, so leaders move one more time.
     ("leader.imbalance.check.interval.seconds", "2"),
     ("leader.imbalance.per.broker.percentage", "0"),
     // The default takes 128 MB of the heap at once.
@@ -235,12 +238,12 @@ pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
             break;
         }
         let port = PORTS.start + (random_u32()? % PORTS.len() as u32) as u16;
-        // Held until all are found: they are to differ.
+        // Hold each port until all are found, so that they differ.
         held.extend(TcpListener::bind((LOCALHOST, port)).map(|listener| (port, listener)));
     }
     ensure!(
         held.len() == count,
-        "no free ports between {} and {} on this machine: end what listens there",
+        "no free ports between {} and {} on this machine: end the programs that listen there",
         PORTS.start,
         PORTS.end
     );
@@ -251,8 +254,8 @@ fn random_u32() -> Result<u32> {
     getrandom::u32().map_err(|err| anyhow!("this system has no source of randomness: {err}"))
 }
 
-/// Lower-case, as names of containers are; a cluster's id is any 16 bytes in base64, so 22 of them
-/// do, with a last one that has no surplus bits.
+/// Lower-case letters, because names of containers are in lower case. A cluster's id is 16 bytes in base64, so 22 such
+/// letters are an id if the last one has no surplus bits.
 fn random_letters(count: usize) -> Result<String> {
     let mut text = String::with_capacity(count);
     for _ in 1..count {

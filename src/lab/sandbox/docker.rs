@@ -1,4 +1,4 @@
-//! Brokers in containers, by the `docker` command: the guard, a shell, needs it in any case.
+//! Runs brokers in containers, with the `docker` command. The guard is a shell, so it needs that command in any case.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -14,21 +14,21 @@ use super::{KAFKA_VERSION, Machine, NAME_ONE, last_lines};
 
 const IMAGE: &str = "apache/kafka";
 
-/// Where the image keeps Kafka's jars.
+/// The image's directory of Kafka's jars.
 const LIBS: &str = "/opt/kafka/libs";
 
-/// A place where the image's user may write, and no volume: the data stays with the container.
+/// A directory that the image's user may write to. It is not on a volume, so the data stays with the container.
 const PREAMBLE: &str = "exec 2>&1; mkdir -p /tmp/broker && cd /tmp/broker || exit\n";
 
 const CLIENTS: u16 = 9092;
 const CONTROLLERS: u16 = 9093;
 const BROKERS: u16 = 9094;
 const PROXIED: u16 = 9095;
-/// The first of the extra listeners'.
+/// The first port of the extra listeners.
 const EXTRA: u16 = 9100;
 
-/// Removes the containers, with the volumes that the image declares, and then their network. Then
-/// again, for which nobody waits: the engine may still be creating what a killed owner asked for.
+/// Removes the containers, with the volumes that the image declares, and then their network. Then does it again in the
+/// background, because the engine may still be creating a container that a killed owner asked for.
 const END: &str = r#"
 network="$1"; shift
 end() { docker rm -f -v "$@"; docker network rm "$network"; }
@@ -42,7 +42,7 @@ pub(super) struct Docker {
     created: Vec<bool>,
 }
 
-/// Whether a Docker engine can be used: it answers, within two seconds.
+/// Whether a Docker engine can be used. It must answer within two seconds.
 pub(super) fn answers() -> bool {
     let version = Command::new("docker")
         .args(["version", "--format", "{{.Server.Version}}"])
@@ -61,13 +61,13 @@ pub(super) fn answers() -> bool {
             Err(_) => return false,
         }
     }
-    // It tries to reach an engine on another machine.
+    // The command is still trying to reach an engine on another machine.
     let _ = version.kill();
     let _ = version.wait();
     false
 }
 
-/// Where the ports of containers are: on this machine, unless `DOCKER_HOST` names another.
+/// The host of the containers' ports. It is this machine, unless `DOCKER_HOST` names another one.
 pub(super) fn host() -> String {
     env::var("DOCKER_HOST").ok().and_then(|url| host_of(&url)).unwrap_or_else(|| LOCALHOST.to_owned())
 }
@@ -147,7 +147,7 @@ impl Docker {
             command.arg(format!("--env={key}")).env(key, value);
         }
         command.args([&image(), "sh", "-c", &[PREAMBLE, config::LAUNCH].concat()]);
-        answer(&mut command).with_context(|| format!("Docker does not start {}; {NAME_ONE}", image()))?;
+        answer(&mut command).with_context(|| format!("Docker cannot start {}; {NAME_ONE}", image()))?;
         Ok(())
     }
 }
@@ -203,7 +203,7 @@ fn image() -> String {
     format!("{IMAGE}:{KAFKA_VERSION}")
 }
 
-/// Pulls the image, unless the engine has it.
+/// Pulls the image if the engine does not have it.
 fn fetch_image() -> Result<()> {
     let image = image();
     if run(&["image", "inspect", "--format={{.Id}}", &image]).is_err() {

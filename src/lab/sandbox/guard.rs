@@ -1,8 +1,8 @@
-//! What ends the brokers when this process ends, however it ends.
+//! Ends the brokers when this process ends, however it ends.
 //!
 //! Neither `Drop` nor a signal handler is enough: tests keep a sandbox in a `static`, which is never
-//! dropped, and SIGKILL runs no handler. A pipe's end is closed by the system in every case, so the
-//! guard is a small shell that reads from a pipe of which we hold the other end.
+//! dropped, and SIGKILL runs no handler. But in every case, the system closes our end of a pipe. So the guard is a
+//! small shell that reads from a pipe whose other end we hold.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Ends the brokers when dropped, and waits for it; dismissed, it leaves them alone.
+/// If it is dropped, it ends the brokers and waits until they have ended. If it is dismissed, it leaves them alone.
 pub(super) struct Guard {
     shell: Child,
     pipe: Option<ChildStdin>,
@@ -19,16 +19,16 @@ pub(super) struct Guard {
 impl Guard {
     /// A guard that will run `script`, with `args` as its positional parameters.
     pub(super) fn new(script: &str, args: &[String]) -> Result<Guard> {
-        // A line on the pipe dismisses it; the mere end of the pipe does not.
+        // A line on the pipe dismisses the guard. The end of the pipe without a line does not.
         let script = format!("trap '' HUP INT TERM\nif read -r line; then exit; fi\n{script}");
         let mut shell = Command::new("sh")
             .args(["-c", &script, "guard"])
             .args(args)
             .current_dir("/")
-            // Ctrl-C goes to the terminal's whole process group: the guard is to outlive us.
+            // Ctrl-C goes to the terminal's whole process group, but the guard must outlive this process.
             .process_group(0)
             .stdin(Stdio::piped())
-            // Held open, our own output would not end for who reads it.
+            // If the shell held our own output open, its reader would never see the end.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -40,7 +40,7 @@ impl Guard {
     /// Lets the brokers live.
     pub(super) fn dismiss(mut self) {
         if let Some(pipe) = self.pipe.as_mut() {
-            // Fails when somebody ended the guard: then it is dismissed already.
+            // This fails if somebody has ended the guard. Then it is dismissed already.
             let _ = pipe.write_all(b"keep\n");
         }
     }

@@ -1,4 +1,4 @@
-//! Apache Kafka's jars, fetched by Maven once per user.
+//! Fetches Apache Kafka's jars with Maven, once for each user.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::java::NOTHING_TO_RUN_IT;
 use super::{KAFKA_VERSION, NAME_ONE};
 
-/// The directory of Kafka's jars, which is in the user's cache from the second time on.
+/// The directory of Kafka's jars in the user's cache. The first call fetches them.
 pub(super) fn libs() -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -24,7 +24,8 @@ pub(super) fn libs() -> Result<PathBuf> {
     fs::create_dir_all(&home).with_context(|| {
         format!("cannot create {}: set XDG_CACHE_HOME to a directory that can be written", home.display())
     })?;
-    // Moved into place when complete; of two processes that do so at once, either one's is right.
+    // Move the jars into place when they are complete. If two processes do this at once, the result of either one is
+    // right.
     let part = tempfile::Builder::new()
         .prefix("part-")
         .tempdir_in(&home)
@@ -43,7 +44,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 fn fetch(dir: &Path) -> Result<()> {
-    tracing::info!("Maven fetches Apache Kafka {KAFKA_VERSION}, this once");
+    tracing::info!("Maven fetches Apache Kafka {KAFKA_VERSION}; this happens only once");
     let pom = dir.join("pom.xml");
     fs::write(&pom, POM.replace("{version}", KAFKA_VERSION))
         .with_context(|| format!("cannot write {}", pom.display()))?;

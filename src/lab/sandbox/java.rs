@@ -8,12 +8,12 @@ use anyhow::{Result, bail, ensure};
 
 pub(super) const NOTHING_TO_RUN_IT: &str = "neither a Docker engine nor Java 17 and Maven: \
      install Docker, or `apt-get install openjdk-17-jre-headless maven`, \
-     or name a cluster by --bootstrap-server, for tests by REPLICATOR_TEST_BOOTSTRAP_SERVERS";
+     or name a cluster with --bootstrap-server (for tests, with REPLICATOR_TEST_BOOTSTRAP_SERVERS)";
 
 /// A Java that Kafka runs on.
 pub(super) struct Java {
     pub program: PathBuf,
-    /// Such as `17.0.15`.
+    /// For example `17.0.15`.
     pub version: String,
 }
 
@@ -37,7 +37,7 @@ impl Java {
     }
 }
 
-/// What stands in quotes in `openjdk version "17.0.15" 2025-04-15`.
+/// Returns the part in quotes of a line such as `openjdk version "17.0.15" 2025-04-15`.
 fn version(said: &str) -> Option<String> {
     let line = said.lines().find(|line| line.contains(" version \""))?;
     line.split('"').nth(1).map(str::to_owned)

@@ -18,11 +18,11 @@ use super::guard::Guard;
 use super::java::Java;
 use super::{Machine, last_lines};
 
-/// A process writes its own number down before it can do anything else, and goes on only when
-/// `live` is there; the guard removes `live` before it reads the numbers. So none slips through.
+/// A process writes its own id into a file before it does anything else, and goes on only if `live` is there. The guard
+/// removes `live` before it reads the ids. So it misses no process.
 const PREAMBLE: &str = "echo $$ >pid && [ -e ../live ] || exit\n";
 
-/// Kills each broker's process group, and tries until none of them writes to the directory.
+/// Kills each broker's process group. Then tries to remove the directory until no process writes to it any more.
 const END: &str = r#"
 cd "$1" || exit
 rm -f live
@@ -92,12 +92,12 @@ impl Local {
     }
 
     fn signal(&mut self, broker: usize, signal: Signal) -> Result<()> {
-        // The child leads its process group, and is not reaped yet: the number is still its own.
+        // The child leads its process group and is not reaped yet, so the id is still its own.
         let group = Pid::from_raw(self.child(broker)?.id().try_into()?);
         killpg(group, signal).with_context(|| format!("broker {broker} has ended by itself: restart it"))
     }
 
-    /// Waits for the end of a broker that was told to.
+    /// Waits for the end of a broker that was told to end.
     fn reap(&mut self, broker: usize, timeout: Duration) -> Result<()> {
         let begun = Instant::now();
         while self.child(broker)?.try_wait()?.is_none() {
@@ -109,7 +109,7 @@ impl Local {
             thread::sleep(Duration::from_millis(10));
         }
         self.running[broker] = None;
-        // From now on the number may be another process's: the guard is not to find it.
+        // From now on, another process may get this id, so the guard must not find it.
         fs::remove_file(self.home(broker).join("pid")).context("a broker's files are gone")
     }
 }
@@ -176,7 +176,7 @@ impl Machine for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // Ended by the guard; nobody else reaps them while we live.
+        // The guard has ended them. Nobody else reaps them while this process lives.
         for child in self.running.iter_mut().flatten() {
             let _ = child.wait();
         }

@@ -1,7 +1,6 @@
-//! A real Apache Kafka to try things on: for the demo, the tests and the crash drills.
+//! Runs a real Apache Kafka to try things on, for the demo, the tests and the drills.
 //!
-//! Brokers of our own are started by Docker or by Java, and end with this process however it ends
-//! (see `guard`).
+//! Docker or Java starts brokers of our own. They end with this process, however it ends (see `guard`).
 
 mod archive;
 mod config;
@@ -25,16 +24,17 @@ use guard::Guard;
 /// The version of Apache Kafka that both backends run.
 pub const KAFKA_VERSION: &str = "4.3.1";
 
-/// What to do where no broker can be started.
-const NAME_ONE: &str = "name a cluster by --bootstrap-server, for tests by REPLICATOR_TEST_BOOTSTRAP_SERVERS";
+/// The advice if no broker can be started.
+const NAME_ONE: &str =
+    "name a cluster with --bootstrap-server (for tests, with REPLICATOR_TEST_BOOTSTRAP_SERVERS)";
 
 /// How long a broker may take to answer. It needs 2 to 4 seconds; a loaded machine needs more.
 const STARTUP: Duration = Duration::from_secs(90);
 
-/// What runs the brokers of a [`Sandbox`].
+/// The program that runs the brokers of a [`Sandbox`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// Somebody else: the cluster was named to us.
+    /// Somebody else runs them. The user named the cluster.
     Named,
     /// A Docker engine, with the image `apache/kafka`.
     Docker,
@@ -45,15 +45,15 @@ pub enum Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Backend::Named => "a cluster that was there",
+            Backend::Named => "an existing cluster",
             Backend::Docker => "Docker",
             Backend::Local => "Maven and Java",
         })
     }
 }
 
-/// Brokers of our own, numbered from 0, as a backend runs them. None of its methods waits for a
-/// broker to answer; the guard, not the machine, removes what it leaves behind.
+/// Brokers of our own, numbered from 0, as a backend runs them. No method waits until a broker answers. The guard, not
+/// the machine, removes everything that the brokers leave behind.
 trait Machine: Send + Sync {
     /// Starts a broker, for the first time or again with the data it had.
     fn start(&mut self, broker: usize) -> Result<()>;
@@ -63,17 +63,16 @@ trait Machine: Send + Sync {
     fn stop(&mut self, broker: usize) -> Result<()>;
     fn pause(&mut self, broker: usize) -> Result<()>;
     fn resume(&mut self, broker: usize) -> Result<()>;
-    /// Fails, with the last lines of its log, when the broker is not running.
+    /// Fails with the last lines of its log if the broker is not running.
     fn check(&mut self, broker: usize) -> Result<()>;
     /// The command line that ends everything and removes its files.
     fn ending(&self) -> String;
 }
 
-/// A Kafka cluster to try things on: one that is named to us, or one of our own.
+/// A Kafka cluster to try things on. The user names one, or it is one of our own.
 ///
-/// Brokers are numbered from 0, which is also their `node.id`. Dropping the sandbox ends its brokers
-/// and waits for that; so does the end of the process, even by SIGKILL or with the sandbox in a
-/// `static`.
+/// Brokers are numbered from 0, which is also their `node.id`. Dropping the sandbox ends its brokers, and waits until
+/// they have ended. The end of the process ends them too, even after SIGKILL, or if the sandbox is in a `static`.
 pub struct Sandbox {
     backend: Backend,
     bootstrap: String,
@@ -81,14 +80,15 @@ pub struct Sandbox {
     own: Option<Own>,
 }
 
-/// What the brokers have beside their plain listeners, which stay: for tests of secured clients, and for measurements.
+/// Listeners and settings that the brokers have besides their plain listeners, for tests of secured clients and for
+/// measurements.
 #[derive(Clone, Default)]
 pub struct Extras {
     /// More listeners: the name, and the security protocol (`SSL`, `SASL_SSL`, …).
     pub listeners: Vec<(&'static str, &'static str)>,
     /// Broker properties, in the escaped form of a properties file. They beat the sandbox's own.
     pub properties: Vec<(&'static str, String)>,
-    /// Options of the JVM, in place of those for a short life.
+    /// Options of the JVM, instead of the usual ones, which are for short-lived brokers.
     pub jvm: Option<&'static str>,
 }
 
@@ -108,13 +108,13 @@ impl Extras {
 }
 
 struct Own {
-    // Dropped first, so that the machine, which waits for its brokers, finds them ended.
+    // This is dropped first. So the brokers have ended when the machine is dropped and waits for them.
     guard: Guard,
     machine: Box<dyn Machine>,
     doors: Doors,
 }
 
-/// Where clients find the brokers.
+/// The addresses of the brokers.
 struct Doors {
     addresses: Vec<String>,
     back_doors: Vec<BackDoor>,
@@ -128,19 +128,19 @@ impl Doors {
     }
 }
 
-/// A second listener of a broker of ours, for a proxy that stands between it and its clients.
+/// A second listener of one of our brokers, for a proxy between the broker and its clients.
 #[derive(Clone, Debug)]
 pub struct BackDoor {
-    /// Where the broker listens.
+    /// The address on which the broker listens.
     pub address: String,
-    /// The port of this machine that the broker tells clients of this listener to connect to; nothing
-    /// listens there until somebody does.
+    /// The port of this machine that the broker tells clients of this listener to connect to. Nothing listens there
+    /// until a proxy is started.
     pub advertised: u16,
 }
 
 impl Sandbox {
-    /// A cluster of our own, on which faults may be caused: by Docker when an engine answers, else
-    /// by Java and Maven on this machine.
+    /// Starts a cluster of our own, on which faults may be caused. Docker runs it if an engine answers. Otherwise Java
+    /// and Maven run it on this machine.
     pub fn start_own(brokers: usize) -> Result<Sandbox> {
         Self::start_own_with(brokers, &Extras::default())
     }
@@ -159,7 +159,7 @@ impl Sandbox {
         if java::Java::find().is_err() {
             return Err(err);
         }
-        tracing::warn!("Docker answers but runs no broker, so Java is to: {err:#}");
+        tracing::warn!("Docker answers but cannot run a broker, so Java runs it: {err:#}");
         Self::local(brokers, extras)
     }
 
@@ -169,11 +169,11 @@ impl Sandbox {
         config::settings(brokers)
     }
 
-    /// Somebody's cluster, which is not ours to break.
+    /// Connects to somebody else's cluster, whose brokers must not be broken.
     pub fn connect(bootstrap: &str) -> Result<Sandbox> {
         let ids = probe::brokers(bootstrap, Duration::from_secs(15)).map_err(|err| {
             anyhow!(
-                "{bootstrap} does not answer: start that cluster, or name none for one of our own ({err})"
+                "{bootstrap} does not answer: start that cluster, or name no cluster, so that one is started ({err})"
             )
         })?;
         let (backend, bootstrap) = (Backend::Named, bootstrap.to_owned());
@@ -231,18 +231,18 @@ impl Sandbox {
         &self.bootstrap
     }
 
-    /// The other listeners of the brokers; none of a cluster that is not ours.
+    /// The brokers' listeners for proxies. A cluster that is not ours has none.
     pub fn back_doors(&self) -> &[BackDoor] {
         self.own.as_ref().map_or(&[], |own| &own.doors.back_doors)
     }
 
-    /// Where clients find an extra listener of the first broker.
+    /// The address of an extra listener of the first broker.
     pub fn extra_door(&self, name: &str) -> Option<&str> {
         let doors = &self.own.as_ref()?.doors.extra_doors;
         doors.iter().find(|(of, _)| *of == name).map(|(_, address)| address.as_str())
     }
 
-    /// What runs the brokers.
+    /// The program that runs the brokers.
     pub fn backend(&self) -> Backend {
         self.backend
     }
@@ -257,7 +257,7 @@ impl Sandbox {
         self.own(broker)?.machine.kill(broker)
     }
 
-    /// Ends a broker with SIGTERM and waits: it hands over its partitions before it goes.
+    /// Ends a broker with SIGTERM, and waits until it has handed over its partitions and ended.
     pub fn stop(&mut self, broker: usize) -> Result<()> {
         self.own(broker)?.machine.stop(broker)
     }
@@ -284,13 +284,13 @@ impl Sandbox {
         self.own(broker)?.machine.resume(broker)
     }
 
-    /// Leaves the brokers running after this process. The answer is the command line that ends them
-    /// and removes their files; none for a cluster that was named, which is not ours to end.
+    /// Leaves the brokers running after this process. Returns the command line that ends them and removes their files;
+    /// `None` for a named cluster, because it is not ours to end.
     pub fn keep(mut self) -> Option<String> {
         let Own { guard, machine, .. } = self.own.take()?;
         let ending = machine.ending();
         guard.dismiss();
-        // Its drop would wait for brokers that are to stay.
+        // Its drop would wait for the end of brokers that should stay.
         std::mem::forget(machine);
         Some(ending)
     }
@@ -298,7 +298,7 @@ impl Sandbox {
     fn own(&mut self, broker: usize) -> Result<&mut Own> {
         let brokers = self.brokers;
         let Some(own) = self.own.as_mut() else {
-            bail!("this cluster is not ours to break: name none for one of our own");
+            bail!("this cluster is not ours to break: name no cluster, so that one is started");
         };
         ensure!(broker < brokers, "no broker {broker}: the {brokers} are numbered from 0");
         Ok(own)
@@ -313,8 +313,8 @@ impl Own {
     }
 }
 
-/// The part of a broker's log that says what is wrong: from its first error on, else its end. Without
-/// Java's stack traces.
+/// The part of a broker's log that says what is wrong, without Java's stack traces. It begins at the first error. If
+/// there is none, it is the end of the log.
 fn last_lines(log: &[u8]) -> String {
     const LINES: usize = 8;
     let log = String::from_utf8_lossy(log);

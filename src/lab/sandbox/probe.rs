@@ -10,7 +10,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 
-/// How often to look. A refused connection costs next to nothing.
+/// The pause between two looks. A refused connection costs almost nothing.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A client that keeps quiet: refused connections are expected here.
@@ -34,8 +34,8 @@ pub(super) fn brokers(bootstrap: &str, timeout: Duration) -> KafkaResult<Vec<i32
     Ok(metadata.brokers().iter().map(|b| b.id()).collect())
 }
 
-/// Waits until the broker at `address` answers and lists all `expected` brokers. `check` says, with
-/// an error, that waiting is in vain.
+/// Waits until the broker at `address` answers and lists all `expected` brokers. If `check` returns an error, waiting
+/// is useless, and this returns that error.
 pub(super) fn ready(
     address: &str,
     expected: &[usize],
@@ -45,7 +45,7 @@ pub(super) fn ready(
     let begun = Instant::now();
     let mut checked = begun;
     loop {
-        // Connecting is the quicker question, and the first of many that is answered with no.
+        // Try to connect first. That is quicker than a request, and it is what fails at first.
         if accepts(address)
             && brokers(address, Duration::from_secs(2))
                 .is_ok_and(|ids| expected.iter().all(|id| ids.contains(&(*id as i32))))

@@ -1,4 +1,5 @@
-//! A store keeps topics to be queried. It holds each record once, whatever happens to the process that sinks them.
+//! A store keeps topics so that people can query them. It holds each record once, whatever happens to the process that
+//! sinks them.
 //!
 //! Exactly once works as follows. A topic's id, a partition and an offset identify a record. A SQL store writes the rows
 //! and the next offsets in one database transaction. OpenSearch stores the rows first, under ids that cannot occur twice,
@@ -27,7 +28,7 @@ use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
 use crate::kafka::watermarks::Watermarks;
 
-/// A topic in one life. A topic that is deleted and created again has another id.
+/// A topic, identified by its name and its id. If it is deleted and created again, it has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicOf<'a> {
     pub name: &'a str,
@@ -77,7 +78,7 @@ pub struct Ends {
     pub trimmed: bool,
 }
 
-/// How a store finds what is missing.
+/// The way in which a store finds missing records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compared {
@@ -119,7 +120,7 @@ pub trait Store: Send {
     /// All topics, in the order of their names.
     fn topics(&mut self) -> Result<Vec<TopicSummary>>;
 
-    /// How many records each bucket holds, as `(start_ms of the bucket, records)`. Empty buckets are left out.
+    /// The number of records in each bucket, as `(start_ms of the bucket, records)`. Empty buckets are left out.
     fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
     /// Top-level fields of the JSON values that are worth a breakdown, because their values repeat in a sample. The field
@@ -136,8 +137,9 @@ pub trait Store: Send {
         limit: usize,
     ) -> Result<Vec<(String, u64)>>;
 
-    /// How many records of the source lack a copy in the target, per bucket. A copy has the same key, timestamp and value,
-    /// and counts for one record. With [`Compared::Counts`], how many fewer records the target's bucket holds.
+    /// The number of the source's records without a copy in the target, for each bucket. A copy has the same key,
+    /// timestamp and value, and counts for one record. With [`Compared::Counts`], this is the difference by which the
+    /// target's bucket holds fewer records.
     fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
     /// How [`Store::missing`] compares the topics.

@@ -96,7 +96,8 @@ fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
     Ok((config, (mode != SslMode::Disable).then_some((proof, file))))
 }
 
-/// The URL for the client, which ends the user at the first `@`. The TLS parameters are left out and set separately.
+/// The URL for the client. The client takes the first `@` for the end of the user, so this encodes the other ones. The
+/// TLS parameters are left out and set separately.
 fn without_tls(url: &StoreUrl<'_>) -> String {
     let ours = |name: &str| ["sslmode", "sslrootcert"].contains(&name);
     let kept = url.parameters.iter().filter(|(name, _)| !ours(name));

@@ -1,4 +1,4 @@
-//! TLS to a store, and whom it trusts. PostgreSQL and OpenSearch both use rustls.
+//! Sets up TLS to a store, and decides which servers to trust. PostgreSQL and OpenSearch both use rustls.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub(super) struct StoreUrl<'a> {
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Why a URL is refused. The message does not repeat the URL, which may hold a password.
+/// The advice for a URL that can be read in two ways. It does not repeat the URL, which may hold a password.
 pub(super) const AMBIGUOUS: &str =
     "write a / ? # or @ in a user's name, in a password or after the host as %2F %3F %23 or %40";
 

@@ -53,7 +53,7 @@ pub(super) fn keep(
     http.call("PUT", &place(prefix, topic.id), &json!(document).to_string(), &[]).map(drop)
 }
 
-/// The ends of the topic of these positions; `None` unless they are known for each position.
+/// The ends of the topic that these positions belong to; `None` if the end of any of their partitions is unknown.
 pub(super) fn of(http: &Http, prefix: &str, positions: &[PositionDocument]) -> Result<Option<Ends>> {
     let topic_id = &positions[0].topic_id;
     let (_, answer) = http.call("GET", &place(prefix, topic_id), "", &[404])?;

@@ -61,7 +61,7 @@ impl Http {
         });
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // The password must not go where a redirect leads.
+            // Follow no redirects: they could send the password to another server.
             .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_global(Some(Duration::from_secs(120)));
@@ -123,7 +123,7 @@ impl Http {
         Ok(answer)
     }
 
-    /// After it, searches find everything that was stored before it.
+    /// Makes searches find everything that was stored before this call.
     ///
     /// # Errors
     /// As [`Http::search`].

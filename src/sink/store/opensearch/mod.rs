@@ -222,7 +222,8 @@ impl Store for OpenSearch {
         if field.len() > 400 || field.contains('=') || limit == 0 {
             return Ok(Vec::new());
         }
-        // Without the brackets, a prefix past the last term is an IndexOutOfBoundsException in 2.19.
+        // Without the parentheses, OpenSearch 2.19 fails with an IndexOutOfBoundsException if the prefix comes after
+        // the last term.
         let terms = json!({"field": "facets", "include": format!("{}=(.*)", literal(field)), "size": limit});
         let answer = self.search(
             "records",

@@ -1,4 +1,5 @@
-//! How far each partition is stored: one document for each, which is changed only if nobody else changed it meanwhile.
+//! Keeps the position of each partition in a document of its own. A document is changed only if nobody else has changed
+//! it meanwhile.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -51,7 +52,7 @@ impl Positions {
             let mut changes = Vec::new();
             for (partition, before) in self.places(http, topic, starts.len())?.into_iter().enumerate() {
                 let after = match &before {
-                    // An earlier try of this call may have done it without an answer.
+                    // An earlier try of this call may have taken the position without getting an answer.
                     Some(place) if place.position.owner == self.owner => {
                         self.taken.insert(position_id(topic.id, id(partition)), place.clone());
                         continue;
@@ -187,7 +188,7 @@ impl Positions {
         Ok(stored)
     }
 
-    /// All positions by topic. If several topics have the same name, only the one that was sunk last.
+    /// All positions by topic. If several topics have the same name, this returns only the one that was sunk last.
     pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<PositionDocument>>> {
         /// The largest answer that the server gives by default, in documents.
         const PAGE: usize = 10_000;

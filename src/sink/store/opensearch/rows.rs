@@ -1,4 +1,4 @@
-//! Stores records as documents, once each by their ids.
+//! Stores each record as a document, once, under an id of its own.
 
 use std::fmt::Write;
 

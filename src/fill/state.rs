@@ -1,0 +1,118 @@
+//! The state of a run, from one start-up to the next.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::share::Joined;
+use super::tell::Told;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::fill::consequences::Foresight;
+use crate::fill::receipt::Counts;
+use crate::job::identity::Fingers;
+use crate::job::{Job, Mode};
+use crate::judge::elsewhen::SecondLook;
+use crate::kafka::member::Member;
+use crate::kafka::pace::Pace;
+use crate::kafka::producer::Position;
+use crate::kafka::restart::Restarts;
+use crate::kafka::watermarks::Watermarks;
+
+/// What steers a run. [`Told`] holds what the receipt will say; the run also reads its counts.
+pub(super) struct Run<'a> {
+    pub(super) job: &'a Job,
+    pub(super) mode: Mode,
+    pub(super) progress: Progress,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) fingers: Fingers,
+    pub(super) restarts: Restarts,
+    pub(super) pace: Rc<Pace>,
+    /// The transaction whose commit got no answer. The next start-up finds out whether it was committed.
+    pub(super) in_doubt: Option<InDoubt>,
+    /// The target as the first scan found it. At the end, the run checks what was added since then.
+    pub(super) first: Option<FirstScan>,
+    /// The target may hold a record of the window with another timestamp. The run decides this before it writes.
+    pub(super) is_suspicious: bool,
+    pub(super) second: Option<SecondLook>,
+    /// Only in a plan.
+    pub(super) foresight: Option<Foresight<'a>>,
+    /// The number of records and markers that this run added to each partition of the target.
+    pub(super) written: Vec<Added>,
+    /// The partitions for which this run committed positions.
+    pub(super) advanced: BTreeSet<i32>,
+    /// `--limit` ended the run before the window's end.
+    pub(super) is_stopped: bool,
+    /// Used only with `--scale-out`, like `joined`.
+    pub(super) member: Option<Member>,
+    pub(super) joined: Joined,
+    pub(super) told: Told,
+}
+
+/// A transaction whose commit got no answer.
+pub(super) struct InDoubt {
+    pub(super) positions: Vec<Position>,
+    pub(super) counts: Counts,
+}
+
+/// The topics as the first scan found them.
+pub(super) struct FirstScan {
+    /// Where the scan began, and where the target ended.
+    pub(super) ranges: Vec<Range>,
+    /// The offset of the first record that was compared, in each partition.
+    pub(super) firsts: Vec<i64>,
+    /// Where the window began in the source. If timestamps are not compared, where the source began.
+    pub(super) source_starts: Vec<i64>,
+}
+
+/// The watermarks of both topics, as the start-up found them.
+pub(super) struct Snapshot {
+    pub(super) source: Vec<Watermarks>,
+    pub(super) target: Vec<Watermarks>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        mode: Mode,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+        fingers: Fingers,
+    ) -> Run<'a> {
+        Run {
+            job,
+            mode,
+            progress,
+            interrupt,
+            fingers,
+            restarts: Restarts::new(job.selection.patience),
+            pace: Rc::new(Pace::new(job.limits)),
+            in_doubt: None,
+            first: None,
+            is_suspicious: false,
+            second: None,
+            foresight: None,
+            written: Vec::new(),
+            advanced: BTreeSet::new(),
+            is_stopped: false,
+            member: None,
+            joined: Joined::default(),
+            told: Told::default(),
+        }
+    }
+}
+
+/// The number of records and markers that this run added to a partition of the target.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Added {
+    pub(super) records: i64,
+    /// A committed transaction leaves one marker in each partition that it wrote to.
+    pub(super) markers: i64,
+    pub(super) in_transaction: bool,
+}
+
+impl Added {
+    pub(super) fn offsets(self) -> i64 {
+        self.records + self.markers
+    }
+}
