@@ -1,4 +1,4 @@
-//! Code that does not know Kafka.
+//! Code that asks no cluster: errors, flags, time, JSON.
 
 pub(crate) mod error;
 pub(crate) mod failpoint;

@@ -10,7 +10,8 @@ pub(crate) struct Patience {
     waited: Duration,
 }
 
-/// Callers wait in far shorter steps than this. If a step took longer, the process was stopped meanwhile.
+/// A step counts as this much at most. Most callers wait in far shorter steps, so a longer one means that the process
+/// was stopped meanwhile. A sink waits in rounds, and a failed round counts as one such step.
 const LONGEST_STEP: Duration = Duration::from_secs(1);
 
 impl Patience {

@@ -1,4 +1,4 @@
-//! Copies the source's ranges. Every branch that a record can take is in this file.
+//! Copies the source's ranges. Every branch that a record can take begins in this file.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -144,7 +144,8 @@ impl Placement {
 
 fn unknown(topic: &Topic) -> Error {
     Error::refused(format!(
-        "no known partitioner explains where the keys of {} are, neither Java's (murmur2), nor librdkafka's (CRC-32), nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
+        "no known partitioner explains where the keys of {} are, neither Java's (murmur2), nor librdkafka's (CRC-32), \
+         nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
          topics have different numbers of partitions, so a copy could go to another partition than later records of \
          its key. Name the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or \
          =fnv1a, or fill a topic with the same number of partitions",

@@ -83,7 +83,8 @@ impl StampedCopies {
     pub(crate) fn sentence(self, source: &str, target: &str) -> Option<String> {
         (self.copies > 0).then(|| {
             format!(
-                "{} records of {target} outside of the window differ only in timestamp from records of {source} in the window, and no record of {source} equals them exactly",
+                "{} records of {target} outside of the window differ only in timestamp from records of {source} in the \
+                 window, and no record of {source} equals them exactly",
                 self.copies
             )
         })

@@ -83,7 +83,7 @@ impl<T: Default + Send + 'static> Reader<T> {
     /// may see records outside of the ranges.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the consumer cannot be assigned.
+    /// [`Error::Failed`] if the consumer cannot be assigned; as [`Properties::consumer`].
     pub fn looking(
         reading: &Reading<'_>,
         ranges: &[Range],
@@ -144,7 +144,7 @@ impl<T: Default + Send + 'static> Reader<T> {
     /// Waits for the next batch; `None` once each range was read to its end.
     ///
     /// # Errors
-    /// [`Error::Failed`] names the partition that makes no progress; [`Error::Interrupted`].
+    /// [`Error::Failed`] names the partition that makes no progress; as [`Interrupt::check`].
     pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Looked<T>>> {
         interrupt.check()?;
         let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };

@@ -102,8 +102,8 @@ impl Restarts {
         self.committed = committed;
         if self.failed >= AT_LEAST && self.since.elapsed() >= self.patience {
             return Some(Err(Error::failed(format!(
-                "no transaction could be committed for {} s in {} start-ups; the last one ended with: {why}; check whether the brokers are up, and \
-                 run again",
+                "no transaction could be committed for {} s in {} start-ups; the last one ended with: {why}; check \
+                 whether the brokers are up, and run again",
                 self.since.elapsed().as_secs(),
                 self.failed
             ))

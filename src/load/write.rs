@@ -214,7 +214,8 @@ impl<'a> Writer<'a> {
         match self.plan.input.check_unchanged() {
             Err(err) => err,
             Ok(()) => Error::failed(format!(
-                "{} is not the same as when it was first read ({how}); load a copy that nobody writes to, into a new topic",
+                "{} is not the same as when it was first read ({how}); load a copy that nobody writes to, into a new \
+                 topic",
                 self.plan.input.name()
             )),
         }

@@ -29,7 +29,7 @@ fn run(arguments: &[&str]) -> (i32, String) {
 #[case(&["gaps", "--patience", "18446744073709551615"], "1..=604800")]
 #[case(&["--window", "11:00-13:00", "-X", "bootstrap.servers=127.0.0.1:1"], "bootstrap.servers")]
 #[case(&["--window", "11:00-13:00", "--source", "same", "--target", "same"], "two topics")]
-#[case(&["--source", "x", "plan", "--window", "11:00-13:00"], "behind `plan`")]
+#[case(&["--source", "x", "plan", "--window", "11:00-13:00"], "after `plan`")]
 #[case(&["--window", "11:00-13:00", "plan"], "--window")]
 #[case(&["--window", "11:00-13:00", "--source", "a/b"], "cannot be a topic's name")]
 #[case(&[], "--window")]

@@ -178,5 +178,5 @@ fn copies_under_another_time_are_named() {
         gaps(&pair.job.selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default())
             .expect("looks");
     assert_eq!(found.under_another_time, 100, "{found}");
-    assert!(found.warnings[0].contains("but for their timestamp"), "{found:?}");
+    assert!(found.warnings[0].contains("differ only in timestamp"), "{found:?}");
 }
