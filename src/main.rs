@@ -8,15 +8,13 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-#[cfg(feature = "lab")]
-use replicator::demo;
-#[cfg(feature = "lab")]
-use replicator::drill;
+use replicator::store::{check_flag, keep_receipt};
 use replicator::{
     Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, Progress, Result,
-    Unread, asks_for_json, fill, gaps, generate, memory, serve_metrics, verify,
+    Unread, asks_for_json, fill, gaps, generate, load, memory, serve_metrics, sink, verify,
 };
-use replicator::{load, sink, store::check_flag, store::keep_receipt};
+#[cfg(feature = "lab")]
+use replicator::{demo, drill};
 
 fn main() -> ExitCode {
     memory::keep_freed();

@@ -1,5 +1,7 @@
 //! Writes and reads instants, which are milliseconds since the epoch. Pure.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
 /// Milliseconds since the epoch as RFC 3339 in UTC; the number itself if it lies beyond the calendar.
@@ -9,6 +11,11 @@ pub fn rfc3339(millis: i64) -> String {
         Some(at) => at.to_rfc3339_opts(SecondsFormat::Millis, true),
         None => millis.to_string(),
     }
+}
+
+/// A length of time in whole milliseconds.
+pub(crate) fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The UTC day of an instant in milliseconds since the epoch.

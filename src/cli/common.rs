@@ -1,7 +1,9 @@
 //! The options of every command.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
 
 use super::heading;
@@ -71,4 +73,32 @@ impl Common {
     pub fn properties(&self) -> Result<Properties> {
         Properties::new(self.cluster(), self.command_config.as_deref(), std::env::vars_os(), &self.property)
     }
+}
+
+/// How long a command waits.
+#[derive(Clone, Debug, Args)]
+pub struct PatienceArgs {
+    /// Fail after this many seconds without progress
+    ///
+    /// A common cause is the open transaction of another producer.
+    #[arg(
+        long,
+        default_value = "90",
+        value_name = "SECONDS",
+        value_parser = patience(),
+        help_heading = heading::SAFETY
+    )]
+    pub patience: u64,
+}
+
+impl PatienceArgs {
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+}
+
+/// At least one second, because a first wait of a few milliseconds must not end a run. At most a week, which is as good
+/// as for ever.
+fn patience() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=604_800)
 }

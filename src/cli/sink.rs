@@ -1,13 +1,12 @@
 //! `sink` and `dashboard`: a store, and the page that shows it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::common::Common;
+use super::common::{Common, PatienceArgs};
 use super::heading;
-use super::topics::{parse_address, patience};
+use super::topics::parse_address;
 use crate::base::error::Result;
 use crate::dashboard::host;
 use crate::sink::Sinking;
@@ -20,17 +19,8 @@ pub struct SinkArgs {
     /// Go on with new records until Ctrl-C
     #[arg(long, help_heading = heading::TOPICS)]
     pub follow: bool,
-    /// Fail after this many seconds without progress
-    ///
-    /// A common cause is the open transaction of another producer.
-    #[arg(
-        long,
-        default_value = "90",
-        value_name = "SECONDS",
-        value_parser = patience(),
-        help_heading = heading::SAFETY
-    )]
-    pub patience: u64,
+    #[command(flatten)]
+    pub patience: PatienceArgs,
     /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT
     ///
     /// Give a URL with a password in the environment, not as a flag.
@@ -53,7 +43,7 @@ impl SinkArgs {
             topics: self.topic.clone(),
             store: self.store.clone(),
             follow: self.follow,
-            patience: Duration::from_secs(self.patience),
+            patience: self.patience.duration(),
         })
     }
 }

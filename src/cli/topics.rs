@@ -1,13 +1,11 @@
 //! Two topics, a window, and how their records are compared.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::Args;
-use clap::builder::TypedValueParser;
 
-use super::common::Common;
+use super::common::{Common, PatienceArgs};
 use super::heading;
 use crate::base::error::{Error, Result};
 use crate::base::json::Pointer;
@@ -46,17 +44,8 @@ pub struct TopicsArgs {
     /// Leave out records without an identity or an event time, and count them
     #[arg(long, help_heading = heading::SAFETY)]
     pub skip_invalid: bool,
-    /// Fail after this many seconds without progress
-    ///
-    /// A common cause is the open transaction of another producer.
-    #[arg(
-        long,
-        default_value = "90",
-        value_name = "SECONDS",
-        value_parser = patience(),
-        help_heading = heading::SAFETY
-    )]
-    pub patience: u64,
+    #[command(flatten)]
+    pub patience: PatienceArgs,
     /// Memory for the index of identities, in MiB (20 to 60 bytes each)
     #[arg(
         long,
@@ -98,7 +87,7 @@ impl TopicsArgs {
                 target_scan: self.target_scan,
             },
             index_memory: (self.index_memory as usize) << 20,
-            patience: Duration::from_secs(self.patience),
+            patience: self.patience.duration(),
         })
     }
 }
@@ -132,12 +121,6 @@ impl SelectionArgs {
             self.window.ok_or_else(|| Error::usage("--window is missing, as in --window 11:00-13:00"))?;
         self.topics.selection(common, window, self.date)
     }
-}
-
-/// At least one second, because a first wait of a few milliseconds must not end a run. At most a week, which is as good
-/// as for ever.
-pub(super) fn patience() -> impl TypedValueParser<Value = u64> {
-    clap::value_parser!(u64).range(1..=604_800)
 }
 
 pub(super) fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {

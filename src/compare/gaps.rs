@@ -14,7 +14,7 @@ use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::index;
-use crate::base::time::rfc3339;
+use crate::base::time::{millis, rfc3339};
 use crate::compare::chart::Histogram;
 use crate::compare::{Judged, Ledger, Notes, compare};
 use crate::job::identity::Identity;
@@ -130,7 +130,7 @@ pub fn gaps(
     found.warnings = compared.warnings;
     found.charts = (!times.is_empty()).then_some((chart, lacking));
     (found.source, found.target) = (compared.source.name, compared.target.name);
-    found.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    found.elapsed_ms = millis(started.elapsed());
     Ok(found)
 }
 

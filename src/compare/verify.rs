@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
+use crate::base::time::millis;
 use crate::compare::{Ledger, compare};
 use crate::job::Selection;
 use crate::job::window::Edges;
@@ -79,7 +80,7 @@ pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt
             (findings, verdict)
         }
     };
-    findings.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    findings.elapsed_ms = millis(started.elapsed());
     (findings, result)
 }
 

@@ -33,6 +33,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
+use crate::base::time::millis;
 use crate::fill::consequences::Foresight;
 use crate::fill::metrics::Phase;
 use crate::fill::preflight::Preflight;
@@ -73,7 +74,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     let mut receipt = run.receipt();
     run.publish(run.told.counts);
     receipt.complete = result.is_ok() && !run.is_stopped;
-    receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    receipt.elapsed_ms = millis(started.elapsed());
     (receipt, result)
 }
 

@@ -38,7 +38,7 @@ use crate::base::invariant;
 use crate::base::json::Pointer;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
-use crate::base::time::rfc3339;
+use crate::base::time::{millis, rfc3339};
 use crate::job::identity::{Fingers, Identity, IdentityHash};
 use crate::job::window::{Window, WindowSpec};
 use crate::kafka::client::Isolation;
@@ -200,10 +200,6 @@ fn way(destination: &Destination, fields: &Fields, except: Option<Window>) -> Wa
         time_field: fields.time().to_owned(),
         except: except.map_or("none".to_owned(), |window| window.to_string()),
     }
-}
-
-fn millis(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Run<'a> {

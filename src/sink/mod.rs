@@ -18,6 +18,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
+use crate::base::time::millis;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
@@ -101,7 +102,7 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
         result
     });
     receipt.written = receipt.topics.iter().map(|sunk| sunk.written).sum();
-    receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    receipt.elapsed_ms = millis(started.elapsed());
     receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
     (receipt, result)
 }

@@ -1,12 +1,13 @@
 //! Takes notes for a plan while it reads both topics.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Consequences, groups};
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::range::index;
+use crate::base::time::millis;
 use crate::fill::preflight::Preflight;
 use crate::job::Job;
 use crate::job::identity::{Fingers, Identity};
@@ -169,8 +170,4 @@ impl<'a> Foresight<'a> {
             not_known,
         })
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

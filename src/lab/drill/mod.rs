@@ -21,6 +21,7 @@ use self::schedule::{Fault, scenarios};
 use self::topics::Topics;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
+use crate::base::time::millis;
 use crate::lab::sandbox::{Backend, Sandbox};
 
 /// The options of a drill.
@@ -50,7 +51,7 @@ pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>)
     let begun = Instant::now();
     let mut report = Report::default();
     let result = rounds(drilling, interrupt, begun, &mut report);
-    report.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report.elapsed_ms = millis(begun.elapsed());
     let result =
         result.and_then(|()| if report.is_right() { Ok(()) } else { Err(Error::different(report.wrong())) });
     (report, result)

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::compare::Differences;
 use super::schedule::Schedule;
+use crate::base::time::millis;
 
 /// The result of a whole drill.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -68,7 +69,7 @@ impl Round {
     }
 
     pub fn note(&mut self, at: Duration, what: String) {
-        self.timeline.push(Incident { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), what });
+        self.timeline.push(Incident { at_ms: millis(at), what });
     }
 
     pub fn is_right(&self) -> bool {
