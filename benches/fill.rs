@@ -52,7 +52,7 @@ impl Bench {
     fn job(&self, source: &str, target: &str) -> Job {
         let properties = Properties::new(Some(self.sandbox.bootstrap()), None, std::iter::empty(), &[]);
         Job::new(Selection {
-            properties: properties.expect("properties"),
+            properties: properties.expect("properties").into(),
             source: source.to_owned(),
             target: target.to_owned(),
             window: "2021-04-14T11:00Z/2021-04-14T12:00Z".parse().expect("a window"),

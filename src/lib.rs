@@ -74,6 +74,7 @@ pub use compare::gaps::{Gaps, gaps};
 pub use compare::verify::{Comparison, Findings, verify};
 pub use dashboard::Dashboard;
 pub use fill::consequences::{Consequences, Group};
+pub use fill::differences::Difference;
 pub use fill::fill;
 pub use fill::metrics::serve as serve_metrics;
 pub use fill::receipt::Receipt;
@@ -92,6 +93,7 @@ pub use kafka::partition;
 pub use kafka::producer::{Position, Producer};
 pub use kafka::properties::Properties;
 pub use kafka::reader::{Reader, Reading};
+pub use kafka::sides::{Side, Sides};
 pub use kafka::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, flush, memory};
 #[cfg(feature = "lab")]
 pub use lab::demo::demo;

@@ -242,7 +242,7 @@ fn a_broker_without_topic_ids_is_refused() {
     let old = old_broker(&sandbox);
     let properties = Properties::new(Some(&old), None, std::iter::empty(), &[]).expect("properties");
     let cluster = Cluster::connect(&properties, "replicator/test").expect("connects");
-    let pair = Pair::new(1, 1).with(|job| job.selection.properties = properties);
+    let pair = Pair::new(1, 1).with(|job| job.selection.properties = properties.into());
     produce(&pair.a, &day(600, 1));
     let err = cluster.topic(&pair.a).expect_err("refused");
     assert_eq!((err.exit_code(), err.reason()), (3, Reason::UnsupportedBroker), "{err}");

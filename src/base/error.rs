@@ -100,6 +100,8 @@ pub enum Reason {
     UnsupportedBroker,
     /// No topic has that name.
     MissingTopic,
+    /// The source and the target are one and the same topic.
+    SameTopic,
     /// A topic was deleted, recreated or given more partitions during the run, or it is not the topic of an earlier run.
     TopicChanged,
     /// A topic's or the brokers' configuration would break the promise: retention, compaction, timestamps, sizes.
@@ -186,6 +188,26 @@ impl Error {
         self
     }
 
+    /// The same error, with its sentence beginning with `place`, the cluster that it is about.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &str) -> Error {
+        match &mut self {
+            Error::Usage(told)
+            | Error::Refused(told)
+            | Error::Failed(told)
+            | Error::Different(told)
+            | Error::Fenced(told)
+            | Error::Restart { why: told, .. } => {
+                // Another layer may have said so already.
+                if !told.text.starts_with(place) {
+                    told.text = format!("{place}: {}", told.text);
+                }
+            }
+            Error::Interrupted | Error::Reassigned | Error::LookAgain => {}
+        }
+        self
+    }
+
     pub fn reason(&self) -> Reason {
         match self {
             Error::Usage(told) => told.reason.unwrap_or(Reason::Usage),
@@ -234,6 +256,19 @@ impl Error {
             ))
             .because(Reason::NoPermission),
             code => Error::code(what, code),
+        }
+    }
+
+    /// [`Error::kafka`], for a call that needs `operations` on `topic`.
+    pub(crate) fn on_topic(
+        what: impl std::fmt::Display,
+        operations: &str,
+        topic: &str,
+        err: KafkaError,
+    ) -> Error {
+        match err.rdkafka_error_code() {
+            Some(code) => Error::topic(what, operations, topic, code),
+            None => Error::kafka(what, err),
         }
     }
 

@@ -8,6 +8,9 @@ use clap::{Args, ValueEnum};
 
 use super::heading;
 use crate::base::error::Result;
+use crate::kafka::given::Given;
+#[cfg(feature = "lab")]
+use crate::kafka::properties::DEFAULT_BOOTSTRAP;
 use crate::kafka::properties::Properties;
 
 #[derive(Clone, Debug, Args)]
@@ -50,7 +53,8 @@ pub struct Common {
     pub property: Vec<String>,
     /// Read client properties from this file
     ///
-    /// The environment overrides the file, with REPLICATOR_SASL_PASSWORD for sasl.password, and -X overrides both.
+    /// The environment overrides the file, with REPLICATOR_SASL_PASSWORD for sasl.password, and -X overrides both. With
+    /// two clusters, the prefix `source.` or `target.` makes a property one of that cluster alone, in all three.
     #[arg(short = 'F', long, value_name = "FILE", global = true, help_heading = heading::CONNECTION)]
     pub command_config: Option<PathBuf>,
 }
@@ -71,7 +75,26 @@ impl Common {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
     pub fn properties(&self) -> Result<Properties> {
-        Properties::new(self.cluster(), self.command_config.as_deref(), std::env::vars_os(), &self.property)
+        self.given().one(std::env::vars_os())
+    }
+
+    /// The properties for a cluster that the command starts itself, unless a flag names one.
+    ///
+    /// # Errors
+    /// As [`Common::properties`].
+    #[cfg(feature = "lab")]
+    pub(super) fn properties_of_own(&self) -> Result<Properties> {
+        let bootstrap = Some(self.cluster().unwrap_or(DEFAULT_BOOTSTRAP));
+        Given { bootstrap, ..self.given() }.one(std::env::vars_os())
+    }
+
+    pub(super) fn given(&self) -> Given<'_> {
+        Given {
+            bootstrap: self.cluster(),
+            file: self.command_config.as_deref(),
+            flags: &self.property,
+            ..Given::default()
+        }
     }
 }
 

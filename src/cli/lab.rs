@@ -52,7 +52,7 @@ impl DemoArgs {
     pub fn showing(&self, common: &Common) -> Result<Showing> {
         Ok(Showing {
             cluster: common.cluster().map(str::to_owned),
-            properties: common.properties()?,
+            properties: common.properties_of_own()?,
             data: self.data.clone(),
             given: self.fields.given(),
             window: self.window,

@@ -1,6 +1,7 @@
 //! Two topics, a window, and how their records are compared.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::Args;
@@ -14,6 +15,9 @@ use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::window::WindowSpec;
 use crate::job::{OnConflict, Rules, Selection, TargetScan};
+use crate::kafka::given::{Given, GivenSide};
+use crate::kafka::properties::Properties;
+use crate::kafka::sides::Sides;
 
 /// Two topics, and how their records are compared.
 #[derive(Clone, Debug, Args)]
@@ -45,6 +49,8 @@ pub struct TopicsArgs {
     #[arg(long, help_heading = heading::SAFETY)]
     pub skip_invalid: bool,
     #[command(flatten)]
+    pub clusters: ClustersArgs,
+    #[command(flatten)]
     pub patience: PatienceArgs,
     /// Memory for the index of identities, in MiB (20 to 60 bytes each)
     #[arg(
@@ -74,7 +80,7 @@ impl TopicsArgs {
             (_, None) => {}
         }
         Ok(Selection {
-            properties: common.properties()?,
+            properties: self.clusters.properties(common)?,
             source: self.source.clone(),
             target: self.target.clone(),
             window,
@@ -89,6 +95,43 @@ impl TopicsArgs {
             index_memory: (self.index_memory as usize) << 20,
             patience: self.patience.duration(),
         })
+    }
+}
+
+/// The clusters of the topics, if they are two.
+#[derive(Clone, Debug, Args)]
+pub struct ClustersArgs {
+    /// Connect to these brokers for the source, if the topics are in two clusters
+    ///
+    /// By default, the environment variables KAFKA_SOURCE_BOOTSTRAP_SERVERS and KAFKA_TARGET_BOOTSTRAP_SERVERS name two
+    /// clusters.
+    #[arg(long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
+    source_bootstrap_server: Option<String>,
+    /// Connect to these brokers for the target, if the topics are in two clusters
+    #[arg(long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
+    target_bootstrap_server: Option<String>,
+    /// Read client properties for the source cluster from this file
+    #[arg(long, value_name = "FILE", help_heading = heading::CONNECTION)]
+    source_command_config: Option<PathBuf>,
+    /// Read client properties for the target cluster from this file
+    #[arg(long, value_name = "FILE", help_heading = heading::CONNECTION)]
+    target_command_config: Option<PathBuf>,
+}
+
+impl ClustersArgs {
+    fn properties(&self, common: &Common) -> Result<Sides<Properties>> {
+        let given = Given {
+            source: GivenSide {
+                bootstrap: self.source_bootstrap_server.as_deref(),
+                file: self.source_command_config.as_deref(),
+            },
+            target: GivenSide {
+                bootstrap: self.target_bootstrap_server.as_deref(),
+                file: self.target_command_config.as_deref(),
+            },
+            ..common.given()
+        };
+        given.sides(std::env::vars_os())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::base::progress::Progress;
 use crate::base::range::index;
 use crate::base::time::{millis, rfc3339};
 use crate::compare::chart::Histogram;
-use crate::compare::{Judged, Ledger, Notes, compare};
+use crate::compare::{Judged, Notes, Pairing, compare};
 use crate::job::identity::Identity;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection};
@@ -101,15 +101,15 @@ pub fn gaps(
 ) -> Result<Gaps> {
     let started = Instant::now();
     let mut counted = Counted {
-        ledger: Ledger::new(selection),
+        pairing: Pairing::new(selection),
         skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
         found: Gaps::default(),
         seen: Vec::new(),
         target_times: Vec::new(),
     };
     let compared = compare(selection, progress, interrupt, &mut counted)?;
-    let Counted { ledger, mut found, mut seen, target_times, .. } = counted;
-    let findings = ledger.settle(compared.source.partitions == compared.target.partitions);
+    let Counted { pairing, mut found, mut seen, target_times, .. } = counted;
+    let findings = pairing.settle(compared.source.partitions == compared.target.partitions);
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
@@ -136,7 +136,7 @@ pub fn gaps(
 
 /// The notes that `gaps` takes.
 struct Counted {
-    ledger: Ledger,
+    pairing: Pairing,
     skips_conflicts: bool,
     found: Gaps,
     seen: Vec<Seen>,
@@ -145,11 +145,11 @@ struct Counted {
 
 impl Notes for Counted {
     fn window(&mut self, window: Window) {
-        self.ledger.window(window);
+        self.pairing.window(window);
     }
 
     fn target(&mut self, message: &Message, seen: &Sighting) {
-        self.ledger.target(message, seen);
+        self.pairing.target(message, seen);
         if seen.is_in_window {
             self.target_times.extend(seen.time);
             self.found.without_time.in_target += u64::from(seen.time.is_none());
@@ -157,11 +157,11 @@ impl Notes for Counted {
     }
 
     fn explained(&mut self, seen: &Sighting) {
-        self.ledger.explained(seen);
+        self.pairing.explained(seen);
     }
 
     fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
-        self.ledger.source(message, seen, judged);
+        self.pairing.source(message, seen, judged);
         let is_conflict = judged == Judged::By(Verdict::Conflict);
         let is_left_out = matches!(judged, Judged::LeftOut(_)) || (is_conflict && self.skips_conflicts);
         let is_missing = (is_conflict && !is_left_out) || judged == Judged::By(Verdict::New);

@@ -4,11 +4,11 @@ pub(crate) mod chart;
 pub(crate) mod gaps;
 pub(crate) mod verify;
 
-mod ledger;
+mod pairing;
 
 use std::time::Duration;
 
-pub(crate) use self::ledger::Ledger;
+pub(crate) use self::pairing::Pairing;
 
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
@@ -23,6 +23,7 @@ use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sides::Sides;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
@@ -70,22 +71,22 @@ pub(crate) fn compare(
     interrupt: &Interrupt,
     notes: &mut impl Notes,
 ) -> Result<Compared> {
-    let cluster = Cluster::connect(&selection.properties, &selection.name())?;
-    let (source, target) = resolve::topics(&cluster, &selection.source, &selection.target)?;
+    let clusters = selection.properties.connect(&selection.name())?;
+    let Sides { source, target } = resolve::topics(&clusters, selection)?;
     let Resolved { window, warning, mut other_days } =
-        resolve::window(&cluster, selection, &source, interrupt)?;
+        resolve::window(&clusters.source, selection, &source, interrupt)?;
     notes.window(window);
     let keeps_partitions = source.partitions == target.partitions;
-    let side = |topic| Side::open(selection, &cluster, topic, progress, interrupt);
+    let open = |cluster, topic| OpenSide::open(selection, cluster, topic, progress, interrupt);
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
     let (source, target) = if selection.rules.identity == Identity::Record || is_any_copy_enough {
         // Ask for the target's end first. A copy comes after its original, so each copy below that end has its original
         // below the source's end. Otherwise the copy of a later record could be taken for a copy that is missing.
-        let target = side(target)?;
-        (side(source)?, target)
+        let target = open(&clusters.target, target)?;
+        (open(&clusters.source, source)?, target)
     } else {
         // Ask for the source's end first. A record that reaches both topics meanwhile is then not missing.
-        (side(source)?, side(target)?)
+        (open(&clusters.source, source)?, open(&clusters.target, target)?)
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
     let pair = Pair { selection, source, target, window, keeps_partitions, look };
@@ -95,8 +96,8 @@ pub(crate) fn compare(
         in_source += u64::from(seen.is_in_window);
     })?;
     let Pair { source, target, .. } = pair;
-    let nothing =
-        (in_source == 0).then(|| resolve::nothing_in(window, &cluster, selection, &source.topic, interrupt));
+    let nothing = (in_source == 0)
+        .then(|| resolve::nothing_in(window, source.cluster, selection, &source.topic, interrupt));
     let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -105,7 +106,7 @@ pub(crate) fn compare(
 
 /// Warns of copies with other timestamps, and says what to do about them.
 fn about_copies(selection: &Selection, found: StampedCopies) -> Option<String> {
-    let told = found.sentence(&selection.source, &selection.target)?;
+    let told = found.sentence(&selection.shown_source(), &selection.shown_target())?;
     let ways = match found.lacking {
         1.. => "if they are copies, compare with --target-scan all; if not, with --identity record",
         0 => "so the target holds these records twice",
@@ -115,8 +116,8 @@ fn about_copies(selection: &Selection, found: StampedCopies) -> Option<String> {
 
 struct Pair<'a> {
     selection: &'a Selection,
-    source: Side<'a>,
-    target: Side<'a>,
+    source: OpenSide<'a>,
+    target: OpenSide<'a>,
     window: Window,
     keeps_partitions: bool,
     look: Look,
@@ -194,7 +195,7 @@ impl Pair<'_> {
     /// no original is left out.
     fn read_source(&self, mut each: impl FnMut(&Sighting) -> Result<()>) -> Result<()> {
         let at = self.look.clone();
-        let Side { cluster, topic, .. } = &self.source;
+        let OpenSide { cluster, topic, .. } = &self.source;
         let ranges = cluster.readable(topic)?;
         self.source.read_ranges(&ranges, move |message| at.at(message), |_, seen| each(seen))
     }
@@ -206,7 +207,7 @@ impl Pair<'_> {
 }
 
 /// One topic, and where it ended when the comparison began.
-struct Side<'a> {
+struct OpenSide<'a> {
     selection: &'a Selection,
     cluster: &'a Cluster,
     topic: Topic,
@@ -215,7 +216,7 @@ struct Side<'a> {
     interrupt: &'a Interrupt,
 }
 
-impl<'a> Side<'a> {
+impl<'a> OpenSide<'a> {
     /// Asks for the ends, and waits until all transactions below them are committed or aborted.
     fn open(
         selection: &'a Selection,
@@ -223,11 +224,11 @@ impl<'a> Side<'a> {
         topic: Topic,
         progress: Progress,
         interrupt: &'a Interrupt,
-    ) -> Result<Side<'a>> {
+    ) -> Result<OpenSide<'a>> {
         let watermarks = cluster.watermarks(&topic)?;
         let patience: Duration = selection.patience;
         cluster.wait_until_stable(&topic, &ends(&watermarks), patience, interrupt)?;
-        Ok(Side { selection, cluster, topic, watermarks, progress, interrupt })
+        Ok(OpenSide { selection, cluster, topic, watermarks, progress, interrupt })
     }
 
     /// The ranges from the first record of `millis` or later to the end; from the beginning if there is no `millis`.
@@ -236,7 +237,7 @@ impl<'a> Side<'a> {
         Ok(Range::all(&starts, &ends(&self.watermarks)))
     }
 
-    /// Reads the committed records of [`Side::ranges`].
+    /// Reads the committed records of [`OpenSide::ranges`].
     fn read(
         &self,
         millis: Option<i64>,
@@ -254,7 +255,7 @@ impl<'a> Side<'a> {
     ) -> Result<()> {
         let group = self.selection.name();
         let reading = Reading {
-            properties: &self.selection.properties,
+            properties: self.cluster.properties(),
             group: &group,
             topic: &self.topic.name,
             isolation: Isolation::ReadCommitted,

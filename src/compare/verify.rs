@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::time::millis;
-use crate::compare::{Ledger, compare};
+use crate::compare::{Pairing, compare};
 use crate::job::Selection;
 use crate::job::window::Edges;
 
@@ -68,12 +68,12 @@ const EXAMPLES: usize = 10;
 /// [`Error::Different`] if the findings show a difference; the other errors that the exit codes stand for.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
-    let mut ledger = Ledger::new(&comparison.selection);
-    let compared = compare(&comparison.selection, progress, interrupt, &mut ledger);
+    let mut pairing = Pairing::new(&comparison.selection);
+    let compared = compare(&comparison.selection, progress, interrupt, &mut pairing);
     let (mut findings, result) = match compared {
-        Err(err) => (ledger.found, Err(err)),
+        Err(err) => (pairing.found, Err(err)),
         Ok(compared) => {
-            let mut findings = ledger.settle(compared.source.partitions == compared.target.partitions);
+            let mut findings = pairing.settle(compared.source.partitions == compared.target.partitions);
             findings.under_another_time = compared.elsewhen.copies;
             findings.warnings = compared.warnings;
             let verdict = findings.verdict(comparison);

@@ -6,11 +6,12 @@ use crate::base::failpoint::{self, Rule};
 use crate::base::range::{id, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
-use crate::job::Job;
 use crate::job::event_time::EventTime;
+use crate::job::ledger::Ledger;
 use crate::job::window::Window;
-use crate::kafka::cluster::Cluster;
-use crate::kafka::mark::{Committed, Fingerprint, Trusted};
+use crate::job::{Job, Selection};
+use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
+use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::Watermarks;
 
 impl Run<'_> {
@@ -33,25 +34,37 @@ impl Run<'_> {
     }
 
     /// # Errors
-    /// [`Error::Refused`] if the source ends before the position that this job committed.
-    pub(super) fn check_ends(
+    /// [`Error::Refused`] if a position that this job committed is outside of the source's log. Then the source lost
+    /// records. It does not count if the log begins above the position of a closed mark: such a run had copied all.
+    pub(super) fn check_positions(
         &self,
         source: &[Watermarks],
         committed: &[Option<Committed>],
         fingerprint: &Fingerprint,
+        ledger: &Ledger,
     ) -> Result<()> {
-        for (partition, (committed, watermarks)) in committed.iter().zip(source).enumerate() {
-            let ours = committed.as_ref().filter(|c| fingerprint.is_of(&c.metadata));
-            if let Some(Committed { position, .. }) = ours.filter(|c| c.position > watermarks.high) {
-                let source = &self.job.selection.source;
-                return Err(Error::refused(format!(
-                    "the committed offset {position} of {source}-{partition} is past its end {}: the topic lost records; \
-                     delete the offsets of group {} with kafka-consumer-groups.sh --delete-offsets, and run again",
-                    watermarks.high,
-                    self.job.selection.name()
-                ))
-                .because(Reason::LogLost));
-            }
+        let Selection { source: name, properties, .. } = &self.job.selection;
+        for (partition, (committed, log)) in committed.iter().zip(source).enumerate() {
+            let Some(Committed { position, metadata }) = committed else { continue };
+            let is_open = Mark::parse(metadata).is_some_and(|mark| mark.closed.is_none());
+            let why = if !fingerprint.is_of(metadata) {
+                continue;
+            } else if *position > log.high {
+                format!("is past its end {}: the topic lost records", log.high)
+            } else if *position < log.low && is_open {
+                format!("is below its first offset {}: records were deleted before they were copied", log.low)
+            } else {
+                continue;
+            };
+            let lost = Error::refused(format!(
+                "the committed offset {position} of {name}-{partition} {why}; to copy the records that are left, delete \
+                 the job's offsets, and run again:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets \
+                 --group {} --topic {}",
+                properties.target.bootstrap(),
+                ledger.name,
+                ledger.topic
+            ));
+            return Err(properties.source.says(lost.because(Reason::LogLost)));
         }
         Ok(())
     }
@@ -59,7 +72,7 @@ impl Run<'_> {
     /// Where to begin in each partition: at the committed offset if its mark can be trusted, otherwise by time.
     pub(super) fn starts(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         trusted: &Trusted,
@@ -67,7 +80,7 @@ impl Run<'_> {
     ) -> Result<Vec<i64>> {
         let source = &checked.source;
         let start = window.start.filter(|_| self.job.selection.event_time.is_indexed());
-        let by_time = cluster.positions_from(source, start, &snapshot.source)?;
+        let by_time = clusters.source.positions_from(source, start, &snapshot.source)?;
         let mut starts = Vec::with_capacity(by_time.len());
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
@@ -78,7 +91,7 @@ impl Run<'_> {
             if watermarks.low > 0 && start <= watermarks.low {
                 self.told.warn(format!(
                     "{}-{partition} begins at offset {}: if earlier records were in the window, they are gone",
-                    source.name, watermarks.low
+                    self.job.selection.named_source(), watermarks.low
                 ));
             }
             starts.push(start.max(watermarks.low));

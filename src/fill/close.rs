@@ -11,6 +11,7 @@ use crate::job::window::Window;
 use crate::judge::{Look, Sighting, Tally};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::record::describe;
+use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
 use crate::kafka::watermarks::{Watermarks, ends};
 
@@ -19,18 +20,18 @@ impl Run<'_> {
     /// else doubled one. `found` is the target as this start-up saw it before the scan.
     pub(super) fn close(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         found: &[Watermarks],
     ) -> Result<()> {
         let (patience, target) = (self.job.selection.patience, &checked.target);
         let readable = || -> Result<Vec<Watermarks>> {
-            let now = cluster.watermarks(target)?;
-            cluster.wait_until_stable(target, &ends(&now), patience, self.interrupt)?;
+            let now = clusters.target.watermarks(target)?;
+            clusters.target.wait_until_stable(target, &ends(&now), patience, self.interrupt)?;
             Ok(now)
         };
-        same_topics(cluster, checked)?;
+        checked.are_unchanged(clusters)?;
         let Some(first) = self.first.as_ref().filter(|_| self.told.transactions > 0) else { return Ok(()) };
         // The coordinator answers a commit before it writes the markers. Once all records are stable, the markers are
         // there too, and the end is final.
@@ -39,10 +40,11 @@ impl Run<'_> {
         let is_cut =
             |(found, now): (&Watermarks, &Watermarks)| found.epoch != now.epoch || now.high < found.high;
         if let Some(partition) = found.iter().zip(&now).position(is_cut) {
-            return Err(Error::restart(format!(
+            let changed = Error::restart(format!(
                 "the leader of {}-{partition} changed after the scan, and the new leader's log may lack records",
                 target.name
-            )));
+            ));
+            return Err(clusters.target.properties().says(changed));
         }
         // Nobody knows how many records of a failed transaction reached the log.
         let mut is_ours_alone = self.restarts.count == 0 && self.told.aborted_transactions == 0;
@@ -51,12 +53,13 @@ impl Run<'_> {
         let mut since = Vec::new();
         for ((scanned, now), written) in first.ranges.iter().zip(&now).zip(&self.written) {
             if now.low > first.firsts[index(scanned.partition)] {
-                return Err(Error::failed(format!(
+                let lost = Error::failed(format!(
                     "{}-{} lost its records below offset {} during the run, perhaps records of the window; raise its \
                      retention.ms, and run again",
                     target.name, scanned.partition, now.low
                 ))
-                .because(Reason::RecordsDeleted));
+                .because(Reason::RecordsDeleted);
+                return Err(clusters.target.properties().says(lost));
             }
             if is_shared && written.records == 0 {
                 continue;
@@ -64,14 +67,14 @@ impl Run<'_> {
             is_ours_alone &= now.high - scanned.end <= written.offsets();
             since.push(Range { start: scanned.end, end: now.high, ..*scanned });
         }
-        if is_ours_alone { Ok(()) } else { self.look_for_strangers(cluster, checked, window, &since) }
+        if is_ours_alone { Ok(()) } else { self.look_for_strangers(clusters, checked, window, &since) }
     }
 
     /// Reads the records that were added to the target since the first scan. No identity of the window may be in the
     /// target twice. If equal records are counted, the target may not hold more of them than the source.
     fn look_for_strangers(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         since: &[Range],
@@ -90,24 +93,26 @@ impl Run<'_> {
         let mut added =
             Tally::new(&selection.rules, selection.index_memory, usize::try_from(ours).unwrap_or(0));
         let counts = |seen: &Sighting| look.is_compared(seen) && seen.has_identity;
-        self.read_looking(&selection.target, since, at(), |_, seen| {
+        let name = &checked.ledger.name;
+        self.read_looking(Side::Target, name, since, at(), |_, seen| {
             if counts(seen) { added.add(seen.signature) } else { Ok(()) }
         })?;
-        if is_by_count && !self.holds_what_was_read(cluster, checked)? {
+        if is_by_count && !self.holds_what_was_read(&clusters.source, checked)? {
             self.told.warn(format!(
                 "{} deleted records of the window during the run, so nobody can tell whether somebody else added some \
                  of them to {}; check with `replicator verify`",
-                self.job.selection.source, self.job.selection.target
+                self.job.selection.shown_source(),
+                self.job.selection.shown_target()
             ));
             return Ok(());
         }
         if is_by_count {
-            let lows = cluster.watermarks(&checked.target)?;
+            let lows = clusters.target.watermarks(&checked.target)?;
             let scanned = self.first.iter().flat_map(|first| &first.ranges).zip(&lows);
             // Records that were deleted meanwhile were not in the window.
             let before: Vec<Range> =
                 scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
-            self.read_looking(&selection.target, &before, at(), |_, seen| {
+            self.read_looking(Side::Target, name, &before, at(), |_, seen| {
                 if look.is_compared(seen) {
                     added.was_there(seen.signature);
                 }
@@ -115,7 +120,7 @@ impl Run<'_> {
             })?;
         }
         if is_by_count || is_at_any_time {
-            self.read_source(cluster, checked, &look, |seen| {
+            self.read_source(&clusters.source, checked, &look, |seen| {
                 added.source(seen);
                 Ok(())
             })?;
@@ -126,7 +131,7 @@ impl Run<'_> {
         }
         // Read the records again for examples, because keeping all of them would take unbounded memory.
         let mut examples = Vec::new();
-        self.read_looking(&selection.target, since, at(), |message, seen| {
+        self.read_looking(Side::Target, name, since, at(), |message, seen| {
             if examples.len() < EXAMPLES && counts(seen) && added.take_left_over(seen.signature) {
                 examples.push(describe(message));
             }
@@ -135,7 +140,7 @@ impl Run<'_> {
         Err(Error::failed(format!(
             "somebody else added {count} of the window's records to {} during the run, so they are there twice: {}; \
              stop the other writer, and check with `replicator verify`",
-            self.job.selection.target,
+            self.job.selection.shown_target(),
             examples.join("; ")
         ))
         .because(Reason::DoubledByOthers))
@@ -151,20 +156,47 @@ impl Run<'_> {
     }
 }
 
-/// # Errors
-/// [`Error::Failed`] if a topic was deleted, recreated or given more partitions since the preflight.
-fn same_topics(cluster: &Cluster, checked: &Preflight) -> Result<()> {
-    for topic in [&checked.source, &checked.target] {
-        let is_same = cluster
-            .topic(&topic.name)?
-            .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
-        if !is_same {
-            return Err(Error::failed(format!(
-                "{} was deleted, recreated or given more partitions during the run; run again",
-                topic.name
-            ))
-            .because(Reason::TopicChanged));
+impl Preflight {
+    /// Checks that both topics are still the same.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a topic was deleted, made anew or given more partitions since the preflight.
+    fn are_unchanged(&self, clusters: &Clusters) -> Result<()> {
+        for (topic, cluster) in [(&self.source, &clusters.source), (&self.target, &clusters.target)] {
+            let is_same = cluster
+                .topic(&topic.name)?
+                .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
+            if !is_same {
+                let changed = Error::failed(format!(
+                    "{} was deleted, recreated or given more partitions during the run; run again",
+                    topic.name
+                ));
+                return Err(cluster.properties().says(changed.because(Reason::TopicChanged)));
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Checks that both topics are still those that the preflight found. A transaction may be committed only if both
+    /// were asked after its last record. Otherwise it could commit positions of another topic, since librdkafka goes on
+    /// to read a topic that was made anew (`rd_kafka_topic_metadata_update`). Brokers may lag behind, so this narrows the
+    /// race, and the reader looks at leader epochs too.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a topic was deleted or made anew; [`Error::Restart`] if a cluster does not answer.
+    pub(super) fn are_the_same(&self, clusters: &Clusters) -> Result<()> {
+        for (topic, cluster) in [(&self.source, &clusters.source), (&self.target, &clusters.target)] {
+            let why = match cluster.topic_id(&topic.name)? {
+                Some(id) if id == topic.id => continue,
+                Some(_) => Error::failed(format!(
+                    "{} was deleted and made anew during the run; run again",
+                    topic.name
+                )),
+                // A broker that has just started may not know the topic yet.
+                None => Error::restart(format!("there is no topic {} now", topic.name)),
+            };
+            return Err(cluster.properties().says(why.because(Reason::TopicChanged)));
+        }
+        Ok(())
+    }
 }

@@ -14,15 +14,17 @@ use crate::base::range::{Range, index};
 use crate::fill::metrics;
 use crate::fill::receipt::Counts;
 use crate::job::identity::Identity;
+use crate::job::ledger::Ledger;
 use crate::job::limits::Limits;
 use crate::job::rate::Throttle;
-use crate::job::{Job, OnConflict, TargetScan};
+use crate::job::{OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::origin::Origin;
 use crate::kafka::partition::Placement;
 use crate::kafka::producer::{self, Position, Producer, Transaction};
 use crate::kafka::reader::Reader;
+use crate::kafka::sides::Side;
 use crate::kafka::sys::{Message, Outgoing};
 
 /// The state of one start-up's copy.
@@ -41,6 +43,7 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) producer: Option<&'r Producer>,
     pub(super) transaction: Option<Transaction<'r>>,
     pub(super) marking: &'r Marking<'r>,
+    pub(super) ledger: &'r Ledger,
     pub(super) group: Arc<ConsumerGroupMetadata>,
     /// The positions that this start-up committed last.
     pub(super) committed: Vec<(i32, i64)>,
@@ -80,12 +83,9 @@ impl Copying<'_, '_> {
 
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
         let (job, interrupt) = (self.run.job, self.run.interrupt);
-        let name = job.selection.name();
         let look = self.look.clone();
-        let mut reader =
-            Reader::looking(&self.run.reading(&job.selection.source, &name), ranges, move |message| {
-                look.within(message)
-            })?;
+        let reading = self.run.reading(Side::Source, &self.ledger.name);
+        let mut reader = Reader::looking(&reading, ranges, move |message| look.within(message))?;
         let bar = self
             .run
             .progress
@@ -284,11 +284,11 @@ impl Copying<'_, '_> {
         };
         let positions: Vec<(i32, i64)> = reader.positions().collect();
         invariant::positions_only_rise(&self.committed, &positions);
-        let topic = &self.run.job.selection.source;
+        let Ledger { topic, name, .. } = self.ledger;
         if failpoint::breaks(Rule::OffsetsInTransaction) {
             let marked = self.marking.open(&positions)?;
-            let selection = &self.run.job.selection;
-            producer::commit_outside(&selection.properties, &selection.name(), topic, &marked)?;
+            let properties = &self.run.job.selection.properties.target;
+            producer::commit_outside(properties, name, topic, &marked)?;
         }
         let mut sent = None;
         let mark = || self.marking.open(&positions).inspect(|marked| sent = Some(marked.clone()));
@@ -336,7 +336,8 @@ impl Run<'_> {
             sentences.push(format!(
                 "With --target-scan all, records that differ only in timestamp conflict too, if some are outside of \
                  the window and {} holds fewer copies than {} has such records: nobody can tell whose copies they are",
-                job.selection.target, job.selection.source
+                job.selection.shown_target(),
+                job.selection.shown_source()
             ));
         }
         if self.told.counts.invalid > 0 && !job.selection.rules.skip_invalid {
@@ -374,9 +375,9 @@ fn other_identities(in_use: &Identity) -> String {
 /// As [`Transaction::commit`].
 pub(super) fn commit_positions(
     producer: &Producer,
-    job: &Job,
+    ledger: &Ledger,
     positions: impl FnOnce() -> Result<Vec<Position>>,
     group: &Arc<ConsumerGroupMetadata>,
 ) -> Result<()> {
-    producer.begin()?.commit(&job.selection.source, positions, group)
+    producer.begin()?.commit(&ledger.topic, positions, group)
 }

@@ -8,17 +8,17 @@ use super::Snapshot;
 use crate::base::error::Result;
 use crate::base::invariant;
 use crate::base::range::index;
+use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
-use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
 use crate::kafka::producer::Position;
-use crate::kafka::topic::Topic;
+use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 
 /// Everything that the marks of one start-up have in common.
 pub(super) struct Marking<'r> {
-    cluster: &'r Cluster,
-    target: &'r Topic,
+    clusters: &'r Clusters,
+    checked: &'r Preflight,
     job: &'r Fingerprint,
     /// Both topics as the start-up found them. The marks get their epochs from here, because a later leader's log may
     /// differ from the log that the run read.
@@ -35,8 +35,8 @@ pub(super) struct Marking<'r> {
 impl<'r> Marking<'r> {
     /// Until [`Marking::scanned`] is called, no record of the target matters.
     pub(super) fn new(
-        cluster: &'r Cluster,
-        target: &'r Topic,
+        clusters: &'r Clusters,
+        checked: &'r Preflight,
         job: &'r Fingerprint,
         snapshot: &Snapshot,
         source_ends: &[i64],
@@ -45,7 +45,7 @@ impl<'r> Marking<'r> {
         let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
         // A share keeps its ends even if a new leader's log is shorter for a while.
         let decided = source.iter().zip(source_ends).map(|(found, end)| found.high.max(*end)).collect();
-        Marking { cluster, target, job, source, decided, first: ends(&found), found, share }
+        Marking { clusters, checked, job, source, decided, first: ends(&found), found, share }
     }
 
     /// Takes the scan's result: the window's `first` record in each partition of the target. The trusted marks may
@@ -73,7 +73,8 @@ impl<'r> Marking<'r> {
         if let Some(share) = self.share {
             invariant::a_share_commits_its_own(positions, share);
         }
-        let now = self.cluster.watermarks(self.target)?;
+        self.checked.are_the_same(self.clusters)?;
+        let now = self.clusters.target.watermarks(&self.checked.target)?;
         let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);

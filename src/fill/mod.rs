@@ -7,7 +7,9 @@ pub(crate) mod receipt;
 
 mod begin;
 mod close;
+mod compression;
 mod copy;
+pub(crate) mod differences;
 mod marks;
 mod placement;
 mod reading;
@@ -39,6 +41,7 @@ use crate::fill::metrics::Phase;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
+use crate::job::ledger::{Ledger, Topics};
 use crate::job::rate::Throttle;
 use crate::job::resolve;
 use crate::job::window::{Edges, Window};
@@ -50,7 +53,7 @@ use crate::kafka::member::Share;
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
 use crate::kafka::restart::{self, StartUp};
-use crate::kafka::topic::Topic;
+use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::ends;
 
 /// Fills the window. The receipt says what the run did, even if the run failed.
@@ -81,40 +84,41 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
 /// The start-ups of a run, all for the same two topics.
 struct StartUps<'r, 'a> {
     run: &'r mut Run<'a>,
-    topics: (Topic, Topic),
+    topics: Topics,
     /// The checks and the window. The first start-up that gets this far prepares them for all.
     prepared: Option<(Preflight, Window)>,
 }
 
 impl Run<'_> {
-    fn connect(&self) -> Result<Cluster> {
-        let selection = &self.job.selection;
-        Cluster::connect(&selection.properties, &selection.name())
-    }
-
     fn until_done(&mut self) -> Result<()> {
-        let cluster = self.connect()?;
         let selection = &self.job.selection;
         // This is not part of a start-up, which would try for minutes to reach a cluster that never answered.
-        let topics = resolve::topics(&cluster, &selection.source, &selection.target)?;
-        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, cluster)
+        let mut clusters = selection.properties.connect(&selection.name())?;
+        let sides = resolve::topics(&clusters, selection)?;
+        self.told.topics = Some(sides.clone());
+        let ledger = Ledger::of(selection, &clusters, &sides.source)?;
+        if !ledger.is_source() {
+            clusters.target = Rc::new(Cluster::connect(&selection.properties.target, &ledger.name)?);
+        }
+        let topics = Topics { sides, ledger };
+        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, clusters)
     }
 
-    fn prepare(
-        &mut self,
-        cluster: &Cluster,
-        (source, target): &(Topic, Topic),
-    ) -> Result<(Preflight, Window)> {
-        let window = resolve::window(cluster, &self.job.selection, source, self.interrupt);
+    fn prepare(&mut self, clusters: &Clusters, topics: &Topics) -> Result<(Preflight, Window)> {
+        let source = &topics.sides.source;
+        let window = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt);
         let window = window.map(|resolved| {
             self.told.window = Some(resolved.window);
-            tracing::info!("window {} of {}", Edges::from(resolved.window), source.name);
+            tracing::info!(
+                "window {} of {}",
+                Edges::from(resolved.window),
+                self.job.selection.shown_source()
+            );
             self.told.other_days = resolved.other_days;
             resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
             resolved.window
         });
-        let (source, target) = (source.clone(), target.clone());
-        let (checked, window) = preflight::check(cluster, self.job, source, target, self.mode, window)?;
+        let (checked, window) = preflight::check(clusters, self.job, topics.clone(), self.mode, window)?;
         for warning in &checked.warnings {
             self.told.warn(warning.clone());
         }
@@ -127,13 +131,13 @@ impl Run<'_> {
     /// this point.
     fn attempt(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         share: Option<&Share>,
     ) -> Result<()> {
-        let (job, name) = (self.job, self.job.selection.name());
-        let (source, target) = (&checked.source, &checked.target);
+        let job = self.job;
+        let Preflight { source, target, ledger, .. } = checked;
 
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
         failpoint::instant("before-init");
@@ -142,13 +146,12 @@ impl Run<'_> {
         //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
         let mut producer = None;
         if self.mode == Mode::Fill {
-            let properties = &job.selection.properties;
             let patience = job.selection.patience;
             let batch_bytes = checked.batch_bytes;
-            for id in share::transactional_ids(&name, share) {
+            for id in share::transactional_ids(&ledger.name, share) {
                 self.interrupt.check()?;
                 producer = Some(Producer::init(
-                    properties,
+                    &checked.producing,
                     &id,
                     &source.name,
                     &target.name,
@@ -164,8 +167,8 @@ impl Run<'_> {
         if share.is_none() && self.mode == Mode::Fill {
             // This call reports a missing permission or a missing coordinator. The commit in `has_members` would only
             // wait.
-            offsets::committed(cluster, source, self.interrupt)?;
-            if cluster.has_members(target)? {
+            offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?;
+            if clusters.target.has_members(&ledger.topic)? {
                 return Err(share::members_at_work());
             }
         }
@@ -175,7 +178,7 @@ impl Run<'_> {
         // 2. Ask where the job's last committed transaction ended. If a transaction is about to commit offsets, the
         //    answer waits for it.
         let mut committed = match self.mode {
-            Mode::Fill => offsets::committed(cluster, source, self.interrupt)?,
+            Mode::Fill => offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?,
             Mode::Plan => vec![None; source.partitions],
         };
         failpoint::instant("after-committed");
@@ -185,10 +188,11 @@ impl Run<'_> {
         //    Take the target's ends first. A copy comes after its original, so every copy below the target's end then
         //    has its original below the source's end. In the other order, the run could take the copy of a later record
         //    for the copy of an equal earlier record that the target lacks.
-        let target_watermarks = cluster.watermarks(target)?;
+        let target_watermarks = clusters.target.watermarks(target)?;
         tracing::debug!("took the target's ends");
         failpoint::instant("between-the-ends");
-        let mut snapshot = Snapshot { source: cluster.watermarks(source)?, target: target_watermarks };
+        let mut snapshot =
+            Snapshot { source: clusters.source.watermarks(source)?, target: target_watermarks };
         let source_ends = match share {
             Some(share) => self.ends_of(share, &snapshot.source),
             None => ends(&snapshot.source),
@@ -202,11 +206,11 @@ impl Run<'_> {
         let fingerprint = fingerprint(job, checked, window);
         self.settle_doubt(&mut committed);
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
-        self.check_ends(&snapshot.source, &committed, &fingerprint)?;
-        let starts = self.starts(cluster, checked, window, &trusted, &snapshot)?;
+        self.check_positions(&snapshot.source, &committed, &fingerprint, ledger)?;
+        let starts = self.starts(clusters, checked, window, &trusted, &snapshot)?;
         let mut marking = Marking::new(
-            cluster,
-            target,
+            clusters,
+            checked,
             &fingerprint,
             &snapshot,
             &source_ends,
@@ -223,14 +227,15 @@ impl Run<'_> {
         }
         if let Some(share) = share {
             ranges.retain(|range| share.partitions.contains(&range.partition));
-            self.claim(producer.as_ref(), &ranges, &mut trusted, &marking, &share.group)?;
+            self.claim(producer.as_ref(), &ranges, &mut trusted, &marking, ledger, &share.group)?;
         }
 
         metrics::phase(Phase::Wait);
         // 5. Wait until all transactions below the ends are committed or aborted. Then no record can appear there any
         //    more.
-        cluster.wait_until_stable(target, &target_ends, job.selection.patience, self.interrupt)?;
-        cluster.wait_until_stable(source, &source_ends, job.selection.patience, self.interrupt)?;
+        let patience = job.selection.patience;
+        clusters.target.wait_until_stable(target, &target_ends, patience, self.interrupt)?;
+        clusters.source.wait_until_stable(source, &source_ends, patience, self.interrupt)?;
         failpoint::instant("after-wait");
         tracing::debug!("every transaction below the ends has ended");
 
@@ -242,11 +247,11 @@ impl Run<'_> {
         //    and closed marks say that the runs have checked what they wrote.
         if ranges.iter().all(|range| trusted.is_done(range)) {
             if is_anew || trusted.done().is_some_and(|done| done.in_window == 0) {
-                self.warn_of_nothing(cluster, source, window);
+                self.warn_of_nothing(&clusters.source, source, window);
             }
-            self.foresee(cluster, checked, &snapshot)?;
-            self.close(cluster, checked, window, &snapshot.target)?;
-            self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)?;
+            self.foresee(&clusters.target, checked, &snapshot)?;
+            self.close(clusters, checked, window, &snapshot.target)?;
+            self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)?;
             self.told.done_before = trusted.done().filter(|_| self.told.transactions == 0);
             return Ok(());
         }
@@ -257,7 +262,7 @@ impl Run<'_> {
         metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
-        let mut scanned = self.scan_target(cluster, checked, window, &snapshot, &look)?;
+        let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         let source_starts = if job.selection.rules.target_scan == TargetScan::All {
@@ -266,12 +271,13 @@ impl Run<'_> {
             all.iter().map(|range| range.start).collect()
         };
         self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
-        self.look_again(cluster, checked, &look, &scanned, &ranges)?;
+        self.look_again(clusters, checked, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
         tracing::debug!("scanned the target");
         let group = match share {
             Some(share) => share.group.clone(),
-            None => cluster
+            None => clusters
+                .target
                 .committed
                 .group_metadata()
                 .map(Arc::new)
@@ -284,10 +290,16 @@ impl Run<'_> {
             Some(_) if job.selection.rules.identity == Identity::Record => {
                 return Err(share::equal_in_two_places());
             }
-            Some(_) => Some(self.source_placement(cluster, source, window, &snapshot.source)?),
+            Some(_) => Some(self.source_placement(
+                &clusters.source,
+                source,
+                &ledger.name,
+                window,
+                &snapshot.source,
+            )?),
             None => None,
         };
-        let target_placement = self.target_placement(cluster, checked, &snapshot)?;
+        let target_placement = self.target_placement(&clusters.source, checked, &snapshot)?;
         metrics::phase(Phase::Copy);
         self.told.unfit.clear();
         // Read the clock again after taking the ends, so that no record counts as too new only because it was created
@@ -305,6 +317,7 @@ impl Run<'_> {
             producer: producer.as_ref(),
             transaction: None,
             marking: &marking,
+            ledger,
             group: group.clone(),
             committed: Vec::new(),
             pending: Counts::default(),
@@ -325,7 +338,7 @@ impl Run<'_> {
             return Err(self.blocked(&limits));
         }
         if is_anew {
-            self.warn_of_nothing(cluster, source, window);
+            self.warn_of_nothing(&clusters.source, source, window);
         }
         if self.is_stopped {
             let limit = job.limit.unwrap_or_default();
@@ -334,7 +347,7 @@ impl Run<'_> {
             ));
         }
         if self.mode == Mode::Plan {
-            return self.foresee(cluster, checked, &snapshot);
+            return self.foresee(&clusters.target, checked, &snapshot);
         }
 
         // Free the scan's tables, because the check below needs a table of its own.
@@ -344,7 +357,7 @@ impl Run<'_> {
         failpoint::instant("after-copy");
         metrics::phase(Phase::Close);
         tracing::debug!("copied");
-        self.close(cluster, checked, window, &snapshot.target)?;
+        self.close(clusters, checked, window, &snapshot.target)?;
         failpoint::instant("after-close");
         tracing::debug!("checked the target");
 
@@ -357,28 +370,33 @@ impl Run<'_> {
             ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
         if let Some(producer) = &producer {
             let counts = self.told.counts;
-            copy::commit_positions(producer, job, || marking.closed(&closed, counts), &group)?;
+            copy::commit_positions(producer, ledger, || marking.closed(&closed, counts), &group)?;
         }
-        self.wait_for_others(cluster, checked, &fingerprint, &ranges, &all)
+        self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)
     }
 }
 
 impl StartUp for StartUps<'_, '_> {
-    fn connect(&self) -> Result<Cluster> {
-        self.run.connect()
+    type Connection = Clusters;
+
+    fn connect(&self) -> Result<Clusters> {
+        self.run.job.selection.properties.connect(&self.topics.ledger.name)
     }
 
-    fn attempt(&mut self, cluster: &Cluster) -> Result<()> {
+    fn attempt(&mut self, clusters: &Clusters) -> Result<()> {
         loop {
             let run = &mut *self.run;
             let (checked, window) = match &self.prepared {
                 Some(prepared) => prepared,
-                None => self.prepared.insert(run.prepare(cluster, &self.topics)?),
+                None => self.prepared.insert(run.prepare(clusters, &self.topics)?),
             };
+            if run.mode == Mode::Fill {
+                checked.ledger.ensure(&clusters.target, run.interrupt)?;
+            }
             let result = if run.job.scale_out {
-                run.attempt_share(cluster, checked, *window)
+                run.attempt_share(clusters, checked, *window)
             } else {
-                run.attempt(cluster, checked, *window, None)
+                run.attempt(clusters, checked, *window, None)
             };
             match result {
                 Err(Error::Reassigned) => {}

@@ -8,6 +8,7 @@ use crate::job::window::Window;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::partition::Placement;
 use crate::kafka::record::describe;
+use crate::kafka::sides::Side;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
@@ -27,7 +28,7 @@ impl Run<'_> {
     /// its key.
     pub(super) fn target_placement(
         &mut self,
-        cluster: &Cluster,
+        source_cluster: &Cluster,
         checked: &Preflight,
         snapshot: &Snapshot,
     ) -> Result<Option<Placement>> {
@@ -35,60 +36,75 @@ impl Run<'_> {
         if source.partitions == target.partitions {
             return Ok(None);
         }
-        let (placement, why) = match self.job.selection.properties.partitioner() {
+        let (placement, why) = match self.job.selection.properties.target.partitioner() {
             Some(given) => (given, "-X partitioner says so".to_owned()),
-            None => self.find_placement(cluster, checked, snapshot)?,
+            None => self.find_placement(source_cluster, checked, snapshot)?,
         };
         self.told.warn(format!(
             "{} has {} partitions and {} has {}: each record goes to the partition of its key, {placement} ({why})",
-            source.name, source.partitions, target.name, target.partitions
+            self.job.selection.shown_source(),
+            source.partitions,
+            self.job.selection.shown_target(),
+            target.partitions
         ));
         Ok(Some(placement))
     }
 
     fn find_placement(
         &mut self,
-        cluster: &Cluster,
+        source_cluster: &Cluster,
         checked: &Preflight,
         snapshot: &Snapshot,
     ) -> Result<(Placement, String)> {
-        let (source, target) = (&checked.source, &checked.target);
-        let of_target = self.keys(&target.name, &snapshot.target)?;
+        let Preflight { source, target, ledger, .. } = checked;
+        let selection = &self.job.selection;
+        let (shown_source, shown_target) = (selection.shown_source(), selection.shown_target());
+        let of_target = self.keys(Side::Target, &ledger.name, &snapshot.target)?;
         let fitting = Placement::fitting(&of_target, target.partitions);
-        let shown = |topic: &Topic| format!("as the keys of {} are placed", topic.name);
+        let shown = |topic: &str| format!("as the keys of {topic} are placed");
         match fitting.as_slice() {
-            [] => return Err(unknown(target)),
-            [placement] => return Ok((*placement, shown(target))),
+            [] => return Err(unknown(&shown_target)),
+            [placement] => return Ok((*placement, shown(&shown_target))),
             _ => {}
         }
         // The target has too few keys to tell, so the source's keys decide, even those that this job has not read yet.
-        let of_source = self.keys(&source.name, &cluster.watermarks(source)?)?;
+        let of_source = self.keys(Side::Source, &ledger.name, &source_cluster.watermarks(source)?)?;
         let of_both = Placement::fitting(&of_source, source.partitions);
         match (fitting.iter().find(|placement| of_both.contains(placement)), of_target.is_empty()) {
             (Some(placement), _) if of_source.is_empty() => {
-                Ok((*placement, format!("neither {} nor {} has keys that show it", source.name, target.name)))
+                Ok((*placement, format!("neither {shown_source} nor {shown_target} has keys that show it")))
             }
-            (Some(placement), _) => Ok((*placement, shown(source))),
-            (None, true) => Err(unknown(source)),
-            (None, false) => Ok((fitting[0], shown(target))),
+            (Some(placement), _) => Ok((*placement, shown(&shown_source))),
+            (None, true) => Err(unknown(&shown_source)),
+            (None, false) => Ok((fitting[0], shown(&shown_target))),
         }
     }
 
     /// The keys of each partition's newest records, with their partitions. If those have no keys, the keys of all
     /// records.
-    fn keys(&mut self, topic: &str, watermarks: &[Watermarks]) -> Result<Vec<(Vec<u8>, i32)>> {
+    fn keys(&mut self, side: Side, group: &str, watermarks: &[Watermarks]) -> Result<Vec<(Vec<u8>, i32)>> {
         let lows: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
         let newest: Vec<i64> = watermarks.iter().map(|w| w.low.max(w.high - SAMPLE)).collect();
         let from = |starts: &[i64]| Range::all(starts, &ends(watermarks));
-        let found = self.keys_in(topic, &from(&newest), KEYS)?;
+        let found = self.keys_in(side, group, &from(&newest), KEYS)?;
         // Transaction markers and aborted records take offsets too, so the newest offsets may hold no record.
-        if found.is_empty() && newest != lows { self.keys_in(topic, &from(&lows), KEYS) } else { Ok(found) }
+        if found.is_empty() && newest != lows {
+            self.keys_in(side, group, &from(&lows), KEYS)
+        } else {
+            Ok(found)
+        }
     }
 
     /// Returns at most `most` keys.
-    fn keys_in(&mut self, topic: &str, ranges: &[Range], most: usize) -> Result<Vec<(Vec<u8>, i32)>> {
+    fn keys_in(
+        &mut self,
+        side: Side,
+        group: &str,
+        ranges: &[Range],
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, i32)>> {
         let mut found = Vec::new();
-        self.read(topic, ranges, &indicatif::ProgressBar::hidden(), |_, message| {
+        self.read(side, group, ranges, &indicatif::ProgressBar::hidden(), |_, message| {
             let key = message.key().filter(|key| !key.is_empty() && found.len() < most);
             found.extend(key.map(|key| (key.to_vec(), message.partition())));
             Ok(())
@@ -102,6 +118,7 @@ impl Run<'_> {
         &mut self,
         cluster: &Cluster,
         source: &Topic,
+        group: &str,
         window: Window,
         watermarks: &[Watermarks],
     ) -> Result<Placement> {
@@ -111,12 +128,12 @@ impl Run<'_> {
             .into_iter()
             .map(|range| Range { end: range.end.min(range.start + SAMPLE), ..range })
             .collect();
-        let found = self.keys_in(&source.name, &first, usize::MAX)?;
+        let found = self.keys_in(Side::Source, group, &first, usize::MAX)?;
         Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
             Error::refused(format!(
                 "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: a key may \
                  be in two partitions, and two instances would both write it; run without --scale-out",
-                source.name
+                self.job.selection.shown_source()
             ))
             .because(Reason::UnknownPlacement)
         })
@@ -142,14 +159,13 @@ impl Placement {
     }
 }
 
-fn unknown(topic: &Topic) -> Error {
+fn unknown(topic: &str) -> Error {
     Error::refused(format!(
-        "no known partitioner explains where the keys of {} are, neither Java's (murmur2), nor librdkafka's (CRC-32), \
+        "no known partitioner explains where the keys of {topic} are, neither Java's (murmur2), nor librdkafka's (CRC-32), \
          nor Sarama's (FNV-1a): several kinds of producers write to it, or its number of partitions was changed. The \
          topics have different numbers of partitions, so a copy could go to another partition than later records of \
          its key. Name the partitioner of the target's producers with -X partitioner=murmur2, =consistent (CRC-32) or \
-         =fnv1a, or fill a topic with the same number of partitions",
-        topic.name
+         =fnv1a, or fill a topic with the same number of partitions"
     ))
     .because(Reason::UnknownPlacement)
 }

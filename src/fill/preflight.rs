@@ -6,25 +6,34 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::time::rfc3339;
+use crate::fill::compression;
+use crate::fill::differences::{self, Difference};
 use crate::job::checks::{Intent, Objections, Severity};
+use crate::job::ledger::{Ledger, Topics};
 use crate::job::limits::{Configuration, Limits};
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::kafka::client::TRANSACTION_TIMEOUT;
-use crate::kafka::cluster::Cluster;
+use crate::kafka::properties::Properties;
+use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
 
 /// The result of the checks.
 pub(crate) struct Preflight {
     pub source: Topic,
     pub target: Topic,
+    pub ledger: Ledger,
+    /// The properties of the run's producer.
+    pub producing: Properties,
     pub warnings: Vec<String>,
     /// The largest batch that the target takes, in bytes.
     pub batch_bytes: usize,
     /// Which records the target accepts and keeps. No limit is known if its configuration is not visible.
     pub limits: Limits,
-    /// `None` if the topics' configuration is not visible.
+    /// `None` if the target's configuration is not visible.
     pub target_is_compacted: Option<bool>,
+    /// How the topics differ, as far as their configurations are visible.
+    pub differences: Vec<Difference>,
 }
 
 /// Checks the permissions, and compares the target's configuration with the window. Writes nothing. If the window could
@@ -34,26 +43,28 @@ pub(crate) struct Preflight {
 /// [`Error::Refused`] with every reason why the run would fail, or lose or double records; [`Error::Failed`] if the
 /// only reason is a state of the cluster that may pass.
 pub(crate) fn check(
-    cluster: &Cluster,
+    clusters: &Clusters,
     job: &Job,
-    source: Topic,
-    target: Topic,
+    topics: Topics,
     mode: Mode,
     window: Result<Window>,
 ) -> Result<(Preflight, Window)> {
+    let properties = &job.selection.properties;
+    let Topics { sides: Sides { source, target }, ledger } = topics;
     let mut objections = Objections::default();
-    let may_read = check_access(&mut objections, &source, &target, mode);
+    let may_read = check_access(&mut objections, properties, &source, &target, mode);
     let window = match window {
         // If the source cannot be read, `check_access` has said so already.
         Err(Error::Refused(why)) => {
             if may_read {
-                objections.refuse(why.reason().unwrap_or(Reason::Refused), why.text);
+                objections.of(&properties.source).refuse(why.reason().unwrap_or(Reason::Refused), why.text);
             }
             None
         }
         window => Some(window?),
     };
-    if let Some(max) = cluster.transaction_max_timeout(&source.name)
+    objections.of(&properties.target);
+    if let Some(max) = clusters.target.transaction_max_timeout(&target.name)
         && max < i64::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX)
     {
         let sentence = format!(
@@ -62,30 +73,57 @@ pub(crate) fn check(
         );
         objections.refuse(Reason::TopicConfiguration, sentence);
     }
+    let of_source = clusters.source.configuration(&[&source.name])?.and_then(|mut all| all.pop());
+    let of_target = clusters.target.configuration(&[&target.name])?.and_then(|mut all| all.pop());
+    let producing = compression::chosen(properties, of_source.as_ref().map(Configuration));
     let mut limits = Limits::default();
-    let mut target_is_compacted = None;
-    match cluster.configuration(&[&source.name, &target.name])?.as_deref() {
-        Some([source_config, target_config]) => {
-            let (source_config, target_config) = (Configuration(source_config), Configuration(target_config));
-            target_is_compacted = Some(target_config.is_compacted());
-            let properties = &job.selection.properties;
+    let mut differences = Vec::new();
+    let target_config = of_target.as_ref().map(Configuration);
+    let source_config = of_source.as_ref().map(Configuration);
+    match target_config {
+        Some(config) => {
             let now = Utc::now().timestamp_millis();
-            let (bootstrap, compressing) = (properties.bootstrap(), properties.are_compressing());
-            limits = Limits::of(&target.name, bootstrap, compressing, target_config, now);
-            intent(job, window).check(&mut objections, &target, target_config, &limits);
-            check_pair(&mut objections, job, source_config, target_config);
+            let bootstrap = properties.target.bootstrap();
+            limits = Limits::of(&target.name, bootstrap, producing.are_compressing(), config, now);
+            intent(job, window).check(&mut objections, &target, config, &limits);
         }
-        _ => objections.warn(
-            "the topics' configuration is not visible to this principal, so retention, compaction and timestamp type \
-             were not checked; grant it DescribeConfigs on both topics",
-        ),
+        None => objections.warn(format!(
+            "the configuration of {} is not visible to this principal, so retention, compaction and timestamp type were \
+             not checked; grant it DescribeConfigs on the topic",
+            target.name
+        )),
+    }
+    match source_config {
+        Some(config) => check_source(objections.of(&properties.source), job, config),
+        None => objections.of(&properties.source).warn(format!(
+            "the configuration of {} is not visible to this principal, so it was not compared with the target's; grant \
+             it DescribeConfigs on the topic",
+            source.name
+        )),
+    }
+    if let Some((source_config, target_config)) = source_config.zip(target_config) {
+        check_sizes(objections.of(&properties.target), job, source_config, target_config);
+        let (source, target) = ((&source, source_config), (&target, target_config));
+        differences = differences::between(source, target, properties.target.bootstrap());
     }
     objections.settle()?;
     // An unknown window was refused above.
     let window = window.ok_or_else(|| Error::refused("the window is unknown"))?;
     let batch_bytes = limits.batch_bytes();
+    let target_is_compacted = target_config.map(|config| config.is_compacted());
+    let warnings = objections.warnings;
     Ok((
-        Preflight { source, target, warnings: objections.warnings, batch_bytes, limits, target_is_compacted },
+        Preflight {
+            source,
+            target,
+            ledger,
+            producing,
+            warnings,
+            batch_bytes,
+            limits,
+            target_is_compacted,
+            differences,
+        },
         window,
     ))
 }
@@ -94,14 +132,22 @@ pub(crate) fn check(
 /// principal may read the source. A plan needs no permission to write, so it only warns. Permissions on the group are
 /// not checked: only its coordinator knows them, and a request for them ends the process if the coordinator dies
 /// meanwhile (librdkafka#4605).
-fn check_access(objections: &mut Objections, source: &Topic, target: &Topic, mode: Mode) -> bool {
+fn check_access(
+    objections: &mut Objections,
+    properties: &Sides<Properties>,
+    source: &Topic,
+    target: &Topic,
+    mode: Mode,
+) -> bool {
     let of_topic = |doing: &str, operation, Topic { name, .. }: &Topic| {
         Error::topic(format!("{doing} {name}"), operation, name, RDKafkaErrorCode::TopicAuthorizationFailed)
     };
     let may_read = source.access.is_none_or(|may| may.read);
     if !may_read {
-        objections.refuse(Reason::NoPermission, of_topic("reading", "Read", source).to_string());
+        let why = of_topic("reading", "Read", source).to_string();
+        objections.of(&properties.source).refuse(Reason::NoPermission, why);
     }
+    objections.of(&properties.target);
     if target.access.is_some_and(|may| !may.read) {
         objections.refuse(Reason::NoPermission, of_topic("reading", "Read", target).to_string());
     }
@@ -157,28 +203,29 @@ fn intent(job: &Job, window: Option<Window>) -> Intent {
     }
 }
 
-fn check_pair(objections: &mut Objections, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
-    if source.is_compacted() {
+fn check_source(objections: &mut Objections, job: &Job, config: Configuration<'_>) {
+    let source = &job.selection.source;
+    if config.is_compacted() {
+        objections.warn(format!("{source} is compacted: records that it no longer holds cannot be copied"));
+    }
+    if config.is_stamped() && job.selection.event_time.is_indexed() {
         objections.warn(format!(
-            "{} is compacted: records that it no longer holds cannot be copied",
-            job.selection.source
+            "{source} has message.timestamp.type=LogAppendTime: the window applies to the time when the broker received a \
+             record; with --time-field, it applies to the time of the event"
         ));
     }
-    if source.is_stamped() && job.selection.event_time.is_indexed() {
-        objections.warn(format!(
-            "{} has message.timestamp.type=LogAppendTime: the window applies to the time when the broker received a \
-             record; with --time-field, it applies to the time of the event",
-            job.selection.source
-        ));
-    }
+}
+
+fn check_sizes(objections: &mut Objections, job: &Job, source: Configuration<'_>, target: Configuration<'_>) {
     let limits = (source.number("max.message.bytes"), target.number("max.message.bytes"));
     if let (Some(from), Some(to)) = limits
         && to < from
     {
+        let name = &job.selection.target;
         objections.warn(format!(
-            "{} accepts records up to {to} bytes, but {} up to {from}: a larger record would end the run; raise \
-             max.message.bytes of {}",
-            job.selection.target, job.selection.source, job.selection.target
+            "{name} accepts records up to {to} bytes, but {} up to {from}: a larger record would end the run; raise \
+             max.message.bytes of {name}",
+            job.selection.shown_source()
         ));
     }
 }

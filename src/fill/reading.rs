@@ -4,28 +4,36 @@ use super::Run;
 use crate::base::error::Result;
 use crate::base::failpoint::{self, Rule};
 use crate::base::range::Range;
+use crate::job::Selection;
 use crate::judge::Sighting;
 use crate::kafka::client::Isolation;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sides::Side;
 use crate::kafka::sys::Message;
 
 impl Run<'_> {
-    /// Reads the committed records of a topic's `ranges`, up to their ends.
+    /// Reads the committed records of the `ranges` of one side's topic, up to their ends.
     pub(super) fn read(
         &mut self,
-        topic: &str,
+        side: Side,
+        group: &str,
         ranges: &[Range],
         bar: &indicatif::ProgressBar,
         mut each: impl FnMut(&mut Self, &Message) -> Result<()>,
     ) -> Result<()> {
-        let name = self.job.selection.name();
-        let reader = Reader::open(&self.reading(topic, &name), ranges)?;
+        let reader = Reader::open(&self.reading(side, group), ranges)?;
         reader.for_each(self.interrupt, bar, |message, ()| each(self, message))
     }
 
-    pub(super) fn reading<'r>(&'r self, topic: &'r str, group: &'r str) -> Reading<'r> {
+    /// How to read the topic of this side. No reader joins `group`.
+    pub(super) fn reading<'r>(&'r self, side: Side, group: &'r str) -> Reading<'r> {
+        let Selection { properties, source, target, .. } = &self.job.selection;
+        let (properties, topic) = match side {
+            Side::Source => (&properties.source, source),
+            Side::Target => (&properties.target, target),
+        };
         Reading {
-            properties: &self.job.selection.properties,
+            properties,
             group,
             topic,
             isolation: if failpoint::breaks(Rule::ReadCommitted) {
@@ -39,13 +47,15 @@ impl Run<'_> {
 
     pub(super) fn read_looking(
         &self,
-        topic: &str,
+        side: Side,
+        group: &str,
         ranges: &[Range],
         look: impl Fn(&Message) -> Sighting + Send + 'static,
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
-        let name = self.job.selection.name();
-        let bar = self.progress.bar(&format!("reading {topic}"), ranges.iter().map(Range::len).sum());
-        Reader::looking(&self.reading(topic, &name), ranges, look)?.for_each(self.interrupt, &bar, each)
+        let reading = self.reading(side, group);
+        let bar =
+            self.progress.bar(&format!("reading {}", reading.topic), ranges.iter().map(Range::len).sum());
+        Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 }

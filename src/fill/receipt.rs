@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::base::error::Result;
 use crate::base::time::rfc3339;
 use crate::fill::consequences::Consequences;
+use crate::fill::differences::Difference;
 use crate::job::window::Edges;
 use crate::kafka::mark::Done;
 
@@ -18,6 +19,16 @@ pub struct Receipt {
     pub window: Option<Edges>,
     pub source: String,
     pub target: String,
+    /// With two clusters, their addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_bootstrap_server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bootstrap_server: Option<String>,
+    /// The ids of the topics (KIP-516) as Kafka's own tools print them; `None` until the topics are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_topic_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_topic_id: Option<String>,
     #[serde(flatten)]
     pub counts: Counts,
     /// How many records a run would write. Only in a plan.
@@ -29,6 +40,9 @@ pub struct Receipt {
     /// The effects of the fill on the target's readers. Only in a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequences: Option<Consequences>,
+    /// How the topics differ in what they take and keep. Only in a plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     pub duplicates_in_target: u64,
     pub transactions: u64,
     pub aborted_transactions: u64,
@@ -106,7 +120,13 @@ impl std::ops::AddAssign for Counts {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counts;
-        writeln!(f, "{} -> {}  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
+        let at = |topic: &str, cluster: &Option<String>| match cluster {
+            Some(cluster) => format!("{topic} ({cluster})"),
+            None => topic.to_owned(),
+        };
+        let source = at(&self.source, &self.source_bootstrap_server);
+        let target = at(&self.target, &self.target_bootstrap_server);
+        writeln!(f, "{source} -> {target}  {}", self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         if self.done_before.is_none() {
             line("read", c.read)?;
@@ -144,6 +164,16 @@ impl fmt::Display for Receipt {
             self.consequences.iter().flat_map(|c| c.sentences(&self.target, self.to_write.unwrap_or(0)))
         {
             writeln!(f, "  - {sentence}")?;
+        }
+        if !self.differences.is_empty() {
+            writeln!(f, "  the topics differ:")?;
+            writeln!(f, "    {:<24}{:>22}{:>22}", "", "source", "target")?;
+            for Difference { property, source, target, command } in &self.differences {
+                writeln!(f, "    {property:<24}{source:>22}{target:>22}")?;
+                if let Some(command) = command {
+                    writeln!(f, "      {command}")?;
+                }
+            }
         }
         if let Some(command) = &self.command {
             writeln!(f, "  {command}")?;

@@ -46,6 +46,7 @@ impl Run<'_> {
             .unfit
             .iter()
             .map(|(unfit, count)| limits.sentence(*unfit, &unfit.of_records(*count)))
+            .map(|told| self.job.selection.properties.target.says(Error::failed(told)).to_string())
             .collect()
     }
 

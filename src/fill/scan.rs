@@ -9,6 +9,7 @@ use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
 use crate::judge::{Judge, Look, Sighting};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::Reader;
+use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::watermarks::ends;
 
 /// How many records are taken in at once, so that the processor fetches their places together.
@@ -27,7 +28,7 @@ impl Run<'_> {
     /// Reads the target from the window's start to the snapshot's ends.
     pub(super) fn scan_target(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         snapshot: &Snapshot,
@@ -36,23 +37,22 @@ impl Run<'_> {
         let selection = &self.job.selection;
         let mut judge = Judge::new(&selection.rules, selection.index_memory);
         let is_by_time = selection.event_time.is_indexed() && !judge.wants_explanations();
-        let starts =
-            cluster.positions_from(&checked.target, window.start.filter(|_| is_by_time), &snapshot.target)?;
+        let start = window.start.filter(|_| is_by_time);
+        let starts = clusters.target.positions_from(&checked.target, start, &snapshot.target)?;
         let ranges = Range::all(&starts, &ends(&snapshot.target));
-        judge.reserve(self.expected(cluster, checked, window, snapshot)?);
+        judge.reserve(self.expected(clusters, checked, window, snapshot)?);
         let length = ranges.iter().map(Range::len).sum();
         let mut outside = look.has_outside().then(|| Outside::new(length, selection.index_memory));
         let bar = self.progress.bar(&format!("scanning {}", selection.target), length);
-        let name = selection.name();
         let at = look.clone();
-        let reader =
-            Reader::looking(&self.reading(&selection.target, &name), &ranges, move |message| at.at(message))?;
+        let reading = self.reading(Side::Target, &checked.ledger.name);
+        let reader = Reader::looking(&reading, &ranges, move |message| at.at(message))?;
         let mut firsts = ends(&snapshot.target);
         let (mut found, mut beside) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
         reader.for_each(self.interrupt, &bar, |message, seen| {
             if message.timestamp().1 && is_by_time {
-                return Err(Error::refused(preflight::log_append_time(&selection.target))
-                    .because(Reason::OtherTimestamps));
+                let stamped = Error::refused(preflight::log_append_time(&selection.target));
+                return Err(selection.properties.target.says(stamped.because(Reason::OtherTimestamps)));
             }
             if let Some(foresight) = &mut self.foresight {
                 foresight.look_at(message);
@@ -79,7 +79,7 @@ impl Run<'_> {
         outside.iter_mut().for_each(|outside| outside.take_in(&mut beside));
         if judge.wants_explanations() {
             self.warn_of_unexplained(snapshot);
-            self.read_source(cluster, checked, look, |seen| judge.explain(seen))?;
+            self.read_source(&clusters.source, checked, look, |seen| judge.explain(seen))?;
         }
         tracing::debug!("{} identities in the window of {}", judge.len(), selection.target);
         Ok(Scanned { ranges, judge, outside, firsts })
@@ -91,7 +91,8 @@ impl Run<'_> {
             self.told.warn(format!(
                 "{} has deleted its first records: if {} holds copies of them, the run takes these for copies of later \
                  records that differ only in timestamp",
-                self.job.selection.source, self.job.selection.target
+                self.job.selection.shown_source(),
+                self.job.selection.shown_target()
             ));
         }
     }
@@ -105,15 +106,15 @@ impl Run<'_> {
         look: &Look,
         mut each: impl FnMut(&Sighting) -> Result<()>,
     ) -> Result<()> {
-        let (name, ranges) = (&self.job.selection.source, cluster.readable(&checked.source)?);
-        let look = look.clone();
-        self.read_looking(name, &ranges, move |message| look.at(message), |_, seen| each(seen))
+        let ranges = cluster.readable(&checked.source)?;
+        let (look, name) = (look.clone(), &checked.ledger.name);
+        self.read_looking(Side::Source, name, &ranges, move |message| look.at(message), |_, seen| each(seen))
     }
 
     /// How many identities there may be, according to the time index; 0 if the index does not tell.
     fn expected(
         &self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         snapshot: &Snapshot,
@@ -121,8 +122,9 @@ impl Run<'_> {
         if !self.job.selection.event_time.is_indexed() {
             return Ok(0);
         }
-        let source = cluster.about_how_many(&checked.source, (window.start, window.end), &snapshot.source)?;
-        let target = cluster.about_how_many(&checked.target, (window.start, window.end), &snapshot.target)?;
+        let edges = (window.start, window.end);
+        let source = clusters.source.about_how_many(&checked.source, edges, &snapshot.source)?;
+        let target = clusters.target.about_how_many(&checked.target, edges, &snapshot.target)?;
         Ok(usize::try_from(source.max(target)).unwrap_or(0))
     }
 
@@ -130,7 +132,7 @@ impl Run<'_> {
     /// anything is written. It takes the window's records from the source's `ranges`.
     pub(super) fn look_again(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         look: &Look,
         scanned: &Scanned,
@@ -139,11 +141,13 @@ impl Run<'_> {
         let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
         let memory = self.job.selection.index_memory;
         let mut second = self.second.take().unwrap_or_else(|| SecondLook::new(memory));
-        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
+        let target = self.job.selection.shown_target();
         tracing::info!("checking whether {target} holds records of the window with another timestamp");
         let (within, at) = (look.clone(), look.clone());
+        let name = &checked.ledger.name;
         self.read_looking(
-            source,
+            Side::Source,
+            name,
             ranges,
             move |message| within.within(message),
             |_, seen| {
@@ -156,21 +160,22 @@ impl Run<'_> {
         let found = second.decide(
             |each| {
                 self.read_looking(
-                    target,
+                    Side::Target,
+                    name,
                     &scanned.ranges,
                     move |message| at.at(message),
                     |_, seen| each(seen),
                 )
             },
-            |each| self.read_source(cluster, checked, look, each),
+            |each| self.read_source(&clusters.source, checked, look, each),
         )?;
         self.second = Some(second);
         self.report(found)
     }
 
     fn report(&mut self, found: StampedCopies) -> Result<()> {
-        let (source, target) = (&self.job.selection.source, &self.job.selection.target);
-        let Some(told) = found.sentence(source, target) else { return Ok(()) };
+        let (source, target) = (self.job.selection.shown_source(), self.job.selection.shown_target());
+        let Some(told) = found.sentence(&source, &target) else { return Ok(()) };
         let StampedCopies { copies, lacking } = found;
         if lacking == 0 {
             self.told.copies_at_other_times += copies;

@@ -20,12 +20,13 @@ use crate::base::range::{Range, id, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
 use crate::job::identity::Identity;
+use crate::job::ledger::Ledger;
 use crate::job::window::Window;
-use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::kafka::member::{Member, Share};
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
+use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,25 +50,25 @@ impl Run<'_> {
     /// One start-up, and all the work that follows, for the partitions that the group gives to this instance.
     pub(super) fn attempt_share(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         window: Window,
     ) -> Result<()> {
-        let selection = &self.job.selection;
+        let (selection, ledger) = (&self.job.selection, &checked.ledger);
         let member = match self.member.take() {
             Some(member) => member,
             None => {
                 self.joined = Joined {
-                    ends: ends(&cluster.watermarks(&checked.source)?),
-                    committed: offsets::committed(cluster, &checked.source, self.interrupt)?,
+                    ends: ends(&clusters.source.watermarks(&checked.source)?),
+                    committed: offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?,
                     ..Joined::default()
                 };
-                Member::join(&selection.properties, &selection.name(), &selection.source, self.interrupt)?
+                Member::join(&selection.properties.target, &ledger.name, &ledger.topic, self.interrupt)?
             }
         };
         let share = self.member.insert(member).share(selection.patience, self.interrupt)?;
         tracing::info!("this instance has the partitions {:?}", share.partitions);
-        match self.attempt(cluster, checked, window, Some(&share)) {
+        match self.attempt(clusters, checked, window, Some(&share)) {
             Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
                 Err(Error::Reassigned)
             }
@@ -105,6 +106,7 @@ impl Run<'_> {
         ranges: &[Range],
         trusted: &mut Trusted,
         marking: &Marking<'_>,
+        ledger: &Ledger,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<()> {
         let Some(producer) = producer else { return Ok(()) };
@@ -125,7 +127,7 @@ impl Run<'_> {
             };
             let mut sent = Vec::new();
             let mark = || mark().inspect(|marked| sent.clone_from(marked));
-            copy::commit_positions(producer, self.job, mark, group)?;
+            copy::commit_positions(producer, ledger, mark, group)?;
             for claimed in sent {
                 let mark = Mark::parse(&claimed.metadata).map(|mark| (claimed.position, mark));
                 trusted.0[index(claimed.partition)] = mark;
@@ -138,7 +140,7 @@ impl Run<'_> {
     /// takes partitions over.
     pub(super) fn wait_for_others(
         &mut self,
-        cluster: &Cluster,
+        clusters: &Clusters,
         checked: &Preflight,
         fingerprint: &Fingerprint,
         own: &[Range],
@@ -151,9 +153,9 @@ impl Run<'_> {
         // Waiting for others is not a failed start-up.
         self.restarts.settle();
         loop {
-            let committed = offsets::committed(cluster, &checked.source, self.interrupt)?;
-            let (source, target) =
-                (cluster.watermarks(&checked.source)?, cluster.watermarks(&checked.target)?);
+            let committed = offsets::committed(&clusters.target, checked.ledger.extent(), self.interrupt)?;
+            let source = clusters.source.watermarks(&checked.source)?;
+            let target = clusters.target.watermarks(&checked.target)?;
             let trusted = Trusted::of(fingerprint, &committed, &source, &target);
             if all.iter().all(|range| trusted.is_done(range)) {
                 return Ok(());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Run, Snapshot};
 use crate::base::error::Result;
 use crate::fill::consequences::Consequences;
+use crate::fill::differences::Difference;
 use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, DoneBefore, Receipt};
@@ -15,7 +16,9 @@ use crate::job::window::{Edges, OtherDays, Window};
 use crate::job::{Mode, OnConflict};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Done;
+use crate::kafka::properties::Properties;
 use crate::kafka::record::describe;
+use crate::kafka::sides::Sides;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 
@@ -25,6 +28,8 @@ pub(super) const EXAMPLES: usize = 5;
 /// The facts about a run that its receipt will show. Some of them also steer the run (`counts`, `transactions`).
 #[derive(Default)]
 pub(super) struct Told {
+    /// `None` until both are found.
+    pub(super) topics: Option<Sides<Topic>>,
     pub(super) window: Option<Window>,
     pub(super) other_days: OtherDays,
     pub(super) warnings: Vec<String>,
@@ -41,6 +46,7 @@ pub(super) struct Told {
     pub(super) transactions: u64,
     pub(super) aborted_transactions: u64,
     pub(super) consequences: Option<Consequences>,
+    pub(super) differences: Vec<Difference>,
     /// The run that did the work, if nothing was left to do.
     pub(super) done_before: Option<Done>,
 }
@@ -75,6 +81,7 @@ impl Run<'_> {
     ) -> Result<()> {
         if let Some(foresight) = self.foresight.take() {
             let counts = (self.told.counts.read, self.told.counts.written);
+            self.told.differences.clone_from(&checked.differences);
             let found = foresight.consequences(cluster, checked, &snapshot.target, counts, self.interrupt)?;
             self.told.consequences = Some(found);
         }
@@ -88,14 +95,25 @@ impl Run<'_> {
     pub(super) fn receipt(&self) -> Receipt {
         let mut counts = self.told.counts;
         counts.already_in_target = counts.already_in_target.saturating_sub(self.told.recounted);
+        let selection = &self.job.selection;
+        let bootstrap = |properties: &Properties| {
+            selection.properties.are_two().then(|| properties.bootstrap().to_owned())
+        };
+        let id = |of: fn(&Sides<Topic>) -> &Topic| {
+            self.told.topics.as_ref().map(|topics| of(topics).url_safe_id())
+        };
         let to_write = (self.mode == Mode::Plan).then_some(counts.written);
         if to_write.is_some() {
             counts.written = 0;
         }
         Receipt {
             window: self.told.window.map(Edges::from),
-            source: self.job.selection.source.clone(),
-            target: self.job.selection.target.clone(),
+            source: selection.source.clone(),
+            target: selection.target.clone(),
+            source_bootstrap_server: bootstrap(&selection.properties.source),
+            target_bootstrap_server: bootstrap(&selection.properties.target),
+            source_topic_id: id(|topics| &topics.source),
+            target_topic_id: id(|topics| &topics.target),
             counts,
             to_write,
             command: self.told.window.filter(|_| self.mode == Mode::Plan).map(|window| {
@@ -106,6 +124,7 @@ impl Run<'_> {
                 self.job.selection.command(window, identity)
             }),
             consequences: self.told.consequences.clone(),
+            differences: self.told.differences.clone(),
             duplicates_in_target: self.told.duplicates_in_target,
             transactions: self.told.transactions,
             aborted_transactions: self.told.aborted_transactions,

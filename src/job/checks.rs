@@ -3,6 +3,7 @@
 
 use crate::base::error::{Error, Reason, Result};
 use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
+use crate::kafka::properties::Properties;
 use crate::kafka::topic::Topic;
 
 /// How severe an objection is for the run.
@@ -20,17 +21,32 @@ pub(crate) struct Objections {
     reason: Option<Reason>,
     /// A state of the cluster that may soon be over.
     passing: Option<Error>,
+    /// The cluster that the next objections are about, if the job names two.
+    place: Option<String>,
     pub warnings: Vec<String>,
 }
 
 impl Objections {
+    /// From here on, the objections are about this cluster.
+    pub(crate) fn of(&mut self, properties: &Properties) -> &mut Objections {
+        self.place = properties.place();
+        self
+    }
+
+    fn placed(&self, sentence: String) -> String {
+        match &self.place {
+            Some(place) if !sentence.starts_with(place) => format!("{place}: {sentence}"),
+            _ => sentence,
+        }
+    }
+
     pub(crate) fn refuse(&mut self, reason: Reason, sentence: impl Into<String>) {
         self.reason = self.reason.or(Some(reason));
-        self.refusals.push(sentence.into());
+        self.refusals.push(self.placed(sentence.into()));
     }
 
     pub(crate) fn warn(&mut self, sentence: impl Into<String>) {
-        self.warnings.push(sentence.into());
+        self.warnings.push(self.placed(sentence.into()));
     }
 
     fn take(&mut self, severity: Severity, sentence: impl Into<String>) {
@@ -102,7 +118,12 @@ impl Intent {
         match takes_writes(topic, config) {
             Ok(()) => {}
             Err(Error::Refused(why)) => objections.refuse(Reason::TopicConfiguration, why.text),
-            Err(err) => objections.passing = Some(err),
+            Err(err) => {
+                objections.passing = Some(match &objections.place {
+                    Some(place) => err.within(place),
+                    None => err,
+                });
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod event_time;
 pub(crate) mod identity;
+pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod rate;
 pub(crate) mod resolve;
@@ -19,11 +20,13 @@ use crate::job::rate::MaxRate;
 use crate::job::window::{Window, WindowSpec};
 use crate::kafka::pace::TransactionLimits;
 use crate::kafka::properties::{DEFAULT_BOOTSTRAP, Properties};
+use crate::kafka::sides::Sides;
 
 /// Which records of which topics, and how to tell them apart.
 #[derive(Clone)]
 pub struct Selection {
-    pub properties: Properties,
+    /// The properties of both clusters.
+    pub properties: Sides<Properties>,
     pub source: String,
     pub target: String,
     pub window: WindowSpec,
@@ -37,18 +40,39 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The name of the transactional id and of the group. It depends only on the topics, so that a second run of the
-    /// job fences the first. No topic's name contains a `/`.
+    /// The name of the transactional id and of the group, if both topics are in one cluster (see [`Ledger`]).
     pub fn name(&self) -> String {
         format!("replicator/{}/{}", self.source, self.target)
+    }
+
+    /// The source's name, for the beginning of a sentence. With two clusters, it says which cluster.
+    pub(crate) fn named_source(&self) -> String {
+        self.properties
+            .source
+            .place()
+            .map_or_else(|| self.source.clone(), |place| format!("{place}: {}", self.source))
+    }
+
+    /// The source, for sentences that name both topics. With two clusters, both may have one name.
+    pub(crate) fn shown_source(&self) -> String {
+        shown(&self.source, &self.properties.source)
+    }
+
+    /// The target, for sentences that name both topics.
+    pub(crate) fn shown_target(&self) -> String {
+        shown(&self.target, &self.properties.target)
     }
 
     /// The command line that fills `window` for these topics and by these rules, but with `identity` in place of their
     /// own.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
         let mut command = "replicator".to_owned();
-        if self.properties.bootstrap() != DEFAULT_BOOTSTRAP {
-            command += &format!(" --bootstrap-server {}", self.properties.bootstrap());
+        let Sides { source, target } = &self.properties;
+        if self.properties.are_two() || source.bootstrap() != DEFAULT_BOOTSTRAP {
+            command += &format!(" {} {}", source.option("bootstrap-server"), source.bootstrap());
+        }
+        if self.properties.are_two() {
+            command += &format!(" {} {}", target.option("bootstrap-server"), target.bootstrap());
         }
         command += &format!(" --window {window} --source {} --target {}", self.source, self.target);
         if let EventTime::Field(pointer) = &self.event_time {
@@ -68,6 +92,10 @@ impl Selection {
         }
         command
     }
+}
+
+fn shown(topic: &str, properties: &Properties) -> String {
+    properties.place().map_or_else(|| topic.to_owned(), |place| format!("{topic} of {place}"))
 }
 
 /// The command line's default for [`Selection::index_memory`].

@@ -16,8 +16,13 @@ use crate::job::window::{OtherDays, Window};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sides::{Clusters, Side, Sides};
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::Watermarks;
+
+/// The properties of a topic on which it depends whether it takes and keeps the same records as another.
+pub(crate) const COPIED: [&str; 5] =
+    ["cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "message.timestamp.type"];
 
 /// How many records to look at from each end of a partition.
 const PEEK: i64 = 64;
@@ -34,20 +39,29 @@ pub(crate) struct Resolved {
 /// Looks up both topics.
 ///
 /// # Errors
-/// [`Error::Refused`] names each missing topic; otherwise as [`Cluster::topic`].
-pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(Topic, Topic)> {
-    if source == target {
+/// [`Error::Refused`] names each missing topic, or says that both are one topic; otherwise as [`Cluster::topic`].
+pub(crate) fn topics(clusters: &Clusters, selection: &Selection) -> Result<Sides<Topic>> {
+    let Selection { source, target, properties, .. } = selection;
+    if source == target && !properties.are_two() {
         return Err(Error::usage(format!("--source and --target are both {source}; name two topics")));
     }
-    let mut found = Vec::new();
+    let mut found: Vec<Topic> = Vec::new();
     let (mut sentences, mut reason) = (Vec::new(), None);
-    for (name, flag) in [(source, "--source"), (target, "--target")] {
+    for (name, side, cluster) in
+        [(source, Side::Source, &clusters.source), (target, Side::Target, &clusters.target)]
+    {
         match cluster.topic(name) {
             Ok(Some(topic)) => found.push(topic),
             Ok(None) => {
                 reason = reason.or(Some(Reason::MissingTopic));
-                sentences
-                    .push(format!("there is no topic {name}: create it, or name another one with {flag}"));
+                let original = found.first().filter(|_| side == Side::Target);
+                let create = match original {
+                    Some(original) => creation(clusters, original, name),
+                    None => "create it".to_owned(),
+                };
+                let told =
+                    format!("there is no topic {name}: name another one with --{}, or {create}", side.word());
+                sentences.push(cluster.properties().says(Error::refused(told)).to_string());
             }
             Err(Error::Refused(why)) => {
                 reason = reason.or(why.reason());
@@ -57,9 +71,33 @@ pub(crate) fn topics(cluster: &Cluster, source: &str, target: &str) -> Result<(T
         }
     }
     match <[Topic; 2]>::try_from(found) {
-        Ok([source, target]) => Ok((source, target)),
+        Ok([source, target]) if source.id == target.id => Err(Error::refused(format!(
+            "{} and {} are one topic: both have the topic id {}; name two topics",
+            selection.shown_source(),
+            selection.shown_target(),
+            source.url_safe_id()
+        ))
+        .because(Reason::SameTopic)),
+        Ok([source, target]) => Ok(Sides { source, target }),
         Err(_) => Err(Error::refused(sentences.join("\n")).because(reason.unwrap_or(Reason::Refused))),
     }
+}
+
+/// How to create a target like the source, as far as this principal may see the source's configuration.
+fn creation(clusters: &Clusters, source: &Topic, target: &str) -> String {
+    let mut command = format!(
+        "create it with\n  kafka-topics.sh --bootstrap-server {} --create --topic {target} --partitions {}",
+        clusters.target.properties().bootstrap(),
+        source.partitions
+    );
+    let configuration = clusters.source.configuration(&[&source.name]).ok().flatten();
+    for key in COPIED {
+        let value = configuration.as_ref().and_then(|all| all.first()?.get(key));
+        if let Some(value) = value {
+            command += &format!(" --config {key}={value}");
+        }
+    }
+    command
 }
 
 /// The window's instants. A given date is trusted, even if the topic's records are of other days. If the window needs a
@@ -123,7 +161,7 @@ pub(crate) fn nothing_in(
         Window { start: None, end: None } => String::new(),
         _ => format!(" in the window {}, which is in UTC", Edges::from(window)),
     };
-    format!("{} holds no record{place}{holds}", source.name)
+    format!("{} holds no record{place}{holds}", selection.shown_source())
 }
 
 /// The event times of the first and last records of each partition.
@@ -145,7 +183,7 @@ fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &In
         let (starts, ends): (Vec<_>, Vec<_>) = watermarks.iter().map(edge).unzip();
         // Read uncommitted records too: an open transaction at the end must not delay a look at the date.
         let reading = Reading {
-            properties: &selection.properties,
+            properties: cluster.properties(),
             group: &selection.name(),
             topic: &source.name,
             isolation: Isolation::ReadUncommitted,

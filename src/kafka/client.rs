@@ -57,6 +57,8 @@ impl Properties {
             .set("enable.auto.offset.store", "false")
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1024");
+        // The member learns of a topic's new partitions from its metadata. The default is five minutes.
+        self.set_unless_given(&mut config, "topic.metadata.refresh.interval.ms", "10000");
         config.extend(self.of_members());
         // With KIP-848, the broker sets this timeout.
         if !self.is_given("group.protocol", "consumer") {

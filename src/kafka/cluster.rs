@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::base::error::{Error, Reason, Result, denied};
@@ -71,29 +71,54 @@ impl Cluster {
                 Err(Error::Restart { .. }) if started.elapsed() < REQUEST_TIMEOUT => {
                     std::thread::sleep(Duration::from_millis(100));
                 }
-                result => return result,
+                result => return self.says(result),
             }
+        }
+    }
+
+    /// The properties that this cluster was reached by.
+    pub(crate) fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// The cluster's id; `None` if no broker tells it. Several clusters may have one id, since many are made from the
+    /// same configuration.
+    pub(crate) fn id(&self) -> Option<String> {
+        self.uncommitted.client().fetch_cluster_id(REQUEST_TIMEOUT)
+    }
+
+    /// The result; an error begins with the cluster that it is about.
+    pub(super) fn says<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|err| self.properties.says(err))
+    }
+
+    /// How many partitions the topic has, even if some have no leader now; `None` if no topic has this name.
+    ///
+    /// # Errors
+    /// [`Error::Restart`] if no broker answers; [`Error::Refused`] if this principal may not see the topic.
+    pub(crate) fn width(&self, name: &str) -> Result<Option<usize>> {
+        let width = self.metadata(name).and_then(|metadata| {
+            let found = Cluster::found(&metadata, name)?;
+            Ok(found.map(|topic| topic.partitions().len()))
+        });
+        self.says(width)
+    }
+
+    /// The topic's id, in one request; `None` if no topic has this name.
+    ///
+    /// # Errors
+    /// [`Error::Restart`] if no broker answers.
+    pub(crate) fn topic_id(&self, name: &str) -> Result<Option<String>> {
+        match describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT) {
+            Ok(described) => Ok(Some(described.id)),
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Err(code) => self.says(Err(Error::code(format!("the id of topic {name}"), code))),
         }
     }
 
     fn topic_now(&self, name: &str) -> Result<Option<Topic>> {
         let metadata = self.metadata(name)?;
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            return Ok(None);
-        };
-        if let Some(code) = topic.error() {
-            return match RDKafkaErrorCode::from(code) {
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
-                RDKafkaErrorCode::InvalidTopic => {
-                    Err(Error::usage(format!("`{name}` cannot be a topic's name")))
-                }
-                // A principal that may read a topic may also see it.
-                code => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
-            };
-        }
-        if topic.partitions().is_empty() {
-            return Ok(None);
-        }
+        let Some(topic) = Cluster::found(&metadata, name)? else { return Ok(None) };
         if let Some(partition) = topic.partitions().iter().find(|p| p.leader() < 0) {
             return Err(Error::restart(format!(
                 "partition {} of {name} has no leader now; bring its brokers up and run again",
@@ -118,6 +143,23 @@ impl Cluster {
             min_replicas: topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0),
             min_in_sync: topic.partitions().iter().map(|p| p.isr().len()).min().unwrap_or(0),
         }))
+    }
+
+    /// The topic in the metadata that were asked for it; `None` if no topic has this name.
+    fn found<'m>(metadata: &'m Metadata, name: &str) -> Result<Option<&'m MetadataTopic>> {
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            return Ok(None);
+        };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None if topic.partitions().is_empty() => Ok(None),
+            None => Ok(Some(topic)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(RDKafkaErrorCode::InvalidTopic) => {
+                Err(Error::usage(format!("`{name}` cannot be a topic's name")))
+            }
+            // A principal that may read a topic may also see it.
+            Some(code) => Err(Error::topic(format!("topic {name}"), "Read", name, code)),
+        }
     }
 
     fn metadata(&self, name: &str) -> Result<Metadata> {
@@ -149,9 +191,9 @@ impl Cluster {
         let heard = self.uncommitted.context().heard().failure;
         let why = heard.or(last.map(|code| code.to_string())).unwrap_or_default();
         Err(Error::restart(format!(
-            "no broker answered at {bootstrap} within {} s ({why}); check --bootstrap-server, the network and the \
-             security properties",
-            REQUEST_TIMEOUT.as_secs()
+            "no broker answered at {bootstrap} within {} s ({why}); check {}, the network and the security properties",
+            REQUEST_TIMEOUT.as_secs(),
+            self.properties.option("bootstrap-server")
         ))
         .because(Reason::Unreachable))
     }
@@ -165,27 +207,27 @@ impl Cluster {
         match described {
             Ok(configurations) => Ok(Some(configurations)),
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(None),
-            Err(code) => Err(Error::code("the configuration of the topics", code)),
+            Err(code) => self.says(Err(Error::code("the configuration of the topics", code))),
         }
     }
 
     /// Whether the job's group has members. To find out, this commits an offset without being a member. If the group
     /// has members, the coordinator refuses the commit. If it has none, the coordinator keeps nothing either, since the
-    /// metadata is longer than a broker accepts by default.
+    /// metadata is longer than a broker accepts by default. `ledger` is the topic whose offsets the group commits.
     ///
     /// # Errors
     /// The coordinator's error, if it gives another one.
-    pub fn has_members(&self, topic: &Topic) -> Result<bool> {
+    pub fn has_members(&self, ledger: &str) -> Result<bool> {
         let mut list = TopicPartitionList::new();
-        let mut element = list.add_partition(&topic.name, 0);
+        let mut element = list.add_partition(ledger, 0);
         element.set_metadata("x".repeat(TOO_LONG));
-        let what = |e| Error::kafka("the group's members", e);
+        let what = |e| Error::on_topic("the group's members", "Read", ledger, e);
         element.set_offset(Offset::Offset(0)).map_err(what)?;
         match self.committed.commit(&list, CommitMode::Sync) {
             Err(err) => match err.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::UnknownMemberId) => Ok(true),
                 Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => Ok(false),
-                _ => Err(what(err)),
+                _ => self.says(Err(what(err))),
             },
             Ok(()) => Ok(false),
         }

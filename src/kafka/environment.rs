@@ -1,18 +1,21 @@
-//! Reads client properties from the environment: `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`.
+//! Reads client properties from the environment: `REPLICATOR_SASL_PASSWORD` stands for `sasl.password`, and
+//! `REPLICATOR_SOURCE_SASL_PASSWORD` for that of the source cluster alone.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use super::given::split;
 use super::rules::is_property;
+use super::sides::Sides;
 use crate::base::error::{Error, Result};
 
 /// Variables of ours that are not properties: for --store, and for the cluster of the tests.
 const NO_PROPERTY: &[&str] = &["STORE", "TEST_BOOTSTRAP_SERVERS"];
 
 /// The brokers and the properties that the environment names.
-#[derive(Default)]
 pub(super) struct Environment {
     pub brokers: Option<String>,
+    pub of_sides: Sides<Option<String>>,
     pub properties: BTreeMap<String, String>,
     /// Variables that begin with `REPLICATOR_` but name no property.
     ignored: Vec<String>,
@@ -20,15 +23,26 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Environment> {
-        let mut read = Environment::default();
+        let mut read = Environment {
+            brokers: None,
+            of_sides: Sides { source: None, target: None },
+            properties: BTreeMap::new(),
+            ignored: Vec::new(),
+        };
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
             let text = || {
                 let text = value.to_str().map(str::to_owned);
                 text.ok_or_else(|| Error::usage(format!("the environment's {name} is not UTF-8")))
             };
-            if name == "KAFKA_BOOTSTRAP_SERVERS" {
-                read.brokers = Some(text()?);
+            let brokers = match name {
+                "KAFKA_BOOTSTRAP_SERVERS" => Some(&mut read.brokers),
+                "KAFKA_SOURCE_BOOTSTRAP_SERVERS" => Some(&mut read.of_sides.source),
+                "KAFKA_TARGET_BOOTSTRAP_SERVERS" => Some(&mut read.of_sides.target),
+                _ => None,
+            };
+            if let Some(brokers) = brokers {
+                *brokers = Some(text()?);
                 continue;
             }
             let Some(rest) = name.strip_prefix("REPLICATOR_").filter(|rest| !NO_PROPERTY.contains(rest))
@@ -36,8 +50,12 @@ impl Environment {
                 continue;
             };
             // A few names have an underscore, such as log_level.
-            let names = [rest.to_lowercase().replace('_', "."), rest.to_lowercase()];
-            match names.into_iter().find(|name| is_property(name)) {
+            let lower = rest.to_lowercase();
+            let prefixed = ["source", "target"]
+                .into_iter()
+                .find_map(|side| Some(format!("{side}.{}", lower.strip_prefix(side)?.strip_prefix('_')?)));
+            let names = [lower.replace('_', "."), prefixed.unwrap_or(lower)];
+            match names.into_iter().find(|name| is_property(split(name).1)) {
                 Some(property) => drop(read.properties.insert(property, text()?)),
                 None if is_service_link(rest) => {}
                 None => read.ignored.push(name.to_owned()),
@@ -92,6 +110,8 @@ mod tests {
     #[rstest]
     #[case("REPLICATOR_SASL_KERBEROS_SERVICE_NAME", "sasl.kerberos.service.name")]
     #[case("REPLICATOR_LOG_LEVEL", "log_level")]
+    #[case::of_a_side("REPLICATOR_SOURCE_SASL_PASSWORD", "source.sasl.password")]
+    #[case::of_a_side("REPLICATOR_TARGET_LOG_LEVEL", "target.log_level")]
     #[case::of_topics("REPLICATOR_COMPRESSION_TYPE", "compression.type")]
     #[case::of_topics_alone("REPLICATOR_REQUEST_TIMEOUT_MS", "request.timeout.ms")]
     #[case::refused_later("REPLICATOR_ISOLATION_LEVEL", "isolation.level")]

@@ -53,6 +53,7 @@ impl Drop for Work {
 
 /// Stays a member until it is dropped.
 pub(crate) struct Member {
+    properties: Properties,
     consumer: Arc<BaseConsumer<Rebalances>>,
     is_ended: Arc<AtomicBool>,
     poll: Option<JoinHandle<()>>,
@@ -67,20 +68,21 @@ const FIRST_ASSIGNMENT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 impl Member {
-    /// Joins the group `name` for `topic`.
+    /// Joins the group `name` for the partitions of `ledger`, the topic whose offsets it commits.
     ///
     /// # Errors
     /// [`Error::Usage`] names a property that librdkafka refuses.
     pub(crate) fn join(
         properties: &Properties,
         name: &str,
-        topic: &str,
+        ledger: &str,
         interrupt: &Interrupt,
     ) -> Result<Member> {
         let rebalances =
             Rebalances { interrupt: interrupt.clone(), is_at_work: Arc::default(), state: Mutex::default() };
         let consumer = Arc::new(properties.member(name, rebalances)?);
-        consumer.subscribe(&[topic]).map_err(|e| Error::kafka(format!("the group {name}"), e))?;
+        let group = |e| properties.says(Error::kafka(format!("the group {name}"), e));
+        consumer.subscribe(&[ledger]).map_err(group)?;
         let is_ended = Arc::new(AtomicBool::new(false));
         let (polled, until) = (consumer.clone(), is_ended.clone());
         let poll = std::thread::Builder::new()
@@ -96,7 +98,7 @@ impl Member {
                 close(&polled);
             })
             .map_err(|e| Error::io("the group's thread", e))?;
-        Ok(Member { consumer, is_ended, poll: Some(poll) })
+        Ok(Member { properties: properties.clone(), consumer, is_ended, poll: Some(poll) })
     }
 
     /// The newest assignment. When the group changes it, the work under it ends with [`Error::Reassigned`].
@@ -115,7 +117,7 @@ impl Member {
             let state = rebalances.state().clone();
             let group = self.consumer.group_metadata();
             if let Some(refusal) = state.refusal {
-                return Err(Error::refused(refusal));
+                return Err(self.properties.says(Error::refused(refusal)));
             }
             let is_known = !state.is_rebalancing && (state.is_assigned || asked.elapsed() > FIRST_ASSIGNMENT);
             if let (Some(generation), Some(group), true) = (before, group, is_known)
@@ -131,9 +133,9 @@ impl Member {
             }
             if asked.elapsed() > patience {
                 let why = state.last_error.unwrap_or_else(|| "no error was reported".to_owned());
-                return Err(Error::restart(format!(
-                    "the group gave this instance no assignment in time: {why}"
-                )));
+                let late =
+                    Error::restart(format!("the group gave this instance no assignment in time: {why}"));
+                return Err(self.properties.says(late));
             }
             std::thread::sleep(Duration::from_millis(10));
         }

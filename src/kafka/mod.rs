@@ -1,9 +1,10 @@
-//! Everything that talks to one cluster: its clients, their requests, reading and writing.
+//! Everything that talks to a cluster: its clients, their requests, reading and writing.
 
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod delivery;
 mod environment;
+pub(crate) mod given;
 pub(crate) mod mark;
 pub(crate) mod member;
 pub(crate) mod offsets;
@@ -16,6 +17,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod restart;
 mod rules;
+pub(crate) mod sides;
 pub(crate) mod stable;
 pub(crate) mod sys;
 pub(crate) mod topic;

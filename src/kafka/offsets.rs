@@ -13,19 +13,18 @@ use crate::kafka::client::{Listener, REQUEST_TIMEOUT};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Committed;
 use crate::kafka::sys;
-use crate::kafka::topic::Topic;
 
-/// The group's committed offset of each of the topic's partitions. If an open transaction is about to commit an offset,
+/// The group's committed offset of each of the topic's `partitions`. If an open transaction is about to commit an offset,
 /// this waits for it (KIP-447's stable offsets, since the client is read_committed).
 ///
 /// # Errors
 /// [`Error::Restart`] if the group's coordinator does not answer, [`Error::Refused`] without permission.
 pub(crate) fn committed(
     cluster: &Cluster,
-    topic: &Topic,
+    (topic, partitions): (&str, usize),
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {
-    of(&cluster.committed, topic, interrupt)
+    of(&cluster.committed, (topic, partitions), interrupt).map_err(|err| cluster.properties().says(err))
 }
 
 /// [`committed`], for the client's group.
@@ -34,20 +33,20 @@ pub(crate) fn committed(
 /// As [`committed`].
 pub(crate) fn of(
     client: &BaseConsumer<Listener>,
-    topic: &Topic,
+    (topic, partitions): (&str, usize),
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {
     let started = Instant::now();
-    let what = || format!("the committed offsets of {}", topic.name);
-    let mut asked = TopicPartitionList::with_capacity(topic.partitions);
-    for partition in 0..topic.partitions {
-        asked.add_partition(&topic.name, id(partition));
+    let what = || format!("the committed offsets of {topic}");
+    let mut asked = TopicPartitionList::with_capacity(partitions);
+    for partition in 0..partitions {
+        asked.add_partition(topic, id(partition));
     }
     let answer = loop {
         match client.committed_offsets(asked.clone(), Duration::from_secs(1)) {
             Ok(answer) => break answer,
             Err(err) if err.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) => {
-                return Err(Error::kafka(what(), err));
+                return Err(Error::on_topic(what(), "Read", topic, err));
             }
             Err(err) => {
                 // Only the consumer's queue tells why the client does not find the group's coordinator.
@@ -64,9 +63,9 @@ pub(crate) fn of(
             }
         }
     };
-    let mut found = vec![None; topic.partitions];
+    let mut found = vec![None; partitions];
     for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
-        element.error().map_err(|e| Error::kafka(what(), e))?;
+        element.error().map_err(|e| Error::on_topic(what(), "Read", topic, e))?;
         if let Offset::Offset(position) = element.offset() {
             // Our own metadata is always UTF-8.
             let metadata = String::from_utf8(metadata).unwrap_or_default();

@@ -30,6 +30,7 @@ use crate::kafka::sys::{self, Outgoing, OutgoingTopic};
 
 /// A producer that has the newest epoch of its transactional id, until another producer takes the id over.
 pub struct Producer {
+    properties: Properties,
     inner: Arc<BaseProducer<Reports>>,
     transactional_id: String,
     /// The topic or the file that the records come from.
@@ -89,6 +90,7 @@ impl Producer {
         let timeout = patience.clamp(SHORTEST_CALL, LONGEST_CALL);
         let inner = Arc::new(inner);
         let producer = Producer {
+            properties: properties.clone(),
             topic: OutgoingTopic::new(inner.clone(), topic)
                 .ok_or_else(|| Error::usage(format!("`{topic}` cannot be a topic's name")))?,
             inner,
@@ -103,7 +105,7 @@ impl Producer {
         // Connect to a leader first. librdkafka closes its first connection once it knows the brokers, and without
         // another one it looks for the coordinator only half a second later (`rd_kafka_txn_coord_query`).
         let leader = producer.inner.client().fetch_watermarks(topic, 0, timeout);
-        leader.map_err(|e| Error::kafka(format!("the leader of {topic}-0"), e))?;
+        leader.map_err(|e| properties.says(Error::kafka(format!("the leader of {topic}-0"), e)))?;
         match producer.call("init_transactions", producer.writing(), None, move |inner| {
             inner.init_transactions(timeout)
         }) {
@@ -182,10 +184,8 @@ impl Producer {
                 Ok(Err(e)) => return Err(self.classify(name, needs, &e, begun)),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(_) => {
-                    return Err(Error::Restart {
-                        why: format!("{name} did not answer in time").into(),
-                        abandoned: true,
-                    });
+                    let why = format!("{name} did not answer in time").into();
+                    return Err(self.properties.says(Error::Restart { why, abandoned: true }));
                 }
             }
         }
@@ -197,6 +197,16 @@ impl Producer {
     }
 
     fn classify(
+        &self,
+        step: &str,
+        needs: Needs<'_>,
+        err: &KafkaError,
+        begun: Option<boot_time::Instant>,
+    ) -> Error {
+        self.properties.says(self.classified(step, needs, err, begun))
+    }
+
+    fn classified(
         &self,
         step: &str,
         (operation, topic): Needs<'_>,
@@ -270,12 +280,12 @@ impl Transaction<'_> {
                 return Err(self.unsent(code, &record));
             }
             if is_alone {
-                return Err(Error::failed(format!(
+                return Err(self.producer.properties.says(Error::failed(format!(
                     "a record of {bytes} bytes to partition {} is larger than the producer's queue; enlarge the queue \
                      with -X queue.buffering.max.kbytes={}",
                     record.partition,
                     (bytes >> 10) + 1
-                )));
+                ))));
             }
             interrupt.check()?;
             is_alone = self.producer.inner.in_flight_count() == 0;
@@ -301,9 +311,9 @@ impl Transaction<'_> {
     fn unsent(&self, code: RDKafkaErrorCode, record: &Outgoing<'_>) -> Error {
         self.producer.pace.failed(self.bytes);
         if is_permanent(code) {
-            let Producer { source, target, .. } = self.producer;
-            return Error::failed(Failed::local(code, record).sentence(source, target))
-                .because(Reason::RefusedRecords);
+            let Producer { source, target, properties, .. } = self.producer;
+            let told = Failed::local(code, record).sentence(source, target);
+            return properties.says(Error::failed(told).because(Reason::RefusedRecords));
         }
         let err = KafkaError::MessageProduction(code);
         self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
@@ -323,7 +333,7 @@ impl Transaction<'_> {
         self.producer.pace.is_due(self.begun.elapsed())
     }
 
-    /// Commits the records together with offsets of `topic`, the source, each with its metadata. Calls `positions` for
+    /// Commits the records together with offsets of the topic `ledger`, each with its metadata. Calls `positions` for
     /// the offsets once the records are in the log.
     ///
     /// # Errors
@@ -332,12 +342,12 @@ impl Transaction<'_> {
     /// `positions`.
     pub fn commit(
         self,
-        topic: &str,
+        ledger: &str,
         positions: impl FnOnce() -> Result<Vec<Position>>,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<()> {
         let began = Instant::now();
-        let result = self.try_commit(topic, positions, group);
+        let result = self.try_commit(ledger, positions, group);
         match &result {
             Ok(()) => self.producer.pace.committed(self.bytes, began.elapsed()),
             Err(_) => self.producer.pace.failed(self.bytes),
@@ -347,7 +357,7 @@ impl Transaction<'_> {
 
     fn try_commit(
         &self,
-        topic: &str,
+        ledger: &str,
         positions: impl FnOnce() -> Result<Vec<Position>>,
         group: &Arc<ConsumerGroupMetadata>,
     ) -> Result<()> {
@@ -361,11 +371,11 @@ impl Transaction<'_> {
         self.drain().inspect_err(abort_if_final)?;
         let group = group.clone();
         positions()
-            .and_then(|positions| offsets(topic, &positions))
+            .and_then(|positions| offsets(ledger, &positions))
             .and_then(|list| {
                 failpoint::outcome()?;
                 failpoint::instant("before-send-offsets");
-                producer.call("send_offsets_to_transaction", ("Read", topic), begun, move |inner| {
+                producer.call("send_offsets_to_transaction", ("Read", ledger), begun, move |inner| {
                     inner.send_offsets_to_transaction(&list, &group, timeout)
                 })
             })

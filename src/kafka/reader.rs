@@ -49,6 +49,7 @@ impl<T> Looked<T> {
 
 /// Reads each range once, in order within a partition.
 pub struct Reader<T = ()> {
+    properties: Properties,
     topic: String,
     batches: Option<Receiver<Looked<T>>>,
     partitions: Vec<Option<PartitionProgress>>,
@@ -61,6 +62,8 @@ pub struct Reader<T = ()> {
 struct PartitionProgress {
     position: i64,
     end: i64,
+    /// The largest leader epoch of a record; -1 before the first one.
+    epoch: i32,
 }
 
 const POLL: Duration = Duration::from_millis(10);
@@ -90,7 +93,9 @@ impl<T: Default + Send + 'static> Reader<T> {
         look: impl Fn(&Message) -> T + Send + 'static,
     ) -> Result<Reader<T>> {
         let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
+        let says = |err| reading.properties.says(err);
         let mut reader = Reader {
+            properties: reading.properties.clone(),
             topic: reading.topic.to_owned(),
             batches: None,
             partitions: (0..slots).map(|_| None).collect(),
@@ -102,17 +107,17 @@ impl<T: Default + Send + 'static> Reader<T> {
         let mut assignment = TopicPartitionList::new();
         for range in ranges {
             reader.partitions[index(range.partition)] =
-                Some(PartitionProgress { position: range.start, end: range.end });
+                Some(PartitionProgress { position: range.start, end: range.end, epoch: -1 });
             if !range.is_empty() {
                 reader.open += 1;
                 assignment
                     .add_partition_offset(reading.topic, range.partition, Offset::Offset(range.start))
-                    .map_err(|e| Error::kafka(what(), e))?;
+                    .map_err(|e| says(Error::kafka(what(), e)))?;
             }
         }
         if reader.open > 0 {
             let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
-            consumer.assign(&assignment).map_err(|e| Error::kafka(what(), e))?;
+            consumer.assign(&assignment).map_err(|e| says(Error::kafka(what(), e)))?;
             let (batches, poll) = poll_in_background(consumer, look)?;
             (reader.batches, reader.poll) = (Some(batches), Some(poll));
         }
@@ -167,11 +172,18 @@ impl<T: Default + Send + 'static> Reader<T> {
         let (partition, position, record) = match event {
             Event::Record(message) => (message.partition(), message.next_position(), Some(message)),
             Event::EndOfPartition { partition, position } => (partition, position, None),
-            Event::Error(code, reason) => return self.check_error(code, &reason).map(|()| None),
+            Event::Error(code, reason) => {
+                return self.check_error(code, &reason).map_err(|e| self.properties.says(e)).map(|()| None);
+            }
         };
         let Some(progress) = self.partitions.get_mut(index(partition)).and_then(Option::as_mut) else {
             return Ok(None);
         };
+        let epoch = record.map_or(-1, Message::leader_epoch);
+        if epoch < progress.epoch && epoch >= 0 {
+            return Err(self.other_log(partition));
+        }
+        progress.epoch = progress.epoch.max(epoch);
         if progress.position >= progress.end || position <= progress.position {
             return Ok(None);
         }
@@ -214,18 +226,26 @@ impl<T: Default + Send + 'static> Reader<T> {
         Ok(())
     }
 
+    /// Within one log, leader epochs only rise (KIP-101). The log of a topic that was made anew begins with epoch 0.
+    fn other_log(&self, partition: i32) -> Error {
+        let topic = &self.topic;
+        let told = format!("{topic}-{partition} was deleted and made anew while it was read; run again");
+        self.properties.says(Error::failed(told).because(Reason::TopicChanged))
+    }
+
     fn stuck(&self) -> Error {
         let waiting = self.partitions.iter().enumerate().find_map(|(partition, progress)| {
             progress.as_ref().filter(|p| p.position < p.end).map(|p| (partition, p.position, p.end))
         });
         let (partition, position, end) = waiting.unwrap_or_default();
-        Error::failed(format!(
+        let stuck = Error::failed(format!(
             "no progress for {} s while reading {}-{partition}, at position {position} of {end}; check whether its \
              leader is up, and run again, with a longer --patience if it is",
             self.patience.limit.as_secs(),
             self.topic
         ))
-        .because(Reason::NoProgress)
+        .because(Reason::NoProgress);
+        self.properties.says(stuck)
     }
 }
 

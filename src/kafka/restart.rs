@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
-use crate::kafka::cluster::Cluster;
 
 /// A run tries at least this many start-ups, however long each takes.
 const AT_LEAST: u32 = 3;
@@ -14,10 +13,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A job that starts up again after a failure of unknown outcome: a fill, a load, a sink.
 pub(crate) trait StartUp {
-    fn connect(&self) -> Result<Cluster>;
+    /// The connections that one start-up works with.
+    type Connection;
+
+    fn connect(&self) -> Result<Self::Connection>;
 
     /// One start-up, and all the work that follows it.
-    fn attempt(&mut self, cluster: &Cluster) -> Result<()>;
+    fn attempt(&mut self, connection: &Self::Connection) -> Result<()>;
 
     /// Takes the result of an attempt. Returns the result of the whole job; or `None`, after a pause, if the job must
     /// start up again.
@@ -32,15 +34,15 @@ pub(crate) trait StartUp {
 /// # Errors
 /// As [`StartUp::attempt`], but never [`Error::Restart`]. A refusal becomes [`Error::Failed`] once the job has written,
 /// because [`Error::Refused`] promises that nothing was.
-pub(crate) fn until_done(job: &mut impl StartUp, mut cluster: Cluster) -> Result<()> {
+pub(crate) fn until_done<J: StartUp>(job: &mut J, mut connection: J::Connection) -> Result<()> {
     let result = loop {
-        let result = job.attempt(&cluster);
+        let result = job.attempt(&connection);
         if let Some(result) = job.take(result) {
             break result;
         }
         // A client that saw a partition without a leader may say so for minutes.
         match job.connect() {
-            Ok(connected) => cluster = connected,
+            Ok(connected) => connection = connected,
             Err(err) => break Err(err),
         }
     };

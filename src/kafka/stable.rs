@@ -70,7 +70,7 @@ impl Cluster {
             .flatten()
             .map_or("unknown".to_owned(), rfc3339);
         let (name, Range { partition, start, end }) = (&topic.name, open);
-        Error::failed(format!(
+        let hanging = Error::failed(format!(
             "a transaction of another producer has been open in {name}-{partition} for {} s without progress: last \
              stable offset {start}, high watermark {end}, time of its first record {since}; wait for that producer, or \
              find the transaction with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> \
@@ -78,6 +78,7 @@ impl Cluster {
             patience.as_secs(),
             self.properties.bootstrap(),
         ))
-        .because(Reason::HangingTransaction)
+        .because(Reason::HangingTransaction);
+        self.properties.says(hanging)
     }
 }

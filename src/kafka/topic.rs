@@ -7,7 +7,7 @@ use crate::kafka::sys::describe::Access;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pub name: String,
-    /// The topic's id (KIP-516), in base64.
+    /// The topic's id (KIP-516), in base64, as librdkafka prints it. Stores and marks keep it.
     pub id: String,
     /// What this principal may do with the topic, if the broker tells.
     pub access: Option<Access>,
@@ -19,6 +19,16 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// The topic's id as Kafka's own tools print it. It has only characters that a topic's name may have.
+    pub(crate) fn url_safe_id(&self) -> String {
+        self.id.replace('+', "-").replace('/', "_")
+    }
+
+    /// The name, and the number of partitions.
+    pub(crate) fn extent(&self) -> (&str, usize) {
+        (&self.name, self.partitions)
+    }
+
     /// Checks that each partition takes writes if `min.insync.replicas` is `min`.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Restart`] if a leader does not answer.
     pub fn watermarks(&self, topic: &Topic) -> Result<Vec<Watermarks>> {
-        fetch_watermarks(&self.uncommitted, topic)
+        self.says(fetch_watermarks(&self.uncommitted, topic))
     }
 
     /// Each partition's last stable offset. A read_committed reader may read only below it.
@@ -38,7 +38,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Restart`] if a leader does not answer.
     pub fn last_stable_offsets(&self, topic: &Topic) -> Result<Vec<i64>> {
-        Ok(ends(&fetch_watermarks(&self.committed, topic)?))
+        Ok(ends(&self.says(fetch_watermarks(&self.committed, topic))?))
     }
 
     /// All that a read_committed reader may read now, in each partition.
@@ -72,7 +72,7 @@ impl Cluster {
             return Ok(watermarks.iter().map(|w| w.low).collect());
         };
         // If the topic has an open transaction, a broker tells a read_committed client that there is nothing.
-        let found = list_offsets(&self.uncommitted, topic, Offset::Offset(millis))?;
+        let found = self.says(list_offsets(&self.uncommitted, topic, Offset::Offset(millis)))?;
         let is_in_doubt = found.iter().zip(watermarks).any(|(at, w)| at.is_none() && w.low < w.high);
         let older = if is_in_doubt { self.all_older(topic, millis)? } else { vec![true; topic.partitions] };
         let positions = found.into_iter().zip(watermarks).zip(older);
@@ -114,7 +114,7 @@ impl Cluster {
             };
         // Ask for the first record only after that. If it lies before the record with the largest timestamp now, it
         // also did when the broker named that record. So the broker did not simply name its first record.
-        let first = list_offsets(&self.uncommitted, topic, Offset::Offset(0))?;
+        let first = self.says(list_offsets(&self.uncommitted, topic, Offset::Offset(0)))?;
         let is_older = |(largest, first): (Option<Stamped>, Option<i64>)| {
             largest
                 .zip(first)
@@ -134,7 +134,8 @@ impl Cluster {
         (start, end): (Option<i64>, Option<i64>),
         watermarks: &[Watermarks],
     ) -> Result<i64> {
-        let at = |millis: i64| list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0)));
+        let at =
+            |millis: i64| self.says(list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0))));
         let none = || Ok(vec![None; topic.partitions]);
         let (from, to) = (start.map_or_else(none, at)?, end.map_or_else(none, at)?);
         let within = from.into_iter().zip(to).zip(watermarks).map(|((from, to), w)| {

@@ -122,7 +122,7 @@ impl<'a> Stage<'a> {
             }
         };
         let job = Job::new(Selection {
-            properties,
+            properties: properties.into(),
             source: format!("topicA{suffix}"),
             target: format!("topicB{suffix}"),
             window: showing.window,
@@ -185,7 +185,7 @@ impl<'a> Stage<'a> {
         let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the page's store", e))?;
         let url = format!("sqlite:{}", dir.path().join("demo.db").display());
         let sinking = Sinking {
-            properties: selection.properties.clone(),
+            properties: selection.properties.source.clone(),
             topics: vec![selection.source.clone(), selection.target.clone()],
             store: url.clone(),
             follow: false,
@@ -214,7 +214,8 @@ impl<'a> Stage<'a> {
             date: None,
             skip_invalid: false,
         };
-        let (receipt, result) = load(&loading, &self.job.selection.properties, self.progress, self.interrupt);
+        let (receipt, result) =
+            load(&loading, &self.job.selection.properties.source, self.progress, self.interrupt);
         result.map(|()| receipt.unwrap_or_default())
     }
 
@@ -234,7 +235,7 @@ impl<'a> Stage<'a> {
     /// Prints both topics over the time of the source.
     fn charts(&self, when: &str) -> Result<()> {
         say!(self.on_stderr, "\n{when}:");
-        let read = |topic: &str| timestamps(&self.job.selection.properties, topic, self.interrupt);
+        let read = |topic: &str| timestamps(&self.job.selection.properties.source, topic, self.interrupt);
         let (a, b) = (read(&self.job.selection.source)?, read(&self.job.selection.target)?);
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);

@@ -217,6 +217,8 @@ struct Run<'a> {
 }
 
 impl StartUp for Run<'_> {
+    type Connection = Cluster;
+
     fn connect(&self) -> Result<Cluster> {
         Cluster::connect(self.properties, self.name)
     }
@@ -254,7 +256,7 @@ impl Run<'_> {
         )?;
 
         // 2. Ask for the position of the last committed transaction. After step 1, it can no longer change.
-        let committed = offsets::committed(cluster, topic, self.plan.interrupt)?;
+        let committed = offsets::committed(cluster, topic.extent(), self.plan.interrupt)?;
         let found = self.plan.way.mark(committed.first().and_then(Option::as_ref))?;
         self.check_same_topic(cluster)?;
         // If a log was cut or emptied, lines are gone, even if the position says that they are loaded.

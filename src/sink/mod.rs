@@ -159,6 +159,8 @@ struct Part {
 }
 
 impl StartUp for Run<'_> {
+    type Connection = Cluster;
+
     fn connect(&self) -> Result<Cluster> {
         Cluster::connect(&self.job.properties, GROUP)
     }

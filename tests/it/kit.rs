@@ -252,7 +252,7 @@ pub(crate) fn properties() -> Properties {
 
 pub(crate) fn job(a: &str, b: &str) -> Job {
     Job::new(Selection {
-        properties: properties(),
+        properties: properties().into(),
         source: a.to_owned(),
         target: b.to_owned(),
         window: "11:00-13:00".parse().expect("a window"),

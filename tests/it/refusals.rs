@@ -185,8 +185,8 @@ fn a_record_as_large_as_the_target_takes_and_one_byte_more() {
 fn compressed_a_larger_record_fits() {
     let pair = pair(&[("max.message.bytes", "100000")]).with(|job| {
         let flags = ["compression.type=zstd".to_owned()];
-        job.selection.properties =
-            Properties::new(Some(broker()), None, std::iter::empty(), &flags).expect("properties");
+        let properties = Properties::new(Some(broker()), None, std::iter::empty(), &flags);
+        job.selection.properties = properties.expect("properties").into();
     });
     let records = [record(0, WINDOW.0, "k", &"x".repeat(200_000))];
     produce(&pair.a, &records);

@@ -164,7 +164,7 @@ fn a_reader_gives_up_on_a_partition_that_makes_no_progress() {
     let pair = Pair::new(1, 1);
     produce(&pair.a, &day(60, 1));
     let reading = Reading {
-        properties: &pair.job.selection.properties,
+        properties: &pair.job.selection.properties.source,
         group: "replicator/kit",
         topic: &pair.a,
         isolation: Isolation::ReadCommitted,

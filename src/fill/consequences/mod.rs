@@ -20,6 +20,12 @@ pub struct Consequences {
     pub groups: Vec<Group>,
     /// The bytes of keys and values, before compression.
     pub bytes_to_write: u64,
+    /// How the producer compresses them; `none` if it does not.
+    pub compression: String,
+    /// The empty topic of the target's cluster for whose partitions the fill commits its positions; `None` if it commits
+    /// them for the source. The fill creates the topic if it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<String>,
     /// How long the fill would take; see `estimate_basis`.
     pub estimated_ms: u64,
     pub estimate_basis: String,
@@ -100,7 +106,17 @@ impl Consequences {
             seconds(self.transaction_ms),
             seconds(self.transaction_timeout_ms)
         ));
-        told.push(format!("{} bytes of keys and values would be written", self.bytes_to_write));
+        let compressed = match self.compression.as_str() {
+            "none" => "not compressed".to_owned(),
+            codec => format!("compressed with {codec}"),
+        };
+        told.push(format!("{} bytes of keys and values would be written, {compressed}", self.bytes_to_write));
+        if let Some(ledger) = &self.ledger {
+            told.push(format!(
+                "positions would be committed in the target cluster, as offsets of the empty topic {ledger}, which the \
+                 fill creates if it is missing"
+            ));
+        }
         told.push(format!(
             "it would take about {:.1} s: {}",
             seconds(self.estimated_ms),

@@ -93,6 +93,12 @@ impl Message {
         self.raw().offset + 1
     }
 
+    /// The leader epoch of the record's batch; -1 if the broker named none.
+    pub fn leader_epoch(&self) -> i32 {
+        // SAFETY: a valid message.
+        unsafe { ffi::rd_kafka_message_leader_epoch(self.raw.as_ptr()) }
+    }
+
     /// `None` is a null key; an empty key is `Some(&[])`.
     pub fn key(&self) -> Option<&[u8]> {
         // SAFETY: librdkafka points into the message for as long as it lives.

@@ -34,7 +34,7 @@ impl Hasher for AsItIs {
     }
 }
 
-pub(crate) struct Ledger {
+pub(crate) struct Pairing {
     skips_conflicts: bool,
     /// Whether timestamps are not compared.
     is_at_any_time: bool,
@@ -89,7 +89,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl Notes for Ledger {
+impl Notes for Pairing {
     fn window(&mut self, window: Window) {
         self.found.window = Some(window.into());
     }
@@ -162,9 +162,9 @@ impl Notes for Ledger {
     }
 }
 
-impl Ledger {
-    pub(crate) fn new(selection: &Selection) -> Ledger {
-        Ledger {
+impl Pairing {
+    pub(crate) fn new(selection: &Selection) -> Pairing {
+        Pairing {
             skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
             is_at_any_time: selection.rules.target_scan == TargetScan::All,
             slots: ByHash::default(),
@@ -222,7 +222,7 @@ impl Ledger {
 
     /// Counts the target's records that have no original in the source.
     fn leftovers(&mut self) {
-        let Ledger { slots, loose, conflicts, found, .. } = self;
+        let Pairing { slots, loose, conflicts, found, .. } = self;
         let is_known = |slot: &Slot| slot.is_explained || slot.in_source > 0;
         let known: HashSet<IdentityHash> =
             slots.values().filter(|slot| is_known(slot)).map(|slot| slot.loose).collect();

@@ -1,0 +1,208 @@
+//! The ledger: the topic whose offsets hold the source's positions.
+//!
+//! A transaction lives in one cluster, so the positions must be committed in the target's. There the group's
+//! coordinator takes offsets only for a topic that exists. With one cluster, that topic is the source itself. With two,
+//! it is an empty topic of the target's cluster, as wide as the source. It holds no record: commits and assignments work
+//! even while all of its leaders are down.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::job::Selection;
+use crate::kafka::client::REQUEST_TIMEOUT;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::sides::{Clusters, Sides};
+use crate::kafka::topic::Topic;
+
+/// The longest name of a topic.
+const LONGEST: usize = 249;
+/// How often to ask whether a topic that was created, or got more partitions, appears; and the pause between.
+const TRIES: u32 = 150;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a job keeps its positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// The name of the group, and of the transactional id. It depends only on the topics, so that a second run of the
+    /// job fences the first. No topic's name contains a `/`.
+    pub name: String,
+    pub topic: String,
+    /// As many as the source has.
+    pub partitions: usize,
+    /// Whether it is a topic of its own, and not the source.
+    is_own: bool,
+}
+
+impl Ledger {
+    /// The ledger of the job.
+    ///
+    /// # Errors
+    /// As [`Cluster::topic`].
+    pub(crate) fn of(selection: &Selection, clusters: &Clusters, source: &Topic) -> Result<Ledger> {
+        let partitions = source.partitions;
+        if !selection.properties.are_two() || are_one(clusters, source)? {
+            let name = selection.name();
+            return Ok(Ledger { name, topic: source.name.clone(), partitions, is_own: false });
+        }
+        let id = source.url_safe_id();
+        Ok(Ledger {
+            name: format!("replicator/{id}/{}/{}", selection.source, selection.target),
+            topic: own_topic(&id, &source.name),
+            partitions,
+            is_own: true,
+        })
+    }
+
+    /// The name of the topic, and how many partitions it has.
+    pub(crate) fn extent(&self) -> (&str, usize) {
+        (&self.topic, self.partitions)
+    }
+
+    /// Whether the ledger is the source itself.
+    pub(crate) fn is_source(&self) -> bool {
+        !self.is_own
+    }
+
+    /// Makes sure that the ledger exists and is as wide as the source. Creates it or adds partitions if need be. An
+    /// earlier run's ledger may have been deleted, also during a run. Then its positions are gone too, and the run
+    /// scans the target.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without permission, or if it has more partitions than the source; [`Error::Restart`] if no
+    /// broker answers, or the topic does not appear.
+    pub(crate) fn ensure(&self, cluster: &Cluster, interrupt: &Interrupt) -> Result<()> {
+        if !self.is_own {
+            return Ok(());
+        }
+        let says = |err| cluster.properties().says(err);
+        match cluster.width(&self.topic)? {
+            Some(width) if width == self.partitions => return Ok(()),
+            Some(width) if width > self.partitions => return Err(says(self.too_wide(width))),
+            Some(_) => self.grow(cluster).map_err(says)?,
+            None => self.create(cluster).map_err(says)?,
+        }
+        for _ in 0..TRIES {
+            interrupt.check()?;
+            match cluster.width(&self.topic)? {
+                Some(width) if width >= self.partitions => return Ok(()),
+                _ => std::thread::sleep(PAUSE),
+            }
+        }
+        let topic = &self.topic;
+        Err(says(Error::restart(format!("the topic {topic} was created or widened, but does not appear"))))
+    }
+
+    fn create(&self, cluster: &Cluster) -> Result<()> {
+        let (topic, partitions) = (&self.topic, i32::try_from(self.partitions).unwrap_or(i32::MAX));
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let admin = cluster.properties().admin()?;
+        let made = futures_executor::block_on(admin.create_topics([&new], &options()))
+            .map_err(|err| Error::kafka(format!("creating topic {topic}"), err))?;
+        for result in made {
+            match result {
+                // Another instance was first.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                    tracing::info!(
+                        "created the empty topic {topic}, for whose partitions the positions are committed"
+                    );
+                }
+                Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                    return Err(Error::refused(format!(
+                        "the run commits its positions as offsets of the empty topic {topic}, which is missing, and this \
+                         principal may not create it: grant it Create on topic {topic}, or create the topic with\n  \
+                         kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {partitions}",
+                        cluster.properties().bootstrap()
+                    ))
+                    .because(Reason::NoPermission));
+                }
+                Err((_, code)) => return Err(Error::code(format!("creating topic {topic}"), code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn grow(&self, cluster: &Cluster) -> Result<()> {
+        let topic = &self.topic;
+        let admin = cluster.properties().admin()?;
+        let wider = NewPartitions::new(topic, self.partitions);
+        let grown = futures_executor::block_on(admin.create_partitions([&wider], &options()))
+            .map_err(|err| Error::kafka(format!("adding partitions to topic {topic}"), err))?;
+        for result in grown {
+            match result {
+                // Another instance was first.
+                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+                Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                    return Err(Error::refused(format!(
+                        "the source got more partitions than {topic} has, and this principal may not add some there: \
+                         grant it Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} \
+                         --alter --topic {topic} --partitions {}",
+                        cluster.properties().bootstrap(),
+                        self.partitions
+                    ))
+                    .because(Reason::NoPermission));
+                }
+                Err((_, code)) => {
+                    return Err(Error::code(format!("adding partitions to topic {topic}"), code));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn too_wide(&self, width: usize) -> Error {
+        let Ledger { topic, partitions, .. } = self;
+        Error::refused(format!(
+            "the topic {topic}, for whose partitions the run commits its positions, has {width} partitions, but the \
+             source has {partitions}; delete {topic}, so that the run creates it again: no record is lost with it, but \
+             the run scans the target"
+        ))
+        .because(Reason::TopicConfiguration)
+    }
+}
+
+/// Whether both addresses are of one cluster. A topic with the source's id in the target's cluster is the source itself,
+/// since topic ids are unique. Cluster ids are not: many clusters are made from the same configuration.
+fn are_one(clusters: &Clusters, source: &Topic) -> Result<bool> {
+    match clusters.target.topic(&source.name) {
+        Ok(found) => Ok(found.is_some_and(|found| found.id == source.id)),
+        // This principal needs no permission on another topic of that name.
+        Err(Error::Refused(_)) if clusters.source.id() != clusters.target.id() => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// The topic's name: the source's id, and as much of its name as fits.
+fn own_topic(id: &str, source: &str) -> String {
+    let (head, tail) = (format!("replicator.{id}."), ".internal");
+    let room = LONGEST - head.len() - tail.len();
+    format!("{head}{}{tail}", &source[..source.len().min(room)])
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+/// Both topics of a job, and where it keeps its positions.
+#[derive(Clone)]
+pub(crate) struct Topics {
+    pub sides: Sides<Topic>,
+    pub ledger: Ledger,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_to_fit() {
+        let id = "A-_Agwe0T5iIcbcTdrzf1g";
+        assert_eq!(own_topic(id, "events"), "replicator.A-_Agwe0T5iIcbcTdrzf1g.events.internal");
+        let longest = own_topic(id, &"e".repeat(LONGEST));
+        assert_eq!(longest.len(), LONGEST);
+        assert!(longest.ends_with("e.internal"));
+    }
+}

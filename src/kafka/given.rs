@@ -1,0 +1,349 @@
+//! Collects what the flags, the environment and files say about clusters: their brokers, and client properties.
+//!
+//! Flags beat the environment, which beats the files. The prefix `source.` or `target.` makes a property one of that
+//! cluster alone; without a prefix it is one of both.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::environment::{Environment, variable_name};
+use super::properties::{DEFAULT_BOOTSTRAP, Properties};
+use super::rules::SECRET;
+use super::sides::{Side, Sides};
+use crate::base::error::{Error, Result};
+
+pub(super) const BROKERS: &str = "bootstrap.servers";
+
+/// What a command line says about clusters.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Given<'a> {
+    /// The value of `--bootstrap-server`.
+    pub bootstrap: Option<&'a str>,
+    /// The file of `--command-config`.
+    pub file: Option<&'a Path>,
+    /// `key=value` of each `-X`.
+    pub flags: &'a [String],
+    pub source: GivenSide<'a>,
+    pub target: GivenSide<'a>,
+}
+
+/// What a command line says about one of two clusters.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct GivenSide<'a> {
+    /// The value of `--source-bootstrap-server` or `--target-bootstrap-server`.
+    pub bootstrap: Option<&'a str>,
+    /// The file of `--source-command-config` or `--target-command-config`.
+    pub file: Option<&'a Path>,
+}
+
+type Map = BTreeMap<String, String>;
+
+/// Everything that is said, in layers. Later layers beat earlier ones.
+struct Layers {
+    file: Map,
+    files: Sides<Map>,
+    environment: Map,
+    flags: Map,
+    brokers: Brokers,
+}
+
+/// The brokers that are named: of one cluster, or of two.
+enum Brokers {
+    Unnamed,
+    One(String),
+    Two(Sides<String>),
+}
+
+impl Given<'_> {
+    /// The properties of a command that works on one cluster. If nothing names its brokers, they are at
+    /// `localhost:9092`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] names the property that is refused, or the file that cannot be read; also if two clusters are
+    /// named, and none by `--bootstrap-server`.
+    pub(crate) fn one(&self, environment: impl Iterator<Item = (OsString, OsString)>) -> Result<Properties> {
+        let layers = self.layers(environment)?;
+        match &layers.brokers {
+            Brokers::Two(_) => Err(Error::usage(
+                "this command works on one cluster, but two are named: name the one with --bootstrap-server",
+            )),
+            Brokers::One(brokers) => layers.of(brokers.clone(), None),
+            Brokers::Unnamed => layers.of(DEFAULT_BOOTSTRAP.to_owned(), None),
+        }
+    }
+
+    /// The properties of both clusters of a command that works on two topics. They are the same if one cluster is named,
+    /// or none.
+    ///
+    /// # Errors
+    /// As [`Given::one`]; [`Error::Usage`] also if one cluster is named beside two, or only one of two.
+    pub(crate) fn sides(
+        &self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Sides<Properties>> {
+        let layers = self.layers(environment)?;
+        match &layers.brokers {
+            Brokers::Two(Sides { source, target }) => Ok(Sides {
+                source: layers.of(source.clone(), Some(Side::Source))?,
+                target: layers.of(target.clone(), Some(Side::Target))?,
+            }),
+            Brokers::One(brokers) => Ok(layers.of(brokers.clone(), None)?.into()),
+            Brokers::Unnamed => Ok(layers.of(DEFAULT_BOOTSTRAP.to_owned(), None)?.into()),
+        }
+    }
+
+    fn layers(&self, environment: impl Iterator<Item = (OsString, OsString)>) -> Result<Layers> {
+        let read = |path: Option<&Path>, flag: &str| {
+            path.map_or_else(|| Ok(Map::new()), |path| read_file(path, flag))
+        };
+        let mut file = read(self.file, "--command-config")?;
+        let mut files = Sides {
+            source: read(self.source.file, "--source-command-config")?,
+            target: read(self.target.file, "--target-command-config")?,
+        };
+        let environment = Environment::read(environment)?;
+        if let Some(warning) = environment.warning() {
+            tracing::warn!("{warning}");
+        }
+        // Files for Kafka's own tools may name the brokers too.
+        let mut of_file = |side: Side, own: &mut Map| {
+            let prefixed = file.remove(&format!("{}.{BROKERS}", side.word()));
+            own.remove(BROKERS).or(prefixed)
+        };
+        let in_files = Named {
+            sides: Sides {
+                source: of_file(Side::Source, &mut files.source),
+                target: of_file(Side::Target, &mut files.target),
+            },
+            one: file.remove(BROKERS),
+            from: "the command configs",
+        };
+        let by_flags = Named {
+            one: self.bootstrap.map(str::to_owned),
+            sides: Sides {
+                source: self.source.bootstrap.map(str::to_owned),
+                target: self.target.bootstrap.map(str::to_owned),
+            },
+            from: "the flags",
+        };
+        let in_environment =
+            Named { one: environment.brokers, sides: environment.of_sides, from: "the environment" };
+        let mut brokers = Brokers::Unnamed;
+        for named in [by_flags, in_environment, in_files] {
+            brokers = named.brokers()?;
+            if !matches!(brokers, Brokers::Unnamed) {
+                break;
+            }
+        }
+        let flags = self.flags()?;
+        let for_one = |what: &str| {
+            Err(Error::usage(format!(
+                "{what} is for one of two clusters: name both, with --source-bootstrap-server and \
+                 --target-bootstrap-server"
+            )))
+        };
+        if !matches!(brokers, Brokers::Two(_)) {
+            if self.source.file.is_some() || self.target.file.is_some() {
+                return for_one("--source-command-config or --target-command-config");
+            }
+            if let Some(key) = flags.keys().find(|key| split(key).0.is_some()) {
+                return for_one(&format!("-X {key}"));
+            }
+            if let Some(key) = environment.properties.keys().chain(file.keys()).find(|k| split(k).0.is_some())
+            {
+                tracing::debug!("{key} and the like are ignored: they are for one of two clusters");
+            }
+        }
+        Ok(Layers { file, files, environment: environment.properties, flags, brokers })
+    }
+
+    fn flags(&self) -> Result<Map> {
+        let mut given = Map::new();
+        for flag in self.flags {
+            let (key, value) = flag
+                .split_once('=')
+                .ok_or_else(|| Error::usage("-X takes key=value, and one of them has no `=`".to_owned()))?;
+            let key = key.trim();
+            if SECRET.contains(&split(key).1) {
+                return Err(Error::usage(format!(
+                    "-X {key}: the process list shows flags; put it in the environment as {} or in a file for -F",
+                    variable_name(key)
+                )));
+            }
+            given.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(given)
+    }
+}
+
+/// The side that the property's prefix names, and the property without it.
+pub(super) fn split(key: &str) -> (Option<Side>, &str) {
+    let sides = [Side::Source, Side::Target];
+    let found = sides.into_iter().find_map(|side| {
+        let rest = key.strip_prefix(side.word())?.strip_prefix('.')?;
+        Some((Some(side), rest))
+    });
+    found.unwrap_or((None, key))
+}
+
+fn read_file(path: &Path, flag: &str) -> Result<Map> {
+    let from = |e: &dyn std::fmt::Display| Error::usage(format!("{flag} {}: {e}", path.display()));
+    let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
+    Ok(java_properties::read(opened).map_err(|e| from(&e))?.into_iter().collect())
+}
+
+/// The brokers that one place names.
+struct Named {
+    one: Option<String>,
+    sides: Sides<Option<String>>,
+    from: &'static str,
+}
+
+impl Named {
+    fn brokers(self) -> Result<Brokers> {
+        let given = |brokers: Option<String>| brokers.filter(|brokers| !brokers.trim().is_empty());
+        let Named { one, sides: Sides { source, target }, from } = self;
+        match (given(one), given(source), given(target)) {
+            (None, None, None) => Ok(Brokers::Unnamed),
+            (Some(one), None, None) => Ok(Brokers::One(one)),
+            (None, Some(source), Some(target)) => Ok(Brokers::Two(Sides { source, target })),
+            (None, found, _) => {
+                let (is, lacks) = if found.is_some() { ("source", "target") } else { ("target", "source") };
+                Err(Error::usage(format!(
+                    "{from} name the {is} cluster but not the {lacks} cluster: name both, with \
+                     --{is}-bootstrap-server and --{lacks}-bootstrap-server"
+                )))
+            }
+            (Some(_), ..) => Err(Error::usage(format!(
+                "{from} name one cluster for both topics (--bootstrap-server, KAFKA_BOOTSTRAP_SERVERS or \
+                 bootstrap.servers) and also a source or target cluster: leave out one or the other"
+            ))),
+        }
+    }
+}
+
+impl Layers {
+    /// The properties of one side; without a side, those of the only cluster.
+    fn of(&self, bootstrap: String, side: Option<Side>) -> Result<Properties> {
+        let mut all = Map::new();
+        let own = match side {
+            Some(Side::Source) => Some(&self.files.source),
+            Some(Side::Target) => Some(&self.files.target),
+            None => None,
+        };
+        for layer in [Some(&self.file), own, Some(&self.environment), Some(&self.flags)].into_iter().flatten()
+        {
+            // Within a layer, a property of this side beats one of both.
+            for wanted in [None, side] {
+                let of_side = layer.iter().map(|(key, value)| (split(key), value));
+                let of_side = of_side.filter(|((is, _), _)| *is == wanted);
+                all.extend(of_side.map(|((_, key), value)| (key.to_owned(), value.clone())));
+            }
+        }
+        Properties::checked(bootstrap, all, side)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn with_file(
+        flag: Option<&str>,
+        file: Option<&str>,
+        environment: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<Properties> {
+        let environment = environment.iter().map(|(k, v)| (OsString::from(*k), OsString::from(*v)));
+        let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
+        let written = file.map(|text| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            file
+        });
+        Properties::new(flag, written.as_ref().map(tempfile::NamedTempFile::path), environment, &flags)
+    }
+
+    fn properties(environment: &[(&str, &str)], flags: &[&str]) -> Result<Properties> {
+        with_file(None, None, environment, flags)
+    }
+
+    const FILE: &str = "bootstrap.servers=file:1\nclient.id=me\n";
+
+    #[rstest]
+    #[case(Some("flag:1"), Some("environment:1"), Some(FILE), "flag:1")]
+    #[case(Some("flag:1"), None, Some(FILE), "flag:1")]
+    #[case(Some("flag:1"), Some("environment:1"), None, "flag:1")]
+    #[case(Some("flag:1"), None, None, "flag:1")]
+    #[case(None, Some("environment:1"), Some(FILE), "environment:1")]
+    #[case(None, Some("environment:1"), None, "environment:1")]
+    #[case(None, None, Some(FILE), "file:1")]
+    #[case(None, None, Some("client.id=me"), "localhost:9092")]
+    #[case(None, None, None, "localhost:9092")]
+    #[case(Some(" "), Some(""), Some(FILE), "file:1")]
+    #[case(None, Some(""), Some("bootstrap.servers="), "localhost:9092")]
+    fn where_the_brokers_are(
+        #[case] flag: Option<&str>,
+        #[case] variable: Option<&str>,
+        #[case] file: Option<&str>,
+        #[case] wanted: &str,
+    ) {
+        let variables: Vec<_> =
+            variable.map(|value| ("KAFKA_BOOTSTRAP_SERVERS", value)).into_iter().collect();
+        let properties = with_file(flag, file, &variables, &[]).expect("accepted");
+        assert_eq!(properties.bootstrap(), wanted);
+        assert_eq!(properties.common().get(BROKERS), Some(wanted));
+    }
+
+    #[rstest]
+    #[case::by_flag(&[], &["bootstrap.servers=x:1"], "bootstrap.servers")]
+    #[case::by_environment(&[("REPLICATOR_BOOTSTRAP_SERVERS", "x:1")], &[], "bootstrap.servers")]
+    #[case::by_another_name(&[], &["metadata.broker.list=x:1"], "metadata.broker.list")]
+    fn brokers_named_as_a_property(
+        #[case] environment: &[(&str, &str)],
+        #[case] flags: &[&str],
+        #[case] name: &str,
+        #[values(None, Some(FILE))] file: Option<&str>,
+        #[values(None, Some("flag:1"))] flag: Option<&str>,
+    ) {
+        let error = with_file(flag, file, environment, flags).err().expect("refused");
+        assert!(matches!(error, Error::Usage(_)));
+        assert!(error.to_string().contains(&format!("the property {name} cannot be set")), "{error}");
+    }
+
+    #[rstest]
+    #[case("isolation.level=read_uncommitted", "isolation.level")]
+    #[case("enable.auto.commit=true", "enable.auto.commit")]
+    #[case("transactional.id=x", "transactional.id")]
+    #[case("enable.idempotence=false", "enable.idempotence")]
+    #[case("sasl.password=hunter2", "REPLICATOR_SASL_PASSWORD")]
+    #[case("no.such.property=1", "no.such.property")]
+    #[case("partitioner=random", "consistent (CRC-32)")]
+    #[case("linger.ms", "key=value")]
+    fn refused_by_name(#[case] flag: &str, #[case] names: &str) {
+        let error = properties(&[], &[flag]).err().expect("refused");
+        assert!(matches!(error, Error::Usage(_)));
+        assert!(error.to_string().contains(names), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn flags_beat_the_environment() {
+        let given = properties(
+            &[
+                ("REPLICATOR_LINGER_MS", "7"),
+                ("REPLICATOR_SERVICE_HOST", "x"),
+                ("REPLICATOR_SASL_PASSWORD", "hunter2"),
+                ("HOME", "/"),
+            ],
+            &["linger.ms=9"],
+        );
+        let given = given.expect("accepted").given;
+        assert_eq!(given.get("linger.ms").map(String::as_str), Some("9"));
+        assert_eq!(given.get("sasl.password").map(String::as_str), Some("hunter2"));
+        assert_eq!(given.len(), 2);
+    }
+}
