@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "it is the other tests' kit as well")]
 #[path = "it/containers.rs"]
 mod containers;
-#[allow(dead_code, reason = "it is the other tests' kit as well")]
+#[allow(dead_code, unused_imports, reason = "it is the other tests' kit as well")]
 #[path = "it/kit.rs"]
 mod kit;
 

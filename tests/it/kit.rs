@@ -9,23 +9,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, Producer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::Offset;
+use rdkafka::producer::BaseProducer;
 
 pub(crate) use replicator::topics::Record;
 use replicator::{
     EventTime, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Receipt, Result, Rules,
     Selection, fill, partition,
 };
-use replicator::{Sandbox, topics, topics::Topics};
+use replicator::{Sandbox, topics};
 
 use replicator::{Comparison, Findings, verify};
 
 use crate::containers;
+
+#[path = "across.rs"]
+mod across;
+#[path = "side.rs"]
+mod side;
+
+pub(crate) use across::Across;
+pub(crate) use side::{Foreign, Side};
 
 /// 2021-04-14T00:00:00Z, in milliseconds.
 pub(crate) const DAY: i64 = 1_618_358_400_000;
@@ -34,7 +38,7 @@ pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const WINDOW: (i64, i64) = (DAY + 11 * HOUR, DAY + 13 * HOUR);
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The broker of all tests.
+/// A broker that tests share.
 struct Broker {
     bootstrap: String,
     is_ours: bool,
@@ -48,6 +52,10 @@ impl Broker {
         if !named.trim().is_empty() {
             return Broker::of(Sandbox::connect(&named).expect("the named cluster answers"), false);
         }
+        Broker::start_own()
+    }
+
+    fn start_own() -> Broker {
         if containers::can_run() {
             match containers::kafka() {
                 // The engine may publish ports on another machine than this one.
@@ -74,6 +82,12 @@ impl Broker {
         static BROKER: OnceLock<Broker> = OnceLock::new();
         BROKER.get_or_init(Broker::start)
     }
+
+    /// A second cluster, for tests across two. It starts when the first such test asks for it.
+    fn second() -> &'static Broker {
+        static BROKER: OnceLock<Broker> = OnceLock::new();
+        BROKER.get_or_init(Broker::start_own)
+    }
 }
 
 /// The test harness hides the output of eprintln! if the test passes.
@@ -83,6 +97,16 @@ pub(crate) fn tell(what: &str) {
 
 pub(crate) fn broker() -> &'static str {
     &Broker::shared().bootstrap
+}
+
+/// The cluster of all tests.
+pub(crate) fn side_a() -> Side {
+    Side(broker().to_owned())
+}
+
+/// The second cluster.
+pub(crate) fn side_b() -> Side {
+    Side(Broker::second().bootstrap.clone())
 }
 
 /// Whether a test can deny permissions. Only our own broker surely has an authorizer that allows everything else.
@@ -147,16 +171,6 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-fn admin() -> AdminClient<DefaultClientContext> {
-    config().create().expect("an admin client")
-}
-
-fn config() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker());
-    config
-}
-
 /// A source, a target, and the job that fills one from the other.
 pub(crate) struct Pair {
     pub a: String,
@@ -213,20 +227,25 @@ impl Pair {
     }
 
     pub(crate) fn assert_holds(&self, before: &[Record], window: &[Record]) {
-        let target = consume(&self.b);
-        let added: Vec<Record> = window.iter().filter(|r| !before.contains(r)).cloned().collect();
-        let mut wanted: Vec<Record> = before.iter().chain(&added).cloned().collect();
-        let mut found = target.clone();
-        wanted.sort();
-        found.sort();
-        assert_same(&found, &wanted);
-        for partition in 0..1000 {
-            let of = |records: &[Record]| -> Vec<Record> {
-                records.iter().filter(|r| r.partition == partition).cloned().collect()
-            };
-            let found: Vec<Record> = of(&target).into_iter().filter(|r| !before.contains(r)).collect();
-            assert_same(&found, &of(&added));
-        }
+        assert_holds(&consume(&self.b), before, window);
+    }
+}
+
+/// Asserts that a target holds `before` and then `window`: each record once, in the order of `window` within its
+/// partition.
+pub(crate) fn assert_holds(target: &[Record], before: &[Record], window: &[Record]) {
+    let added: Vec<Record> = window.iter().filter(|r| !before.contains(r)).cloned().collect();
+    let mut wanted: Vec<Record> = before.iter().chain(&added).cloned().collect();
+    let mut found = target.to_vec();
+    wanted.sort();
+    found.sort();
+    assert_same(&found, &wanted);
+    for partition in 0..1000 {
+        let of = |records: &[Record]| -> Vec<Record> {
+            records.iter().filter(|r| r.partition == partition).cloned().collect()
+        };
+        let found: Vec<Record> = of(target).into_iter().filter(|r| !before.contains(r)).collect();
+        assert_same(&found, &of(&added));
     }
 }
 
@@ -265,83 +284,33 @@ pub(crate) fn job(a: &str, b: &str) -> Job {
 }
 
 pub(crate) fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
-        .set("retention.ms", "-1")
-        .set("max.message.bytes", "2000000");
-    for (key, value) in config {
-        new = new.set(key, value);
-    }
-    let made = futures_executor::block_on(admin().create_topics([&new], &options())).expect("an answer");
-    made[0].as_ref().expect("made");
-    until(|| {
-        let metadata = reader("read_committed").fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
-        let topic = &metadata.topics()[0];
-        i32::try_from(topic.partitions().len()).ok() == Some(partitions)
-            && topic.partitions().iter().all(|p| p.leader() >= 0)
-    });
+    side_a().create(topic, partitions, config);
 }
 
 pub(crate) fn delete(topic: &str) {
-    futures_executor::block_on(admin().delete_topics(&[topic], &options())).expect("deleted");
-    until(|| {
-        let metadata = reader("read_committed").fetch_metadata(None, TIMEOUT).expect("metadata");
-        metadata.topics().iter().all(|t| t.name() != topic)
-    });
+    side_a().delete(topic);
 }
 
 /// Deletes the records of a partition before `offset`.
 pub(crate) fn trim(topic: &str, partition: i32, offset: i64) {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
-    futures_executor::block_on(admin().delete_records(&list, &options())).expect("trimmed");
-    until(|| {
-        reader("read_committed").fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").0 == offset
-    });
+    side_a().trim(topic, partition, offset);
 }
 
 pub(crate) fn delete_group(group: &str) {
-    let deleted = futures_executor::block_on(admin().delete_groups(&[group], &options())).expect("an answer");
-    deleted[0].as_ref().expect("deleted");
+    side_a().delete_group(group);
 }
 
 /// Commits offsets by hand, as `kafka-consumer-groups.sh --reset-offsets` does.
 pub(crate) fn reset_group(group: &str, topic: &str, offset: Offset) {
-    let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for (partition, (_, high)) in watermarks(topic).into_iter().enumerate() {
-        let partition = i32::try_from(partition).expect("fits");
-        let offset = if offset == Offset::End { Offset::Offset(high) } else { offset };
-        list.add_partition_offset(topic, partition, offset).expect("an offset");
-    }
-    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("committed");
+    side_a().reset_group(group, topic, offset);
 }
 
 pub(crate) fn watermarks(topic: &str) -> Vec<(i64, i64)> {
-    let reader = reader("read_uncommitted");
-    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
-    let partitions = metadata.topics()[0].partitions().len();
-    (0..i32::try_from(partitions).expect("fits"))
-        .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks"))
-        .collect()
+    side_a().watermarks(topic)
 }
 
 pub(crate) fn last_stable_offsets(topic: &str) -> Vec<i64> {
-    let reader = reader("read_committed");
-    (0..i32::try_from(watermarks(topic).len()).expect("fits"))
-        .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks").1)
-        .collect()
-}
-
-fn reader(isolation: &str) -> BaseConsumer {
-    config()
-        .set("group.id", unique("kit"))
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", isolation)
-        .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "20")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .expect("a consumer")
+    side_a().last_stable_offsets(topic)
 }
 
 /// Waits until `condition` holds, and fails if that takes too long.
@@ -355,55 +324,26 @@ pub(crate) fn until(mut condition: impl FnMut() -> bool) {
 
 /// All committed records, partition by partition, in order. It waits until open transactions end.
 pub(crate) fn consume(topic: &str) -> Vec<Record> {
-    Topics::new(broker()).consume(topic, watermarks(topic).len()).expect("reads")
+    side_a().consume(topic)
 }
 
 /// Produces without a transaction.
 pub(crate) fn produce(topic: &str, records: &[Record]) {
-    let producer: BaseProducer = config()
-        .set("linger.ms", "5")
-        .set("message.max.bytes", "2000000")
-        .set("enable.idempotence", "true")
-        .create()
-        .expect("a producer");
-    send(&producer, topic, records);
-    producer.flush(TIMEOUT).expect("flushed");
+    side_a().produce(topic, records);
 }
 
 pub(crate) fn send(producer: &BaseProducer, topic: &str, records: &[Record]) {
     topics::send(producer, topic, records).expect("sent");
 }
 
-/// Another producer with an open transaction.
-pub(crate) struct Foreign(BaseProducer);
+/// Changes one property of a topic.
+pub(crate) fn alter(topic: &str, key: &str, value: &str) {
+    side_a().alter(topic, key, value);
+}
 
-impl Foreign {
-    pub(crate) fn begin() -> Foreign {
-        let producer: BaseProducer = config()
-            .set("transactional.id", unique("foreign"))
-            .set("message.max.bytes", "2000000")
-            .create()
-            .expect("a producer");
-        producer.init_transactions(TIMEOUT).expect("initialised");
-        producer.begin_transaction().expect("begun");
-        Foreign(producer)
-    }
-
-    /// Sends records, and waits until the broker has them.
-    pub(crate) fn send(self, topic: &str, records: &[Record]) -> Foreign {
-        send(&self.0, topic, records);
-        self.0.flush(TIMEOUT).expect("flushed");
-        self
-    }
-
-    pub(crate) fn commit(self) {
-        self.0.commit_transaction(TIMEOUT).expect("committed");
-    }
-
-    pub(crate) fn abort(self) {
-        self.0.flush(TIMEOUT).expect("flushed");
-        self.0.abort_transaction(TIMEOUT).expect("aborted");
-    }
+/// Commits offset 0 of partition 0 with bytes as its metadata. The safe API can only write text.
+pub(crate) fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
+    side_a().commit_bytes(group, topic, metadata);
 }
 
 /// The real binary, as a user runs it.
@@ -443,28 +383,4 @@ pub(crate) fn stderr(output: &Output) -> String {
 pub(crate) fn receipt(output: &Output) -> HashMap<String, serde_json::Value> {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("one JSON object on stdout: {e}; stderr: {}", stderr(output)))
-}
-
-/// Changes one property of a topic.
-pub(crate) fn alter(topic: &str, key: &str, value: &str) {
-    use rdkafka::admin::{AlterConfig, ResourceSpecifier};
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value).set("retention.ms", "-1");
-    let altered =
-        futures_executor::block_on(admin().alter_configs(&[change], &options())).expect("an answer");
-    altered[0].as_ref().expect("altered");
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
-}
-
-/// Commits offset 0 of partition 0 with bytes as its metadata. The safe API can only write text.
-pub(crate) fn commit_bytes(group: &str, topic: &str, metadata: &[u8]) {
-    use rdkafka_sys as ffi;
-    let consumer: BaseConsumer = config().set("group.id", group).create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(0)).expect("an offset");
-    list.elements()[0].set_metadata(unsafe { std::str::from_utf8_unchecked(metadata) });
-    let code = unsafe { ffi::rd_kafka_commit(consumer.client().native_ptr(), list.ptr(), 0) };
-    assert_eq!(code, ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
 }

@@ -5,18 +5,23 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ptr;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, CreateAclsRequest, CreateAclsResponse, DescribeAclsRequest, DescribeAclsResponse, ProduceRequest,
-    ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, CreateAclsRequest, CreateAclsResponse, DescribeAclsRequest, DescribeAclsResponse,
+    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
     RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use rdkafka::Offset;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka_sys as ffi;
 
@@ -79,6 +84,16 @@ fn ask<Q: Encodable + HeaderVersion, A: Decodable + HeaderVersion>(
     let mut answer = Bytes::from(answer);
     ResponseHeader::decode(&mut answer, A::header_version(version)).expect("a header");
     A::decode(&mut answer, version).expect("a response")
+}
+
+/// The id of a topic, as `kafka-topics.sh --describe` prints it.
+pub(crate) fn topic_id(side: &Side, topic: &str) -> String {
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let asked = MetadataRequestTopic::default().with_name(Some(name));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+    let response: MetadataResponse = ask(&side.0, ApiKey::Metadata, 12, &request);
+    assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+    BASE64_URL_SAFE_NO_PAD.encode(response.topics[0].topic_id.as_bytes())
 }
 
 /// An access control entry, with the protocol's numbers.
@@ -240,4 +255,20 @@ fn header_keys_that_are_not_utf_8() {
     result.expect("fills");
     assert_eq!(receipt.counts.written, 0);
     pair.verify().1.expect("the same");
+}
+
+#[test]
+fn topics_of_one_name_in_two_clusters_are_two_topics() {
+    let across = Across::same_name(2, 1);
+    assert_eq!(across.source, across.target);
+    assert_ne!(topic_id(&across.from, &across.source), topic_id(&across.to, &across.target));
+    let (old, new) = (day(20, 2), day(5, 1));
+    across.from.produce(&across.source, &old);
+    across.to.begin().send(&across.target, &new).commit();
+    assert_eq!(across.consume_source().len(), 20);
+    assert_eq!(across.consume_target(), new);
+    let group = unique("group");
+    across.to.reset_group(&group, &across.target, Offset::Offset(3));
+    assert_eq!(across.to.committed(&group, &across.target), [(3, String::new())]);
+    assert_eq!(across.from.committed(&group, &across.source)[0].0, -1001);
 }
