@@ -76,6 +76,14 @@ impl Run<'_> {
             Err(Error::Fenced(_)) => {
                 Err(Error::restart("another instance was given a partition of this one"))
             }
+            Err(err @ Error::Restart { .. }) => {
+                // An instance that reaches the source can do the work. With one cluster, the group itself would be away.
+                if !ledger.is_source() && clusters.source.topic_id(&checked.source.name).is_err() {
+                    tracing::warn!("this instance does not reach the source, so it leaves the group for now");
+                    self.member = None;
+                }
+                Err(err)
+            }
             result => result,
         }
     }

@@ -33,4 +33,5 @@ mod sink;
 mod store_tls;
 mod stores;
 mod time;
+mod two_clusters;
 mod verify;
