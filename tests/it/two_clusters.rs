@@ -158,7 +158,7 @@ fn a_source_made_anew_between_two_runs() {
     across.from.delete(&across.source);
     across.from.create(&across.source, 2, &[]);
     // The new topic is longer than the old positions.
-    let anew = |record| Record { key: Some(format!("new {:?}", record.key).into_bytes()), ..record };
+    let anew = |record: Record| Record { key: Some(format!("new {:?}", record.key).into_bytes()), ..record };
     let more: Vec<Record> = day(2400, 2).into_iter().map(anew).collect();
     across.from.produce(&across.source, &more);
     assert_ne!(ledger(&across), old);
