@@ -9,6 +9,7 @@ use crate::base::error::{Error, Reason, Result};
 use crate::compare::verify::Findings;
 use crate::fill::receipt::Receipt;
 use crate::job::Selection;
+use crate::job::names::Names;
 use crate::job::window::Edges;
 
 /// The findings of a command, for people and for machines.
@@ -54,39 +55,28 @@ struct Failure {
 pub struct Unread {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Edges>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
+    /// `None` if the command has no two topics, or did not get as far as to know them.
+    #[serde(flatten)]
+    pub names: Option<Names>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl From<Selection> for Unread {
     fn from(selection: Selection) -> Unread {
-        Unread { source: Some(selection.source), target: Some(selection.target), ..Unread::default() }
+        Unread { names: Some(Names::from(&selection)), ..Unread::default() }
     }
 }
 
 impl From<Receipt> for Unread {
     fn from(receipt: Receipt) -> Unread {
-        Unread {
-            window: receipt.window,
-            source: Some(receipt.source),
-            target: Some(receipt.target),
-            warnings: receipt.warnings,
-        }
+        Unread { window: receipt.window, names: Some(receipt.names), warnings: receipt.warnings }
     }
 }
 
 impl From<Findings> for Unread {
     fn from(findings: Findings) -> Unread {
-        Unread {
-            window: findings.window,
-            source: Some(findings.source),
-            target: Some(findings.target),
-            warnings: findings.warnings,
-        }
+        Unread { window: findings.window, names: Some(findings.names), warnings: findings.warnings }
     }
 }
 
@@ -159,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_receipt_lies_beside() {
-        let receipt = Receipt { source: "a".into(), ..Receipt::default() };
+        let names = Names { source: "a".into(), ..Names::default() };
+        let receipt = Receipt { names, ..Receipt::default() };
         let found = json(&receipt, Ok(()));
         assert_eq!(
             (&found["status"], &found["source"], &found["written"]),

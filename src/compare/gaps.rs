@@ -18,6 +18,7 @@ use crate::base::time::{millis, rfc3339};
 use crate::compare::chart::Histogram;
 use crate::compare::{Judged, Notes, Pairing, compare};
 use crate::job::identity::Identity;
+use crate::job::names::Names;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection};
 use crate::judge::{Sighting, Verdict};
@@ -26,8 +27,8 @@ use crate::kafka::sys::Message;
 /// The records that the target lacks, and their times. All counts are of records.
 #[derive(Debug, Default, Serialize)]
 pub struct Gaps {
-    pub source: String,
-    pub target: String,
+    #[serde(flatten)]
+    pub names: Names,
     pub in_source: u64,
     pub in_target: u64,
     /// Records of the source that the target lacks. Each is in a hole, or has no event time.
@@ -109,7 +110,7 @@ pub fn gaps(
     };
     let compared = compare(selection, progress, interrupt, &mut counted)?;
     let Counted { pairing, mut found, mut seen, target_times, .. } = counted;
-    let findings = pairing.settle(compared.source.partitions == compared.target.partitions);
+    let findings = pairing.settle(compared.keeps_partitions());
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
@@ -120,16 +121,18 @@ pub fn gaps(
     let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
     let times: Vec<i64> = seen.iter().map(|record| record.time).collect();
     let span = (times.first().copied().unwrap_or(0), times.last().map_or(0, |last| last.saturating_add(1)));
-    let chart = Histogram::new(&compared.source.name, &times, span);
-    let lacking = Histogram::new(&compared.target.name, &target_times, span).scaled_as(&chart);
+    found.names = findings.names;
+    found.names.found(&compared.topics);
+    let (source, target) = (found.names.shown_source(), found.names.shown_target());
+    let chart = Histogram::new(&source, &times, span);
+    let lacking = Histogram::new(&target, &target_times, span).scaled_as(&chart);
     found.holes = holes(&seen, bucket)
         .into_iter()
-        .map(|records| Hole::new(records, compared.source.partitions, selection, identity))
+        .map(|records| Hole::new(records, compared.topics.source.partitions, selection, identity))
         .collect();
     found.under_another_time = compared.elsewhen.copies;
     found.warnings = compared.warnings;
     found.charts = (!times.is_empty()).then_some((chart, lacking));
-    (found.source, found.target) = (compared.source.name, compared.target.name);
     found.elapsed_ms = millis(started.elapsed());
     Ok(found)
 }
@@ -236,7 +239,7 @@ impl fmt::Display for Gaps {
         for sentence in self.sentences() {
             writeln!(f, "{sentence}")?;
         }
-        let (source, target, all) = (&self.source, &self.target, self.in_source);
+        let (source, target, all) = (self.names.shown_source(), self.names.shown_target(), self.in_source);
         match (self.missing, self.holes.len()) {
             (0, _) if all + self.in_target == 0 => {
                 write!(f, "neither {source} nor {target} holds a record in the window")
@@ -257,7 +260,7 @@ impl fmt::Display for Gaps {
 impl Gaps {
     /// The sentences that account for all records that were read and are in no hole.
     fn sentences(&self) -> Vec<String> {
-        let (source, target) = (&self.source, &self.target);
+        let (source, target) = (self.names.shown_source(), self.names.shown_target());
         let mut told = Vec::new();
         let mut tell = |count: u64, what: String| {
             if count > 0 {

@@ -54,8 +54,7 @@ pub(crate) enum Judged {
 
 /// The topics of a comparison, and what it found beside the notes.
 pub(crate) struct Compared {
-    pub source: Topic,
-    pub target: Topic,
+    pub topics: Sides<Topic>,
     /// Copies outside of the window, with another timestamp.
     pub elsewhen: StampedCopies,
     pub warnings: Vec<String>,
@@ -101,7 +100,13 @@ pub(crate) fn compare(
     let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(Compared { source: source.topic, target: target.topic, elsewhen, warnings })
+    Ok(Compared { topics: Sides { source: source.topic, target: target.topic }, elsewhen, warnings })
+}
+
+impl Compared {
+    fn keeps_partitions(&self) -> bool {
+        self.topics.source.partitions == self.topics.target.partitions
+    }
 }
 
 /// Warns of copies with other timestamps, and says what to do about them.

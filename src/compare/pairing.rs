@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::{Judged, Notes};
 use crate::compare::verify::Findings;
 use crate::job::identity::IdentityHash;
+use crate::job::names::Names;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection, TargetScan};
 use crate::judge::{Sighting, Signature, Verdict};
@@ -171,11 +172,7 @@ impl Pairing {
             loose: ByHash::default(),
             pairs: Vec::new(),
             conflicts: ByHash::default(),
-            found: Findings {
-                source: selection.source.clone(),
-                target: selection.target.clone(),
-                ..Findings::default()
-            },
+            found: Findings { names: Names::from(selection), ..Findings::default() },
         }
     }
 

@@ -11,6 +11,7 @@ use crate::base::progress::Progress;
 use crate::base::time::millis;
 use crate::compare::{Pairing, compare};
 use crate::job::Selection;
+use crate::job::names::Names;
 use crate::job::window::Edges;
 
 /// Two topics, and the window in which they should hold the same records.
@@ -27,8 +28,8 @@ pub struct Findings {
     /// `None` until the window is resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Edges>,
-    pub source: String,
-    pub target: String,
+    #[serde(flatten)]
+    pub names: Names,
     pub in_source: u64,
     pub in_target: u64,
     /// Records of the source's window that the target lacks.
@@ -73,9 +74,10 @@ pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt
     let (mut findings, result) = match compared {
         Err(err) => (pairing.found, Err(err)),
         Ok(compared) => {
-            let mut findings = pairing.settle(compared.source.partitions == compared.target.partitions);
+            let mut findings = pairing.settle(compared.keeps_partitions());
             findings.under_another_time = compared.elsewhen.copies;
             findings.warnings = compared.warnings;
+            findings.names.found(&compared.topics);
             let verdict = findings.verdict(comparison);
             (findings, verdict)
         }
@@ -105,8 +107,8 @@ impl Findings {
         }
         let mut told = format!(
             "{} and {} differ in the window: {} missing, {} duplicated, {} changed, {} extra, {} reordered, {} moved",
-            self.source,
-            self.target,
+            self.names.shown_source(),
+            self.names.shown_target(),
             self.missing,
             self.duplicated,
             self.changed,
@@ -123,7 +125,8 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} = {} ?  {}", self.source, self.target, self.window.clone().unwrap_or_default())?;
+        let (source, target) = (self.names.shown_source(), self.names.shown_target());
+        writeln!(f, "{source} = {target} ?  {}", self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         line("in source", self.in_source)?;
         line("in target", self.in_target)?;

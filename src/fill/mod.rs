@@ -42,6 +42,7 @@ use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
 use crate::job::ledger::{Ledger, Topics};
+use crate::job::names::Names;
 use crate::job::rate::Throttle;
 use crate::job::resolve;
 use crate::job::window::{Edges, Window};
@@ -64,7 +65,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     let started = Instant::now();
     let fingers = match Fingers::new() {
         Ok(fingers) => fingers,
-        Err(err) => return (Receipt::default(), Err(err)),
+        Err(err) => return (Receipt { names: Names::from(&job.selection), ..Receipt::default() }, Err(err)),
     };
     let mut run = Run::new(job, mode, progress, interrupt, fingers);
     let result = match run.until_done() {
@@ -95,7 +96,7 @@ impl Run<'_> {
         // This is not part of a start-up, which would try for minutes to reach a cluster that never answered.
         let mut clusters = selection.properties.connect(&selection.name())?;
         let sides = resolve::topics(&clusters, selection)?;
-        self.told.topics = Some(sides.clone());
+        self.told.names.found(&sides);
         let ledger = Ledger::of(selection, &clusters, &sides.source)?;
         if !ledger.is_source() {
             clusters.target = Rc::new(Cluster::connect(&selection.properties.target, &ledger.name)?);

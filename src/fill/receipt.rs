@@ -8,6 +8,7 @@ use crate::base::error::Result;
 use crate::base::time::rfc3339;
 use crate::fill::consequences::Consequences;
 use crate::fill::differences::Difference;
+use crate::job::names::Names;
 use crate::job::window::Edges;
 use crate::kafka::mark::Done;
 
@@ -17,18 +18,8 @@ pub struct Receipt {
     /// `None` until the window is resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Edges>,
-    pub source: String,
-    pub target: String,
-    /// With two clusters, their addresses.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_bootstrap_server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_bootstrap_server: Option<String>,
-    /// The ids of the topics (KIP-516) as Kafka's own tools print them; `None` until the topics are found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_topic_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_topic_id: Option<String>,
+    #[serde(flatten)]
+    pub names: Names,
     #[serde(flatten)]
     pub counts: Counts,
     /// How many records a run would write. Only in a plan.
@@ -120,12 +111,7 @@ impl std::ops::AddAssign for Counts {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counts;
-        let at = |topic: &str, cluster: &Option<String>| match cluster {
-            Some(cluster) => format!("{topic} ({cluster})"),
-            None => topic.to_owned(),
-        };
-        let source = at(&self.source, &self.source_bootstrap_server);
-        let target = at(&self.target, &self.target_bootstrap_server);
+        let (source, target) = (self.names.shown_source(), self.names.shown_target());
         writeln!(f, "{source} -> {target}  {}", self.window.clone().unwrap_or_default())?;
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         if self.done_before.is_none() {
@@ -161,7 +147,7 @@ impl fmt::Display for Receipt {
             writeln!(f, "  e.g. {example}")?;
         }
         for sentence in
-            self.consequences.iter().flat_map(|c| c.sentences(&self.target, self.to_write.unwrap_or(0)))
+            self.consequences.iter().flat_map(|c| c.sentences(&target, self.to_write.unwrap_or(0)))
         {
             writeln!(f, "  - {sentence}")?;
         }

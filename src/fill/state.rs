@@ -11,6 +11,7 @@ use crate::base::range::Range;
 use crate::fill::consequences::Foresight;
 use crate::fill::receipt::Counts;
 use crate::job::identity::Fingers;
+use crate::job::names::Names;
 use crate::job::{Job, Mode};
 use crate::judge::elsewhen::SecondLook;
 use crate::kafka::member::Member;
@@ -97,7 +98,7 @@ impl<'a> Run<'a> {
             is_stopped: false,
             member: None,
             joined: Joined::default(),
-            told: Told::default(),
+            told: Told { names: Names::from(&job.selection), ..Told::default() },
         }
     }
 }

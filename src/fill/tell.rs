@@ -11,14 +11,13 @@ use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, DoneBefore, Receipt};
 use crate::job::identity::Identity;
 use crate::job::limits::Unfit;
+use crate::job::names::Names;
 use crate::job::resolve;
 use crate::job::window::{Edges, OtherDays, Window};
 use crate::job::{Mode, OnConflict};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Done;
-use crate::kafka::properties::Properties;
 use crate::kafka::record::describe;
-use crate::kafka::sides::Sides;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 
@@ -28,8 +27,7 @@ pub(super) const EXAMPLES: usize = 5;
 /// The facts about a run that its receipt will show. Some of them also steer the run (`counts`, `transactions`).
 #[derive(Default)]
 pub(super) struct Told {
-    /// `None` until both are found.
-    pub(super) topics: Option<Sides<Topic>>,
+    pub(super) names: Names,
     pub(super) window: Option<Window>,
     pub(super) other_days: OtherDays,
     pub(super) warnings: Vec<String>,
@@ -95,25 +93,13 @@ impl Run<'_> {
     pub(super) fn receipt(&self) -> Receipt {
         let mut counts = self.told.counts;
         counts.already_in_target = counts.already_in_target.saturating_sub(self.told.recounted);
-        let selection = &self.job.selection;
-        let bootstrap = |properties: &Properties| {
-            selection.properties.are_two().then(|| properties.bootstrap().to_owned())
-        };
-        let id = |of: fn(&Sides<Topic>) -> &Topic| {
-            self.told.topics.as_ref().map(|topics| of(topics).url_safe_id())
-        };
         let to_write = (self.mode == Mode::Plan).then_some(counts.written);
         if to_write.is_some() {
             counts.written = 0;
         }
         Receipt {
             window: self.told.window.map(Edges::from),
-            source: selection.source.clone(),
-            target: selection.target.clone(),
-            source_bootstrap_server: bootstrap(&selection.properties.source),
-            target_bootstrap_server: bootstrap(&selection.properties.target),
-            source_topic_id: id(|topics| &topics.source),
-            target_topic_id: id(|topics| &topics.target),
+            names: self.told.names.clone(),
             counts,
             to_write,
             command: self.told.window.filter(|_| self.mode == Mode::Plan).map(|window| {

@@ -6,6 +6,7 @@ pub(crate) mod event_time;
 pub(crate) mod identity;
 pub(crate) mod ledger;
 pub(crate) mod limits;
+pub(crate) mod names;
 pub(crate) mod rate;
 pub(crate) mod resolve;
 pub(crate) mod window;

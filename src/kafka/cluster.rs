@@ -22,6 +22,8 @@ pub struct Cluster {
     pub committed: BaseConsumer<Listener>,
     pub(super) uncommitted: BaseConsumer<Listener>,
     pub(super) properties: Properties,
+    /// The group of both clients.
+    pub(super) group: String,
 }
 
 impl Drop for Cluster {
@@ -54,6 +56,7 @@ impl Cluster {
             committed: properties.consumer(group, Isolation::ReadCommitted)?,
             uncommitted: properties.consumer(group, Isolation::ReadUncommitted)?,
             properties: properties.clone(),
+            group: group.to_owned(),
         })
     }
 

@@ -6,13 +6,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::base::error::{Error, Result, denied};
+use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::{id, index};
-use crate::kafka::client::{Listener, REQUEST_TIMEOUT};
+use crate::kafka::client::Listener;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::Committed;
 use crate::kafka::sys;
+
+/// How long to wait for the group's coordinator, and for the transaction that is about to commit an offset.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// The group's committed offset of each of the topic's `partitions`. If an open transaction is about to commit an offset,
 /// this waits for it (KIP-447's stable offsets, since the client is read_committed).
@@ -24,7 +27,29 @@ pub(crate) fn committed(
     (topic, partitions): (&str, usize),
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {
-    of(&cluster.committed, (topic, partitions), interrupt).map_err(|err| cluster.properties().says(err))
+    let started = Instant::now();
+    of(&cluster.committed, (topic, partitions), interrupt).map_err(|err| {
+        let is_late = matches!(err, Error::Restart { .. }) && started.elapsed() >= LONGEST;
+        let err = if is_late { hanging(cluster, topic) } else { err };
+        cluster.properties().says(err)
+    })
+}
+
+/// After a broker's death, the coordinator of transactions may take a transaction for committed although it wrote no
+/// marker. Then the group's coordinator never gives stable offsets.
+fn hanging(cluster: &Cluster, topic: &str) -> Error {
+    let (group, bootstrap) = (&cluster.group, cluster.properties().bootstrap());
+    Error::restart(format!(
+        "the coordinator of group {group} did not give its committed offsets within {} s: it is away, or a transaction of \
+         this job hangs. If this lasts while all brokers are up, find the transaction, abort it in each partition that is \
+         named (those of __consumer_offsets too), and delete the job's offsets, so that the next run scans the target:\n  \
+         kafka-transactions.sh --bootstrap-server {bootstrap} find-hanging --broker-id <each broker>\n  \
+         kafka-transactions.sh --bootstrap-server {bootstrap} abort --topic <topic> --partition <partition> --start-offset \
+         <offset>\n  kafka-consumer-groups.sh --bootstrap-server {bootstrap} --delete-offsets --group {group} --topic \
+         {topic}",
+        LONGEST.as_secs()
+    ))
+    .because(Reason::HangingTransaction)
 }
 
 /// [`committed`], for the client's group.
@@ -57,7 +82,7 @@ pub(crate) fn of(
                     })?;
                 }
                 interrupt.check()?;
-                if started.elapsed() > REQUEST_TIMEOUT * 3 {
+                if started.elapsed() >= LONGEST {
                     return Err(Error::kafka(what(), err));
                 }
             }
