@@ -49,7 +49,7 @@ fn hanging(cluster: &Cluster, topic: &str) -> Error {
          {topic}",
         LONGEST.as_secs()
     ))
-    .because(Reason::HangingTransaction)
+    .because(Reason::Unreachable)
 }
 
 /// [`committed`], for the client's group.
