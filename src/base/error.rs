@@ -102,6 +102,8 @@ pub enum Reason {
     MissingTopic,
     /// The source and the target are one and the same topic.
     SameTopic,
+    /// Instances of the reversed job, which copies the target to the source, are at work.
+    ReversedJob,
     /// A topic was deleted, recreated or given more partitions during the run, or it is not the topic of an earlier run.
     TopicChanged,
     /// A topic's or the brokers' configuration would break the promise: retention, compaction, timestamps, sizes.

@@ -119,7 +119,8 @@ impl Run<'_> {
             resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
             resolved.window
         });
-        let (checked, window) = preflight::check(clusters, self.job, topics.clone(), self.mode, window)?;
+        let (checked, window) =
+            preflight::check(clusters, self.job, topics.clone(), self.mode, window, self.interrupt)?;
         for warning in &checked.warnings {
             self.told.warn(warning.clone());
         }

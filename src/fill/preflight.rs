@@ -5,6 +5,7 @@ use chrono::Utc;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
 use crate::fill::compression;
 use crate::fill::differences::{self, Difference};
@@ -48,6 +49,7 @@ pub(crate) fn check(
     topics: Topics,
     mode: Mode,
     window: Result<Window>,
+    interrupt: &Interrupt,
 ) -> Result<(Preflight, Window)> {
     let properties = &job.selection.properties;
     let Topics { sides: Sides { source, target }, ledger } = topics;
@@ -106,6 +108,7 @@ pub(crate) fn check(
         let (source, target) = ((&source, source_config), (&target, target_config));
         differences = differences::between(source, target, properties.target.bootstrap());
     }
+    check_reversed(objections.of(&properties.source), clusters, &ledger, (&source, &target), interrupt)?;
     objections.settle()?;
     // An unknown window was refused above.
     let window = window.ok_or_else(|| Error::refused("the window is unknown"))?;
@@ -126,6 +129,33 @@ pub(crate) fn check(
         },
         window,
     ))
+}
+
+fn check_reversed(
+    objections: &mut Objections,
+    clusters: &Clusters,
+    ledger: &Ledger,
+    (source, target): (&Topic, &Topic),
+    interrupt: &Interrupt,
+) -> Result<()> {
+    match ledger.is_reversed_at_work(clusters, (source, target), interrupt) {
+        Ok(false) => {}
+        Ok(true) => objections.refuse(
+            Reason::ReversedJob,
+            format!(
+                "instances that copy {} to {} are at work, the other way round; end them first",
+                target.name, source.name
+            ),
+        ),
+        Err(Error::Refused(_)) => tracing::info!(
+            "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and Read on \
+             its group, in the source cluster",
+            target.name,
+            source.name
+        ),
+        Err(err) => return Err(err),
+    }
+    Ok(())
 }
 
 /// Finds missing permissions on the topics, as far as the broker tells them in advance, and returns whether this

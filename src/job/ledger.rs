@@ -13,8 +13,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::job::Selection;
-use crate::kafka::client::REQUEST_TIMEOUT;
+use crate::kafka::client::{REQUEST_TIMEOUT, close};
 use crate::kafka::cluster::Cluster;
+use crate::kafka::offsets;
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
 
@@ -50,11 +51,39 @@ impl Ledger {
         }
         let id = source.url_safe_id();
         Ok(Ledger {
-            name: format!("replicator/{id}/{}/{}", selection.source, selection.target),
+            name: group(&id, &selection.source, &selection.target),
             topic: own_topic(&id, &source.name),
             partitions,
             is_own: true,
         })
+    }
+
+    /// Whether instances of the reversed job, which copies the target to the source, are at work in the source's cluster.
+    /// A fill does not copy a copy back, since it compares. But two jobs in a circle are never what somebody wants. A
+    /// single run of the reversed job cannot be seen.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if this principal may not see the reversed job's ledger or group.
+    pub(crate) fn is_reversed_at_work(
+        &self,
+        clusters: &Clusters,
+        (source, target): (&Topic, &Topic),
+        interrupt: &Interrupt,
+    ) -> Result<bool> {
+        if !self.is_own {
+            return Ok(false);
+        }
+        let id = target.url_safe_id();
+        let ledger = own_topic(&id, &target.name);
+        if clusters.source.width(&ledger)?.is_none() {
+            return Ok(false);
+        }
+        let client = clusters.source.of_group(&group(&id, &target.name, &source.name))?;
+        // Ask for the offsets first: this reports a missing permission, for which a commit would only wait.
+        let has_members = offsets::of(&client, (&ledger, 1), interrupt)
+            .and_then(|_| clusters.source.has_members_of(&client, &ledger));
+        close(&client);
+        has_members
     }
 
     /// The name of the topic, and how many partitions it has.
@@ -173,6 +202,10 @@ fn are_one(clusters: &Clusters, source: &Topic) -> Result<bool> {
         Err(Error::Refused(_)) if clusters.source.id() != clusters.target.id() => Ok(false),
         Err(err) => Err(err),
     }
+}
+
+fn group(id: &str, source: &str, target: &str) -> String {
+    format!("replicator/{id}/{source}/{target}")
 }
 
 /// The topic's name: the source's id, and as much of its name as fits.

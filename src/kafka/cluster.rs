@@ -214,19 +214,27 @@ impl Cluster {
         }
     }
 
-    /// Whether the job's group has members. To find out, this commits an offset without being a member. If the group
+    /// Whether the job's group has members.
+    ///
+    /// # Errors
+    /// As [`Cluster::has_members_of`].
+    pub fn has_members(&self, ledger: &str) -> Result<bool> {
+        self.has_members_of(&self.committed, ledger)
+    }
+
+    /// Whether the client's group has members. To find out, this commits an offset without being a member. If the group
     /// has members, the coordinator refuses the commit. If it has none, the coordinator keeps nothing either, since the
     /// metadata is longer than a broker accepts by default. `ledger` is the topic whose offsets the group commits.
     ///
     /// # Errors
     /// The coordinator's error, if it gives another one.
-    pub fn has_members(&self, ledger: &str) -> Result<bool> {
+    pub(crate) fn has_members_of(&self, client: &BaseConsumer<Listener>, ledger: &str) -> Result<bool> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(ledger, 0);
         element.set_metadata("x".repeat(TOO_LONG));
         let what = |e| Error::on_topic("the group's members", "Read", ledger, e);
         element.set_offset(Offset::Offset(0)).map_err(what)?;
-        match self.committed.commit(&list, CommitMode::Sync) {
+        match client.commit(&list, CommitMode::Sync) {
             Err(err) => match err.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::UnknownMemberId) => Ok(true),
                 Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => Ok(false),

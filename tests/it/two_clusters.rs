@@ -359,3 +359,26 @@ fn flags_beat_the_environment() {
     let output = by_environment.output().expect("runs");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
+
+/// Instances that copy the target back to the source.
+#[test]
+fn a_reversed_job_at_work() {
+    let (across, _) = story(Across::same_name(2, 2), 2);
+    let back = Across {
+        from: across.to.clone(),
+        to: across.from.clone(),
+        source: across.target.clone(),
+        target: across.source.clone(),
+    };
+    across.to.produce(&across.target, &placed(day(4000, 1), 2));
+    let mut reversed = spawned(&back, &["--scale-out", "--max-rate", "50/s"]);
+    let before: usize = across.consume_source().len();
+    until(|| {
+        across.from.watermarks(&across.source).iter().map(|(_, high)| *high).sum::<i64>() > before as i64
+    });
+    let output = run(&across, &[]);
+    signal(&reversed, "TERM");
+    reversed.wait().expect("ends");
+    failed(&output, 3, &["the source cluster (", "the other way round"]);
+    assert_eq!(receipt(&output)["error"]["reason"], "reversed-job");
+}
