@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::names;
 use crate::base::error::Result;
 use crate::sink::store::{Compared, Span, Store, TopicSummary};
 
@@ -38,7 +40,7 @@ const VALUES_OF_TARGET: usize = 200;
 /// How many answers of each kind are kept. Each browser, and each reader of the metrics, has its own look.
 const LOOKS: usize = 16;
 
-/// The choice of a visitor: two topics, and a part of their time or all of it.
+/// The choice of a visitor: two topics by their [`names`], and a part of their time or all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Look {
@@ -61,17 +63,20 @@ impl Default for Look {
 pub(super) struct Overview {
     /// The store's URL, without secrets.
     pub store: String,
+    /// The [`names`] of all topics.
     pub topics: Vec<String>,
-    /// `None` if the store does not hold the topic. Then nothing is known about it, which does not mean that it is empty.
+    /// `None` if the store does not hold the topic, or holds several of this name. Then nothing is known about it, which
+    /// does not mean that it is empty.
     pub source: Option<TopicSummary>,
     pub target: Option<TopicSummary>,
     #[serde(flatten)]
     pub charts: Charts,
-    /// The last receipts, newest first.
+    /// The last receipts, newest first. `shown` has the names of their topics, or null if the store does not hold them.
     pub receipts: Vec<serde_json::Value>,
 }
 
 /// Counts of each bucket, in the order of time. They are `None` if the store does not hold a topic that they need.
+/// Nothing is missing in a topic compared with itself, which proves nothing: then `missing_counts` are `None` too.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Charts {
     /// All three times are 0 if there is no record.
@@ -185,14 +190,22 @@ impl Board {
                 charts
             }
         };
-        Ok(Overview {
-            store: self.shown.clone(),
-            topics: topics.into_iter().map(|topic| topic.topic).collect(),
-            source,
-            target,
-            charts,
-            receipts: self.store.receipts(RECEIPTS)?,
-        })
+        let named = names::of(&topics);
+        let mut receipts = self.store.receipts(RECEIPTS)?;
+        for receipt in receipts.iter_mut().filter_map(serde_json::Value::as_object_mut) {
+            let of = |end: &str| {
+                let text = |field: String| receipt.get(&field).and_then(serde_json::Value::as_str);
+                let found = match text(format!("{end}_topic_id")) {
+                    Some(id) => names::by_id(&topics, id),
+                    None => names::find(&topics, text(end.to_owned())?),
+                };
+                let found = topics.iter().position(|topic| Some(topic) == found)?;
+                named.get(found)
+            };
+            let shown = json!({ "source": of("source"), "target": of("target") });
+            receipt.insert("shown".to_owned(), shown);
+        }
+        Ok(Overview { store: self.shown.clone(), topics: named, source, target, charts, receipts })
     }
 
     fn chart(
@@ -204,7 +217,7 @@ impl Board {
         let both = || [source, target].into_iter().flatten();
         let first = both().filter_map(|topic| topic.first_ms).min();
         let last = both().filter_map(|topic| topic.last_ms).max();
-        let (source, target) = (source.map(|_| &look.source), target.map(|_| &look.target));
+        let (source, target) = (source.map(|of| &of.topic_id), target.map(|of| &of.topic_id));
         let span = match first.zip(last) {
             Some((first, last)) => {
                 span(look.start.unwrap_or(first), look.end.unwrap_or(last.saturating_add(1)))
@@ -218,7 +231,8 @@ impl Board {
         let missing = |(source, target): (&String, &String)| {
             Ok(dense(span, &self.store.missing(source, target, span)?))
         };
-        let missing_counts = source.zip(target).map(missing).transpose()?;
+        let two = source.zip(target).filter(|(source, target)| source != target);
+        let missing_counts = two.map(missing).transpose()?;
         let sum = |counts: &Option<Vec<u64>>| counts.as_ref().map(|counts| counts.iter().sum());
         let of_both = missing_counts.as_ref().zip(source_counts.as_ref());
         Ok(Charts {
@@ -243,17 +257,25 @@ impl Board {
         if let Some(kept) = self.breakdowns.find(look, &of) {
             return Ok(kept);
         }
-        let is_held = of[1].is_some();
-        let fields = self.store.fields(&look.source)?;
+        let [source_id, target_id] = of.each_ref().map(|of| of.as_ref().map(|of| of.topic_id.as_str()));
+        let Some(source_id) = source_id else {
+            return Ok(Breakdowns { fields: Vec::new(), breakdowns: Vec::new() });
+        };
+        let fields = self.store.fields(source_id)?;
         let chosen = choose(&fields, &look.field);
         let (start, end) = (look.start.unwrap_or(i64::MIN), look.end.unwrap_or(i64::MAX));
         let mut breakdowns = Vec::new();
         for field in chosen {
-            let source = self.store.top(&look.source, field, start, end, VALUES)?;
-            let target = self.store.top(&look.target, field, start, end, VALUES_OF_TARGET)?;
-            // If the list is not full, it holds all values of the target. Then an absent value has 0 records.
-            let others = (is_held && target.len() < VALUES_OF_TARGET).then_some(0);
-            let in_target = |value: &str| target.iter().find(|(v, _)| v == value).map(|(_, n)| *n).or(others);
+            let source = self.store.top(source_id, field, start, end, VALUES)?;
+            let mut top = |id| self.store.top(id, field, start, end, VALUES_OF_TARGET);
+            let target = target_id.map(&mut top).transpose()?;
+            let in_target = |value: &str| {
+                let target = target.as_ref()?;
+                let found =
+                    target.iter().find(|(of_target, _)| of_target == value).map(|(_, records)| *records);
+                // If the list is not full, it holds all values of the target. Then an absent value has 0 records.
+                found.or((target.len() < VALUES_OF_TARGET).then_some(0))
+            };
             let values = source
                 .into_iter()
                 .map(|(value, source)| Value { target: in_target(&value), value, source })
@@ -268,7 +290,7 @@ impl Board {
 
 /// The look's two topics, if the store holds them.
 fn both(look: &Look, topics: &[TopicSummary]) -> Topics {
-    [&look.source, &look.target].map(|name| topics.iter().find(|topic| topic.topic == *name).cloned())
+    [&look.source, &look.target].map(|name| names::find(topics, name).cloned())
 }
 
 /// Chooses two fields: the `wanted` ones, one in each line. For a line that names no field, names decide: the first
@@ -372,7 +394,7 @@ mod tests {
                 digest: [0; 16],
             };
             let rows: Vec<Row> = (0..).zip(values).map(row).collect();
-            let topic = TopicOf { name, id: name };
+            let topic = TopicOf { name, id: name, bootstrap: "a:9092" };
             sunk.resume(topic, &[0]).expect("resumes");
             let to = i64::try_from(rows.len()).expect("fits");
             let moves = [Move { partition: 0, from: 0, to }];
@@ -406,7 +428,8 @@ mod tests {
             digest: [0; 16],
         };
         let mut write = |name, from: i64, to: i64| {
-            let (topic, rows) = (TopicOf { name, id: name }, (from..to).map(row).collect::<Vec<_>>());
+            let (topic, rows) =
+                (TopicOf { name, id: name, bootstrap: "a:9092" }, (from..to).map(row).collect::<Vec<_>>());
             sunk.resume(topic, &[0]).expect("resumes");
             let moves = [Move { partition: 0, from, to }];
             sunk.write(Advance { topic, rows: &rows, moves: &moves }).expect("writes");

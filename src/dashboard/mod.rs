@@ -18,6 +18,7 @@
 mod asker;
 mod board;
 pub(crate) mod host;
+mod names;
 mod serve;
 
 use std::net::SocketAddr;
@@ -217,10 +218,14 @@ async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Resp
     };
     let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     // Unknown values are left out. A gauge of 0 would say that all is well.
-    let topics = [found.source.as_ref(), found.target.as_ref()].into_iter().flatten();
+    // The labels are the names that the reader asked for: they stay the same if the store gets a topic of the same name.
+    let mut topics = vec![(&look.source, found.source.as_ref())];
+    if look.target != look.source {
+        topics.push((&look.target, found.target.as_ref()));
+    }
     let of_topics = |value: fn(&TopicSummary) -> Option<String>| -> Vec<(String, String)> {
         let labels = |topic: &str| format!("topic=\"{}\"", escaped(topic));
-        topics.clone().filter_map(|topic| Some((labels(&topic.topic), value(topic)?))).collect()
+        topics.iter().filter_map(|(name, topic)| Some((labels(name), value((*topic)?)?))).collect()
     };
     let pair = format!("source=\"{}\",target=\"{}\"", escaped(&look.source), escaped(&look.target));
     let missing = match found.charts.compared {

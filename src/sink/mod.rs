@@ -58,7 +58,8 @@ pub struct Sunk {
     pub topic: String,
     /// Written by this run.
     pub written: u64,
-    /// In the store now, written by this run or earlier ones. `None` if the store did not answer.
+    /// In the store now, written by this run or earlier ones. `None` if the store did not answer, or if the run did not
+    /// learn the topic's id and the store holds topics of its name.
     pub in_store: Option<u64>,
     /// Offsets from the store's positions up to the topic's ends. `None` if the sink did not ask for the ends.
     pub behind_offsets: Option<u64>,
@@ -90,6 +91,7 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
     let result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
         let mut run = Run {
             job,
+            bootstrap: in_order(job.properties.bootstrap()),
             store,
             progress,
             interrupt,
@@ -107,6 +109,14 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
     (receipt, result)
 }
 
+/// The same list of brokers in one way of writing it.
+fn in_order(bootstrap: &str) -> String {
+    let mut brokers: Vec<&str> = bootstrap.split(',').map(str::trim).filter(|at| !at.is_empty()).collect();
+    brokers.sort_unstable();
+    brokers.dedup();
+    brokers.join(",")
+}
+
 fn check(job: &Sinking) -> Result<()> {
     let mut names = job.topics.clone();
     names.sort();
@@ -118,6 +128,8 @@ fn check(job: &Sinking) -> Result<()> {
 
 struct Run<'a> {
     job: &'a Sinking,
+    /// The brokers, as the store keeps them.
+    bootstrap: String,
     store: Box<dyn Store>,
     progress: Progress,
     interrupt: &'a Interrupt,
@@ -258,7 +270,8 @@ impl Run<'_> {
         let state = self.topics.entry(topic.name.clone()).or_default();
         if state.id != topic.id || state.stored.len() < topic.partitions {
             let starts: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
-            let stored = self.store.resume(TopicOf { name: &topic.name, id: &topic.id }, &starts)?;
+            let of = TopicOf { name: &topic.name, id: &topic.id, bootstrap: &self.bootstrap };
+            let stored = self.store.resume(of, &starts)?;
             *state = State { id: topic.id.clone(), stored, written: state.written, ..State::default() };
         }
         for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
@@ -294,7 +307,8 @@ impl Run<'_> {
         let Some(state) = self.topics.get_mut(&part.topic.name) else { return Ok(()) };
         state.seen = Some((part.watermarks.clone(), part.as_of_ms));
         if state.told.is_none_or(|told| told.elapsed() >= TELL) {
-            let topic = TopicOf { name: &part.topic.name, id: &part.topic.id };
+            let Topic { name, id, .. } = &part.topic;
+            let topic = TopicOf { name, id, bootstrap: &self.bootstrap };
             self.store.keep_watermarks(topic, &part.watermarks, part.as_of_ms)?;
             state.told = Some(Instant::now());
         }
@@ -357,7 +371,7 @@ impl Run<'_> {
         }
         is_still(cluster, topic)?;
         self.store.write(Advance {
-            topic: TopicOf { name: &topic.name, id: &topic.id },
+            topic: TopicOf { name: &topic.name, id: &topic.id, bootstrap: &self.bootstrap },
             rows,
             moves: &moves,
         })?;
@@ -368,16 +382,22 @@ impl Run<'_> {
 
     fn sunk(&mut self) -> Vec<Sunk> {
         let summaries = self.store.topics().ok();
-        let in_store = |topic: &str| {
-            let summary = summaries.as_ref()?.iter().find(|summary| summary.topic == topic);
-            Some(summary.map_or(0, |summary| summary.records))
+        let in_store = |topic: &str, state: Option<&State>| {
+            let mut of_name = summaries.as_ref()?.iter().filter(|summary| summary.topic == topic).peekable();
+            match (state, of_name.peek()) {
+                (_, None) => Some(0),
+                (Some(state), _) => {
+                    Some(of_name.find(|of| of.topic_id == state.id).map_or(0, |of| of.records))
+                }
+                (None, Some(_)) => None,
+            }
         };
         let sunk = |topic: &String| {
             let state = self.topics.get(topic);
             Sunk {
                 topic: topic.clone(),
                 written: state.map_or(0, |state| state.written),
-                in_store: in_store(topic),
+                in_store: in_store(topic, state),
                 behind_offsets: state.and_then(State::behind),
                 as_of_ms: state.and_then(|state| Some(state.seen.as_ref()?.1)),
             }

@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use replicator::{store, store::Span};
+use replicator::store;
+use replicator::store::{Span, Store};
 
 use crate::kit::*;
 use crate::stores::{Kept, Kind, TestStore};
@@ -128,22 +129,26 @@ fn whatever_a_record_holds(#[case] kind: Kind) {
     let mut open = store::open(&store.url).expect("opens");
     let summary = &open.topics().expect("topics")[0];
     assert_eq!((summary.records, summary.first_ms), (records.len() as u64, Some(DAY)));
+    let id = summary.topic_id.as_str();
     let span = Span { start_ms: DAY, end_ms: DAY + HOUR, bucket_ms: 10 * MINUTE };
+    assert_eq!(open.timeline(id, span).expect("timeline").iter().map(|b| b.1).sum::<u64>(), summary.records);
     assert_eq!(
-        open.timeline(topic, span).expect("timeline").iter().map(|b| b.1).sum::<u64>(),
+        open.missing(id, "none", span).expect("missing").iter().map(|b| b.1).sum::<u64>(),
         summary.records
     );
-    assert_eq!(
-        open.missing(topic, "none", span).expect("missing").iter().map(|b| b.1).sum::<u64>(),
-        summary.records
-    );
-    assert_eq!(open.missing(topic, topic, span).expect("missing"), []);
-    open.fields(topic).expect("fields");
-    let top = open.top(topic, "a", DAY, DAY + HOUR, 3).expect("top");
+    assert_eq!(open.missing(id, id, span).expect("missing"), []);
+    open.fields(id).expect("fields");
+    let top = open.top(id, "a", DAY, DAY + HOUR, 3).expect("top");
     assert_eq!(top.first().map(|(value, _)| value.as_str()), Some("1"), "{top:?}");
     for field in ["", ".", "a.b", "a\"b", "'", "a=b", "$ref", "<script>", "(", "\u{e9}"] {
-        open.top(topic, field, DAY, DAY + HOUR, 3).unwrap_or_else(|e| panic!("{field}: {e}"));
+        open.top(id, field, DAY, DAY + HOUR, 3).unwrap_or_else(|e| panic!("{field}: {e}"));
     }
+}
+
+/// The id of the topic of this name that was sunk last.
+fn id_of(open: &mut Box<dyn Store>, topic: &str) -> String {
+    let topics = open.topics().expect("topics");
+    topics.into_iter().find(|of| of.topic == topic).expect("it is in the store").topic_id
 }
 
 /// [`assert_kept`], but compares OpenSearch's answers as JSON and not as text.
@@ -180,7 +185,7 @@ fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
     produce(&pair.b, &outside_of(&records));
     sunk(&store, &[&pair.a, &pair.b]);
     let mut open = store::open(&store.url).expect("opens");
-    let (a, b) = (pair.a.as_str(), pair.b.as_str());
+    let (a, b) = (&id_of(&mut open, &pair.a), &id_of(&mut open, &pair.b));
     let start_ms = DAY + 10 * HOUR;
     let span = Span { start_ms, end_ms: DAY + 17 * HOUR, bucket_ms: HOUR };
     // There is one record every half minute.
@@ -200,7 +205,7 @@ fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
     assert_eq!((top("at", span.end_ms), top("none", span.end_ms)), (vec![], vec![]));
 
     pair.filled();
-    assert_eq!(sunk(&store, &[a, b]), 240);
+    assert_eq!(sunk(&store, &[&pair.a, &pair.b]), 240);
     assert_eq!(open.topics().expect("topics").iter().map(|s| s.records).sum::<u64>(), 1620);
     assert_eq!(open.missing(a, b, span).expect("missing"), []);
     for n in 0..3 {

@@ -24,6 +24,9 @@ const look = {
   end: query.get("end"),
 };
 
+/** Whether the address names a topic. If it does not, the page may choose the pair that was last filled. */
+let isChosen = query.has("source") || query.has("target");
+
 function asked(more = {}) {
   const given = Object.entries({ ...look, ...more }).filter(([, value]) => value !== null && value !== undefined);
   return new URLSearchParams(given).toString();
@@ -180,6 +183,22 @@ function moment(ms) {
   return `${at(ms).slice(11, 19)} UTC${today ? "" : ` on ${day(ms)}`}`;
 }
 
+/** The commands that copy these topics into the store. A name may end with the brokers that hold the topic. */
+function sinks(names) {
+  const of = new Map();
+  for (const name of names) {
+    const [topic, place] = name.split("@");
+    const brokers = place && place.includes(":") ? `-b ${place} ` : "";
+    of.set(brokers, [...(of.get(brokers) || []), `--topic ${topic} `]);
+  }
+  const commands = [...of].map(([brokers, topics]) =>
+    element("code", "", `replicator sink ${brokers}${topics.join("")}--store ${overview.store}`));
+  return commands.flatMap((command, n) => (n ? [" and ", command] : [command]));
+}
+
+/** The names of the topics of which this could be any. */
+const several = (name) => overview.topics.filter((topic) => topic.startsWith(`${name}@`));
+
 /** Sentences that say why the store does not prove what a topic holds now. */
 function doubts(kind) {
   const { ends } = overview[kind];
@@ -197,13 +216,27 @@ function doubts(kind) {
 /** Says what the store proves, and no more: a sign, a headline, its details, and the window's title. */
 function verdict() {
   const { source, target, missing, gaps, bucket_ms: bucket, compared, in_source: count } = overview;
-  const sink = (names) =>
-    element("code", "", `replicator sink ${names.map((name) => `--topic ${name} `).join("")}--store ${overview.store}`);
-  const absent = KINDS.filter((kind) => !overview[kind]).map((kind) => look[kind]);
+  const absent = [...new Set(KINDS.filter((kind) => !overview[kind]).map((kind) => look[kind]))];
+  const unclear = absent.filter((name) => several(name).length > 0);
+  if (unclear.length > 0) {
+    return {
+      sign: "unknown", headline: `This store holds several topics ${unclear.join(" and ")}`,
+      detail: [`So this page cannot say what is missing. Choose above: ${unclear.flatMap(several).join(", ")}`],
+      title: "not chosen",
+    };
+  }
   if (absent.length > 0) {
     return {
       sign: "unknown", headline: `${absent.join(" and ")} ${absent.length > 1 ? "are" : "is"} not in this store`,
-      detail: ["So this page cannot say what is missing. Copy it there with ", sink(absent)], title: "not in the store",
+      detail: ["So this page cannot say what is missing. Copy it there with ", ...sinks(absent)], title: "not in the store",
+    };
+  }
+  if (missing === null) {
+    return {
+      sign: "unknown", headline: `${look.source} is compared with itself`,
+      detail: ["So this page cannot say what is missing. Choose two topics above. The store tells topics of one name in two " +
+        "clusters apart, once a sink has copied both"],
+      title: "one topic",
     };
   }
   const partial = zoomed() || count !== source.records;
@@ -232,7 +265,7 @@ function verdict() {
     const rest = doubtful.slice(1).map((doubt) => `${doubt}. `);
     const held = count === 0 ? `${here || "So far, "}the store has no record of ${look.source}`
       : `${look.target} lacks none of the records that the store holds${partial ? " in the part shown" : ""}: ${all}`;
-    const more = untold ? [". To find out, run this again: ", sink([look.source, look.target])] : [];
+    const more = untold ? [". To find out, run this again: ", ...sinks([look.source, look.target])] : [];
     return { sign: "unknown", headline: doubtful[0], detail: [...rest, held, ...more], title: "not known" };
   }
   if (count === 0) {
@@ -283,15 +316,24 @@ function runs() {
   table.hidden = overview.receipts.length === 0;
   const heads = [["When", ""], ["Window", ""], ["Topics", ""], ["Read", "number"], ["Already there", "number"], ["Written", "number"], ["Took", "number"], ["Result", ""]];
   const head = element("tr", "", ...heads.map(([text, kind]) => element("th", kind, text)));
-  const cell = (text, kind) => element("td", kind || "", String(text));
+  const cell = (inside, kind) => element("td", kind || "", inside);
   const short = (instant) => (typeof instant === "string" ? instant.replace("T", " ").replace(/(:00)?(\.000)?Z$/, "") : "–");
+  const pair = (run) => {
+    const shown = run.shown || {};
+    const name = (kind) => shown[kind] || run[kind] + (run[`${kind}_bootstrap_server`] ? `@${run[`${kind}_bootstrap_server`]}` : "");
+    const text = `${name("source")} → ${name("target")}`;
+    if (!shown.source || !shown.target) return text;
+    const link = element("a", "", text);
+    link.href = `?${new URLSearchParams({ source: shown.source, target: shown.target })}`;
+    return link;
+  };
   const row = (run) => {
     const edges = run.window || {};
     const count = (n) => (typeof n === "number" ? number(n) : "–");
     return element("tr", "",
       cell(short(run.at).slice(0, 19)),
       cell(`${short(edges.start)} – ${short(edges.end).slice(11) || "–"}`),
-      cell(`${run.source} → ${run.target}`),
+      cell(pair(run)),
       cell(count(run.read), "number"),
       cell(count(run.already_in_target), "number"),
       cell(count(run.written), "number"),
@@ -371,12 +413,25 @@ async function ask(path) {
   return body;
 }
 
+/** Chooses the pair that was last filled, if the store holds it. */
+function choose(found) {
+  const last = found.receipts.find((run) => run.shown && run.shown.source && run.shown.target);
+  if (!last) return false;
+  Object.assign(look, { source: last.shown.source, target: last.shown.target });
+  isChosen = true;
+  return true;
+}
+
 async function refresh() {
   const mine = ++turn;
   try {
     const found = await ask(`/api/overview?${asked()}`);
     if (mine !== turn) return;
     live(true, "live");
+    if (!isChosen && !found.source && !found.target && choose(found)) {
+      refresh();
+      return;
+    }
     // If only the time has changed, leave the charts alone: somebody's pointer may be on them.
     const now = JSON.stringify(found, (key, value) => (key === "as_of_ms" ? undefined : value));
     if (now === shown.overview && shown.breakdown) {
@@ -395,7 +450,12 @@ async function refresh() {
     }
     if (empty) {
       document.title = "replicator";
-      $("why-empty").textContent = `The store ${found.store} holds no record of ${look.source} or ${look.target}.`;
+      const unclear = [...new Set(KINDS.map((kind) => look[kind]))].filter((name) => several(name).length > 0);
+      $("how").hidden = unclear.length > 0;
+      $("empty-headline").textContent = unclear.length > 0 ? "Choose two topics" : "Nothing to show yet";
+      $("why-empty").textContent = unclear.length > 0
+        ? `The store ${found.store} holds several topics ${unclear.join(" and ")}. Choose above: ${unclear.flatMap(several).join(", ")}`
+        : `The store ${found.store} holds no record of ${look.source} or ${look.target}.`;
       return;
     }
     tell();
@@ -426,7 +486,7 @@ async function follow() {
 
 startTheme();
 for (const end of ["source", "target"]) {
-  $(end).addEventListener("change", (event) => { look[end] = event.target.value; $(end).blur(); zoom(null, null); });
+  $(end).addEventListener("change", (event) => { isChosen = true; look[end] = event.target.value; $(end).blur(); zoom(null, null); });
 }
 $("whole").addEventListener("click", () => zoom(null, null));
 $("gap").addEventListener("click", () => {

@@ -28,12 +28,16 @@ use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
 use crate::kafka::watermarks::Watermarks;
 
-/// A topic, identified by its name and its id. If it is deleted and created again, it has another id.
+/// A topic, identified by its id. If it is deleted and created again, it has another id. Topics in two clusters have
+/// different ids, even if their names are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicOf<'a> {
     pub name: &'a str,
     /// The topic's id (KIP-516), in base64.
     pub id: &'a str,
+    /// The brokers at which the sink reaches the topic's cluster. They only tell people topics of one name apart: one
+    /// cluster may be reached at several addresses, and a later sink replaces them.
+    pub bootstrap: &'a str,
 }
 
 /// Rows of a topic, and the next offsets after them.
@@ -53,12 +57,15 @@ pub struct Move {
     pub to: i64,
 }
 
-/// A summary of a topic in the store. If there were several topics of that name, it is of the one that was sunk last.
+/// A summary of a topic in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicSummary {
     pub topic: String,
     /// The topic's id (KIP-516), in base64.
     pub topic_id: String,
+    /// The brokers at which the last sink reached the topic's cluster. `None` if only earlier versions of `sink` wrote
+    /// the topic, because they did not store them.
+    pub bootstrap_server: Option<String>,
     pub records: u64,
     /// The earliest timestamp, in milliseconds since the epoch; `None` if there is no record.
     pub first_ms: Option<i64>,
@@ -90,8 +97,8 @@ pub enum Compared {
 
 /// Stores records, the positions up to which they are complete, and receipts.
 ///
-/// Times are in milliseconds since the epoch. A span is `[start_ms, end_ms)`, and its buckets begin at `start_ms`. A
-/// topic's name means the topic of that name that was sunk last.
+/// Times are in milliseconds since the epoch. A span is `[start_ms, end_ms)`, and its buckets begin at `start_ms`.
+/// Questions name a topic by its id. The store has no records of an id that it does not know.
 ///
 /// # Errors
 /// All methods fail with [`Error::Failed`] if the store does not answer, or gives a wrong answer.
@@ -117,20 +124,21 @@ pub trait Store: Send {
     /// Checks that the store answers and has the tables or indices of this program. It costs almost nothing.
     fn ping(&mut self) -> Result<()>;
 
-    /// All topics, in the order of their names.
+    /// All topics, in the order of their names. Topics of one name are in the order in which a sink last took them over,
+    /// the latest first.
     fn topics(&mut self) -> Result<Vec<TopicSummary>>;
 
     /// The number of records in each bucket, as `(start_ms of the bucket, records)`. Empty buckets are left out.
-    fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>>;
+    fn timeline(&mut self, topic_id: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
     /// Top-level fields of the JSON values that are worth a breakdown, because their values repeat in a sample. The field
     /// with the fewest values comes first.
-    fn fields(&mut self, topic: &str) -> Result<Vec<String>>;
+    fn fields(&mut self, topic_id: &str) -> Result<Vec<String>>;
 
     /// The most frequent values of a top-level field, with their numbers of records.
     fn top(
         &mut self,
-        topic: &str,
+        topic_id: &str,
         field: &str,
         start_ms: i64,
         end_ms: i64,
@@ -140,7 +148,7 @@ pub trait Store: Send {
     /// The number of the source's records without a copy in the target, for each bucket. A copy has the same key,
     /// timestamp and value, and counts for one record. With [`Compared::Counts`], this is the difference by which the
     /// target's bucket holds fewer records.
-    fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>>;
+    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>>;
 
     /// How [`Store::missing`] compares the topics.
     fn compared(&self) -> Compared;

@@ -144,8 +144,7 @@ impl Database for Postgres {
     // `json` keeps the text as it is written; `jsonb` would not.
     const TYPES: (&'static str, &'static str) = ("BYTEA", "JSON");
     const TOP: &'static str = "SELECT r.value ->> CAST($2 AS TEXT) AS text, COUNT(*) FROM records AS r \
-         WHERE r.topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
-         AND json_typeof(r.value -> CAST($2 AS TEXT)) IN ('string', 'number', 'boolean') \
+         WHERE r.topic_id = $1 AND json_typeof(r.value -> CAST($2 AS TEXT)) IN ('string', 'number', 'boolean') \
          AND r.time_ms >= $3 AND r.time_ms < $4 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $5";
 
     fn batch(&mut self, sql: &str) -> Result<()> {

@@ -14,7 +14,7 @@ pub(super) trait Database: Send + Sized {
     const BEGIN: &'static str;
     /// The types for bytes, and for JSON that stays as it is written.
     const TYPES: (&'static str, &'static str);
-    /// Selects the most frequent values of a field. Its parameters are topic, field, start, end and limit.
+    /// Selects the most frequent values of a field. Its parameters are topic id, field, start, end and limit.
     const TOP: &'static str;
 
     /// Runs statements without parameters.
@@ -82,21 +82,25 @@ CREATE TABLE IF NOT EXISTS positions (
 CREATE TABLE IF NOT EXISTS ends (
     topic_id TEXT NOT NULL, partition BIGINT NOT NULL, start_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL,
     as_of_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
+CREATE TABLE IF NOT EXISTS clusters (topic_id TEXT NOT NULL PRIMARY KEY, bootstrap_server TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipts (at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
 "#;
 
 const TAKE: &str = "INSERT INTO positions (topic_id, topic, partition, next_offset, records, owner, since_ms) \
      VALUES ($1, $2, $3, $4, 0, $5, $6) ON CONFLICT (topic_id, partition) \
      DO UPDATE SET owner = excluded.owner, since_ms = excluded.since_ms";
+const KEEP_CLUSTER: &str = "INSERT INTO clusters (topic_id, bootstrap_server) VALUES ($1, $2) \
+     ON CONFLICT (topic_id) DO UPDATE SET bootstrap_server = excluded.bootstrap_server";
 const POSITIONS: &str = "SELECT next_offset FROM positions WHERE topic_id = $1 ORDER BY partition";
 const MOVE: &str = "UPDATE positions SET next_offset = $1, records = records + $2 \
      WHERE topic_id = $3 AND partition = $4 AND next_offset = $5 AND owner = $6";
 
-const TOPICS: &str = "SELECT DISTINCT topic FROM positions ORDER BY topic";
-const SUMMARY: &str = "SELECT topic_id, CAST((SELECT SUM(records) FROM positions WHERE topic_id = now.topic_id) AS BIGINT), \
-     (SELECT MIN(time_ms) FROM records WHERE topic_id = now.topic_id), \
-     (SELECT MAX(time_ms) FROM records WHERE topic_id = now.topic_id) \
-     FROM (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) AS now";
+const TOPICS: &str = "SELECT of.topic, of.topic_id, \
+     (SELECT bootstrap_server FROM clusters WHERE topic_id = of.topic_id), of.records, \
+     (SELECT MIN(time_ms) FROM records WHERE topic_id = of.topic_id), \
+     (SELECT MAX(time_ms) FROM records WHERE topic_id = of.topic_id) \
+     FROM (SELECT topic, topic_id, CAST(SUM(records) AS BIGINT) AS records, MAX(since_ms) AS since_ms \
+     FROM positions GROUP BY topic, topic_id) AS of ORDER BY of.topic, of.since_ms DESC, of.topic_id";
 /// One statement, so that positions and ends are read at the same moment.
 const ENDS: &str = "SELECT MIN(e.as_of_ms), \
      CAST(SUM(CASE WHEN e.end_offset > p.next_offset THEN e.end_offset - p.next_offset ELSE 0 END) AS BIGINT), \
@@ -108,29 +112,20 @@ const KEEP_ENDS: &str = "INSERT INTO ends (topic_id, partition, start_offset, en
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (topic_id, partition) DO UPDATE SET \
      start_offset = excluded.start_offset, end_offset = excluded.end_offset, as_of_ms = excluded.as_of_ms";
 const TIMELINE: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records \
-     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
-     AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
+     WHERE topic_id = $3 AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
 /// Adds the records without a copy and the records with too few copies. Counting the copies of each record would give the
 /// same result, but take several times as long.
 const MISSING: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, CAST(SUM(lack) AS BIGINT) FROM (\
      SELECT s.time_ms, 1 AS lack FROM records AS s \
-     WHERE s.topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
-     AND s.time_ms >= $1 AND s.time_ms < $4 \
-     AND NOT EXISTS (SELECT 1 FROM records AS t \
-     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
-     AND t.time_ms = s.time_ms AND t.digest = s.digest) \
-     UNION ALL SELECT s.time_ms, s.copies - (SELECT COUNT(*) FROM records AS t \
-     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
+     WHERE s.topic_id = $3 AND s.time_ms >= $1 AND s.time_ms < $4 \
+     AND NOT EXISTS (SELECT 1 FROM records AS t WHERE t.topic_id = $5 AND t.time_ms = s.time_ms AND t.digest = s.digest) \
+     UNION ALL SELECT s.time_ms, s.copies - (SELECT COUNT(*) FROM records AS t WHERE t.topic_id = $5 \
      AND t.time_ms = s.time_ms AND t.digest = s.digest) FROM (\
      SELECT time_ms, digest, COUNT(*) AS copies FROM records \
-     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $3 ORDER BY since_ms DESC LIMIT 1) \
-     AND time_ms >= $1 AND time_ms < $4 GROUP BY time_ms, digest HAVING COUNT(*) > 1) AS s \
-     WHERE EXISTS (SELECT 1 FROM records AS t \
-     WHERE t.topic_id = (SELECT topic_id FROM positions WHERE topic = $5 ORDER BY since_ms DESC LIMIT 1) \
-     AND t.time_ms = s.time_ms AND t.digest = s.digest)) AS lacks WHERE lack > 0 GROUP BY 1 ORDER BY 1";
+     WHERE topic_id = $3 AND time_ms >= $1 AND time_ms < $4 GROUP BY time_ms, digest HAVING COUNT(*) > 1) AS s \
+     WHERE EXISTS (SELECT 1 FROM records AS t WHERE t.topic_id = $5 AND t.time_ms = s.time_ms AND t.digest = s.digest)) AS lacks WHERE lack > 0 GROUP BY 1 ORDER BY 1";
 const VALUES: &str = "SELECT CAST(value AS TEXT) FROM records \
-     WHERE topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
-     AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
+     WHERE topic_id = $1 AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
 const RECEIPTS: &str = "SELECT receipt FROM receipts ORDER BY at_ms DESC LIMIT $1";
 const KEEP: &str = "INSERT INTO receipts (at_ms, receipt) VALUES ($1, $2)";
 
@@ -184,6 +179,7 @@ impl<D: Database> Store for SqlStore<D> {
                     return Err(fenced(topic.name));
                 }
             }
+            database.execute(KEEP_CLUSTER, &[Text(topic.id), Text(topic.bootstrap)])?;
             database.query(POSITIONS, &[Text(topic.id)])
         })?;
         if !is_ours {
@@ -233,39 +229,36 @@ impl<D: Database> Store for SqlStore<D> {
 
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
         let topics = self.database.query(TOPICS, &[])?;
-        let mut summaries = Vec::with_capacity(topics.len());
-        for topic in &topics {
-            let topic = topic[0].text();
-            for row in self.database.query(SUMMARY, &[Parameter::Text(topic)])? {
-                summaries.push(TopicSummary {
-                    topic: topic.to_owned(),
-                    topic_id: row[0].text().to_owned(),
-                    records: row[1].count()?,
-                    first_ms: row[2].int(),
-                    last_ms: row[3].int(),
-                    ends: self.ends(row[0].text())?,
-                });
-            }
-        }
-        Ok(summaries)
+        let summary = |row: &Vec<Cell>| {
+            Ok(TopicSummary {
+                topic: row[0].text().to_owned(),
+                topic_id: row[1].text().to_owned(),
+                bootstrap_server: Some(row[2].text()).filter(|at| !at.is_empty()).map(str::to_owned),
+                records: row[3].count()?,
+                first_ms: row[4].int(),
+                last_ms: row[5].int(),
+                ends: self.ends(row[1].text())?,
+            })
+        };
+        topics.iter().map(summary).collect()
     }
 
-    fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+    fn timeline(&mut self, topic_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
         use Parameter::{Int, Text};
-        let parameters = [Int(span.start_ms), Int(span.bucket_ms.max(1)), Text(topic), Int(span.end_ms)];
+        let parameters = [Int(span.start_ms), Int(span.bucket_ms.max(1)), Text(topic_id), Int(span.end_ms)];
         self.buckets(TIMELINE, &parameters)
     }
 
-    fn fields(&mut self, topic: &str) -> Result<Vec<String>> {
+    fn fields(&mut self, topic_id: &str) -> Result<Vec<String>> {
         use Parameter::{Int, Text};
         let values =
-            self.database.query(VALUES, &[Text(topic), Int(SAMPLE_BYTES as i64), Int(SAMPLE as i64)])?;
+            self.database.query(VALUES, &[Text(topic_id), Int(SAMPLE_BYTES as i64), Int(SAMPLE as i64)])?;
         Ok(repeating(values.iter().flat_map(|row| scalars(row[0].text()))))
     }
 
     fn top(
         &mut self,
-        topic: &str,
+        topic_id: &str,
         field: &str,
         start_ms: i64,
         end_ms: i64,
@@ -273,15 +266,15 @@ impl<D: Database> Store for SqlStore<D> {
     ) -> Result<Vec<(String, u64)>> {
         use Parameter::{Int, Text};
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let parameters = [Text(topic), Text(field), Int(start_ms), Int(end_ms), Int(limit)];
+        let parameters = [Text(topic_id), Text(field), Int(start_ms), Int(end_ms), Int(limit)];
         let rows = self.database.query(D::TOP, &parameters)?;
         rows.iter().map(|row| Ok((row[0].text().to_owned(), row[1].count()?))).collect()
     }
 
-    fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
         use Parameter::{Int, Text};
         let (start, bucket, end) = (Int(span.start_ms), Int(span.bucket_ms.max(1)), Int(span.end_ms));
-        self.buckets(MISSING, &[start, bucket, Text(source), end, Text(target)])
+        self.buckets(MISSING, &[start, bucket, Text(source_id), end, Text(target_id)])
     }
 
     fn compared(&self) -> Compared {
@@ -310,8 +303,8 @@ mod tests {
 
     use super::*;
 
-    const A: TopicOf<'_> = TopicOf { name: "a", id: "id-of-a" };
-    const B: TopicOf<'_> = TopicOf { name: "b", id: "id-of-b" };
+    const A: TopicOf<'_> = TopicOf { name: "a", id: "id-of-a", bootstrap: "a:9092" };
+    const B: TopicOf<'_> = TopicOf { name: "b", id: "id-of-b", bootstrap: "a:9092" };
 
     fn url(dir: &tempfile::TempDir) -> String {
         format!("sqlite:{}", dir.path().join("store").display())
@@ -343,24 +336,25 @@ mod tests {
         assert_eq!(store.topics().expect("topics"), []);
         assert_eq!(store.resume(A, &[0]).expect("resumes"), [0]);
         assert_eq!(store.resume(B, &[0]).expect("resumes"), [0]);
-        assert_eq!(store.missing("a", "b", span).expect("missing"), []);
+        assert_eq!(store.missing(A.id, B.id, span).expect("missing"), []);
         write(store.as_mut(), A, &rows(0..10), 0, 11).expect("writes");
         write(store.as_mut(), B, &rows((0..10).filter(|n| !(3..6).contains(n))), 0, 7).expect("writes");
         let summary = |topic: &str, records| TopicSummary {
             topic: topic.into(),
             topic_id: format!("id-of-{topic}"),
+            bootstrap_server: Some("a:9092".into()),
             records,
             first_ms: Some(0),
             last_ms: Some(540_000),
             ends: None,
         };
         assert_eq!(store.topics().expect("topics"), [summary("a", 10), summary("b", 7)]);
-        assert_eq!(store.timeline("b", span).expect("timeline"), [(0, 3), (300_000, 4)]);
-        assert_eq!(store.missing("a", "b", span).expect("missing"), [(0, 2), (300_000, 1)]);
-        assert_eq!(store.missing("b", "a", span).expect("missing"), []);
-        assert_eq!(store.missing("a", "none", span).expect("missing"), [(0, 5), (300_000, 5)]);
-        assert_eq!(store.fields("a").expect("fields"), ["odd", "a \"name\""]);
-        let top = |field: &str, store: &mut dyn Store| store.top("a", field, 0, 600_000, 2).expect("top");
+        assert_eq!(store.timeline(B.id, span).expect("timeline"), [(0, 3), (300_000, 4)]);
+        assert_eq!(store.missing(A.id, B.id, span).expect("missing"), [(0, 2), (300_000, 1)]);
+        assert_eq!(store.missing(B.id, A.id, span).expect("missing"), []);
+        assert_eq!(store.missing(A.id, "none", span).expect("missing"), [(0, 5), (300_000, 5)]);
+        assert_eq!(store.fields(A.id).expect("fields"), ["odd", "a \"name\""]);
+        let top = |field: &str, store: &mut dyn Store| store.top(A.id, field, 0, 600_000, 2).expect("top");
         assert_eq!(top("odd", store.as_mut()), [("false".into(), 5), ("true".into(), 5)]);
         assert_eq!(top("a \"name\"", store.as_mut()), [("0".into(), 4), ("1".into(), 3)]);
         assert_eq!(top("none", store.as_mut()), []);
@@ -400,7 +394,36 @@ mod tests {
         assert_eq!(store.resume(anew, &[0]).expect("resumes"), [0]);
         write(store.as_mut(), anew, &rows(0..1), 0, 1).expect("writes");
         let summaries = store.topics().expect("topics");
-        assert_eq!((summaries.len(), summaries[0].records), (1, 1));
+        let of = |summary: &TopicSummary| (summary.topic_id.clone(), summary.records);
+        assert_eq!(summaries.iter().map(of).collect::<Vec<_>>(), [("another".into(), 1), (A.id.into(), 3)]);
+    }
+
+    #[test]
+    fn the_store_keeps_where_a_sink_last_reached_a_topic() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = open(&url(&dir)).expect("opens");
+        let at = |store: &mut dyn Store| {
+            let of = |summary: TopicSummary| (summary.topic_id, summary.bootstrap_server, summary.records);
+            store.topics().expect("topics").into_iter().map(of).collect::<Vec<_>>()
+        };
+        store.resume(A, &[0]).expect("resumes");
+        write(store.as_mut(), A, &rows(0..3), 0, 3).expect("writes");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let elsewhere = TopicOf { id: "elsewhere", bootstrap: "b:9092", ..A };
+        assert_eq!(store.resume(elsewhere, &[0]).expect("resumes"), [0]);
+        let other = ("elsewhere".to_owned(), Some("b:9092".to_owned()), 0);
+        assert_eq!(at(store.as_mut()), [other.clone(), (A.id.into(), Some("a:9092".into()), 3)]);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let by_another_address = TopicOf { bootstrap: "localhost:9092", ..A };
+        let mut later = open(&url(&dir)).expect("opens");
+        assert_eq!(later.resume(by_another_address, &[0]).expect("resumes"), [3]);
+        let here = (A.id.to_owned(), Some("localhost:9092".to_owned()), 3);
+        assert_eq!(at(later.as_mut()), [here, other]);
+        // An earlier version did not store it.
+        let file = rusqlite::Connection::open(dir.path().join("store")).expect("opens");
+        file.execute_batch("DROP TABLE clusters").expect("dropped");
+        let mut later = open(&url(&dir)).expect("opens");
+        assert!(later.topics().expect("topics").iter().all(|topic| topic.bootstrap_server.is_none()));
     }
 
     #[test]

@@ -67,8 +67,7 @@ impl Database for Sqlite {
     const TYPES: (&'static str, &'static str) = ("BLOB", "TEXT");
     const TOP: &'static str = "SELECT CASE f.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' \
          ELSE CAST(f.atom AS TEXT) END AS text, COUNT(*) FROM records AS r, json_each(r.value) AS f \
-         WHERE r.topic_id = (SELECT topic_id FROM positions WHERE topic = $1 ORDER BY since_ms DESC LIMIT 1) \
-         AND f.key = $2 AND f.atom IS NOT NULL AND r.time_ms >= $3 AND r.time_ms < $4 \
+         WHERE r.topic_id = $1 AND f.key = $2 AND f.atom IS NOT NULL AND r.time_ms >= $3 AND r.time_ms < $4 \
          GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $5";
 
     fn batch(&mut self, sql: &str) -> Result<()> {

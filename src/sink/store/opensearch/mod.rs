@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use self::http::Http;
-use self::positions::Positions;
+use self::positions::{PositionDocument, Positions};
 use super::summary::{SAMPLE, repeating};
 use super::url::StoreUrl;
 use super::{Advance, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
@@ -58,7 +58,7 @@ impl OpenSearch {
                 "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1"}},
                 "mappings": {"dynamic": false, "properties": {
                     "topic_id": keyword, "topic": keyword, "partition": long, "next_offset": long,
-                    "records": long, "owner": keyword, "since_ms": long,
+                    "records": long, "owner": keyword, "bootstrap_server": keyword, "since_ms": long,
                 }}
             }),
         )?;
@@ -94,15 +94,13 @@ impl OpenSearch {
     fn search(&self, what: &str, query: &Value) -> Result<Value> {
         self.http.search(&self.index(what), query)
     }
+}
 
-    /// The filter for a topic's records. It matches none if the topic was never sunk.
-    fn filter(&self, topic: &str, start_ms: i64, end_ms: i64) -> Result<Value> {
-        let current = self.positions.current(&self.http)?;
-        let id = current.get(topic).and_then(|positions| positions.first()).map_or("", |p| &p.topic_id);
-        Ok(json!({"bool": {"filter": [
-            {"term": {"topic_id": id}}, {"range": {"time_ms": {"gte": start_ms, "lt": end_ms}}},
-        ]}}))
-    }
+/// The filter for a topic's records.
+fn filter(topic_id: &str, start_ms: i64, end_ms: i64) -> Value {
+    json!({"bool": {"filter": [
+        {"term": {"topic_id": topic_id}}, {"range": {"time_ms": {"gte": start_ms, "lt": end_ms}}},
+    ]}})
 }
 
 fn hits(answer: &Value) -> Result<&[Value]> {
@@ -160,12 +158,14 @@ impl Store for OpenSearch {
     }
 
     fn topics(&mut self) -> Result<Vec<TopicSummary>> {
-        let current = self.positions.current(&self.http)?;
+        let mut topics = self.positions.by_topic(&self.http)?;
+        // This keeps topics of one name in their order.
+        topics.sort_by(|a, b| a[0].topic.cmp(&b[0].topic));
         // Refresh after reading the positions, so that the searches below find every record that these count.
         self.http.refresh(&self.index("records"))?;
         let mut summaries = Vec::new();
-        for (topic, positions) in current {
-            let topic_id = positions[0].topic_id.clone();
+        for positions in topics {
+            let PositionDocument { topic, topic_id, bootstrap_server, .. } = positions[0].clone();
             let aggregations =
                 json!({"first": {"min": {"field": "time_ms"}}, "last": {"max": {"field": "time_ms"}}});
             let filter = json!({"term": {"topic_id": topic_id}});
@@ -176,27 +176,34 @@ impl Store for OpenSearch {
             let records = positions.iter().map(|position| position.records).sum();
             let ends = ends::of(&self.http, &self.prefix, &positions)?;
             let (first_ms, last_ms) = (edge("first"), edge("last"));
-            summaries.push(TopicSummary { topic, topic_id, records, first_ms, last_ms, ends });
+            summaries.push(TopicSummary {
+                topic,
+                topic_id,
+                bootstrap_server,
+                records,
+                first_ms,
+                last_ms,
+                ends,
+            });
         }
-        summaries.sort_by(|a, b| a.topic.cmp(&b.topic));
         Ok(summaries)
     }
 
-    fn timeline(&mut self, topic: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+    fn timeline(&mut self, topic_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
         let bucket = span.bucket_ms.max(1);
         let histogram = json!({"field": "time_ms", "interval": bucket, "offset": span.start_ms.rem_euclid(bucket),
             "min_doc_count": 1});
         let answer = self.search(
             "records",
-            &json!({"size": 0, "query": self.filter(topic, span.start_ms, span.end_ms)?,
+            &json!({"size": 0, "query": filter(topic_id, span.start_ms, span.end_ms),
                 "aggs": {"all": {"histogram": histogram}}}),
         )?;
         #[expect(clippy::cast_possible_truncation, reason = "keys are doubles, of whole numbers")]
         Ok(buckets(&answer)?.filter_map(|(key, count)| Some((key.as_f64()? as i64, count))).collect())
     }
 
-    fn fields(&mut self, topic: &str) -> Result<Vec<String>> {
-        let mut query = self.filter(topic, i64::MIN, i64::MAX)?;
+    fn fields(&mut self, topic_id: &str) -> Result<Vec<String>> {
+        let mut query = filter(topic_id, i64::MIN, i64::MAX);
         if let Some(filter) = query["bool"]["filter"].as_array_mut() {
             filter.push(json!({"exists": {"field": "facets"}}));
         }
@@ -212,7 +219,7 @@ impl Store for OpenSearch {
 
     fn top(
         &mut self,
-        topic: &str,
+        topic_id: &str,
         field: &str,
         start_ms: i64,
         end_ms: i64,
@@ -227,15 +234,15 @@ impl Store for OpenSearch {
         let terms = json!({"field": "facets", "include": format!("{}=(.*)", literal(field)), "size": limit});
         let answer = self.search(
             "records",
-            &json!({"size": 0, "query": self.filter(topic, start_ms, end_ms)?, "aggs": {"all": {"terms": terms}}}),
+            &json!({"size": 0, "query": filter(topic_id, start_ms, end_ms), "aggs": {"all": {"terms": terms}}}),
         )?;
         let value = |facet: &str| facet.split_once('=').map(|(_, value)| value.to_owned());
         Ok(buckets(&answer)?.filter_map(|(facet, count)| Some((value(facet.as_str()?)?, count))).collect())
     }
 
-    fn missing(&mut self, source: &str, target: &str, span: Span) -> Result<Vec<(i64, u64)>> {
-        let there: HashMap<i64, u64> = self.timeline(target, span)?.into_iter().collect();
-        let of_source = self.timeline(source, span)?.into_iter();
+    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+        let there: HashMap<i64, u64> = self.timeline(target_id, span)?.into_iter().collect();
+        let of_source = self.timeline(source_id, span)?.into_iter();
         let missing = |(bucket, count): (i64, u64)| {
             (bucket, count.saturating_sub(there.get(&bucket).copied().unwrap_or(0)))
         };

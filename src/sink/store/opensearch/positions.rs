@@ -24,7 +24,10 @@ pub(super) struct Positions {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PositionDocument {
     pub topic_id: String,
-    topic: String,
+    pub topic: String,
+    /// Earlier versions did not store it.
+    #[serde(default)]
+    pub bootstrap_server: Option<String>,
     pub partition: i32,
     pub next_offset: i64,
     pub records: u64,
@@ -62,6 +65,7 @@ impl Positions {
                     None => PositionDocument {
                         topic_id: topic.id.to_owned(),
                         topic: topic.name.to_owned(),
+                        bootstrap_server: None,
                         partition: id(partition),
                         next_offset: starts[partition],
                         records: 0,
@@ -69,10 +73,9 @@ impl Positions {
                         since_ms: 0,
                     },
                 };
-                changes.push((
-                    before,
-                    PositionDocument { owner: self.owner.clone(), since_ms: now_ms(), ..after },
-                ));
+                let (owner, bootstrap_server) = (self.owner.clone(), Some(topic.bootstrap.to_owned()));
+                let after = PositionDocument { owner, bootstrap_server, since_ms: now_ms(), ..after };
+                changes.push((before, after));
             }
             // If another run moved a position or took over meanwhile, read the positions again.
             if self.exchange(http, changes, true)?.iter().all(|stored| *stored) {
@@ -188,12 +191,12 @@ impl Positions {
         Ok(stored)
     }
 
-    /// All positions by topic. If several topics have the same name, this returns only the one that was sunk last.
-    pub(super) fn current(&self, http: &Http) -> Result<HashMap<String, Vec<PositionDocument>>> {
+    /// The positions of each topic. The topic that a sink took over last is the first.
+    pub(super) fn by_topic(&self, http: &Http) -> Result<Vec<Vec<PositionDocument>>> {
         /// The largest answer that the server gives by default, in documents.
         const PAGE: usize = 10_000;
         http.refresh(&self.index)?;
-        let mut topics: HashMap<String, Vec<PositionDocument>> = HashMap::new();
+        let mut topics: Vec<Vec<PositionDocument>> = Vec::new();
         let sort = json!([{"since_ms": "desc"}, {"topic_id": "asc"}, {"partition": "asc"}]);
         let mut query = json!({"size": PAGE, "sort": sort});
         loop {
@@ -202,9 +205,9 @@ impl Positions {
             for hit in hits {
                 let position =
                     PositionDocument::deserialize(&hit["_source"]).map_err(|e| Error::io("a position", e))?;
-                let topic = topics.entry(position.topic.clone()).or_default();
-                if topic.first().is_none_or(|first| first.topic_id == position.topic_id) {
-                    topic.push(position);
+                match topics.iter_mut().find(|topic| topic[0].topic_id == position.topic_id) {
+                    Some(topic) => topic.push(position),
+                    None => topics.push(vec![position]),
                 }
             }
             match hits.last() {
