@@ -1,7 +1,7 @@
 //! Names of the store's topics, which tell topics of one name in two clusters apart. Pure.
 //!
 //! A topic is `events` if that says which one it is. Otherwise it is `events@a:9092`, after the brokers at which `sink`
-//! reached it, or `events@` and its id. A topic's name has no `@`.
+//! reached it, or `events@` and its id as Kafka's tools print it. A topic's name has no `@`.
 
 use crate::sink::store::TopicSummary;
 
@@ -21,10 +21,10 @@ fn name(topics: &[TopicSummary], index: usize) -> String {
     let is_current = |index: &usize| !is_replaced(topics, *index);
     let mut of_name = (0..topics.len()).filter(|other| topics[*other].topic == *name).filter(is_current);
     match bootstrap_server {
-        _ if !is_current(&index) => format!("{name}@{topic_id}"),
+        _ if !is_current(&index) => format!("{name}@{}", url_safe(topic_id)),
         _ if of_name.all(|other| other == index) => name.clone(),
         Some(brokers) => format!("{name}@{brokers}"),
-        None => format!("{name}@{topic_id}"),
+        None => format!("{name}@{}", url_safe(topic_id)),
     }
 }
 
@@ -43,16 +43,20 @@ pub(super) fn find<'a>(topics: &'a [TopicSummary], wanted: &str) -> Option<&'a T
         return topics.get(index);
     }
     let (name, place) = wanted.split_once('@')?;
-    topics.iter().find(|topic| {
-        topic.topic == name && (topic.bootstrap_server.as_deref() == Some(place) || topic.topic_id == place)
-    })
+    let is_at = |topic: &&TopicSummary| topic.bootstrap_server.as_deref() == Some(place);
+    let mut of_name = topics.iter().filter(|topic| topic.topic == name);
+    of_name.clone().find(is_at).or_else(|| of_name.find(|topic| url_safe(&topic.topic_id) == url_safe(place)))
 }
 
-/// The topic with this id, in either alphabet of base64. Kafka's tools print the one that is safe in a URL, and librdkafka
-/// prints the other.
+/// The topic with this id, in either alphabet of base64.
 pub(super) fn by_id<'a>(topics: &'a [TopicSummary], id: &str) -> Option<&'a TopicSummary> {
-    let plain = |id: &str| id.replace('-', "+").replace('_', "/");
-    topics.iter().find(|topic| plain(&topic.topic_id) == plain(id))
+    topics.iter().find(|topic| url_safe(&topic.topic_id) == url_safe(id))
+}
+
+/// Kafka's tools print an id in base64 that is safe in a URL. librdkafka prints it in the usual base64, and the store keeps
+/// it so.
+fn url_safe(id: &str) -> String {
+    id.replace('+', "-").replace('/', "_")
 }
 
 #[cfg(test)]
@@ -119,7 +123,12 @@ mod tests {
 
     #[test]
     fn an_id_in_both_alphabets() {
-        let topics = store(&[("events", "a+b/c", None)]);
+        let topics = store(&[("events", "new", None), ("events", "a+b/c", None)]);
+        assert_eq!(of(&topics), ["events", "events@a-b_c"]);
+        assert_eq!(
+            (found(&topics, "events@a-b_c"), found(&topics, "events@a+b/c")),
+            (Some("a+b/c"), Some("a+b/c"))
+        );
         assert!(by_id(&topics, "a-b_c").is_some() && by_id(&topics, "a+b/c").is_some());
         assert!(by_id(&topics, "a+b").is_none());
     }

@@ -16,6 +16,7 @@ mod kill_points;
 mod kit;
 mod load;
 mod observe;
+mod one_name;
 mod pace;
 mod page_bounds;
 mod placement;

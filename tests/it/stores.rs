@@ -120,10 +120,35 @@ impl TestStore {
         }
     }
 
+    /// Makes it a store of a version that did not store at which brokers a sink reached a topic.
+    pub(crate) fn forget_brokers(&self) {
+        match self.kind {
+            Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE clusters").expect("dropped"),
+            Kind::Postgres => self.postgres().batch_execute("DROP TABLE clusters").expect("dropped"),
+            Kind::OpenSearch => {
+                let script = json!({"script": "ctx._source.remove('bootstrap_server')"});
+                let answer = self.opensearch("positions/_update_by_query?refresh=true", &script);
+                assert_eq!(answer["failures"], json!([]), "{answer}");
+            }
+        }
+    }
+
     /// What the store holds under a topic's name, by topic id, partition and offset.
     pub(crate) fn kept(&self, topic: &str) -> Vec<Kept> {
-        const SQL: &str = "SELECT partition, \"offset\", time_ms, key, CAST(value AS TEXT), raw, \
-             CAST(headers AS TEXT) FROM records WHERE topic = $1 ORDER BY topic_id, partition, \"offset\"";
+        self.kept_by("topic", topic)
+    }
+
+    /// What the store holds of the topic with this id.
+    pub(crate) fn kept_of(&self, topic_id: &str) -> Vec<Kept> {
+        self.kept_by("topic_id", topic_id)
+    }
+
+    /// The records with this value in this column, by topic id, partition and offset.
+    fn kept_by(&self, column: &str, value: &str) -> Vec<Kept> {
+        let sql = format!(
+            "SELECT partition, \"offset\", time_ms, key, CAST(value AS TEXT), raw, CAST(headers AS TEXT) \
+             FROM records WHERE {column} = $1 ORDER BY topic_id, partition, \"offset\""
+        );
         let kept =
             |partition: i64, offset, time, key, json: Option<String>, raw, headers: Option<String>| Kept {
                 offset,
@@ -139,29 +164,29 @@ impl TestStore {
         match self.kind {
             Kind::Sqlite => {
                 let connection = self.sqlite();
-                let mut statement = connection.prepare(SQL).expect("prepared");
-                let rows = statement.query_map([topic], |r| {
+                let mut statement = connection.prepare(&sql).expect("prepared");
+                let rows = statement.query_map([value], |r| {
                     Ok(kept(r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?))
                 });
                 rows.expect("rows").map(|row| row.expect("a row")).collect()
             }
             Kind::Postgres => {
-                let rows = self.postgres().query(SQL, &[&topic]).expect("rows");
+                let rows = self.postgres().query(&sql, &[&value]).expect("rows");
                 rows.iter()
                     .map(|r| kept(r.get(0), r.get(1), r.get(2), r.get(3), r.get(4), r.get(5), r.get(6)))
                     .collect()
             }
-            Kind::OpenSearch => self.documents(topic),
+            Kind::OpenSearch => self.documents(column, value),
         }
     }
 
-    fn documents(&self, topic: &str) -> Vec<Kept> {
+    fn documents(&self, field: &str, value: &str) -> Vec<Kept> {
         self.opensearch("records/_refresh", &json!({}));
         let sort = json!([{"topic_id": "asc"}, {"partition": "asc"}, {"offset": "asc"}]);
         let mut kept = Vec::new();
         let mut after = Value::Null;
         loop {
-            let mut query = json!({"size": 5000, "query": {"term": {"topic": topic}}, "sort": sort});
+            let mut query = json!({"size": 5000, "query": {"term": {field: value}}, "sort": sort});
             if !after.is_null() {
                 query["search_after"] = after;
             }
