@@ -1,17 +1,25 @@
 //! The deployment files keep their promises.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+
 use replicator::INDEX_MEMORY;
+use serde_json::{Value, json};
+
+use crate::dashboard::Page;
+use crate::kit::*;
 
 fn file(name: &str) -> String {
-    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("read")
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("read")
 }
 
 /// The compose file's broker lets everybody in, so only this machine may reach it.
 #[test]
 fn compose_publishes_to_this_machine_alone() {
     let compose = file("docker-compose.yml");
-    let published: Vec<&str> =
-        compose.lines().filter_map(|line| line.trim().strip_prefix("ports:")).collect();
+    let published = compose.lines().filter_map(|line| line.trim().strip_prefix("ports:"));
+    let published: Vec<&str> = published.filter(|ports| ports.trim() != "[]").collect();
     assert!(!published.is_empty());
     for ports in published {
         let ports = ports.trim().trim_start_matches('[').trim_end_matches(']').split(',');
@@ -33,4 +41,171 @@ fn the_job_has_the_memory_that_its_index_may_take() {
     assert_eq!(index, INDEX_MEMORY >> 20);
     assert_eq!(number("memory: ", "Mi"), index * 9 / 8 + 512, "as the comment there says");
     assert!(manifest.contains("enableServiceLinks: false"));
+}
+
+/// The services of the compose file, each with its lines and those of the services that it takes them from.
+fn services() -> HashMap<String, Vec<String>> {
+    let compose = file("docker-compose.yml");
+    let mut services: HashMap<String, Vec<String>> = HashMap::new();
+    let (mut anchors, mut current) = (HashMap::new(), String::new());
+    let lines = compose.lines().skip_while(|line| *line != "services:").skip(1);
+    for line in lines.take_while(|line| *line != "volumes:") {
+        let name = line.strip_prefix("  ").and_then(|line| line.strip_suffix(':'));
+        if let Some(name) = name.filter(|name| !name.starts_with([' ', '#'])) {
+            current = name.to_owned();
+        } else if let Some(anchor) = line.strip_prefix("    &") {
+            anchors.insert(anchor.to_owned(), current.clone());
+        } else if let Some(anchor) = line.strip_prefix("    <<: *") {
+            let taken = services[&anchors[anchor]].clone();
+            services.entry(current.clone()).or_default().extend(taken);
+        } else {
+            services.entry(current.clone()).or_default().push(line.to_owned());
+        }
+    }
+    services
+}
+
+/// The last value of a service's key: the service's own, or else the one that it takes from another service.
+fn value<'s>(service: &'s [String], key: &str) -> Option<&'s str> {
+    service.iter().rev().find_map(|line| Some(line.trim().strip_prefix(key)?.strip_prefix(": ")?))
+}
+
+#[test]
+fn compose_names_versions_and_waits_for_what_is_healthy() {
+    let services = services();
+    let mut waits = 0;
+    for (name, lines) in &services {
+        let image = value(lines, "image").unwrap_or_else(|| panic!("{name} has an image"));
+        let tag = image.split_once(':').map_or("", |(_, tag)| tag);
+        assert!(tag.starts_with(|c: char| c.is_ascii_digit()), "{name}: {image}");
+        for line in lines {
+            let Some((other, "{ condition: service_healthy }")) = line.trim().split_once(": ") else {
+                continue;
+            };
+            assert!(
+                services[other].iter().any(|line| line.trim() == "healthcheck:"),
+                "{name} waits for {other}"
+            );
+            waits += 1;
+        }
+    }
+    assert!(waits > 10, "{waits}");
+    let id = |broker: &str| value(&services[broker], "CLUSTER_ID").map(str::to_owned);
+    assert!(id("a").is_some() && id("a") != id("b"));
+    let is_between = |name: &&str| value(&services[*name], "profiles") == Some("[two-clusters]");
+    let of_profile =
+        ["a", "b", "load-into-a", "load-into-b", "sink-a", "sink-b", "page", "fill-b", "verify-b"];
+    assert_eq!(of_profile.iter().filter(|name| is_between(name)).count(), of_profile.len());
+    assert_eq!(services.keys().filter(|name| is_between(&name.as_str())).count(), of_profile.len());
+}
+
+/// A service's command in the compose file, as words.
+fn words(service: &str) -> Vec<String> {
+    let services = services();
+    let lines = &services[service];
+    let at = lines.iter().rposition(|line| line.trim().starts_with("command:")).expect("a command");
+    let first = lines[at].trim().trim_start_matches("command:").trim();
+    let folded = lines[at + 1..].iter().take_while(|line| line.starts_with("      "));
+    let more = folded.filter(|_| first == ">-").map(|line| line.trim());
+    let text = [first].into_iter().chain(more).filter(|part| *part != ">-").collect::<Vec<_>>().join(" ");
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// The commands of the profile `two-clusters`, run on the tests' clusters in the order in which they wait for each other.
+#[test]
+fn the_commands_between_two_clusters_fill_the_hole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (a, b, topic, store) = (side_a(), side_b(), unique("events"), format!("sqlite:{}", at("store.db")));
+    let run = |service: &str| {
+        let arguments: Vec<String> = words(service)
+            .into_iter()
+            .filter(|word| word != "--follow")
+            .map(|word| match word.as_str() {
+                "a:9092" => a.0.clone(),
+                "b:9092" => b.0.clone(),
+                "events" => topic.clone(),
+                "/events/events.json.gz" | "${DATA:-/events/events.json.gz}" => at("events.json.gz"),
+                _ => word,
+            })
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = replicator(&arguments);
+        command.env_remove("KAFKA_BOOTSTRAP_SERVERS").env("REPLICATOR_STORE", &store);
+        let output = command.args(["--output", "json"]).output().expect("runs");
+        assert_eq!(code(&output), 0, "{service} {arguments:?}: {}", stderr(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or(Value::Null)
+    };
+    for service in ["generate", "load-into-a", "load-into-b", "sink-a", "sink-b"] {
+        run(service);
+    }
+    let window = window_of(&a.consume(&topic)).len();
+    let page = Page::open(&store);
+    let ask = || page.json(&format!("api/overview?source={topic}%40{}&target={topic}%40{}", a.0, b.0));
+    assert!(window > 100);
+    assert_eq!(ask()["missing"], json!(window), "the hole");
+    assert_eq!(run("fill-b")["written"], json!(window));
+    for service in ["sink-a", "sink-b"] {
+        run(service);
+    }
+    let after = ask();
+    assert_eq!((&after["missing"], &after["in_source"]), (&json!(0), &json!(30_000)), "{after}");
+    let shown = json!({ "source": format!("{topic}@{}", a.0), "target": format!("{topic}@{}", b.0) });
+    assert_eq!(after["receipts"][0]["shown"], shown, "{after}");
+    run("verify-b");
+    let [mut in_a, mut in_b] = [&a, &b].map(|side| side.consume(&topic));
+    in_a.sort();
+    in_b.sort();
+    assert_same(&in_b, &in_a);
+}
+
+/// The job's command, with its lines for two clusters.
+#[test]
+fn the_job_fills_between_two_clusters() {
+    let manifest = file("deploy/kubernetes-job.yaml");
+    let across = Across::same_name(2, 2);
+    let records = day(405, 2);
+    across.from.produce(&across.source, &records);
+    across.to.produce(&across.target, &outside_of(&records));
+    let properties = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(properties.path(), "source.client.id=from-a\ntarget.client.id=to-b\n").expect("written");
+
+    let mut command = replicator(&[]);
+    command.env_remove("KAFKA_BOOTSTRAP_SERVERS");
+    for argument in manifest.lines().filter_map(|line| line.trim().strip_prefix("- --")) {
+        let (option, value) = argument.split_once('=').unwrap_or((argument, ""));
+        let value = match option {
+            "source" | "target" => &across.source,
+            "metrics-listen" => "127.0.0.1:0",
+            "command-config" => properties.path().to_str().expect("a path"),
+            _ => value,
+        };
+        command.arg(if value.is_empty() { format!("--{option}") } else { format!("--{option}={value}") });
+    }
+    set_commented(
+        &mut command,
+        &manifest,
+        &HashMap::from([("a-bootstrap:9092", &across.from), ("b-bootstrap:9092", &across.to)]),
+    );
+    let output = command.output().expect("runs");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let receipt = receipt(&output);
+    assert_eq!(
+        (&receipt["written"], &receipt["complete"]),
+        (&json!(window_of(&records).len()), &json!(true))
+    );
+    across.assert_filled(&outside_of(&records));
+}
+
+/// Sets the variables that stand as comments in the manifest.
+fn set_commented(command: &mut Command, manifest: &str, clusters: &HashMap<&str, &Side>) {
+    let mut commented = manifest.lines().filter_map(|line| line.trim().strip_prefix("# "));
+    let mut set = 0;
+    while let Some(line) = commented.next() {
+        let Some(name) = line.strip_prefix("- name: ") else { continue };
+        let value = commented.next().and_then(|line| line.strip_prefix("  value: ")).expect("a value");
+        command.env(name, &clusters[value].0);
+        set += 1;
+    }
+    assert_eq!(set, 2);
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use replicator::store;
 use replicator::store::TopicSummary;
 
-use crate::dashboard::Page;
+use crate::dashboard::{Page, seen, text_of};
 use crate::kit::*;
 use crate::raw;
 use crate::stores::{Kind, TestStore};
@@ -166,6 +166,53 @@ fn the_page_answers_for_each(#[case] kind: Kind) {
         "a topic lacks nothing of itself, which proves nothing: {metrics}"
     );
     assert_eq!(metrics.matches("replicator_store_records{").count(), 1, "{metrics}");
+}
+
+/// What the page's reader sees.
+#[test]
+fn the_page_in_a_browser() {
+    let store = TestStore::new(Kind::Sqlite, "one_seen").expect("SQLite");
+    let (Across { from: a, to: b, .. }, topic, of_a, _) = two_topics();
+    let (in_a, in_b) = (format!("{topic}@{}", a.0), format!("{topic}@{}", b.0));
+    let page = Page::open(&store.url);
+    let at = |query: &str| seen(&format!("{}{query}", page.url));
+    sunk(&a.0, &topic, &store);
+    let Some(alone) = at(&query(&topic, &topic)) else { return };
+    let headline = |dom: &str| text_of(dom, "headline").to_owned();
+    assert_eq!(headline(&alone), format!("{topic} is compared with itself"));
+    let absent = at(&query(&topic, &in_b)).expect("a browser");
+    assert_eq!(headline(&absent), format!("{in_b} is not in this store"));
+    assert!(absent.contains(&format!("replicator sink -b {} --topic {topic} --store", b.0)), "{absent}");
+
+    sunk(&b.0, &topic, &store);
+    let unclear = at(&query(&topic, &topic)).expect("a browser");
+    assert_eq!(text_of(&unclear, "empty-headline"), "Choose two topics");
+    let both = format!("holds several topics {topic}: {in_b}, {in_a}.");
+    assert!(text_of(&unclear, "why-empty").ends_with(&both), "{}", text_of(&unclear, "why-empty"));
+    let one_unclear = at(&query(&in_a, &topic)).expect("a browser");
+    assert_eq!(headline(&one_unclear), format!("This store holds several topics {topic}"));
+    let unchosen = at("").expect("a browser");
+    assert_eq!(text_of(&unchosen, "empty-headline"), "Choose two topics");
+
+    let lacks = format!("{in_b} lacks {} records", window_of(&of_a).len());
+    let chosen = at(&query(&in_a, &in_b)).expect("a browser");
+    assert_eq!(headline(&chosen), lacks);
+    for name in [&in_a, &in_b] {
+        let option = format!("<option value=\"{name}\">{name}</option>");
+        assert_eq!(chosen.matches(&option).count(), 2, "{option} in {chosen}");
+    }
+    // A receipt says by their ids which topics a run was about, whatever their names and brokers.
+    let receipt = |source: &str, target: &str| {
+        json!({ "source": topic, "target": topic, "source_topic_id": source, "target_topic_id": target,
+            "source_bootstrap_server": "old-a:1", "target_bootstrap_server": "old-b:1", "written": 7 })
+    };
+    let (id_a, id_b) = (raw::topic_id(&a, &topic), raw::topic_id(&b, &topic));
+    store::keep_receipt(&store.url, &receipt(&id_a, &id_b)).expect("kept");
+    store::keep_receipt(&store.url, &receipt("AAAAAAAAAAAAAAAAAAAAAQ", &id_b)).expect("kept");
+    let of_last = at("").expect("a browser");
+    assert_eq!(headline(&of_last), lacks, "the pair of the last run that is in the store");
+    assert!(of_last.contains(&format!(">{in_a} → {in_b}</a>")), "{of_last}");
+    assert!(of_last.contains(&format!("<td>{topic}@old-a:1 → {in_b}</td>")), "{of_last}");
 }
 
 #[rstest]

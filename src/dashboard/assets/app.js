@@ -451,11 +451,13 @@ async function refresh() {
     if (empty) {
       document.title = "replicator";
       const unclear = [...new Set(KINDS.map((kind) => look[kind]))].filter((name) => several(name).length > 0);
-      $("how").hidden = unclear.length > 0;
-      $("empty-headline").textContent = unclear.length > 0 ? "Choose two topics" : "Nothing to show yet";
+      const mustChoose = unclear.length > 0 || (!isChosen && found.topics.length > 0);
+      const held = found.topics.length > 0 ? ` It holds ${found.topics.join(", ")}.` : "";
+      $("how").hidden = mustChoose;
+      $("empty-headline").textContent = mustChoose ? "Choose two topics" : "Nothing to show yet";
       $("why-empty").textContent = unclear.length > 0
-        ? `The store ${found.store} holds several topics ${unclear.join(" and ")}. Choose above: ${unclear.flatMap(several).join(", ")}`
-        : `The store ${found.store} holds no record of ${look.source} or ${look.target}.`;
+        ? `The store ${found.store} holds several topics ${unclear.join(" and ")}: ${unclear.flatMap(several).join(", ")}.`
+        : `The store ${found.store} holds no record of ${look.source} or ${look.target}.${held}`;
       return;
     }
     tell();
