@@ -23,7 +23,8 @@ pub struct SinkArgs {
     pub patience: PatienceArgs,
     /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT
     ///
-    /// Give a URL with a password in the environment, not as a flag.
+    /// Give a URL with a password in the environment, not as a flag. A store can hold topics of several clusters, also
+    /// topics of one name: run a sink for each cluster.
     #[arg(
         long,
         env = "REPLICATOR_STORE",

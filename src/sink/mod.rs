@@ -383,12 +383,11 @@ impl Run<'_> {
     fn sunk(&mut self) -> Vec<Sunk> {
         let summaries = self.store.topics().ok();
         let in_store = |topic: &str, state: Option<&State>| {
+            let id = state.map(|state| &state.id).filter(|id| !id.is_empty());
             let mut of_name = summaries.as_ref()?.iter().filter(|summary| summary.topic == topic).peekable();
-            match (state, of_name.peek()) {
+            match (id, of_name.peek()) {
                 (_, None) => Some(0),
-                (Some(state), _) => {
-                    Some(of_name.find(|of| of.topic_id == state.id).map_or(0, |of| of.records))
-                }
+                (Some(id), _) => Some(of_name.find(|of| of.topic_id == *id).map_or(0, |of| of.records)),
                 (None, Some(_)) => None,
             }
         };

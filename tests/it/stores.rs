@@ -123,8 +123,8 @@ impl TestStore {
     /// Makes it a store of a version that did not store at which brokers a sink reached a topic.
     pub(crate) fn forget_brokers(&self) {
         match self.kind {
-            Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE clusters").expect("dropped"),
-            Kind::Postgres => self.postgres().batch_execute("DROP TABLE clusters").expect("dropped"),
+            Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE topic_brokers").expect("dropped"),
+            Kind::Postgres => self.postgres().batch_execute("DROP TABLE topic_brokers").expect("dropped"),
             Kind::OpenSearch => {
                 let script = json!({"script": "ctx._source.remove('bootstrap_server')"});
                 let answer = self.opensearch("positions/_update_by_query?refresh=true", &script);

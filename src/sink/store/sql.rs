@@ -82,25 +82,25 @@ CREATE TABLE IF NOT EXISTS positions (
 CREATE TABLE IF NOT EXISTS ends (
     topic_id TEXT NOT NULL, partition BIGINT NOT NULL, start_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL,
     as_of_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
-CREATE TABLE IF NOT EXISTS clusters (topic_id TEXT NOT NULL PRIMARY KEY, bootstrap_server TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS topic_brokers (topic_id TEXT NOT NULL PRIMARY KEY, bootstrap_server TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipts (at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
 "#;
 
 const TAKE: &str = "INSERT INTO positions (topic_id, topic, partition, next_offset, records, owner, since_ms) \
      VALUES ($1, $2, $3, $4, 0, $5, $6) ON CONFLICT (topic_id, partition) \
      DO UPDATE SET owner = excluded.owner, since_ms = excluded.since_ms";
-const KEEP_CLUSTER: &str = "INSERT INTO clusters (topic_id, bootstrap_server) VALUES ($1, $2) \
+const KEEP_BROKERS: &str = "INSERT INTO topic_brokers (topic_id, bootstrap_server) VALUES ($1, $2) \
      ON CONFLICT (topic_id) DO UPDATE SET bootstrap_server = excluded.bootstrap_server";
 const POSITIONS: &str = "SELECT next_offset FROM positions WHERE topic_id = $1 ORDER BY partition";
 const MOVE: &str = "UPDATE positions SET next_offset = $1, records = records + $2 \
      WHERE topic_id = $3 AND partition = $4 AND next_offset = $5 AND owner = $6";
 
-const TOPICS: &str = "SELECT of.topic, of.topic_id, \
-     (SELECT bootstrap_server FROM clusters WHERE topic_id = of.topic_id), of.records, \
-     (SELECT MIN(time_ms) FROM records WHERE topic_id = of.topic_id), \
-     (SELECT MAX(time_ms) FROM records WHERE topic_id = of.topic_id) \
+const TOPICS: &str = "SELECT t.topic, t.topic_id, \
+     (SELECT bootstrap_server FROM topic_brokers WHERE topic_id = t.topic_id), t.records, \
+     (SELECT MIN(time_ms) FROM records WHERE topic_id = t.topic_id), \
+     (SELECT MAX(time_ms) FROM records WHERE topic_id = t.topic_id) \
      FROM (SELECT topic, topic_id, CAST(SUM(records) AS BIGINT) AS records, MAX(since_ms) AS since_ms \
-     FROM positions GROUP BY topic, topic_id) AS of ORDER BY of.topic, of.since_ms DESC, of.topic_id";
+     FROM positions GROUP BY topic, topic_id) AS t ORDER BY t.topic, t.since_ms DESC, t.topic_id";
 /// One statement, so that positions and ends are read at the same moment.
 const ENDS: &str = "SELECT MIN(e.as_of_ms), \
      CAST(SUM(CASE WHEN e.end_offset > p.next_offset THEN e.end_offset - p.next_offset ELSE 0 END) AS BIGINT), \
@@ -179,7 +179,7 @@ impl<D: Database> Store for SqlStore<D> {
                     return Err(fenced(topic.name));
                 }
             }
-            database.execute(KEEP_CLUSTER, &[Text(topic.id), Text(topic.bootstrap)])?;
+            database.execute(KEEP_BROKERS, &[Text(topic.id), Text(topic.bootstrap)])?;
             database.query(POSITIONS, &[Text(topic.id)])
         })?;
         if !is_ours {
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(at(later.as_mut()), [here, other]);
         // An earlier version did not store it.
         let file = rusqlite::Connection::open(dir.path().join("store")).expect("opens");
-        file.execute_batch("DROP TABLE clusters").expect("dropped");
+        file.execute_batch("DROP TABLE topic_brokers").expect("dropped");
         let mut later = open(&url(&dir)).expect("opens");
         assert!(later.topics().expect("topics").iter().all(|topic| topic.bootstrap_server.is_none()));
     }
