@@ -99,6 +99,24 @@ fn compose_names_versions_and_waits_for_what_is_healthy() {
     assert_eq!(services.keys().filter(|name| is_between(&name.as_str())).count(), of_profile.len());
 }
 
+/// The first layer of the image has the manifest and an empty program, and no test or bench.
+#[test]
+fn the_image_can_build_the_dependencies_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("src")).expect("made");
+    for (name, text) in
+        [("Cargo.toml", &*file("Cargo.toml")), ("src/main.rs", "fn main() {}"), ("src/lib.rs", "")]
+    {
+        std::fs::write(dir.path().join(name), text).expect("written");
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(dir.path())
+        .output();
+    let output = output.expect("runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 /// A service's command in the compose file, as words.
 fn words(service: &str) -> Vec<String> {
     let services = services();
@@ -164,7 +182,8 @@ fn the_commands_between_two_clusters_fill_the_hole() {
 fn the_job_fills_between_two_clusters() {
     let manifest = file("deploy/kubernetes-job.yaml");
     let across = Across::same_name(2, 2);
-    let records = day(405, 2);
+    // Instances share the work only if each key is in one partition.
+    let records = placed(day(405, 2), 2);
     across.from.produce(&across.source, &records);
     across.to.produce(&across.target, &outside_of(&records));
     let properties = tempfile::NamedTempFile::new().expect("a file");
