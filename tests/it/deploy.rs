@@ -67,7 +67,7 @@ fn services() -> HashMap<String, Vec<String>> {
 
 /// The last value of a service's key: the service's own, or else the one that it takes from another service.
 fn value<'s>(service: &'s [String], key: &str) -> Option<&'s str> {
-    service.iter().rev().find_map(|line| Some(line.trim().strip_prefix(key)?.strip_prefix(": ")?))
+    service.iter().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "))
 }
 
 #[test]
