@@ -24,7 +24,7 @@ const look = {
   end: query.get("end"),
 };
 
-/** Whether the address names a topic. If it does not, the page may choose the pair that was last filled. */
+/** Whether the visitor named a topic. If not, the page may choose the pair that was last filled. */
 let isChosen = query.has("source") || query.has("target");
 
 function asked(more = {}) {
@@ -413,22 +413,16 @@ async function ask(path) {
   return body;
 }
 
-/** Chooses the pair that was last filled, if the store holds it. */
-function choose(found) {
-  const last = found.receipts.find((run) => run.shown && run.shown.source && run.shown.target);
-  if (!last) return false;
-  Object.assign(look, { source: last.shown.source, target: last.shown.target });
-  isChosen = true;
-  return true;
-}
-
 async function refresh() {
   const mine = ++turn;
   try {
     const found = await ask(`/api/overview?${asked()}`);
     if (mine !== turn) return;
     live(true, "live");
-    if (!isChosen && !found.source && !found.target && choose(found)) {
+    const last = found.receipts.find((run) => run.shown && run.shown.source && run.shown.target);
+    if (!isChosen && !found.source && !found.target && last) {
+      Object.assign(look, last.shown);
+      isChosen = true;
       refresh();
       return;
     }
