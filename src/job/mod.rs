@@ -41,7 +41,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The name of the transactional id and of the group, if both topics are in one cluster (see [`Ledger`]).
+    /// The name of the transactional id and of the group, if both topics are in one cluster (see [`ledger`]).
     pub fn name(&self) -> String {
         format!("replicator/{}/{}", self.source, self.target)
     }

@@ -363,7 +363,7 @@ fn flags_beat_the_environment() {
 /// Instances that copy the target back to the source.
 #[test]
 fn a_reversed_job_at_work() {
-    let (across, _) = story(Across::same_name(2, 2), 2);
+    let across = Across::same_name(2, 2);
     let back = Across {
         from: across.to.clone(),
         to: across.from.clone(),
@@ -377,7 +377,7 @@ fn a_reversed_job_at_work() {
         across.from.watermarks(&across.source).iter().map(|(_, high)| *high).sum::<i64>() > before as i64
     });
     let output = run(&across, &[]);
-    signal(&reversed, "TERM");
+    signal(&reversed, "-TERM");
     reversed.wait().expect("ends");
     failed(&output, 3, &["the source cluster (", "the other way round"]);
     assert_eq!(receipt(&output)["error"]["reason"], "reversed-job");
