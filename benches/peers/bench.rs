@@ -24,8 +24,9 @@ const SPAN: i64 = 405 * 60_000;
 
 const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
                      | delete BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
-                     | copy BOOTSTRAP SOURCE TARGET | safe-copy BOOTSTRAP SOURCE TARGET \
-                     | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE | stable BOOTSTRAP TOPIC";
+                     | copy FROM SOURCE TO TARGET | safe-copy FROM SOURCE TO TARGET \
+                     | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
+                     | await FROM SOURCE TO TARGET";
 
 fn main() {
     let arguments: Vec<String> =
@@ -41,10 +42,10 @@ fn main() {
         }
         ["delete", bootstrap, topic] => Topics::new(bootstrap).delete(&[topic]).expect("deleted"),
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
-        ["copy", bootstrap, source, target] => copy(bootstrap, source, target),
-        ["safe-copy", bootstrap, source, target] => safe_copy(bootstrap, source, target),
+        ["copy", from, source, to, target] => copy(from, source, to, target),
+        ["safe-copy", from, source, to, target] => safe_copy(from, source, to, target),
         ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
-        ["stable", bootstrap, topic] => stable(bootstrap, topic),
+        ["await", from, source, to, target] => await_copy(from, source, to, target),
         ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
         _ => panic!("{USAGE}"),
     }
@@ -102,34 +103,76 @@ fn sum(bootstrap: &str, topic: &str) {
     println!("{count} {sum:016x}");
 }
 
-/// Prints the sum of the topic's last stable offsets.
-fn stable(bootstrap: &str, topic: &str) {
-    let consumer: BaseConsumer =
-        config(bootstrap).set("isolation.level", "read_committed").create().expect("a consumer");
-    let ends = partitions(&consumer, topic).map(|partition| {
-        consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |(_, end)| end)
-    });
-    println!("{}", ends.sum::<i64>());
+/// Prints a line when the target's first record is written, and one when readers of committed records see the source's
+/// last record of each partition. A copier that keeps the order has copied all then. Markers of transactions take
+/// offsets too, so the target's end alone does not tell.
+fn await_copy(from: &str, source: &str, to: &str, target: &str) {
+    let reader = |bootstrap: &str, isolation: &str| -> BaseConsumer {
+        let mut config = config(bootstrap);
+        reader(&mut config);
+        config.set("isolation.level", isolation).create().expect("a consumer")
+    };
+    let originals = reader(from, "read_committed");
+    let lasts: Vec<_> = partitions(&originals, source).map(|p| last(&originals, source, p)).collect();
+    let (written, readable) = (reader(to, "read_uncommitted"), reader(to, "read_committed"));
+    let begun = Instant::now();
+    let until = |condition: &mut dyn FnMut() -> bool| {
+        while !condition() {
+            assert!(begun.elapsed() < Duration::from_secs(300), "{target} is not whole after 300 s");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until(&mut || partitions(&written, target).any(|partition| end(&written, target, partition) > 0));
+    println!("first");
+    for (partition, wanted) in lasts.iter().enumerate() {
+        let partition = i32::try_from(partition).expect("fits");
+        until(&mut || last(&readable, target, partition) == *wanted);
+    }
+    println!("whole");
+}
+
+fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |(_, end)| end)
+}
+
+/// The key and value of the last record that the consumer may see, if one is among the last offsets.
+fn last(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<(Vec<u8>, Vec<u8>)> {
+    let from = (end(consumer, topic, partition) - 16).max(0);
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, partition, Offset::Offset(from)).expect("an offset");
+    consumer.assign(&assignment).expect("assigned");
+    let mut found = None;
+    loop {
+        match consumer.poll(Duration::from_secs(10)) {
+            Some(Ok(message)) => {
+                let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
+                found = Some((bytes(message.key()), bytes(message.payload())));
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return found,
+            Some(Err(_)) => {}
+            None => panic!("{topic} has no end"),
+        }
+    }
 }
 
 /// The plain copy, with the calls and settings of the fill: no transaction, no window, no dedup.
-fn copy(bootstrap: &str, source: &str, target: &str) {
-    let mut config = config(bootstrap);
+fn copy(from: &str, source: &str, to: &str, target: &str) {
+    let mut config = config(to);
     fast(&mut config);
     let producer: Arc<BaseProducer<Reports>> =
         Arc::new(config.create_with_context(Reports::default()).expect("a producer"));
     let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");
-    read(bootstrap, source, |message| produce(&producer, &topic, message));
+    read(from, source, |message| produce(&producer, &topic, message));
     drain(&producer);
 }
 
 /// The plain copy as one writes it first: with rdkafka's safe calls, a message at a time, and large buffers.
-fn safe_copy(bootstrap: &str, source: &str, target: &str) {
-    let mut producing = config(bootstrap);
+fn safe_copy(from: &str, source: &str, to: &str, target: &str) {
+    let mut producing = config(to);
     fast(&mut producing);
     let producer: BaseProducer =
         producing.set("queue.buffering.max.kbytes", "131072").create().expect("a producer");
-    let mut consuming = config(bootstrap);
+    let mut consuming = config(from);
     reader(&mut consuming);
     for (key, value) in [
         ("fetch.message.max.bytes", "8388608"),

@@ -17,20 +17,25 @@ pub(crate) struct Across {
 impl Across {
     /// Topics of different names, in the tests' first and second cluster.
     pub(crate) fn new(a_partitions: i32, b_partitions: i32) -> Across {
-        Across::named(&unique("a"), &unique("b"), a_partitions, b_partitions)
+        let (a, b) = (unique("a"), unique("b"));
+        Across { from: side_a(), to: side_b(), source: a, target: b }.create(a_partitions, b_partitions)
     }
 
     /// Two topics of one name, in the tests' first and second cluster.
     pub(crate) fn same_name(a_partitions: i32, b_partitions: i32) -> Across {
-        let name = unique("both");
-        Across::named(&name, &name, a_partitions, b_partitions)
+        Across::between(side_a(), side_b(), a_partitions, b_partitions)
     }
 
-    fn named(source: &str, target: &str, a_partitions: i32, b_partitions: i32) -> Across {
-        let (from, to) = (side_a(), side_b());
-        from.create(source, a_partitions, &[]);
-        to.create(target, b_partitions, &[]);
-        Across { from, to, source: source.to_owned(), target: target.to_owned() }
+    /// Two topics of one name, in these clusters.
+    pub(crate) fn between(from: Side, to: Side, a_partitions: i32, b_partitions: i32) -> Across {
+        let name = unique("both");
+        Across { from, to, source: name.clone(), target: name }.create(a_partitions, b_partitions)
+    }
+
+    fn create(self, a_partitions: i32, b_partitions: i32) -> Across {
+        self.from.create(&self.source, a_partitions, &[]);
+        self.to.create(&self.target, b_partitions, &[]);
+        self
     }
 
     /// The program with these arguments and both clusters and topics. The environment names no cluster.

@@ -1,6 +1,8 @@
 //! A cluster dies with a tail that was never mirrored, and comes back: the runbook `docs/failback.md`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use replicator::Sandbox;
 use rstest::rstest;
@@ -10,10 +12,9 @@ use crate::mirror::{MirrorMaker, await_records};
 
 const PARTITIONS: i32 = 3;
 
-/// What a mirror must keep byte for byte: headers, repeated and without a value; no value; no key; equal records.
-fn awkward() -> Vec<Record> {
+/// Six records as a mirror may spoil them: headers, repeated and without a value; no value; no key; equal records.
+fn awkward(at: i64) -> Vec<Record> {
     let header = |name: &str, value: Option<&str>| (name.to_owned(), value.map(|v| v.as_bytes().to_vec()));
-    let at = DAY + 10 * HOUR;
     let twice = record(0, at, "device-1", "ok");
     let mut headers = record(1, at + 1, "device-2", "with headers");
     headers.headers = vec![
@@ -37,11 +38,144 @@ fn by_partition(records: &[Record]) -> BTreeMap<i32, Vec<Record>> {
     found
 }
 
+/// The mirror of the story.
+#[derive(Clone, Copy, PartialEq)]
+enum Mirror {
+    MirrorMaker,
+    /// A fill of everything.
+    Fill,
+}
+
+/// Writes the story of the runbook: the old cluster dies with a tail that was never mirrored, writers go on in the new
+/// cluster, and the old cluster comes back. Returns the tail, and the writers' records.
+fn story(sandbox: &mut Sandbox, across: &Across, by: Mirror) -> Option<(Vec<Record>, Vec<Record>)> {
+    let (source, target) = (&across.source, &across.target);
+    let mirrored: Vec<Record> = awkward(DAY + 10 * HOUR).into_iter().chain(events(0..594)).collect();
+    across.from.begin().send(source, &events(0..30)).abort();
+    across.from.produce(source, &mirrored);
+    let mirror = match by {
+        Mirror::MirrorMaker => Some(MirrorMaker::start(&across.from, &across.to, source)?),
+        Mirror::Fill => {
+            let window = ["--window", "2021-04-14T00:00Z/2021-04-15T00:00Z", "--identity", "record"];
+            let output = across.command(&window).output().expect("runs");
+            assert_eq!(code(&output), 0, "{}", stderr(&output));
+            None
+        }
+    };
+    assert_same(&await_records(&across.to, target, mirrored.len()), &across.consume_source());
+
+    // The mirror stands still, and then the old cluster and the mirror are gone.
+    if let Some(mirror) = &mirror {
+        mirror.freeze();
+    }
+    let tail: Vec<Record> = awkward(DAY + 11 * HOUR).into_iter().chain(events(600..630)).collect();
+    across.from.produce(source, &tail);
+    sandbox.kill(0).expect("killed");
+    drop(mirror);
+
+    let theirs: Vec<Record> = events(640..700)
+        .into_iter()
+        .map(|r| Record { value: Some(b"in the new cluster".to_vec()), ..r })
+        .collect();
+    across.to.produce(target, &theirs);
+    sandbox.restart(0).expect("started");
+    let held: Vec<Record> = mirrored.into_iter().chain(tail.clone()).collect();
+    assert_eq!(by_partition(&await_records(&across.from, source, held.len())), by_partition(&held));
+    Some((tail, theirs))
+}
+
+/// One event every six seconds from 10:00 on, of seven devices.
+fn events(numbers: std::ops::Range<i64>) -> Vec<Record> {
+    numbers
+        .map(|n| {
+            let partition = i32::try_from(n).expect("small") % PARTITIONS;
+            record(
+                partition,
+                DAY + 10 * HOUR + 6000 * n,
+                &format!("device-{}", n % 7),
+                &format!("{{\"n\":{n}}}"),
+            )
+        })
+        .collect()
+}
+
+/// The records of `first`, and behind them those of `then`, in each partition.
+fn appended(first: &[Record], then: &[Record]) -> BTreeMap<i32, Vec<Record>> {
+    by_partition(&[first, then].concat())
+}
+
+#[rstest]
+#[case::by_mirror_maker(Mirror::MirrorMaker)]
+#[case::by_our_own_fill(Mirror::Fill)]
+fn the_runbook_saves_the_tail_of(#[case] mirror: Mirror) {
+    let mut sandbox = Sandbox::start_own(1).expect("a broker");
+    let across = Across::between(Side(sandbox.bootstrap().to_owned()), side_b(), PARTITIONS, PARTITIONS);
+    let Some((tail, theirs)) = story(&mut sandbox, &across, mirror) else { return };
+    let (old, new) = (across.consume_source(), across.consume_target());
+
+    let gaps = across.command(&["gaps", "--identity", "record", "--output", "json"]).output().expect("runs");
+    assert_eq!(code(&gaps), 0, "{}", stderr(&gaps));
+    let found = receipt(&gaps);
+    assert_eq!(found["missing"], tail.len(), "{found:?}");
+    assert_eq!(found["holes"].as_array().map(Vec::len), Some(1), "{found:?}");
+
+    run_document(&across);
+
+    assert_eq!(by_partition(&across.consume_target()), appended(&new, &tail), "only the tail came, once");
+    assert_eq!(
+        by_partition(&across.consume_source()),
+        appended(&old, &theirs),
+        "and back what was written since"
+    );
+}
+
+/// Runs each command of the runbook, in order, and compares its answer with the one in the document.
+fn run_document(across: &Across) {
+    let document = include_str!("../../docs/failback.md");
+    let names = [("old:9092", &across.from.0), ("new:9092", &across.to.0), ("events", &across.source)];
+    let here = |text: &str| names.iter().fold(text.to_owned(), |text, (name, real)| text.replace(name, real));
+    let there =
+        |text: &str| names.iter().fold(text.to_owned(), |text, (name, real)| text.replace(*real, name));
+    let program =
+        Path::new(env!("CARGO_BIN_EXE_replicator")).parent().expect("a directory").display().to_string();
+    let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
+    let (mut exports, mut commands) = (String::new(), 0);
+    for (command, answer) in commands_of(document) {
+        if command.starts_with("export ") {
+            exports.push_str(&format!("{}\n", here(&command)));
+            continue;
+        }
+        let script = format!("{exports}{}", here(&command));
+        let output = Command::new("sh").args(["-c", &script]).env("PATH", &path).output().expect("a shell");
+        assert_eq!(code(&output), 0, "{command}: {}", stderr(&output));
+        let said = there(&String::from_utf8_lossy(&output.stdout));
+        assert!(answers(&said, &answer), "{command} printed\n{said}where the document has\n{answer}");
+        commands += 1;
+    }
+    assert!(commands >= 5, "the document has commands");
+}
+
+/// The commands of the console blocks, and the answers below them.
+fn commands_of(document: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut is_console = false;
+    for line in document.lines() {
+        if line.starts_with("```") {
+            is_console = line == "```console";
+        } else if let (true, Some(command)) = (is_console, line.strip_prefix("$ ")) {
+            found.push((command.to_owned(), String::new()));
+        } else if is_console {
+            let (_, answer) = found.last_mut().expect("a command before an answer");
+            answer.push_str(&format!("{line}\n"));
+        }
+    }
+    found
+}
 #[test]
 fn mirror_maker_keeps_every_byte() {
     let across = Across::same_name(PARTITIONS, PARTITIONS);
     let Some(mirror) = MirrorMaker::start(&across.from, &across.to, &across.source) else { return };
-    let records: Vec<Record> = awkward().into_iter().chain(day(300, PARTITIONS)).collect();
+    let records: Vec<Record> = awkward(DAY + 10 * HOUR).into_iter().chain(day(300, PARTITIONS)).collect();
     across.from.begin().send(&across.source, &day(30, PARTITIONS)).abort();
     across.from.produce(&across.source, &records);
     let mirrored = await_records(&across.to, &across.target, records.len());
@@ -50,4 +184,26 @@ fn mirror_maker_keeps_every_byte() {
     let offsets: i64 = across.to.watermarks(&across.target).iter().map(|(_, end)| end).sum();
     assert!(usize::try_from(offsets).expect("a count") > records.len(), "it writes in transactions");
     mirror.stop();
+}
+
+/// Whether the text is the document's answer. In the document, `…` stands for any text, within a line or for lines.
+fn answers(said: &str, answer: &str) -> bool {
+    let parts: Vec<&str> = answer.trim_end().split('…').collect();
+    let [first, between @ .., last] = &parts[..] else { return said.trim_end() == answer.trim_end() };
+    let inner = said.trim_end().strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
+    let Some(mut rest) = inner else { return false };
+    for part in between {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+#[test]
+fn an_answer_of_the_document_has_gaps() {
+    assert!(answers("a 1\nb 2 s\nc\n", "…\nb …\nc\n"));
+    assert!(answers("a 1\nb 2 s\n", "a 1\n…\n"));
+    assert!(!answers("a 1\nb 2 s\nc\n", "…\nb …\n…d\n"));
+    assert!(!answers("a 1\nb 2 s\nc\n", "…\nb 2 s\n"), "the document ends before");
+    assert!(!answers("a 2\nb\n", "a 1\n…\n"));
 }
