@@ -253,12 +253,17 @@ impl Error {
         code: RDKafkaErrorCode,
     ) -> Error {
         match code {
-            RDKafkaErrorCode::TopicAuthorizationFailed => Error::refused(format!(
-                "{what}: no permission; grant this principal {operations} on topic {topic}"
-            ))
-            .because(Reason::NoPermission),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Error::lacking(what, &format!("{operations} on topic {topic}"))
+            }
             code => Error::code(what, code),
         }
+    }
+
+    /// For a call that needs a permission which this principal lacks: `Read on topic a`.
+    pub(crate) fn lacking(what: impl std::fmt::Display, permission: &str) -> Error {
+        Error::refused(format!("{what}: no permission; grant this principal {permission}"))
+            .because(Reason::NoPermission)
     }
 
     /// [`Error::kafka`], for a call that needs `operations` on `topic`.
@@ -274,11 +279,20 @@ impl Error {
         }
     }
 
+    /// [`Error::on_topic`], for a call about the offsets that `group` committed for `topic`.
+    pub(crate) fn of_group(what: impl std::fmt::Display, group: &str, topic: &str, err: KafkaError) -> Error {
+        match err.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                Error::lacking(what, &format!("Read on the group {group}"))
+            }
+            _ => Error::on_topic(what, "Read", topic, err),
+        }
+    }
+
     /// [`Error::kafka`], for a bare error code.
     pub fn code(what: impl std::fmt::Display, code: RDKafkaErrorCode) -> Error {
         match denied(code) {
-            Some(acl) => Error::refused(format!("{what}: no permission; grant this principal {acl}"))
-                .because(Reason::NoPermission),
+            Some(permission) => Error::lacking(what, permission),
             None if is_transient(code) => {
                 Error::restart(format!("{what}: {code}")).because(Reason::Unreachable)
             }

@@ -78,10 +78,11 @@ impl Ledger {
         if clusters.source.width(&ledger)?.is_none() {
             return Ok(false);
         }
-        let client = clusters.source.of_group(&group(&id, &target.name, &source.name))?;
+        let group = group(&id, &target.name, &source.name);
+        let client = clusters.source.of_group(&group)?;
         // Ask for the offsets first: this reports a missing permission, for which a commit would only wait.
-        let has_members = offsets::of(&client, (&ledger, 1), interrupt)
-            .and_then(|_| clusters.source.has_members_of(&client, &ledger));
+        let has_members = offsets::of(&client, &group, (&ledger, 1), interrupt)
+            .and_then(|_| clusters.source.has_members_of(&client, &group, &ledger));
         close(&client);
         has_members
     }

@@ -115,7 +115,7 @@ impl Cluster {
         match describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT) {
             Ok(described) => Ok(Some(described.id)),
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Err(code) => self.says(Err(Error::code(format!("the id of topic {name}"), code))),
+            Err(code) => self.says(Err(Error::topic(format!("the id of topic {name}"), "Read", name, code))),
         }
     }
 
@@ -130,7 +130,8 @@ impl Cluster {
             .because(Reason::Unreachable));
         }
         let described = describe::topic(&self.uncommitted, name, REQUEST_TIMEOUT);
-        let described = described.map_err(|code| Error::code(format!("the id of topic {name}"), code))?;
+        let described =
+            described.map_err(|code| Error::topic(format!("the id of topic {name}"), "Read", name, code))?;
         if described.id == NO_ID {
             return Err(Error::refused(format!(
                 "the brokers give topic {name} no id, so a run could not tell it from a new topic of the same name; \
@@ -186,7 +187,7 @@ impl Cluster {
             if let Some(refusal) = self.uncommitted.context().heard().refusal {
                 return Err(Error::refused(format!(
                     "no connection to {bootstrap}: {refusal}; {}",
-                    way_in(&refusal)
+                    self.way_in(&refusal)
                 ))
                 .because(Reason::NoPermission));
             }
@@ -219,20 +220,25 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::has_members_of`].
     pub fn has_members(&self, ledger: &str) -> Result<bool> {
-        self.has_members_of(&self.committed, ledger)
+        self.has_members_of(&self.committed, &self.group, ledger)
     }
 
-    /// Whether the client's group has members. To find out, this commits an offset without being a member. If the group
+    /// Whether `group`, the client's, has members. To find out, this commits an offset without being a member. If the group
     /// has members, the coordinator refuses the commit. If it has none, the coordinator keeps nothing either, since the
     /// metadata is longer than a broker accepts by default. `ledger` is the topic whose offsets the group commits.
     ///
     /// # Errors
     /// The coordinator's error, if it gives another one.
-    pub(crate) fn has_members_of(&self, client: &BaseConsumer<Listener>, ledger: &str) -> Result<bool> {
+    pub(crate) fn has_members_of(
+        &self,
+        client: &BaseConsumer<Listener>,
+        group: &str,
+        ledger: &str,
+    ) -> Result<bool> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(ledger, 0);
         element.set_metadata("x".repeat(TOO_LONG));
-        let what = |e| Error::on_topic("the group's members", "Read", ledger, e);
+        let what = |e| Error::of_group("the group's members", group, ledger, e);
         element.set_offset(Offset::Offset(0)).map_err(what)?;
         match client.commit(&list, CommitMode::Sync) {
             Err(err) => match err.rdkafka_error_code() {
@@ -264,22 +270,30 @@ impl Cluster {
         });
         configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
     }
-}
 
-/// Says what to change if the brokers refuse this client, or it refuses them.
-fn way_in(refusal: &str) -> &'static str {
-    let says = |words: &str| refusal.contains(words);
-    if says("OAUTHBEARER token") {
-        "check sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
-    } else if says(" alert ") {
-        "the brokers want a client certificate that they trust: set ssl.certificate.location, and ssl.key.location for \
-         its key"
-    } else if says("certificate") {
-        "set ssl.ca.location to the authority that signed the brokers' certificate, and use a broker name that is in \
-         the certificate"
-    } else if says("mechanism handshake") {
-        "set sasl.mechanism to one that this listener has, or security.protocol to one without SASL if it has none"
-    } else {
-        "check sasl.mechanism, sasl.username and sasl.password (in a file for -F, or as REPLICATOR_SASL_PASSWORD)"
+    /// Says what to change if the brokers refuse this client, or it refuses them.
+    fn way_in(&self, refusal: &str) -> String {
+        let says = |words: &str| refusal.contains(words);
+        if says("OAUTHBEARER token") {
+            "check sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
+                .to_owned()
+        } else if says(" alert ") {
+            "the brokers want a client certificate that they trust and that has not expired: set \
+             ssl.certificate.location, and ssl.key.location for its key"
+                .to_owned()
+        } else if says("certificate") {
+            "set ssl.ca.location to the authority that signed the brokers' certificate, use a broker name that is in \
+             the certificate, and check that the certificate has not expired"
+                .to_owned()
+        } else if says("mechanism handshake") {
+            "set sasl.mechanism to one that this listener has, or security.protocol to one without SASL if it has none"
+                .to_owned()
+        } else {
+            format!(
+                "check sasl.mechanism, sasl.username and sasl.password (in a file for {}, or as {})",
+                self.properties.file_option(),
+                self.properties.variable("sasl.password")
+            )
+        }
     }
 }

@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMe
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use crate::base::error::{Error, Result, denied};
+use crate::base::error::{Error, Result, Why};
 use crate::base::interrupt::Interrupt;
 use crate::kafka::client::close;
 use crate::kafka::properties::Properties;
@@ -78,8 +78,13 @@ impl Member {
         ledger: &str,
         interrupt: &Interrupt,
     ) -> Result<Member> {
-        let rebalances =
-            Rebalances { interrupt: interrupt.clone(), is_at_work: Arc::default(), state: Mutex::default() };
+        let rebalances = Rebalances {
+            group: name.to_owned(),
+            ledger: ledger.to_owned(),
+            interrupt: interrupt.clone(),
+            is_at_work: Arc::default(),
+            state: Mutex::default(),
+        };
         let consumer = Arc::new(properties.member(name, rebalances)?);
         let group = |e| properties.says(Error::kafka(format!("the group {name}"), e));
         consumer.subscribe(&[ledger]).map_err(group)?;
@@ -117,7 +122,7 @@ impl Member {
             let state = rebalances.state().clone();
             let group = self.consumer.group_metadata();
             if let Some(refusal) = state.refusal {
-                return Err(self.properties.says(Error::refused(refusal)));
+                return Err(self.properties.says(Error::Refused(refusal)));
             }
             let is_known = !state.is_rebalancing && (state.is_assigned || asked.elapsed() > FIRST_ASSIGNMENT);
             if let (Some(generation), Some(group), true) = (before, group, is_known)
@@ -153,6 +158,8 @@ impl Drop for Member {
 }
 
 struct Rebalances {
+    group: String,
+    ledger: String,
     interrupt: Interrupt,
     is_at_work: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -166,7 +173,7 @@ struct State {
     /// The group is taking partitions away, or giving some.
     is_rebalancing: bool,
     /// An error that another try would not change.
-    refusal: Option<String>,
+    refusal: Option<Why>,
     /// The last other error.
     last_error: Option<String>,
 }
@@ -178,16 +185,15 @@ impl Rebalances {
 
     fn note(&self, err: KafkaError, fatal: Option<String>) {
         tracing::debug!("the group: {err}");
-        let is_denied = err.rdkafka_error_code().and_then(denied).is_some();
-        let why = Error::kafka("joining the group", err).to_string();
+        let err = Error::of_group("joining the group", &self.group, &self.ledger, err);
         let mut state = self.state();
-        match fatal {
-            Some(fatal) => {
-                state.refusal =
-                    Some(format!("joining the group: {fatal}; see -X group.protocol and the like"));
+        match (fatal, err) {
+            (Some(fatal), _) => {
+                let why = format!("joining the group: {fatal}; see -X group.protocol and the like");
+                state.refusal = Some(why.into());
             }
-            None if is_denied => state.refusal = Some(why),
-            None => state.last_error = Some(why),
+            (None, Error::Refused(why)) => state.refusal = Some(why),
+            (None, err) => state.last_error = Some(err.to_string()),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn committed(
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {
     let started = Instant::now();
-    of(&cluster.committed, (topic, partitions), interrupt).map_err(|err| {
+    of(&cluster.committed, &cluster.group, (topic, partitions), interrupt).map_err(|err| {
         let is_late = matches!(err, Error::Restart { .. }) && started.elapsed() >= LONGEST;
         let err = if is_late { hanging(cluster, topic) } else { err };
         cluster.properties().says(err)
@@ -52,12 +52,13 @@ fn hanging(cluster: &Cluster, topic: &str) -> Error {
     .because(Reason::Unreachable)
 }
 
-/// [`committed`], for the client's group.
+/// [`committed`], for the client's `group`.
 ///
 /// # Errors
 /// As [`committed`].
 pub(crate) fn of(
     client: &BaseConsumer<Listener>,
+    group: &str,
     (topic, partitions): (&str, usize),
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<Committed>>> {
@@ -71,13 +72,13 @@ pub(crate) fn of(
         match client.committed_offsets(asked.clone(), Duration::from_secs(1)) {
             Ok(answer) => break answer,
             Err(err) if err.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut) => {
-                return Err(Error::on_topic(what(), "Read", topic, err));
+                return Err(Error::of_group(what(), group, topic, err));
             }
             Err(err) => {
                 // Only the consumer's queue tells why the client does not find the group's coordinator.
                 while let Some(event) = client.poll(Duration::ZERO) {
                     event.map(drop).or_else(|err| match err.rdkafka_error_code().and_then(denied) {
-                        Some(_) => Err(Error::kafka(what(), err)),
+                        Some(_) => Err(Error::of_group(what(), group, topic, err)),
                         None => Ok(()),
                     })?;
                 }
@@ -90,7 +91,7 @@ pub(crate) fn of(
     };
     let mut found = vec![None; partitions];
     for (element, metadata) in answer.elements().iter().zip(sys::offset_metadata(&answer)) {
-        element.error().map_err(|e| Error::on_topic(what(), "Read", topic, e))?;
+        element.error().map_err(|e| Error::of_group(what(), group, topic, e))?;
         if let Offset::Offset(position) = element.offset() {
             // Our own metadata is always UTF-8.
             let metadata = String::from_utf8(metadata).unwrap_or_default();

@@ -105,7 +105,9 @@ impl Producer {
         // Connect to a leader first. librdkafka closes its first connection once it knows the brokers, and without
         // another one it looks for the coordinator only half a second later (`rd_kafka_txn_coord_query`).
         let leader = producer.inner.client().fetch_watermarks(topic, 0, timeout);
-        leader.map_err(|e| properties.says(Error::kafka(format!("the leader of {topic}-0"), e)))?;
+        leader.map_err(|e| {
+            properties.says(Error::on_topic(format!("the leader of {topic}-0"), "Write", topic, e))
+        })?;
         match producer.call("init_transactions", producer.writing(), None, move |inner| {
             inner.init_transactions(timeout)
         }) {
@@ -235,6 +237,9 @@ impl Producer {
         let (operation, topic) = if is_of_records { self.writing() } else { (operation, topic) };
         let sentence = |failed: &Failed| failed.sentence(&self.source, &self.target);
         match delivery.as_ref().map(|d| d.code).or(code) {
+            Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+                Error::lacking(step, &format!("Write on the transactional id {}", self.transactional_id))
+            }
             Some(code) if denied(code).is_some() => Error::topic(step, operation, topic, code),
             Some(code @ RDKafkaErrorCode::InvalidTransactionTimeout) => Error::refused(format!(
                 "{step}: {code}; set the brokers' transaction.max.timeout.ms to {} or more",

@@ -7,6 +7,7 @@ use std::path::Path;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use super::environment::variable_name;
 use super::given::Given;
 use super::rules::{GROUP, OURS, SECRET};
 use super::sides::Side;
@@ -78,6 +79,18 @@ impl Properties {
     /// The option `name` for this cluster: `--bootstrap-server` or `--source-bootstrap-server`.
     pub(crate) fn option(&self, name: &str) -> String {
         self.side.map_or_else(|| format!("--{name}"), |side| format!("--{}-{name}", side.word()))
+    }
+
+    /// The options that take a file of properties for this cluster.
+    pub(super) fn file_option(&self) -> String {
+        self.side.map_or_else(|| "-F".to_owned(), |side| format!("-F or --{}-command-config", side.word()))
+    }
+
+    /// The variable that sets a property of this cluster.
+    pub(super) fn variable(&self, property: &str) -> String {
+        variable_name(
+            &self.side.map_or_else(|| property.to_owned(), |side| format!("{}.{property}", side.word())),
+        )
     }
 
     /// The error, beginning with the cluster that it is about.

@@ -184,14 +184,18 @@ fn list(client: &BaseConsumer<Listener>, topic: &Topic, at: Offset) -> Result<Ve
     };
     let mut asked = TopicPartitionList::with_capacity(topic.partitions);
     for partition in 0..topic.partitions {
-        asked.add_partition_offset(&topic.name, id(partition), at).map_err(|e| Error::kafka(what(), e))?;
+        asked
+            .add_partition_offset(&topic.name, id(partition), at)
+            .map_err(|e| Error::on_topic(what(), "Read", &topic.name, e))?;
     }
     // librdkafka and the protocol use the same numbers for the beginning and the end.
-    let answer = client.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|e| Error::kafka(what(), e))?;
+    let answer = client
+        .offsets_for_times(asked, REQUEST_TIMEOUT)
+        .map_err(|e| Error::on_topic(what(), "Read", &topic.name, e))?;
     let mut found = vec![None; topic.partitions];
     for (element, epoch) in answer.elements().iter().zip(sys::leader_epochs(&answer)) {
         // A failed element keeps the offset that was asked for.
-        element.error().map_err(|e| Error::kafka(what(), e))?;
+        element.error().map_err(|e| Error::on_topic(what(), "Read", &topic.name, e))?;
         let offset = match element.offset() {
             Offset::Offset(offset) if offset >= 0 => Some(offset),
             _ => None,

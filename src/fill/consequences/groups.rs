@@ -60,7 +60,7 @@ pub(super) fn of(
             continue;
         }
         let client = cluster.of_group(&group)?;
-        match offsets::of(&client, target.extent(), interrupt) {
+        match offsets::of(&client, &group, target.extent(), interrupt) {
             Ok(committed) if committed.iter().all(Option::is_none) => {}
             Ok(committed) => found.push(describe(group, &committed, ends, &past)),
             Err(Error::Interrupted) => return Err(Error::Interrupted),

@@ -44,12 +44,7 @@ fn check(story: &Story, needed: &[Grant], arguments: &[&str], names: impl Fn(&Gr
 }
 
 fn named(story: &Story, (resource, name, operation): &Grant) -> String {
-    let operation = match *operation {
-        READ => "Read",
-        WRITE => "Write",
-        CREATE => "Create",
-        _ => "DescribeConfigs",
-    };
+    let operation = word(*operation);
     match (*resource, *name) {
         (TOPIC, _) if operation == "DescribeConfigs" => operation.to_owned(),
         (TOPIC, name) => {
@@ -57,8 +52,10 @@ fn named(story: &Story, (resource, name, operation): &Grant) -> String {
             format!("grant this principal {operation} on topic {topic}")
                 .replace("this principal Create", "it Create")
         }
-        (GROUP, _) => "Read on the group (its name begins with `replicator/`)".to_owned(),
-        _ => "Write on the transactional id (its name begins with `replicator/`)".to_owned(),
+        (GROUP, "load") => format!("Read on the group replicator/load/{}/", story.a),
+        (GROUP, _) => format!("Read on the group replicator/{}/{}", story.a, story.b),
+        (_, "load") => format!("Write on the transactional id replicator/load/{}/", story.a),
+        _ => format!("Write on the transactional id replicator/{}/{}", story.a, story.b),
     }
 }
 

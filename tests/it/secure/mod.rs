@@ -1,4 +1,4 @@
-//! A broker that asks who one is, and what a client must bring.
+//! Brokers that ask who a client is, and what the client must bring.
 
 mod acls;
 pub(crate) mod broker;
@@ -16,10 +16,25 @@ use self::broker::Broker;
 use crate::kit::*;
 use crate::raw;
 
+pub(crate) const ANY: i8 = 2;
 pub(crate) const READ: i8 = 3;
 pub(crate) const WRITE: i8 = 4;
 pub(crate) const CREATE: i8 = 5;
+pub(crate) const ALTER: i8 = 7;
+pub(crate) const DESCRIBE: i8 = 8;
 pub(crate) const DESCRIBE_CONFIGS: i8 = 10;
+
+/// The operation's name, as `kafka-acls.sh` prints it.
+pub(crate) fn word(operation: i8) -> &'static str {
+    match operation {
+        READ => "Read",
+        WRITE => "Write",
+        CREATE => "Create",
+        ALTER => "Alter",
+        DESCRIBE => "Describe",
+        _ => "DescribeConfigs",
+    }
+}
 
 pub(crate) const TOPIC: i8 = 2;
 pub(crate) const GROUP: i8 = 3;
