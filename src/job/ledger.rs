@@ -42,7 +42,7 @@ impl Ledger {
     /// The ledger of the job.
     ///
     /// # Errors
-    /// As [`Cluster::topic`].
+    /// As [`Cluster::topic`]; [`Error::Refused`] also if nobody can tell whether the clusters are one.
     pub(crate) fn of(selection: &Selection, clusters: &Clusters, source: &Topic) -> Result<Ledger> {
         let partitions = source.partitions;
         if !selection.properties.are_two() || are_one(clusters, source)? {
@@ -195,14 +195,30 @@ impl Ledger {
 }
 
 /// Whether both addresses are of one cluster. A topic with the source's id in the target's cluster is the source itself,
-/// since topic ids are unique. Cluster ids are not: many clusters are made from the same configuration.
+/// since topic ids are unique. Cluster ids are not: many clusters are made from the same configuration. But two ids are
+/// of two clusters, so they decide if this principal may not see the source's name in the target's cluster.
 fn are_one(clusters: &Clusters, source: &Topic) -> Result<bool> {
     match clusters.target.topic(&source.name) {
-        Ok(found) => Ok(found.is_some_and(|found| found.id == source.id)),
-        // This principal needs no permission on another topic of that name.
-        Err(Error::Refused(_)) if clusters.source.id() != clusters.target.id() => Ok(false),
-        Err(err) => Err(err),
+        Ok(found) => return Ok(found.is_some_and(|found| found.id == source.id)),
+        Err(Error::Refused(why)) if why.reason() == Some(Reason::NoPermission) => {}
+        Err(err) => return Err(err),
     }
+    let (Some(of_source), Some(of_target)) = (clusters.source.id(), clusters.target.id()) else {
+        return Err(
+            Error::restart("a broker did not tell the id of its cluster").because(Reason::Unreachable)
+        );
+    };
+    // A run between two clusters needs no permission on another topic of that name.
+    if of_source != of_target {
+        return Ok(false);
+    }
+    let unknown = Error::refused(format!(
+        "this principal may not see whether there is a topic {name}, and both clusters have the id {of_target}, so the \
+         run does not know whether they are one cluster: grant this principal Describe on topic {name}, or Read if \
+         they are one; the topic need not exist",
+        name = source.name
+    ));
+    Err(clusters.target.properties().says(unknown.because(Reason::NoPermission)))
 }
 
 fn group(id: &str, source: &str, target: &str) -> String {
