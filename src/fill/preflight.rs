@@ -55,6 +55,9 @@ pub(crate) fn check(
     let Topics { sides: Sides { source, target }, ledger } = topics;
     let mut objections = Objections::default();
     let may_read = check_access(&mut objections, properties, &source, &target, mode);
+    if mode == Mode::Plan {
+        check_ledger(objections.of(&properties.target), clusters, &ledger)?;
+    }
     let window = match window {
         // If the source cannot be read, `check_access` has said so already.
         Err(Error::Refused(why)) => {
@@ -189,6 +192,21 @@ fn check_access(
         }
     }
     may_read
+}
+
+/// Warns if this principal may not see the ledger. A fill finds this out when it makes sure that the ledger exists.
+fn check_ledger(objections: &mut Objections, clusters: &Clusters, ledger: &Ledger) -> Result<()> {
+    if ledger.is_source() {
+        return Ok(());
+    }
+    match clusters.target.width(&ledger.topic) {
+        Err(Error::Refused(_)) => {
+            let why = Error::lacking("committing positions", &format!("Read on topic {}", ledger.topic));
+            objections.warn(format!("a run would be refused: {why}"));
+            Ok(())
+        }
+        result => result.map(drop),
+    }
 }
 
 /// Describes what the fill will write to its target, for the checks.

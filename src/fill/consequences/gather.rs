@@ -162,6 +162,7 @@ impl<'a> Foresight<'a> {
             bytes_to_write: self.bytes,
             compression: checked.producing.codec().unwrap_or("none").to_owned(),
             ledger: (!checked.ledger.is_source()).then(|| checked.ledger.topic.clone()),
+            group: checked.ledger.name.clone(),
             estimated_ms,
             estimate_basis: format!(
                 "this plan read {read} records of both topics in {took:.1} s; the fill reads them again, and writing a \

@@ -26,6 +26,8 @@ pub struct Consequences {
     /// them for the source. The fill creates the topic if it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<String>,
+    /// The group that commits the positions. A fill needs rights on it, and on the transactional id of this name.
+    pub group: String,
     /// How long the fill would take; see `estimate_basis`.
     pub estimated_ms: u64,
     pub estimate_basis: String,
@@ -113,8 +115,9 @@ impl Consequences {
         told.push(format!("{} bytes of keys and values would be written, {compressed}", self.bytes_to_write));
         if let Some(ledger) = &self.ledger {
             told.push(format!(
-                "positions would be committed in the target cluster, as offsets of the empty topic {ledger}, which the \
-                 fill creates if it is missing"
+                "positions would be committed in the target cluster by the group {} and a transactional id of this \
+                 name, as offsets of the empty topic {ledger}, which the fill creates if it is missing",
+                self.group
             ));
         }
         told.push(format!(
