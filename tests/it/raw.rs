@@ -108,7 +108,7 @@ pub struct Entry<'a> {
 
 pub const LITERAL: i8 = 3;
 pub const PREFIXED: i8 = 4;
-const DENY: i8 = 2;
+pub const DENY: i8 = 2;
 pub const ALLOW: i8 = 3;
 
 /// Denies everybody one operation on one resource. This denies all other operations too, since the broker allows all

@@ -70,6 +70,12 @@ impl Side {
         metadata.topics().iter().map(|t| t.name().to_owned()).collect()
     }
 
+    /// The names of all groups.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let groups = self.reader("read_committed").fetch_group_list(None, TIMEOUT).expect("groups");
+        groups.groups().iter().map(|group| group.name().to_owned()).collect()
+    }
+
     /// Deletes the records of a partition before `offset`.
     pub(crate) fn trim(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! One broker with a listener for each way in, its authorities, and its users.
+//! Brokers with a listener for each way in, their authorities, and their users. Each of the two brokers is a cluster.
 
 use std::ffi::CString;
 use std::ptr;
@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka_sys as ffi;
@@ -22,6 +23,8 @@ pub(crate) struct Broker {
 pub(crate) const TLS: &str = "TLS";
 /// As [`TLS`], with a certificate of another host.
 pub(crate) const ELSEWHERE: &str = "ELSEWHERE";
+/// As [`TLS`], with a certificate that has expired.
+pub(crate) const EXPIRED: &str = "EXPIRED";
 pub(crate) const MUTUAL: &str = "MUTUAL";
 pub(crate) const SASL: &str = "SASL";
 
@@ -30,13 +33,20 @@ pub(crate) const PLAIN_PASSWORD: &str = "plain-hunter2";
 impl Broker {
     pub(crate) fn get() -> &'static Broker {
         static BROKER: OnceLock<Broker> = OnceLock::new();
-        BROKER.get_or_init(Broker::start)
+        BROKER.get_or_init(|| Broker::start("the brokers' authority"))
     }
 
-    fn start() -> Broker {
-        let authority = Authority::new("the brokers' authority");
+    /// Another cluster, with an authority of its own.
+    pub(crate) fn second() -> &'static Broker {
+        static BROKER: OnceLock<Broker> = OnceLock::new();
+        BROKER.get_or_init(|| Broker::start("the second brokers' authority"))
+    }
+
+    fn start(authority: &str) -> Broker {
+        let authority = Authority::new(authority);
         let (certificate, key) = authority.sign("broker", &["127.0.0.1", "localhost"]);
         let (elsewhere, elsewhere_key) = authority.sign("elsewhere", &["elsewhere.example"]);
+        let (expired, expired_key) = authority.sign_expired("broker", &["127.0.0.1", "localhost"]);
         let mut properties = vec![
             // The plain listener is the test's own.
             ("super.users", "User:ANONYMOUS".to_owned()),
@@ -49,6 +59,9 @@ impl Broker {
             ("listener.name.elsewhere.ssl.keystore.type", "PEM".to_owned()),
             ("listener.name.elsewhere.ssl.keystore.certificate.chain", escaped(&elsewhere.pem())),
             ("listener.name.elsewhere.ssl.keystore.key", escaped(&elsewhere_key.serialize_pem())),
+            ("listener.name.expired.ssl.keystore.type", "PEM".to_owned()),
+            ("listener.name.expired.ssl.keystore.certificate.chain", escaped(&expired.pem())),
+            ("listener.name.expired.ssl.keystore.key", escaped(&expired_key.serialize_pem())),
             ("listener.name.mutual.ssl.client.auth", "required".to_owned()),
             ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-512,OAUTHBEARER".to_owned()),
         ];
@@ -69,7 +82,8 @@ impl Broker {
                 ),
             ),
         ]);
-        let listeners = vec![(TLS, "SSL"), (ELSEWHERE, "SSL"), (MUTUAL, "SSL"), (SASL, "SASL_SSL")];
+        let listeners =
+            vec![(TLS, "SSL"), (ELSEWHERE, "SSL"), (EXPIRED, "SSL"), (MUTUAL, "SSL"), (SASL, "SASL_SSL")];
         let extras = Extras { listeners, properties, ..Extras::default() };
         Broker { sandbox: Sandbox::start_own_with(1, &extras).expect("a secured broker"), authority }
     }
@@ -121,7 +135,7 @@ impl Broker {
 }
 
 /// One line of a properties file.
-fn escaped(pem: &str) -> String {
+pub(super) fn escaped(pem: &str) -> String {
     pem.trim().replace('\r', "").replace('\n', "\\n")
 }
 
@@ -145,7 +159,17 @@ impl Authority {
     }
 
     pub(crate) fn sign(&self, name: &str, hosts: &[&str]) -> (Certificate, KeyPair) {
+        self.signed(named(name, hosts))
+    }
+
+    pub(crate) fn sign_expired(&self, name: &str, hosts: &[&str]) -> (Certificate, KeyPair) {
         let mut params = named(name, hosts);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.signed(params)
+    }
+
+    fn signed(&self, mut params: CertificateParams) -> (Certificate, KeyPair) {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");

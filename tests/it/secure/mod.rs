@@ -2,7 +2,10 @@
 
 mod acls;
 pub(crate) mod broker;
+mod crossing;
 mod errors;
+mod two;
+mod two_acls;
 mod ways;
 
 use std::io::Write;
