@@ -19,7 +19,8 @@ pub(super) struct Crossing {
 /// A user of the source's cluster, who is also somebody with a certificate of the target's.
 pub(super) struct Person {
     user: String,
-    common_name: String,
+    /// The principal in the target's cluster.
+    in_target: String,
     /// The PEM of the key that belongs to the certificate.
     pub key: String,
     certificate: PathBuf,
@@ -117,7 +118,13 @@ impl Crossing {
         let (certificate, key) = sign(&common_name);
         let certificate = self.file(&format!("{common_name}.pem"), &certificate.pem());
         let user = scram_user("sandy", PASSWORD);
-        Person { user, common_name, key: key.serialize_pem(), certificate }
+        let in_target = format!("User:CN={common_name}");
+        Person { user, in_target, key: key.serialize_pem(), certificate }
+    }
+
+    /// The user of SASL/PLAIN, who is the same in both clusters.
+    pub(super) fn paul(&self) -> Person {
+        Person { user: "paul".to_owned(), in_target: "User:paul".to_owned(), ..self.person() }
     }
 
     /// How a person gets into the source's cluster.
@@ -164,7 +171,7 @@ impl Crossing {
                     }
                 }
             }
-            if way == Way::TwoFiles {
+            if !own.is_empty() {
                 let path = self.file(&format!("{word}-{}.properties", number()), &own);
                 command.arg(format!("--{word}-command-config")).arg(path);
             }
@@ -215,7 +222,7 @@ impl Crossing {
     fn control(&self, person: &Person, (on, operation): (On, i8), permission: i8) {
         let (address, principal) = match on {
             On::Source => (Broker::get().plain(), &person.principal()),
-            _ => (Broker::second().plain(), &format!("User:CN={}", person.common_name)),
+            _ => (Broker::second().plain(), &person.in_target),
         };
         let (resource, pattern) = match on {
             On::Source | On::Target | On::Ledger => (TOPIC, raw::LITERAL),

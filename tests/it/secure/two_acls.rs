@@ -119,6 +119,18 @@ fn each_right_is_needed_and_no_other(#[case] command: &str) {
     assert!(after.2.is_empty(), "in the source's cluster: {after:?}");
 }
 
+/// The broker itself looks at the member's topics (KIP-848).
+#[test]
+fn the_newer_group_protocol_needs_no_more() {
+    let crossing = Crossing::new();
+    let person = crossing.person();
+    crossing.grant(&person, needed("fill --scale-out"));
+    let options = ["-X", "target.group.protocol=consumer"];
+    let output = crossing.run_for(&person, &[&arguments("fill --scale-out")[..], &options].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(receipt(&output)["written"], window_of(&records()).len());
+}
+
 /// Describe shows a topic, and no more.
 #[rstest]
 #[case::on_the_source(On::Source, READ, "fill")]
