@@ -131,6 +131,38 @@ fn the_newer_group_protocol_needs_no_more() {
     assert_eq!(receipt(&output)["written"], window_of(&records()).len());
 }
 
+/// README's table has these rights and no others.
+#[test]
+fn readme_has_these_rights() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read");
+    let clause = |(on, operation): (On, i8)| {
+        let what = match on {
+            On::Source => "the source",
+            On::Target => "the target",
+            On::Ledger => "the ledger",
+            On::Group => "the group",
+            On::TransactionalId => "the transactional id",
+            On::LongerIds => "the ids that begin with it and `/`",
+        };
+        format!("{} on {what}", word(operation))
+    };
+    let mut wanted = vec!["| command | in the source's cluster | in the target's cluster |".to_owned()];
+    wanted.push("|---|---|---|".to_owned());
+    for (commands, one) in [
+        ("`plan`, `gaps`, `verify`", "plan"),
+        ("fill", "fill"),
+        ("fill with `--scale-out`", "fill --scale-out"),
+    ] {
+        let (source, target): (Vec<_>, Vec<_>) =
+            needed(one).into_iter().partition(|(on, _)| *on == On::Source);
+        let cell = |rights: Vec<(On, i8)>| rights.into_iter().map(clause).collect::<Vec<_>>().join(", ");
+        wanted.push(format!("| {commands} | {} | {} |", cell(source), cell(target)));
+    }
+    assert!(["plan", "gaps", "verify"].iter().all(|look| needed(look) == needed("plan")));
+    let wanted = wanted.join("\n");
+    assert!(readme.contains(&wanted), "README lacks this table:\n{wanted}");
+}
+
 /// Describe shows a topic, and no more.
 #[rstest]
 #[case::on_the_source(On::Source, READ, "fill")]
