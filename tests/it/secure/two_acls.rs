@@ -300,6 +300,22 @@ fn read_on_one_topic_is_all_in_the_sources_cluster() {
     assert!(crossing.source_state() == before, "{:?}", crossing.source_state());
 }
 
+/// No right keeps this principal from writing to the source's cluster.
+#[test]
+fn a_principal_that_may_do_everything_leaves_nothing_there_either() {
+    let crossing = Crossing::new();
+    let plain = |side: Side| client(&[("bootstrap.servers", &side.0)]);
+    let before = crossing.source_state();
+    for command in ALL {
+        let sides = (&plain(from()), &plain(to()));
+        let output = crossing.command(sides, Way::OneFile, &arguments(command)).output().expect("runs");
+        let wanted = if *command == "verify" { 4 } else { 0 };
+        assert_eq!(code(&output), wanted, "{command}: {}", stderr(&output));
+        assert!(crossing.source_state() == before, "{command}: {:?}", crossing.source_state());
+    }
+    assert!(to().groups().contains(&crossing.job()), "a group with offsets is listed");
+}
+
 /// The target's principal may not see a topic of the source's name there. Then only the clusters' ids can say whether
 /// they are one, and here they are. One cluster with two principals: the source is the ledger.
 #[test]
