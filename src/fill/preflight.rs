@@ -151,8 +151,8 @@ fn check_reversed(
             ),
         ),
         Err(Error::Refused(_)) => tracing::info!(
-            "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and Read on \
-             its group, in the source cluster",
+            "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and on its \
+             group, in the source cluster",
             target.name,
             source.name
         ),

@@ -80,11 +80,11 @@ impl Ledger {
         }
         let group = group(&id, &target.name, &source.name);
         let client = clusters.source.of_group(&group)?;
-        // Ask for the offsets first: this reports a missing permission, for which a commit would only wait.
-        let has_members = offsets::of(&client, &group, (&ledger, 1), interrupt)
-            .and_then(|_| clusters.source.has_members_of(&client, &group, &ledger));
+        // Ask for the offsets first: this reports a missing permission, for which the list only lacks the group.
+        let may_see = offsets::of(&client, &group, (&ledger, 1), interrupt);
         close(&client);
-        has_members
+        may_see?;
+        clusters.source.lists_members(&group)
     }
 
     /// The name of the topic, and how many partitions it has.

@@ -13,6 +13,7 @@ use crate::kafka::client::{Isolation, Listener, REQUEST_TIMEOUT, close};
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::admin;
 use crate::kafka::sys::describe;
+use crate::kafka::sys::groups;
 use crate::kafka::topic::{Topic, check_name};
 
 /// Two clients that only ask. Asked for the end of a partition, a broker gives the read_committed client the last
@@ -215,32 +216,37 @@ impl Cluster {
         }
     }
 
-    /// Whether the job's group has members.
+    /// Whether the brokers list `group` as one with members. They list only groups that this principal may describe. This
+    /// writes nothing, unlike [`Cluster::has_members`], but the answer may be older.
     ///
     /// # Errors
-    /// As [`Cluster::has_members_of`].
-    pub fn has_members(&self, ledger: &str) -> Result<bool> {
-        self.has_members_of(&self.committed, &self.group, ledger)
+    /// [`Error::Restart`] if a broker does not answer.
+    pub(crate) fn lists_members(&self, group: &str) -> Result<bool> {
+        let what = || format!("the members of group {group}");
+        let listed = groups::groups(&self.uncommitted, REQUEST_TIMEOUT);
+        let (listed, failed) = self.says(listed.map_err(|code| Error::code(what(), code)))?;
+        if listed.iter().any(|listed| listed.name == group && !listed.is_without_members) {
+            return Ok(true);
+        }
+        match failed.first() {
+            Some(code) => self.says(Err(Error::code(what(), *code))),
+            None => Ok(false),
+        }
     }
 
-    /// Whether `group`, the client's, has members. To find out, this commits an offset without being a member. If the group
+    /// Whether the job's group has members. To find out, this commits an offset without being a member. If the group
     /// has members, the coordinator refuses the commit. If it has none, the coordinator keeps nothing either, since the
     /// metadata is longer than a broker accepts by default. `ledger` is the topic whose offsets the group commits.
     ///
     /// # Errors
     /// The coordinator's error, if it gives another one.
-    pub(crate) fn has_members_of(
-        &self,
-        client: &BaseConsumer<Listener>,
-        group: &str,
-        ledger: &str,
-    ) -> Result<bool> {
+    pub fn has_members(&self, ledger: &str) -> Result<bool> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(ledger, 0);
         element.set_metadata("x".repeat(TOO_LONG));
-        let what = |e| Error::of_group("the group's members", group, ledger, e);
+        let what = |e| Error::of_group("the group's members", &self.group, ledger, e);
         element.set_offset(Offset::Offset(0)).map_err(what)?;
-        match client.commit(&list, CommitMode::Sync) {
+        match self.committed.commit(&list, CommitMode::Sync) {
             Err(err) => match err.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::UnknownMemberId) => Ok(true),
                 Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => Ok(false),

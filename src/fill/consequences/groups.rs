@@ -36,7 +36,7 @@ pub(super) fn of(
             if let Some(code) = failed.first() {
                 not_known.push(format!("the consumer groups of some brokers ({code})"));
             }
-            names
+            names.into_iter().map(|group| group.name)
         }
         Err(code) => {
             not_known.push(format!("which consumer groups read {name} ({code})"));
@@ -53,7 +53,7 @@ pub(super) fn of(
     let started = Instant::now();
     let (mut found, mut silent, mut denied) = (Vec::new(), Vec::new(), Vec::new());
     // Skip this program's own groups: its loads and fills keep their positions there, and read nothing again.
-    for group in names.into_iter().filter(|name| !name.starts_with(OURS)) {
+    for group in names.filter(|name| !name.starts_with(OURS)) {
         interrupt.check()?;
         if started.elapsed() > ASKING {
             silent.push(group);

@@ -10,15 +10,22 @@ use rdkafka_sys as ffi;
 use super::admin::ask;
 use super::string;
 
-/// The names of the consumer groups that this principal may describe, and the errors of brokers that did not list
-/// theirs.
+/// A consumer group, as its coordinator lists it.
+pub(crate) struct Listed {
+    pub name: String,
+    /// False also if librdkafka does not know the state.
+    pub is_without_members: bool,
+}
+
+/// The consumer groups that this principal may describe, and the errors of brokers that did not list theirs.
 ///
 /// # Errors
 /// librdkafka's code, if no broker answers.
 pub(crate) fn groups<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     timeout: Duration,
-) -> Result<(Vec<String>, Vec<RDKafkaErrorCode>), RDKafkaErrorCode> {
+) -> Result<(Vec<Listed>, Vec<RDKafkaErrorCode>), RDKafkaErrorCode> {
+    use ffi::rd_kafka_consumer_group_state_t as State;
     let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS;
     // SAFETY: the answer is copied out of the event.
     unsafe {
@@ -31,12 +38,21 @@ pub(crate) fn groups<C: ConsumerContext>(
                 let result = ffi::rd_kafka_event_ListConsumerGroups_result(event);
                 let mut count = 0;
                 let listed = ffi::rd_kafka_ListConsumerGroups_result_valid(result, &mut count);
-                let name = |index| string(ffi::rd_kafka_ConsumerGroupListing_group_id(*listed.add(index)));
-                let names = (0..count).map(name).collect();
+                let group = |index| {
+                    let listed = *listed.add(index);
+                    let name = string(ffi::rd_kafka_ConsumerGroupListing_group_id(listed));
+                    let state = ffi::rd_kafka_ConsumerGroupListing_state(listed);
+                    let without = [
+                        State::RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY,
+                        State::RD_KAFKA_CONSUMER_GROUP_STATE_DEAD,
+                    ];
+                    Listed { name, is_without_members: without.contains(&state) }
+                };
+                let groups = (0..count).map(group).collect();
                 let mut count = 0;
                 let failed = ffi::rd_kafka_ListConsumerGroups_result_errors(result, &mut count);
                 let code = |index| ffi::rd_kafka_error_code(*failed.add(index)).into();
-                Ok((names, (0..count).map(code).collect()))
+                Ok((groups, (0..count).map(code).collect()))
             },
         )
     }

@@ -99,6 +99,12 @@ impl Crossing {
         Crossing { source: source.to_owned(), target: target.to_owned(), dir }
     }
 
+    /// The job that copies the target to the source.
+    pub(super) fn reversed(&self) -> Crossing {
+        let dir = tempfile::tempdir().expect("a directory");
+        Crossing { source: self.target.clone(), target: self.source.clone(), dir }
+    }
+
     pub(super) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).expect("written");

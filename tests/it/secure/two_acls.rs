@@ -316,6 +316,48 @@ fn a_principal_that_may_do_everything_leaves_nothing_there_either() {
     assert!(to().groups().contains(&crossing.job()), "a group with offsets is listed");
 }
 
+/// Whether the reversed job is at work takes Describe on its ledger and its group in the source's cluster, and no more.
+#[test]
+fn a_reversed_job_is_seen_by_who_may_describe_it() {
+    let crossing = Crossing::new();
+    let more: Vec<Record> = placed(day(2000, 1), 2)
+        .into_iter()
+        .map(|record| Record {
+            key: Some([b"more ", record.key.as_deref().unwrap_or_default()].concat()),
+            ..record
+        })
+        .collect();
+    to().produce(&crossing.target, &placed(more, 2));
+    let plain = |side: Side| client(&[("bootstrap.servers", &side.0)]);
+    let reversed = crossing.reversed();
+    let slow = [&arguments("fill --scale-out")[..], &["--max-rate", "10/s"]].concat();
+    let mut command = reversed.command((&plain(to()), &plain(from())), Way::OneFile, &slow);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let before = from().watermarks(&crossing.source);
+    until(|| from().watermarks(&crossing.source) != before);
+
+    let (person, blind) = (crossing.person(), crossing.person());
+    crossing.grant(&person, needed("plan"));
+    crossing.grant(&blind, needed("plan"));
+    let id = raw::topic_id(&to(), &crossing.target);
+    let ledger = format!("replicator.{id}.{}.internal", crossing.target);
+    let group = format!("replicator/{id}/{}/{}", crossing.target, crossing.source);
+    for (resource, name) in [(TOPIC, &ledger), (GROUP, &group)] {
+        let (principal, operation) = (&person.principal(), DESCRIBE);
+        let (pattern, permission) = (raw::LITERAL, raw::ALLOW);
+        let entry = raw::Entry { principal, resource, name, pattern, operation, permission };
+        raw::control(Broker::get().plain(), &entry);
+    }
+    let seen = crossing.run_for(&person, &arguments("plan"));
+    let unseen = crossing.run_for(&blind, &arguments("plan"));
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    assert_eq!(code(&seen), 3, "{}", stderr(&seen));
+    assert_eq!(receipt(&seen)["error"]["reason"], "reversed-job", "{}", stderr(&seen));
+    assert_eq!(code(&unseen), 0, "{}", stderr(&unseen));
+    assert!(stderr(&unseen).contains("could not be seen"), "{}", stderr(&unseen));
+}
+
 /// The target's principal may not see a topic of the source's name there. Then only the clusters' ids can say whether
 /// they are one, and here they are. One cluster with two principals: the source is the ledger.
 #[test]
