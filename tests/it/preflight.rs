@@ -118,7 +118,7 @@ fn a_configuration_that_must_not_be_seen() {
     produce(&pair.a, &day(60, 1));
     allow_only(TOPIC, &pair.b, &[READ, WRITE]);
     assert_eq!(pair.plan().0.consequences.expect("consequences").target_is_compacted, None);
-    assert_warned(&pair, "grant it DescribeConfigs on both topics");
+    assert_warned(&pair, "grant it DescribeConfigs on the topic");
 }
 
 #[test]
