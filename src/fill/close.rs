@@ -197,6 +197,6 @@ impl Preflight {
             };
             return Err(cluster.properties().says(why.because(Reason::TopicChanged)));
         }
-        Ok(())
+        self.ledger.check(&clusters.target)
     }
 }

@@ -126,6 +126,21 @@ impl Ledger {
         Err(says(Error::restart(format!("the topic {topic} was created or widened, but does not appear"))))
     }
 
+    /// Checks that the ledger is still there. Without it, the coordinator refuses positions only after a long time.
+    ///
+    /// # Errors
+    /// [`Error::Restart`] if it is missing, or has another width. The next start-up mends that.
+    pub(crate) fn check(&self, cluster: &Cluster) -> Result<()> {
+        if !self.is_own || cluster.width(&self.topic)? == Some(self.partitions) {
+            return Ok(());
+        }
+        let why = format!(
+            "the topic {}, for whose partitions the run commits its positions, was deleted or changed",
+            self.topic
+        );
+        Err(cluster.properties().says(Error::restart(why)))
+    }
+
     fn create(&self, cluster: &Cluster) -> Result<()> {
         let (topic, partitions) = (&self.topic, i32::try_from(self.partitions).unwrap_or(i32::MAX));
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));

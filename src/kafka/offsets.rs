@@ -43,7 +43,8 @@ fn hanging(cluster: &Cluster, topic: &str) -> Error {
         "the coordinator of group {group} did not give its committed offsets within {} s: it is away, or a transaction of \
          this job hangs. If this lasts while all brokers are up, find the transaction, abort it in each partition that is \
          named (those of __consumer_offsets too), and delete the job's offsets, so that the next run scans the target:\n  \
-         kafka-transactions.sh --bootstrap-server {bootstrap} find-hanging --broker-id <each broker>\n  \
+         kafka-transactions.sh --bootstrap-server {bootstrap} find-hanging --broker-id <each broker> \
+         --max-transaction-timeout 1\n  \
          kafka-transactions.sh --bootstrap-server {bootstrap} abort --topic <topic> --partition <partition> --start-offset \
          <offset>\n  kafka-consumer-groups.sh --bootstrap-server {bootstrap} --delete-offsets --group {group} --topic \
          {topic}",
