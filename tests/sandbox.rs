@@ -171,3 +171,28 @@ fn brokers_end_with_a_process_that_is_killed() {
     }
     println!("ended in {:?}", begun.elapsed());
 }
+
+/// Two clusters stand side by side, and what is in one is not in the other.
+#[test]
+fn two_clusters_share_nothing() {
+    let begun = Instant::now();
+    let [mut a, b] = Sandbox::start_two(1, 3).unwrap();
+    println!("{}: two clusters started in {:?}", a.backend(), begun.elapsed());
+    assert_eq!((a.brokers(), b.brokers()), (1, 3));
+    let id = |sandbox: &Sandbox| {
+        let client: BaseConsumer = config(sandbox.bootstrap()).create().unwrap();
+        client.client().fetch_cluster_id(Duration::from_secs(20)).expect("a cluster id")
+    };
+    let ids = (id(&a), id(&b));
+    println!("cluster ids {ids:?}");
+    assert_ne!(ids.0, ids.1);
+
+    create_topic(a.bootstrap(), 1);
+    create_topic(b.bootstrap(), 3);
+    produce(a.bootstrap(), "a");
+    produce(b.bootstrap(), "b");
+    a.kill(0).unwrap();
+    assert_eq!(consume(b.bootstrap(), 3), ["b"; 3]);
+    a.restart(0).unwrap();
+    assert_eq!(consume(a.bootstrap(), 3), ["a"; 3]);
+}

@@ -80,12 +80,17 @@ pub struct DrillArgs {
     /// Begin new rounds for this long, as in 90s, 2m or 1h; at least one round is played
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration, help_heading = heading::ROUNDS)]
     pub duration: Duration,
+    /// Put both topics into one cluster, or start two clusters, one for each topic
+    #[arg(long, default_value = "1", value_parser = one_or("2", 2), help_heading = heading::CONNECTION)]
+    pub clusters: usize,
     // This replaces the global option of the same name, whose alias `--brokers` means something else here.
     /// Drill on this cluster, without broker faults; by default a cluster is started
     #[arg(short, long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
     bootstrap_server: Option<String>,
     /// Start a cluster of this many brokers
-    #[arg(long, default_value = "3", value_parser = brokers(), help_heading = heading::CONNECTION)]
+    ///
+    /// With --clusters 2, the target's cluster has so many, and the source's has one.
+    #[arg(long, default_value = "3", value_parser = one_or("3", 3), help_heading = heading::CONNECTION)]
     pub brokers: usize,
 }
 
@@ -98,8 +103,14 @@ impl DrillArgs {
                 "a drill takes no client properties: leave out -X and -F, and name a plaintext cluster",
             ));
         }
+        if self.clusters > 1 && common.cluster().is_some() {
+            return Err(Error::usage(
+                "--clusters 2 starts both clusters: leave out --bootstrap-server, or drill on the named cluster alone",
+            ));
+        }
         Ok(Drilling {
             cluster: common.cluster().map(str::to_owned),
+            clusters: self.clusters,
             brokers: self.brokers,
             records: self.records,
             faults: self.faults.clone(),
@@ -110,6 +121,6 @@ impl DrillArgs {
     }
 }
 
-fn brokers() -> impl TypedValueParser<Value = usize> {
-    PossibleValuesParser::new(["1", "3"]).map(|number| if number == "1" { 1 } else { 3 })
+fn one_or(other: &'static str, number: usize) -> impl TypedValueParser<Value = usize> {
+    PossibleValuesParser::new(["1", other]).map(move |given| if given == "1" { 1 } else { number })
 }

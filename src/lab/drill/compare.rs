@@ -1,6 +1,6 @@
 //! The verdict of a round, from comparing every record of both topics. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::Serialize;
 
@@ -44,70 +44,112 @@ fn content(record: &Record) -> Content<'_> {
     (&record.key, &record.value, &record.headers, record.time)
 }
 
-/// Compares `target` with what it must hold: the window of `source`, and the `others`, which the fill did not write (they
-/// were there before, or are from other producers). Each list is in order within its partitions.
-pub(super) fn compare(
-    source: &[Record],
-    others: &[Record],
-    target: &[Record],
-    same_partitions: bool,
-) -> Differences {
-    let mut differences = Differences::default();
-    let mut found: HashMap<_, u64> = HashMap::new();
-    for record in target {
-        *found.entry(content(record)).or_default() += 1;
+/// How often each content occurs.
+fn count<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Content<'r>, u64> {
+    let mut counts = HashMap::new();
+    for record in records {
+        *counts.entry(content(record)).or_default() += 1;
     }
-    let mut due: HashMap<_, u64> = HashMap::new();
-    for record in others {
-        *due.entry(content(record)).or_default() += 1;
-    }
-    // The first place of each record of the window in the source.
-    let mut places = HashMap::new();
-    for (place, record) in source.iter().enumerate().filter(|(_, record)| in_window(record)) {
-        due.entry(content(record)).or_insert(1);
-        places.entry(content(record)).or_insert((record.partition, place));
-    }
-    let mut lost_keys = HashSet::new();
-    for (content, due) in &due {
-        let found = found.get(content).copied().unwrap_or(0);
-        differences.lost += due.saturating_sub(found);
-        differences.doubled += found.saturating_sub(*due);
-        if found < *due {
-            lost_keys.insert(content);
-        }
-    }
-    let lost_keys: HashSet<_> = source
-        .iter()
-        .chain(others)
-        .filter(|record| lost_keys.contains(&content(record)))
-        .map(|record| &record.key)
-        .collect();
+    counts
+}
 
-    let mut others_left: HashMap<_, u64> = HashMap::new();
-    for record in others {
-        *others_left.entry((record.partition, content(record))).or_default() += 1;
-    }
-    let mut last: HashMap<(i32, i32), usize> = HashMap::new();
-    for record in target {
-        let wanted = content(record);
-        if let Some(left) = others_left.get_mut(&(record.partition, wanted)).filter(|left| **left > 0) {
-            *left -= 1;
-            continue;
+/// What a target must hold. Each list is in order within its partitions.
+pub(super) struct Expected<'r> {
+    pub source: &'r [Record],
+    /// The target's records that the fill did not write: they were there before, or are from other producers.
+    pub others: &'r [Record],
+    /// Records that a mirror copied from the source. A fill that ran meanwhile may have copied them too, and then says so.
+    pub mirrored: &'r [Record],
+    /// Whether each copy belongs into the partition of its original.
+    pub same_partitions: bool,
+    /// Whether the target must hold equal records as often as the source. Otherwise, once is enough.
+    pub by_count: bool,
+}
+
+impl<'r> Expected<'r> {
+    /// How often the target must hold each content.
+    fn due(&self) -> HashMap<Content<'r>, u64> {
+        let mut due = count(self.others);
+        for (content, count) in count(self.source.iter().filter(|record| in_window(record))) {
+            let wanted = if self.by_count { count } else { 1 };
+            let due = due.entry(content).or_default();
+            *due = wanted.max(*due);
         }
-        let Some((partition, place)) = places.get(&wanted) else {
-            if !due.contains_key(&wanted) {
-                let is_changed = lost_keys.contains(&record.key);
-                differences.changed += u64::from(is_changed);
-                differences.extra += u64::from(!is_changed);
-            }
-            continue;
-        };
-        let last = last.entry((*partition, record.partition)).or_insert(*place);
-        let is_moved = same_partitions && *partition != record.partition;
-        differences.reordered += u64::from(*place < *last || is_moved);
-        *last = (*place).max(*last);
+        due
     }
-    differences
+
+    /// How many records the target must hold.
+    pub(super) fn total(&self) -> u64 {
+        self.due().values().sum()
+    }
+
+    pub(super) fn compare(&self, target: &[Record]) -> Differences {
+        let mut differences = Differences::default();
+        let (found, due, mirrored) = (count(target), self.due(), count(self.mirrored));
+        let mut lost = HashSet::new();
+        for (content, due) in &due {
+            let found = found.get(content).copied().unwrap_or(0);
+            let allowed = due + mirrored.get(content).copied().unwrap_or(0);
+            differences.lost += due.saturating_sub(found);
+            differences.doubled += found.saturating_sub(allowed);
+            if found < *due {
+                lost.insert(content);
+            }
+        }
+        let all = self.source.iter().chain(self.others);
+        let lost_keys: HashSet<_> =
+            all.filter(|record| lost.contains(&content(record))).map(|record| &record.key).collect();
+        for record in target.iter().filter(|record| !due.contains_key(&content(record))) {
+            let is_changed = lost_keys.contains(&record.key);
+            differences.changed += u64::from(is_changed);
+            differences.extra += u64::from(!is_changed);
+        }
+        differences.reordered = self.reordered(target, &mirrored);
+        differences
+    }
+
+    /// Counts the copies that come after a copy of a later original of the same partition. A mirror copies when it likes,
+    /// so the place of what it copied shows nothing.
+    fn reordered(&self, target: &[Record], mirrored: &HashMap<Content<'_>, u64>) -> u64 {
+        // The places of each record of the window in the source: all if equal records count, otherwise the first.
+        let mut places: HashMap<_, (i32, VecDeque<usize>)> = HashMap::new();
+        for (place, record) in self.source.iter().enumerate().filter(|(_, record)| in_window(record)) {
+            let (_, all) = places.entry(content(record)).or_insert((record.partition, VecDeque::new()));
+            if self.by_count || all.is_empty() {
+                all.push_back(place);
+            }
+        }
+        let mut others: HashMap<_, u64> = HashMap::new();
+        for record in self.others {
+            *others.entry((record.partition, content(record))).or_default() += 1;
+        }
+        let mut last: HashMap<(i32, i32), usize> = HashMap::new();
+        let mut reordered = 0;
+        for record in target.iter().filter(|record| !mirrored.contains_key(&content(record))) {
+            let wanted = content(record);
+            if let Some(left) = others.get_mut(&(record.partition, wanted)).filter(|left| **left > 0) {
+                *left -= 1;
+                continue;
+            }
+            let Some((partition, places)) = places.get_mut(&wanted) else { continue };
+            let last = last.entry((*partition, record.partition)).or_default();
+            // Equal records cannot be told apart, so this may be the copy of any of them.
+            while places.len() > 1 && places[0] < *last {
+                places.pop_front();
+            }
+            let Some(place) = (if self.by_count && places.len() > 1 {
+                places.pop_front()
+            } else {
+                places.front().copied()
+            }) else {
+                continue;
+            };
+            let is_moved = self.same_partitions && *partition != record.partition;
+            reordered += u64::from(place < *last || is_moved);
+            *last = place.max(*last);
+        }
+        reordered
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +158,16 @@ mod tests {
 
     use super::super::data::WINDOW;
     use super::*;
+
+    fn compare(
+        source: &[Record],
+        others: &[Record],
+        target: &[Record],
+        same_partitions: bool,
+    ) -> Differences {
+        let expected = Expected { source, others, mirrored: &[], same_partitions, by_count: false };
+        expected.compare(target)
+    }
 
     fn record(partition: i32, key: &str, value: &str) -> Record {
         Record {
@@ -178,5 +230,27 @@ mod tests {
             record.partition = 0;
         }
         assert_eq!(compare(&source, &[], &target, false).reordered, 1);
+    }
+
+    /// The target held one "a" before, so the fill wrote one more.
+    #[test]
+    fn equal_records_are_counted() {
+        let source = [record(0, "a", "1"), record(0, "b", "1"), record(0, "a", "1"), record(0, "c", "1")];
+        let others = [record(0, "a", "1")];
+        let right = [record(0, "a", "1"), record(0, "b", "1"), record(0, "a", "1"), record(0, "c", "1")];
+        let expected = Expected {
+            source: &source,
+            others: &others,
+            mirrored: &[],
+            same_partitions: true,
+            by_count: true,
+        };
+        assert_eq!(expected.total(), 4);
+        assert!(expected.compare(&right).is_none());
+        assert_eq!(expected.compare(&[&right[..2], &right[3..]].concat()).lost, 1);
+        assert_eq!(expected.compare(&[&right[..], &right[2..3]].concat()).doubled, 1);
+        let mirrored = Expected { mirrored: &source[2..3], ..expected };
+        assert_eq!(mirrored.compare(&[&right[..], &right[2..3]].concat()).doubled, 0);
+        assert_eq!(mirrored.compare(&[&right[..2], &right[3..]].concat()).lost, 1);
     }
 }

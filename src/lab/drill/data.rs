@@ -32,13 +32,15 @@ pub struct Shape {
     pub records: usize,
     /// Whether all records are in the window, and none of them is in the target before.
     pub whole: bool,
+    /// Whether a record's key decides about its partition.
+    pub is_keyed: bool,
 }
 
 impl Shape {
-    /// If the counts of partitions differ, a run places each key as the producers of the topics do. So all producers of a
-    /// round are of one kind, and the kinds take turns. If the counts are equal, a record can be in any partition.
+    /// If keys decide about partitions, a run places each key as the producers of the topics do. So all producers of a
+    /// round are of one kind, and the kinds take turns. Otherwise a record can be in any partition.
     pub fn place(self, record: &mut Record, partitions: usize) {
-        if self.source_partitions == self.target_partitions {
+        if !self.is_keyed {
             return;
         }
         let known = [Placement::Java, Placement::Librdkafka];

@@ -3,32 +3,35 @@
 
 mod compare;
 mod data;
+mod groups;
 pub mod proxy;
 mod report;
 mod round;
 mod run;
 pub(crate) mod schedule;
+mod stage;
 mod tail;
 pub mod topics;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use self::proxy::Proxy;
 pub(crate) use self::report::Report;
-use self::round::{Stage, play};
+use self::round::play;
 use self::schedule::{Fault, scenarios};
-use self::topics::Topics;
+use self::stage::Stage;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::time::millis;
-use crate::lab::sandbox::{Backend, Sandbox};
+use crate::lab::sandbox::Backend;
 
 /// The options of a drill.
 pub struct Drilling {
     /// Somebody else's cluster, whose brokers must not be broken. Without it, the drill starts a cluster.
     pub cluster: Option<String>,
-    /// The brokers of the cluster that the drill starts: 1 or 3.
+    /// One cluster for both topics, or two: one for each.
+    pub clusters: usize,
+    /// The brokers of the cluster that the drill starts, or of the target's cluster: 1 or 3.
     pub brokers: usize,
     /// The records of the source.
     pub records: usize,
@@ -58,14 +61,8 @@ pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>)
 }
 
 fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &mut Report) -> Result<()> {
-    let cluster = |e: anyhow::Error| Error::io("a cluster to drill on", format!("{e:#}"));
-    let sandbox = drilling
-        .cluster
-        .as_deref()
-        .map_or_else(|| Sandbox::start_own(drilling.brokers), Sandbox::connect)
-        .map_err(cluster)?;
-    tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
-    let is_ours = sandbox.backend() != Backend::Named;
+    let mut stage = Stage::open(drilling, interrupt)?;
+    let is_ours = stage.backend() != Backend::Named;
     if let Some(fault) = drilling.faults.iter().find(|fault| !is_ours && !fault.is_of_clients()) {
         return Err(Error::usage(format!(
             "--faults {}: a drill does not break the brokers of a named cluster; leave out --bootstrap-server",
@@ -73,21 +70,15 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
                 .map_or(String::new(), |value| value.get_name().to_owned())
         )));
     }
-    let proxies = sandbox
-        .back_doors()
-        .iter()
-        .map(Proxy::start)
-        .collect::<std::io::Result<_>>()
-        .map_err(|e| Error::io("a proxy in front of the brokers", e))?;
-    report.brokers = sandbox.brokers();
-    report.backend = sandbox.backend().to_string();
-    let topics = Topics::new(sandbox.bootstrap());
-    let mut stage = Stage { sandbox, proxies, topics, interrupt };
-    let scenarios = scenarios(&drilling.faults, is_ours);
+    let brokers = stage.brokers();
+    report.clusters = brokers.len();
+    report.brokers = brokers.iter().sum();
+    report.backend = stage.backend().to_string();
+    let scenarios = scenarios(&drilling.faults, is_ours, report.clusters);
     let duration = drilling.duration;
     for seed in drilling.seed.. {
         let turn = usize::try_from(seed).unwrap_or(0) % scenarios.len();
-        let schedule = scenarios[turn].schedule(seed, drilling.records, report.brokers);
+        let schedule = scenarios[turn].schedule(seed, drilling.records, &brokers);
         let round = play(&mut stage, &schedule)?;
         if drilling.tells_rounds {
             // println! would panic if the reader is gone.

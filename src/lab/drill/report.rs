@@ -6,12 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::compare::Differences;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Side};
 use crate::base::time::millis;
 
 /// The result of a whole drill.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// How many clusters there are: one, or one for each side of the job.
+    pub clusters: usize,
+    /// The brokers of all clusters.
     pub brokers: usize,
     pub backend: String,
     pub rounds: Vec<Round>,
@@ -30,8 +33,16 @@ pub struct Round {
     pub records: usize,
     pub runs: usize,
     pub faults: usize,
+    /// Runs that were killed.
     pub kills: usize,
+    /// Brokers that were killed or stopped, and started again.
     pub bounces: usize,
+    /// What happened to the source's cluster, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_cluster: Option<Suffering>,
+    /// What happened to the target's cluster, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_cluster: Option<Suffering>,
     /// Runs that ended with exit code 1, which says that it is safe to run again.
     pub gave_up: usize,
     pub timeline: Vec<Incident>,
@@ -39,6 +50,38 @@ pub struct Round {
     pub differences: Differences,
     /// Runs that ended in a way that a run must not, and everything else that went wrong.
     pub failures: Vec<String>,
+}
+
+/// How often a cluster suffered a fault.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Suffering {
+    pub brokers_killed: usize,
+    pub brokers_stopped: usize,
+    /// How often its network was cut, slow or silent.
+    pub network: usize,
+    /// How often the topic there was made anew or got more partitions.
+    pub topics: usize,
+}
+
+impl Suffering {
+    fn bounces(&self) -> usize {
+        self.brokers_killed + self.brokers_stopped
+    }
+
+    fn add(&mut self, other: &Suffering) {
+        self.brokers_killed += other.brokers_killed;
+        self.brokers_stopped += other.brokers_stopped;
+        self.network += other.network;
+        self.topics += other.topics;
+    }
+}
+
+impl fmt::Display for Suffering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Suffering { brokers_killed, brokers_stopped, network, topics } = self;
+        write!(f, "{brokers_killed} brokers killed, {brokers_stopped} stopped, ")?;
+        write!(f, "{network} faults of the network, {topics} of the topic")
+    }
 }
 
 /// Something that happened, and when.
@@ -49,8 +92,11 @@ pub struct Incident {
 }
 
 impl Round {
-    pub fn new(schedule: &Schedule) -> Round {
+    pub fn new(schedule: &Schedule, are_two: bool) -> Round {
+        let unhurt = are_two.then(Suffering::default);
         Round {
+            source_cluster: unhurt,
+            target_cluster: unhurt,
             seed: schedule.seed,
             scenario: schedule.scenario,
             source_partitions: schedule.shape.source_partitions,
@@ -66,6 +112,15 @@ impl Round {
             differences: Differences::default(),
             failures: Vec::new(),
         }
+    }
+
+    /// Counts a fault of one side, if the sides have clusters of their own.
+    pub fn count(&mut self, side: Side, count: impl Fn(&mut Suffering)) {
+        let suffering = match side {
+            Side::Source => &mut self.source_cluster,
+            Side::Target => &mut self.target_cluster,
+        };
+        suffering.iter_mut().for_each(count);
     }
 
     pub fn note(&mut self, at: Duration, what: String) {
@@ -94,6 +149,11 @@ impl fmt::Display for Round {
             let first = event.what.lines().next().unwrap_or_default();
             writeln!(f, "  {:02}:{:02}.{:03}  {first}", seconds / 60, seconds % 60, event.at_ms % 1000)?;
         }
+        for (name, suffering) in [("source", &self.source_cluster), ("target", &self.target_cluster)] {
+            if let Some(suffering) = suffering {
+                writeln!(f, "  {name} cluster: {suffering}")?;
+            }
+        }
         let d = &self.differences;
         write!(
             f,
@@ -117,6 +177,8 @@ struct Sum {
     gave_up: usize,
     faults: usize,
     records: usize,
+    source: Suffering,
+    target: Suffering,
     differences: Differences,
     failures: usize,
 }
@@ -131,6 +193,8 @@ impl Sum {
             sum.gave_up += round.gave_up;
             sum.faults += round.faults - round.kills.min(round.faults);
             sum.records += round.records;
+            round.source_cluster.iter().for_each(|suffered| sum.source.add(suffered));
+            round.target_cluster.iter().for_each(|suffered| sum.target.add(suffered));
             sum.differences.add(&round.differences);
             sum.failures += round.failures.len();
             sum
@@ -173,6 +237,7 @@ impl fmt::Display for Report {
                 names.push(round.scenario);
             }
         }
+        let are_two = self.clusters > 1;
         let mut line = |name: &str, sum: Sum| {
             let d = sum.differences;
             writeln!(
@@ -181,7 +246,11 @@ impl fmt::Display for Report {
                 sum.rounds,
                 sum.runs,
                 sum.kills,
-                sum.bounces,
+                // With two clusters, the source's first.
+                match are_two {
+                    true => format!("{} + {}", sum.source.bounces(), sum.target.bounces()),
+                    false => sum.bounces.to_string(),
+                },
                 sum.faults - sum.bounces.min(sum.faults),
                 sum.gave_up,
                 sum.records,
@@ -197,9 +266,14 @@ impl fmt::Display for Report {
             line(name, Sum::of(self.rounds.iter().filter(|round| round.scenario == name)))?;
         }
         line("**all**", Sum::of(self.rounds.iter()))?;
+        if self.clusters > 1 {
+            let sum = Sum::of(self.rounds.iter());
+            write!(f, "\nsource cluster: {}\ntarget cluster: {}\n", sum.source, sum.target)?;
+        }
         write!(
             f,
-            "\n{} brokers ({}), {} s: {}",
+            "\n{}{} brokers ({}), {} s: {}",
+            if self.clusters > 1 { "two clusters, " } else { "" },
             self.brokers,
             self.backend,
             self.elapsed_ms / 1000,

@@ -15,10 +15,38 @@ use crate::base::error::{Error, Result};
 
 /// The job of all runs of a round.
 pub(super) struct RunArguments {
-    pub bootstrap: String,
+    /// The brokers of the one cluster, or of the source's and the target's.
+    pub bootstrap: Vec<String>,
     pub source: String,
     pub target: String,
     pub transaction_records: usize,
+    /// Whether equal records count, each for itself.
+    pub by_count: bool,
+    /// Whether runs share the work.
+    pub shared: bool,
+}
+
+impl RunArguments {
+    fn command(&self) -> std::io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["--window", WINDOW_ARGUMENT, "--source", &self.source, "--target", &self.target])
+            .args(["--transaction-records", &self.transaction_records.to_string(), "--patience", "60"])
+            .args(["--output", "json"]);
+        match self.bootstrap.as_slice() {
+            [source, target] => command
+                .args(["--source-bootstrap-server", source])
+                .args(["--target-bootstrap-server", target]),
+            one => command.args(["--bootstrap-server", &one.concat()]),
+        };
+        if self.by_count {
+            command.args(["--identity", "record"]);
+        }
+        if self.shared {
+            command.arg("--scale-out");
+        }
+        Ok(command)
+    }
 }
 
 /// A run. Dropping it kills the process.
@@ -39,6 +67,12 @@ pub(super) struct Suffered {
     pub rivalled: bool,
     /// A broker or the network failed, or the run had to wait for another transaction.
     pub troubled: bool,
+    /// A topic was made anew, or the ledger was deleted.
+    pub remade: bool,
+    /// A topic got more partitions. While the counts differ, a run may refuse the topics.
+    pub grown: bool,
+    /// A mirror copied records of the window.
+    pub mirrored: bool,
 }
 
 /// How a run ended.
@@ -55,12 +89,10 @@ impl Run {
     /// [`Error::Failed`] if the program cannot be started.
     pub(super) fn start(number: usize, job: &RunArguments, suffered: Suffered) -> Result<Run> {
         let what = |e: std::io::Error| Error::io("a run of this program", e);
-        let program = std::env::current_exe().map_err(what)?;
         let (stdout, stderr) = (tempfile::tempfile().map_err(what)?, tempfile::tempfile().map_err(what)?);
-        let child = Command::new(program)
-            .args(["--window", WINDOW_ARGUMENT, "--source", &job.source, "--target", &job.target])
-            .args(["--transaction-records", &job.transaction_records.to_string(), "--patience", "60"])
-            .args(["--output", "json", "--bootstrap-server", &job.bootstrap])
+        let child = job
+            .command()
+            .map_err(what)?
             .stdin(Stdio::null())
             .stdout(stdout.try_clone().map_err(what)?)
             .stderr(stderr.try_clone().map_err(what)?)
@@ -136,7 +168,11 @@ impl Ended {
         let suffered = self.suffered;
         match (self.status.code(), self.status.signal()) {
             (Some(0), _) => true,
-            (Some(1), _) => suffered.troubled || suffered.terminated,
+            (Some(1), _) => {
+                let Suffered { troubled, terminated, remade, grown, mirrored, .. } = suffered;
+                troubled || terminated || remade || grown || mirrored
+            }
+            (Some(3), _) => suffered.grown,
             (Some(5), _) => suffered.rivalled,
             (Some(130), _) => suffered.terminated,
             (_, Some(9)) => suffered.killed,

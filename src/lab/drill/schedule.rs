@@ -39,13 +39,65 @@ pub enum Fault {
     Append,
     /// Delete the committed offsets between two runs
     Forget,
+    /// Delete a topic under a run, and create it again
+    Anew,
+    /// Delete the topic whose offsets hold the positions under a run
+    Ledger,
+    /// Give both topics a partition more under a run, one topic after the other
+    Grow,
+    /// Copy new records to the target as a mirror does, records that equal earlier ones
+    Mirror,
+    /// Let two or three instances share the work with --scale-out, and let one of them leave
+    ScaleOut,
 }
 
 impl Fault {
     /// Whether a drill can cause it on a named cluster, without breaking brokers.
     pub fn is_of_clients(self) -> bool {
         use Fault::*;
-        matches!(self, Kill | Terminate | Freeze | Outlive | Rival | Foreign | Append | Forget)
+        !matches!(self, Broker | Rolling | Cut | Slow | Silent | LateCommit)
+    }
+}
+
+/// A topic of the job, and its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Target,
+}
+
+/// The sides that a fault hits, in this order. With one cluster, this is the target's side, unless a topic is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    Source,
+    Target,
+    SourceFirst,
+    TargetFirst,
+}
+
+impl Sides {
+    /// Chooses for a fault that one cluster can suffer alone, or both.
+    fn choose(rng: &mut ChaCha8Rng) -> Sides {
+        match rng.random_range(0..10) {
+            0..4 => Sides::Source,
+            4..8 => Sides::Target,
+            8 => Sides::SourceFirst,
+            _ => Sides::TargetFirst,
+        }
+    }
+
+    pub fn each(self) -> &'static [Side] {
+        match self {
+            Sides::Source => &[Side::Source],
+            Sides::Target => &[Side::Target],
+            Sides::SourceFirst => &[Side::Source, Side::Target],
+            Sides::TargetFirst => &[Side::Target, Side::Source],
+        }
+    }
+
+    /// The only or first side.
+    pub fn first(self) -> Side {
+        self.each()[0]
     }
 }
 
@@ -72,17 +124,60 @@ pub enum Which {
 pub enum Act {
     Kill,
     Terminate,
-    Freeze { millis: u64 },
-    Broker { which: Which, hard: bool, millis: u64, run_too: bool },
+    Freeze {
+        millis: u64,
+    },
+    Broker {
+        which: Which,
+        hard: bool,
+        millis: u64,
+        run_too: bool,
+    },
     Rolling,
     Cut,
-    Slow { delay_millis: u64, millis: u64 },
-    Silent { requests: bool, responses: bool, millis: u64, then_cut: bool },
-    LateCommit { millis: u64 },
+    Slow {
+        delay_millis: u64,
+        millis: u64,
+    },
+    Silent {
+        requests: bool,
+        responses: bool,
+        millis: u64,
+        then_cut: bool,
+    },
+    LateCommit {
+        millis: u64,
+    },
     Rival,
-    Foreign { records: usize, millis: u64, commits: bool },
-    Append { records: usize },
+    Foreign {
+        records: usize,
+        millis: u64,
+        commits: bool,
+    },
+    Append {
+        records: usize,
+    },
     Forget,
+    /// The new topic has so many records, in percent of the records that the source had at first.
+    Anew {
+        percent: usize,
+    },
+    Ledger,
+    Grow {
+        millis: u64,
+    },
+    Mirror {
+        records: usize,
+    },
+    Leave,
+}
+
+/// One fault of a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub moment: Moment,
+    pub sides: Sides,
+    pub act: Act,
 }
 
 /// The plan of one round: its topics, and the faults.
@@ -92,7 +187,11 @@ pub struct Schedule {
     pub scenario: &'static str,
     pub shape: Shape,
     pub transaction_records: usize,
-    pub acts: Vec<(Moment, Act)>,
+    /// How many runs share the work.
+    pub instances: usize,
+    /// Whether runs count equal records (`--identity record`). Otherwise a record is its key.
+    pub by_count: bool,
+    pub steps: Vec<Step>,
 }
 
 /// A kind of round.
@@ -111,8 +210,8 @@ pub(crate) struct Scenario {
 /// In milliseconds. This is longer than a transaction may be open, and leaves the coordinator time to notice.
 const OUTLIVES: u64 = 64_000;
 
-/// The scenarios, which take turns. The last two are those of Kafka's own `transactions_test.py`.
-pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
+/// The scenarios, which take turns. The last two of one cluster are those of Kafka's own `transactions_test.py`.
+pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool, clusters: usize) -> Vec<Scenario> {
     use Fault::*;
     let scenario =
         |name, faults: &[Fault], acts, shape| Scenario { name, faults: faults.to_vec(), acts, shape };
@@ -140,29 +239,56 @@ pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
         scenario("transactions_test", &bounces, 12, Some((2, 3, 100_000))),
         scenario("check_order", &bounces, 12, Some((1, 1, 33_333))),
     ];
+    if clusters > 1 {
+        all.extend([
+            scenario("topics made anew", &[Anew, Kill, Anew, Broker, Append], 6, None),
+            scenario("ledger deleted", &[Ledger, Kill, Ledger, Broker, Kill, Terminate], 9, None),
+            scenario("partitions added", &[Grow, Kill, Broker, Grow, Kill], 7, None),
+            scenario("instances", &[ScaleOut, Kill, ScaleOut, Broker, Kill, Freeze, Cut], 12, None),
+            scenario("live mirror", &[Mirror, Kill, Mirror, Freeze, Broker], 9, None),
+            scenario(
+                "everything on both sides",
+                &[Kill, Broker, Cut, Foreign, Silent, LateCommit, Forget, Ledger, Anew, Append, Kill, Broker],
+                15,
+                None,
+            ),
+        ]);
+    }
     all.retain(|scenario| is_ours || scenario.faults.iter().all(|fault| fault.is_of_clients()));
     all
 }
 
 impl Scenario {
-    /// `records` is the size of the source, unless the scenario sets its own size.
-    pub(crate) fn schedule(&self, seed: u64, records: usize, brokers: usize) -> Schedule {
+    /// `records` is the size of the source, unless the scenario sets its own size. `brokers` is how many each cluster has:
+    /// the one cluster, or the source's and the target's.
+    pub(crate) fn schedule(&self, seed: u64, records: usize, brokers: &[usize]) -> Schedule {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let shape = match self.shape {
+        // A generator of their own, so that one cluster and two get the same schedule.
+        let mut of_sides = ChaCha8Rng::seed_from_u64(!seed);
+        let has = |fault| self.faults.contains(&fault);
+        let instances = if has(Fault::ScaleOut) { of_sides.random_range(2..=3) } else { 1 };
+        let by_count = has(Fault::Mirror) || (instances > 1 && of_sides.random_bool(0.5));
+        let mut shape = match self.shape {
             Some((source_partitions, target_partitions, records)) => {
-                Shape { source_partitions, target_partitions, records, whole: true }
+                Shape { source_partitions, target_partitions, records, whole: true, is_keyed: false }
             }
             None => {
                 let (source_partitions, target_partitions) =
                     *[(1, 1), (2, 2), (3, 3), (3, 3), (2, 3), (3, 1)].choose(&mut rng).unwrap_or(&(1, 1));
-                Shape { source_partitions, target_partitions, records, whole: false }
+                Shape { source_partitions, target_partitions, records, whole: false, is_keyed: false }
             }
         };
+        // Instances that count equal records refuse different numbers of partitions. So does a topic that grew, because
+        // its keys are then placed in two ways.
+        if (instances > 1 && by_count) || has(Fault::Grow) {
+            shape.target_partitions = shape.source_partitions;
+        }
+        shape.is_keyed = shape.source_partitions != shape.target_partitions || (instances > 1 && !by_count);
         // About how many records a fill must write. Transactions are small enough that many faults hit an open one.
         let to_write = if shape.whole { shape.records } else { shape.records / 4 };
         let transactions = rng.random_range(10..60);
         let transaction_records = (to_write / transactions).max(5);
-        let mut acts = Vec::new();
+        let mut steps = Vec::new();
         let mut outlived = false;
         for number in 0..self.acts {
             // Each fault comes once, and then by chance.
@@ -174,10 +300,20 @@ impl Scenario {
                 0..4 => Moment::Millis(rng.random_range(0..900)),
                 _ => Moment::Records(rng.random_range(1..(to_write / self.acts).max(2))),
             };
-            let act = act(fault, brokers, &mut rng, &mut outlived);
-            acts.push((moment, act));
+            // A run takes the topics' ends soon after its start.
+            let moment =
+                if fault == Fault::Mirror { Moment::Millis(rng.random_range(0..900)) } else { moment };
+            let sides = match (brokers, fault) {
+                (_, Fault::Anew | Fault::Grow) | ([_, _], Fault::Foreign) => {
+                    *[Sides::Source, Sides::Target].choose(&mut of_sides).unwrap_or(&Sides::Target)
+                }
+                ([_, _], fault) if fault != Fault::LateCommit => Sides::choose(&mut of_sides),
+                _ => Sides::Target,
+            };
+            let act = act(fault, brokers.last().copied().unwrap_or(1), &mut rng, &mut outlived);
+            steps.push(Step { moment, sides, act });
         }
-        Schedule { seed, scenario: self.name, shape, transaction_records, acts }
+        Schedule { seed, scenario: self.name, shape, transaction_records, instances, by_count, steps }
     }
 }
 
@@ -226,6 +362,11 @@ fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: &mut bool) 
         },
         Fault::Append => Act::Append { records: rng.random_range(1..500) },
         Fault::Forget => Act::Forget,
+        Fault::Anew => Act::Anew { percent: rng.random_range(40..160) },
+        Fault::Ledger => Act::Ledger,
+        Fault::Grow => Act::Grow { millis: rng.random_range(0..1500) },
+        Fault::Mirror => Act::Mirror { records: rng.random_range(1..30) },
+        Fault::ScaleOut => Act::Leave,
     }
 }
 
@@ -235,29 +376,46 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_schedule() {
-        for (seed, scenario) in (0..).zip(scenarios(&[], true)) {
-            assert_eq!(scenario.schedule(seed, 10_000, 3), scenario.schedule(seed, 10_000, 3));
-            assert_ne!(scenario.schedule(seed, 10_000, 3).acts, scenario.schedule(seed + 1, 10_000, 3).acts);
+        for (seed, scenario) in (0..).zip(scenarios(&[], true, 2)) {
+            let steps = |seed| scenario.schedule(seed, 10_000, &[1, 3]).steps;
+            assert_eq!(steps(seed), steps(seed));
+            assert_ne!(steps(seed), steps(seed + 1));
         }
     }
 
     #[test]
+    fn each_side_is_hit() {
+        let hit: Vec<Sides> = scenarios(&[Fault::Broker], true, 2)[0]
+            .schedule(3, 10_000, &[1, 3])
+            .steps
+            .iter()
+            .map(|step| step.sides)
+            .collect();
+        assert!(hit.contains(&Sides::Source) && hit.contains(&Sides::Target), "{hit:?}");
+        let one = scenarios(&[Fault::Broker], true, 1)[0].schedule(3, 10_000, &[3]);
+        assert!(one.steps.iter().all(|step| step.sides == Sides::Target));
+    }
+
+    #[test]
     fn no_broker_of_others_is_broken() {
-        let scenarios = scenarios(&[], false);
+        let scenarios = scenarios(&[], false, 1);
         assert!(scenarios.iter().any(|scenario| scenario.name == "rivals"));
         for scenario in scenarios {
-            for (_, act) in scenario.schedule(1, 10_000, 3).acts {
-                assert!(!matches!(act, Act::Broker { .. } | Act::Rolling | Act::Cut | Act::Silent { .. }));
+            for step in scenario.schedule(1, 10_000, &[3]).steps {
+                assert!(!matches!(
+                    step.act,
+                    Act::Broker { .. } | Act::Rolling | Act::Cut | Act::Silent { .. }
+                ));
             }
         }
     }
 
     #[test]
     fn each_chosen_fault_is_caused() {
-        let scenario = &scenarios(&[Fault::Cut, Fault::Rival], true)[0];
-        let acts = scenario.schedule(7, 10_000, 3).acts;
-        assert!(
-            acts.iter().any(|(_, act)| *act == Act::Cut) && acts.iter().any(|(_, act)| *act == Act::Rival)
-        );
+        let scenario = &scenarios(&[Fault::Cut, Fault::Rival], true, 1)[0];
+        let steps = scenario.schedule(7, 10_000, &[3]).steps;
+        for act in [Act::Cut, Act::Rival] {
+            assert!(steps.iter().any(|step| step.act == act), "{act:?}");
+        }
     }
 }

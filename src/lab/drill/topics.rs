@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
@@ -79,6 +79,10 @@ impl Topics {
         for topic in made {
             topic.map_err(|(topic, code)| Error::failed(format!("creating {topic}: {code}")))?;
         }
+        self.until_led(topic, partitions)
+    }
+
+    fn until_led(&self, topic: &str, partitions: usize) -> Result<()> {
         self.until("the topic's leaders", || {
             let leaders = self.leaders(topic).unwrap_or_default();
             leaders.len() == partitions && leaders.iter().all(Option::is_some)
@@ -89,6 +93,31 @@ impl Topics {
     /// [`Error::Failed`] if the cluster does not answer.
     pub fn delete(&self, topics: &[&str]) -> Result<()> {
         block_on(self.admin()?.delete_topics(topics, &options())).map(drop).map_err(of("deletion of topics"))
+    }
+
+    /// Gives a topic more partitions, and waits for their leaders.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the cluster does not create them.
+    pub fn grow(&self, topic: &str, partitions: usize) -> Result<()> {
+        let more = NewPartitions::new(topic, partitions);
+        let made =
+            block_on(self.admin()?.create_partitions([&more], &options())).map_err(of("more partitions"))?;
+        for topic in made {
+            topic.map_err(|(topic, code)| Error::failed(format!("more partitions of {topic}: {code}")))?;
+        }
+        self.until_led(topic, partitions)
+    }
+
+    /// The topics whose names begin and end like this.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if no broker answers.
+    pub fn names(&self, begin: &str, end: &str) -> Result<Vec<String>> {
+        let reader = self.reader("read_uncommitted")?;
+        let metadata = reader.fetch_metadata(None, Duration::from_secs(5)).map_err(of("list of topics"))?;
+        let names = metadata.topics().iter().map(|topic| topic.name());
+        Ok(names.filter(|name| name.starts_with(begin) && name.ends_with(end)).map(str::to_owned).collect())
     }
 
     /// Deletes a group with its committed offsets. A missing group is fine.

@@ -1,8 +1,10 @@
 //! Everything that the brokers of both backends have in common: their addresses, their settings, and the script that
 //! starts one.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -230,14 +232,20 @@ const FIXED: [(&str, &str); 16] = [
     ("background.threads", "4"),
 ];
 
-/// Ports on which nothing listens now.
+/// Ports on which nothing listens now. Each port is given once, because two clusters may look for ports before either
+/// listens.
 pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut held = Vec::new();
     for _ in 0..1000 {
         if held.len() == count {
             break;
         }
         let port = PORTS.start + (random_u32()? % PORTS.len() as u32) as u16;
+        if given.contains(&port) {
+            continue;
+        }
         // Hold each port until all are found, so that they differ.
         held.extend(TcpListener::bind((LOCALHOST, port)).map(|listener| (port, listener)));
     }
@@ -247,6 +255,7 @@ pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
         PORTS.start,
         PORTS.end
     );
+    given.extend(held.iter().map(|(port, _)| port));
     Ok(held.into_iter().map(|(port, _)| port).collect())
 }
 

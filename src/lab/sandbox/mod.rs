@@ -13,6 +13,7 @@ mod probe;
 
 use std::fmt;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -161,6 +162,17 @@ impl Sandbox {
         }
         tracing::warn!("Docker answers but cannot run a broker, so Java runs it: {err:#}");
         Self::local(brokers, extras)
+    }
+
+    /// Starts two clusters of our own side by side, of so many brokers. Each has a cluster id of its own, and shares
+    /// nothing with the other.
+    pub fn start_two(first: usize, second: usize) -> Result<[Sandbox; 2]> {
+        thread::scope(|scope| {
+            let first = scope.spawn(|| Self::start_own(first));
+            let second = Self::start_own(second);
+            let first = first.join().map_err(|_| anyhow!("the start of the first cluster panicked"))?;
+            Ok([first?, second?])
+        })
     }
 
     /// The broker properties of a cluster of our own, without those for its listeners and roles: for tests that start

@@ -1,0 +1,86 @@
+//! The drill's own look at consumer groups: their names, the partitions of their members, and their positions.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::topics::{Topics, beginning, of};
+use crate::base::error::Result;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The groups of the job that copies `source` to `target`. With two clusters their names also hold a topic's id, which the
+/// drill does not know.
+///
+/// # Errors
+/// [`Error::Failed`](crate::base::error::Error::Failed) if a broker does not answer.
+pub(super) fn of_job(topics: &Topics, source: &str, target: &str) -> Result<Vec<String>> {
+    let reader = topics.reader("read_uncommitted")?;
+    let list = reader.fetch_group_list(None, TIMEOUT).map_err(of("list of groups"))?;
+    let end = format!("/{source}/{target}");
+    let names = list.groups().iter().map(|group| group.name());
+    Ok(names
+        .filter(|name| name.starts_with("replicator/") && name.ends_with(&end))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The topics that the members of a group have partitions of. It knows only members of the classic protocol.
+///
+/// # Errors
+/// As [`of_job`].
+pub(super) fn assigned_topics(topics: &Topics, group: &str) -> Result<BTreeSet<String>> {
+    let reader = topics.reader("read_uncommitted")?;
+    let list = reader.fetch_group_list(Some(group), TIMEOUT).map_err(of("look at a group"))?;
+    let members = list.groups().iter().flat_map(|group| group.members());
+    Ok(members.filter_map(|member| parse(member.assignment()?)).flatten().collect())
+}
+
+/// The topics of an assignment, as Kafka's `ConsumerProtocolAssignment` holds them: a version of 2 bytes, then an array
+/// of names with their partitions.
+fn parse(assignment: &[u8]) -> Option<Vec<String>> {
+    let mut rest = assignment.get(2..)?;
+    let mut take = |count: usize| {
+        let (taken, left) = rest.split_at_checked(count)?;
+        rest = left;
+        Some(taken)
+    };
+    let topics = u32::from_be_bytes(take(4)?.try_into().ok()?);
+    let mut names = Vec::new();
+    for _ in 0..topics {
+        let length = u16::from_be_bytes(take(2)?.try_into().ok()?);
+        names.push(String::from_utf8(take(usize::from(length))?.to_vec()).ok()?);
+        let partitions = u32::from_be_bytes(take(4)?.try_into().ok()?);
+        take(4 * usize::try_from(partitions).ok()?)?;
+    }
+    Some(names)
+}
+
+/// Whether the group holds a position for each partition of `topic`.
+///
+/// # Errors
+/// As [`of_job`].
+pub(super) fn has_positions(topics: &Topics, group: &str, topic: &str, partitions: usize) -> Result<bool> {
+    let mut config: ClientConfig = topics.config();
+    let reader: BaseConsumer = config.set("group.id", group).create().map_err(of("a consumer"))?;
+    let committed =
+        reader.committed_offsets(beginning(topic, partitions)?, TIMEOUT).map_err(of("look at positions"))?;
+    let all = committed.elements().iter().all(|element| element.offset().to_raw().is_some_and(|at| at >= 0));
+    // A list that is alive when its consumer is dropped blocks that drop.
+    drop(committed);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn reads_an_assignment() {
+        let bytes = b"\0\x01\0\0\0\x02\0\x01a\0\0\0\x02\0\0\0\0\0\0\0\x01\0\x02bc\0\0\0\0\xff\xff\xff\xff";
+        assert_eq!(parse(bytes), Some(vec!["a".to_owned(), "bc".to_owned()]));
+        assert_eq!(parse(&bytes[..12]), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! Faults of the runs, of the brokers, and of the network between them.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{HANGS, Play};
+use crate::base::error::{Error, Result};
+use crate::lab::drill::groups;
+use crate::lab::drill::proxy::{END_TXN, Proxy, Weather};
+use crate::lab::drill::run::Run;
+use crate::lab::drill::schedule::{Act, Side, Sides, Which};
+use crate::lab::drill::topics::coordinating_partition;
+
+impl Play<'_, '_> {
+    pub(super) fn act(&mut self, act: &Act, sides: Sides) -> Result<()> {
+        match act {
+            Act::Kill => self.kill(),
+            Act::Terminate | Act::Leave => self.terminate(),
+            Act::Freeze { millis } => self.freeze(*millis),
+            Act::Broker { which, hard, millis, run_too } => {
+                self.bounce(sides.each(), *which, *hard, *millis, *run_too)
+            }
+            Act::Rolling => {
+                for side in sides.each() {
+                    for broker in 0..self.stage.of(*side).sandbox.brokers() {
+                        self.bounce(&[*side], Which::Number(broker), false, 0, false)?;
+                    }
+                }
+                Ok(())
+            }
+            Act::Cut => {
+                self.trouble();
+                for side in sides.each() {
+                    self.round.count(*side, |suffered| suffered.network += 1);
+                    self.note(format!("all connections{} cut", self.of_cluster(*side)));
+                }
+                self.stage.proxies(sides.each()).for_each(Proxy::cut);
+                Ok(())
+            }
+            Act::Slow { delay_millis, millis } => {
+                let delay = Duration::from_millis(*delay_millis);
+                let what = format!("{delay_millis} ms each way");
+                self.weather(sides, Weather { delay, ..Weather::default() }, &what, *millis)
+            }
+            Act::Silent { requests, responses, millis, then_cut } => {
+                let what = match (requests, responses) {
+                    (true, true) => "nothing passes",
+                    (true, false) => "no request arrives",
+                    _ => "no response arrives",
+                };
+                let (requests_held, responses_held) = (*requests, *responses);
+                let weather = Weather { requests_held, responses_held, ..Weather::default() };
+                self.weather(sides, weather, what, *millis)?;
+                if *then_cut {
+                    self.stage.proxies(sides.each()).for_each(Proxy::cut);
+                    self.note("then all these connections are cut".to_owned());
+                }
+                Ok(())
+            }
+            Act::LateCommit { millis } => self.late_commit(*millis),
+            Act::Rival => self.rival(),
+            Act::Foreign { records, millis, commits } => {
+                self.foreign(sides.first(), *records, *millis, *commits)
+            }
+            Act::Append { records } => self.append(*records),
+            Act::Forget => self.forget(),
+            Act::Anew { percent } => self.make_anew(sides.first(), *percent),
+            Act::Ledger => self.delete_ledger(),
+            Act::Grow { millis } => self.grow(sides.first(), *millis),
+            Act::Mirror { records } => self.mirror(*records),
+        }
+    }
+
+    /// The run that a fault hits, if there is one: the instances take turns.
+    fn victim(&mut self) -> Option<Run> {
+        let turn = self.round.faults.checked_rem(self.runs.len())?;
+        Some(self.runs.swap_remove(turn))
+    }
+
+    /// Kills one run; sometimes all instances.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        let is_all = self.runs.len() > 1 && self.round.faults.is_multiple_of(4);
+        let victims =
+            if is_all { std::mem::take(&mut self.runs) } else { self.victim().into_iter().collect() };
+        for mut run in victims {
+            run.suffered.killed = true;
+            run.signal(Signal::SIGKILL);
+            self.round.kills += 1;
+            self.note("kill -9".to_owned());
+            self.end_of(run)?;
+        }
+        Ok(())
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        let Some(mut run) = self.victim() else { return Ok(()) };
+        run.suffered.terminated = true;
+        run.signal(Signal::SIGTERM);
+        self.note("SIGTERM".to_owned());
+        self.end_of(run).map(drop)
+    }
+
+    fn freeze(&mut self, millis: u64) -> Result<()> {
+        let Some(run) = self.victim() else { return Ok(()) };
+        run.signal(Signal::SIGSTOP);
+        self.note(format!("SIGSTOP for {millis} ms"));
+        let paused = self.pause(millis);
+        run.signal(Signal::SIGCONT);
+        self.runs.push(run);
+        paused
+    }
+
+    /// Ends a broker of each side, and starts it again.
+    fn bounce(&mut self, sides: &[Side], which: Which, hard: bool, millis: u64, run_too: bool) -> Result<()> {
+        let mut down = Vec::new();
+        for side in sides {
+            let (broker, role) = self.broker(*side, which)?;
+            self.trouble();
+            self.round.bounces += 1;
+            self.round.count(*side, |suffered| match hard {
+                true => suffered.brokers_killed += 1,
+                false => suffered.brokers_stopped += 1,
+            });
+            let how = if hard { "killed" } else { "stopped" };
+            self.note(format!("broker {broker}{role}{} {how}", self.of_cluster(*side)));
+            let sandbox = &mut self.stage.of_mut(*side).sandbox;
+            if hard { sandbox.kill(broker) } else { sandbox.stop(broker) }.map_err(broken)?;
+            down.push((*side, broker));
+        }
+        if run_too {
+            self.kill()?;
+            self.ready()?;
+        }
+        self.pause(millis)?;
+        for (side, broker) in down {
+            self.stage.of_mut(side).sandbox.restart(broker).map_err(broken)?;
+            self.note(format!("broker {broker}{} is back", self.of_cluster(side)));
+        }
+        self.trouble();
+        Ok(())
+    }
+
+    /// The broker to break, and its role. All that a job commits is on the target's side; with one cluster, that is also
+    /// the source's.
+    fn broker(&self, side: Side, which: Which) -> Result<(usize, &'static str)> {
+        let is_at_source = self.stage.are_two() && side == Side::Source;
+        let which = match which {
+            Which::Number(_) => which,
+            _ if is_at_source => Which::SourceLeader,
+            Which::SourceLeader if self.stage.are_two() => Which::TargetLeader,
+            _ => which,
+        };
+        let (topic, role) = match which {
+            Which::Number(number) => return Ok((number % self.stage.of(side).sandbox.brokers(), "")),
+            Which::TransactionCoordinator => ("__transaction_state", ", the transaction's coordinator,"),
+            Which::GroupCoordinator => ("__consumer_offsets", ", the group's coordinator,"),
+            Which::SourceLeader => (self.job.source.as_str(), ", a leader of the source,"),
+            Which::TargetLeader => (self.job.target.as_str(), ", a leader of the target,"),
+        };
+        let leaders = self.stage.topics(side).leaders(topic)?;
+        let partition = match which {
+            Which::SourceLeader | Which::TargetLeader => self.round.faults % leaders.len().max(1),
+            _ => coordinating_partition(&self.job_name()?, leaders.len()),
+        };
+        Ok((leaders.get(partition).copied().flatten().unwrap_or(0), role))
+    }
+
+    /// The name of the job's group. Before a job's first commit, it has no group.
+    fn job_name(&self) -> Result<String> {
+        let one = format!("replicator/{}/{}", self.job.source, self.job.target);
+        if !self.stage.are_two() {
+            return Ok(one);
+        }
+        let groups = groups::of_job(self.stage.topics(Side::Target), &self.job.source, &self.job.target)?;
+        Ok(groups.into_iter().next().unwrap_or(one))
+    }
+
+    fn weather(&mut self, sides: Sides, weather: Weather, what: &str, millis: u64) -> Result<()> {
+        self.trouble();
+        for side in sides.each() {
+            self.round.count(*side, |suffered| suffered.network += 1);
+            self.note(format!("{what}{}, for {millis} ms", self.of_cluster(*side)));
+        }
+        self.stage.proxies(sides.each()).for_each(|proxy| proxy.set(weather));
+        let result = self.pause(millis);
+        self.stage.proxies(sides.each()).for_each(|proxy| proxy.set(Weather::default()));
+        self.trouble();
+        result
+    }
+
+    /// Holds back the next commit and cuts its connection, so that the run sends the commit again. Then the held commit
+    /// arrives after all.
+    fn late_commit(&mut self, millis: u64) -> Result<()> {
+        self.trouble();
+        self.round.count(Side::Target, |suffered| suffered.network += 1);
+        let proxies = || self.stage.proxies(&[Side::Target]);
+        proxies().for_each(|proxy| proxy.set(Weather { hold_one: Some(END_TXN), ..Weather::default() }));
+        let begun = Instant::now();
+        while proxies().all(|proxy| proxy.held() == 0) && begun.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let held: usize = proxies().map(Proxy::held).sum();
+        proxies().for_each(|proxy| {
+            proxy.set(Weather::default());
+            proxy.cut();
+        });
+        self.note(format!("{held} EndTxn held back for {millis} ms, connections cut"));
+        let result = self.pause(millis);
+        self.stage.proxies(&[Side::Target]).for_each(Proxy::release);
+        result
+    }
+
+    /// Starts a second run of the job, which ends the first one. Instances are no rivals.
+    fn rival(&mut self) -> Result<()> {
+        if self.schedule.instances > 1 {
+            return Ok(());
+        }
+        let Some(mut old) = self.runs.pop() else { return Ok(()) };
+        old.suffered.rivalled = true;
+        self.ready()?;
+        match old.wait(HANGS)? {
+            Some(ended) => self.settle(&ended),
+            None => self.wrong(format!("run {} hangs after its rival came", old.number)),
+        }
+        // The old run may have started again, and then it was the rival of the new run.
+        for run in &mut self.runs {
+            run.suffered.rivalled = true;
+        }
+        Ok(())
+    }
+}
+
+fn broken(err: anyhow::Error) -> Error {
+    Error::failed(format!("the drill's own broker: {err:#}"))
+}
