@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::compare::Differences;
-use super::schedule::{Schedule, Side};
+use super::schedule::Schedule;
 use crate::base::time::millis;
+use crate::kafka::sides::Side;
 
 /// The result of a whole drill.
 #[derive(Clone, Debug, Default, Serialize)]

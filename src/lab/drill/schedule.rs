@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::data::Shape;
+use crate::kafka::sides::Side;
 
 /// A fault of a run, of the cluster, or of the network between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,13 +58,6 @@ impl Fault {
         use Fault::*;
         !matches!(self, Broker | Rolling | Cut | Slow | Silent | LateCommit)
     }
-}
-
-/// A topic of the job, and its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Source,
-    Target,
 }
 
 /// The sides that a fault hits, in this order. With one cluster, this is the target's side, unless a topic is hit.

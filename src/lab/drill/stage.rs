@@ -2,10 +2,10 @@
 
 use super::Drilling;
 use super::proxy::Proxy;
-use super::schedule::Side;
 use super::topics::Topics;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
+use crate::kafka::sides::Side;
 use crate::lab::sandbox::{Backend, Sandbox};
 
 /// The source cluster of `--clusters 2` has one broker, so that its loss takes the whole source away.

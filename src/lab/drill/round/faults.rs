@@ -6,10 +6,11 @@ use nix::sys::signal::Signal;
 
 use super::{HANGS, Play};
 use crate::base::error::{Error, Result};
+use crate::kafka::sides::Side;
 use crate::lab::drill::groups;
 use crate::lab::drill::proxy::{END_TXN, Proxy, Weather};
 use crate::lab::drill::run::Run;
-use crate::lab::drill::schedule::{Act, Side, Sides, Which};
+use crate::lab::drill::schedule::{Act, Sides, Which};
 use crate::lab::drill::topics::coordinating_partition;
 
 impl Play<'_, '_> {
@@ -180,7 +181,7 @@ impl Play<'_, '_> {
         self.trouble();
         for side in sides.each() {
             self.round.count(*side, |suffered| suffered.network += 1);
-            self.note(format!("{what}{}, for {millis} ms", self.of_cluster(*side)));
+            self.note(format!("{what} on the network{} for {millis} ms", self.of_cluster(*side)));
         }
         self.stage.proxies(sides.each()).for_each(|proxy| proxy.set(weather));
         let result = self.pause(millis);

@@ -4,9 +4,9 @@ use rdkafka::producer::Producer;
 
 use super::{HANGS, Play, write};
 use crate::base::error::Result;
+use crate::kafka::sides::Side;
 use crate::lab::drill::data::{Batch, Data, Shape, in_window};
 use crate::lab::drill::groups;
-use crate::lab::drill::schedule::Side;
 use crate::lab::drill::topics::{Record, delivered, of, send};
 
 impl Play<'_, '_> {
@@ -28,8 +28,7 @@ impl Play<'_, '_> {
         producer.begin_transaction().map_err(of("foreign transaction"))?;
         send(&producer, &topic, &records)?;
         delivered(&producer)?;
-        let name = if side == Side::Source { "source" } else { "target" };
-        self.note(format!("a foreign transaction of {} records opens in the {name}", records.len()));
+        self.note(format!("a foreign transaction of {} records opens in the {}", records.len(), side.word()));
         self.pause(millis)?;
         if commits {
             producer.commit_transaction(HANGS).map_err(of("foreign commit"))?;

@@ -14,11 +14,12 @@ use rdkafka::producer::Producer;
 use super::data::{Batch, Data, Shape};
 use super::report::Round;
 use super::run::{Ended, Run, RunArguments, Suffered};
-use super::schedule::{Moment, Schedule, Side};
+use super::schedule::{Moment, Schedule};
 use super::stage::Stage;
 use super::tail::Tail;
 use super::topics::{Record, Topics, delivered, of, send};
 use crate::base::error::Result;
+use crate::kafka::sides::Side;
 
 /// A run that takes longer than this hangs. On a healthy cluster, a run takes a second or two.
 const HANGS: Duration = Duration::from_secs(150);

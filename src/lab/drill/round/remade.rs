@@ -5,8 +5,8 @@ use nix::sys::signal::Signal;
 use super::ground::renamed;
 use super::{Finish, Play, committed, write};
 use crate::base::error::Result;
+use crate::kafka::sides::Side;
 use crate::lab::drill::data::{Batch, Data, Shape};
-use crate::lab::drill::schedule::Side;
 use crate::lab::drill::tail::Tail;
 use crate::lab::drill::topics::Record;
 
@@ -160,8 +160,7 @@ impl Play<'_, '_> {
         let (partitions, topic) = (*partitions, self.topic(side));
         self.stage.topics(side).grow(topic, partitions)?;
         self.round.count(side, |suffered| suffered.topics += 1);
-        let name = if side == Side::Source { "source" } else { "target" };
-        self.note(format!("the {name} has {partitions} partitions now"));
+        self.note(format!("the {} has {partitions} partitions now", side.word()));
         Ok(())
     }
 

@@ -2,11 +2,11 @@
 
 use super::Play;
 use crate::base::error::Result;
+use crate::kafka::sides::Side;
 use crate::lab::drill::compare::Expected;
 use crate::lab::drill::data::in_window;
 use crate::lab::drill::groups;
 use crate::lab::drill::report::Round;
-use crate::lab::drill::schedule::Side;
 use crate::lab::drill::topics::Record;
 
 impl Play<'_, '_> {
