@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use super::heading;
 use crate::base::error::Result;
 use crate::kafka::given::Given;
-#[cfg(feature = "lab")]
-use crate::kafka::properties::DEFAULT_BOOTSTRAP;
 use crate::kafka::properties::Properties;
+#[cfg(feature = "lab")]
+use crate::kafka::{given::GivenSide, properties::DEFAULT_BOOTSTRAP, sides::Sides};
 
 #[derive(Clone, Debug, Args)]
 pub struct Common {
@@ -78,14 +78,19 @@ impl Common {
         self.given().one(std::env::vars_os())
     }
 
-    /// The properties for a cluster that the command starts itself, unless a flag names one.
+    /// The properties for a cluster that the command starts itself, unless a flag names one; or for two clusters.
     ///
     /// # Errors
     /// As [`Common::properties`].
     #[cfg(feature = "lab")]
-    pub(super) fn properties_of_own(&self) -> Result<Properties> {
-        let bootstrap = Some(self.cluster().unwrap_or(DEFAULT_BOOTSTRAP));
-        Given { bootstrap, ..self.given() }.one(std::env::vars_os())
+    pub(super) fn properties_of_own(&self, are_two: bool) -> Result<Sides<Properties>> {
+        let given = if are_two {
+            let own = GivenSide { bootstrap: Some(DEFAULT_BOOTSTRAP), file: None };
+            Given { source: own, target: own, ..self.given() }
+        } else {
+            Given { bootstrap: Some(self.cluster().unwrap_or(DEFAULT_BOOTSTRAP)), ..self.given() }
+        };
+        given.sides(std::env::vars_os())
     }
 
     pub(super) fn given(&self) -> Given<'_> {

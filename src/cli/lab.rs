@@ -38,6 +38,9 @@ pub struct DemoArgs {
     /// equal records, with the same key, value, headers and timestamp.
     #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
+    /// Start two clusters, and put each topic into one of its own
+    #[arg(long, help_heading = heading::CONNECTION)]
+    pub two_clusters: bool,
     /// Keep the broker running at the end, and print what to try on it
     #[arg(long, help_heading = heading::OUTPUT)]
     pub keep: bool,
@@ -48,11 +51,17 @@ pub struct DemoArgs {
 
 impl DemoArgs {
     /// # Errors
-    /// [`Error::Usage`] names the refused property.
+    /// [`Error::Usage`] names the refused property, or a cluster beside `--two-clusters`.
     pub fn showing(&self, common: &Common) -> Result<Showing> {
+        if self.two_clusters && common.cluster().is_some() {
+            return Err(Error::usage(
+                "--two-clusters starts both clusters: leave out --bootstrap-server, or show one cluster",
+            ));
+        }
         Ok(Showing {
             cluster: common.cluster().map(str::to_owned),
-            properties: common.properties_of_own()?,
+            two_clusters: self.two_clusters,
+            properties: common.properties_of_own(self.two_clusters)?,
             data: self.data.clone(),
             given: self.fields.given(),
             window: self.window,

@@ -25,6 +25,7 @@ use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sides::Sides;
 use crate::kafka::topic::Topic;
 use crate::lab::sandbox::{Backend, Sandbox};
 use crate::load::{Given, LoadReceipt, Loading, load};
@@ -46,7 +47,9 @@ fn tell(on_stderr: bool, told: fmt::Arguments<'_>) {
 pub struct Showing {
     /// An existing cluster. Without it, the demo starts one.
     pub cluster: Option<String>,
-    pub properties: Properties,
+    /// Start two clusters, one for each topic.
+    pub two_clusters: bool,
+    pub properties: Sides<Properties>,
     /// A file of events. Without it, the demo generates them.
     pub data: Option<PathBuf>,
     pub given: Given,
@@ -69,19 +72,22 @@ const SEED: u64 = 1;
 /// # Errors
 /// [`Error::Failed`] if no broker can be started, or if a step does not do what it must.
 pub fn demo(showing: &Showing, progress: Progress, interrupt: &Interrupt) -> Result<()> {
-    let sandbox = showing
-        .cluster
-        .as_deref()
-        .map_or_else(|| Sandbox::start_own(1), Sandbox::connect)
-        .map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
-    tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
-    let stage = Stage::new(showing, &sandbox, progress, interrupt)?;
+    let sandboxes = match &showing.cluster {
+        Some(named) => Sandbox::connect(named).map(|named| vec![named]),
+        None if showing.two_clusters => Sandbox::start_two(1, 1).map(Vec::from),
+        None => Sandbox::start_own(1).map(|own| vec![own]),
+    };
+    let sandboxes = sandboxes.map_err(|e| Error::io("a broker for the demo", format!("{e:#}")))?;
+    for sandbox in &sandboxes {
+        tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
+    }
+    let stage = Stage::new(showing, &sandboxes, progress, interrupt)?;
     stage.play(showing)?;
     if showing.open || (!showing.on_stderr && std::io::stdout().is_terminal()) {
         stage.show(showing.open)?;
     }
     if showing.keep {
-        stage.leave(showing, sandbox);
+        stage.leave(showing, sandboxes);
     }
     Ok(())
 }
@@ -100,14 +106,21 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(
         showing: &Showing,
-        sandbox: &Sandbox,
+        sandboxes: &[Sandbox],
         progress: Progress,
         interrupt: &'a Interrupt,
     ) -> Result<Stage<'a>> {
-        let properties = showing.properties.clone().at(sandbox.bootstrap());
+        // Of one cluster, the first sandbox is the last one too.
+        let at = |properties: &Properties, sandbox: Option<&Sandbox>| {
+            properties.clone().at(sandbox.map_or("", Sandbox::bootstrap))
+        };
+        let properties = Sides {
+            source: at(&showing.properties.source, sandboxes.first()),
+            target: at(&showing.properties.target, sandboxes.last()),
+        };
         // On a named cluster, topics with the usual names may belong to somebody.
-        let suffix = match sandbox.backend() {
-            Backend::Named => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
+        let suffix = match sandboxes.first().map(Sandbox::backend) {
+            Some(Backend::Named) => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
             _ => String::new(),
         };
         let (data, generated) = match &showing.data {
@@ -122,7 +135,7 @@ impl<'a> Stage<'a> {
             }
         };
         let job = Job::new(Selection {
-            properties: properties.into(),
+            properties,
             source: format!("topicA{suffix}"),
             target: format!("topicB{suffix}"),
             window: showing.window,
@@ -145,9 +158,20 @@ impl<'a> Stage<'a> {
 
     fn play(&self, showing: &Showing) -> Result<()> {
         let (a, b) = (&self.job.selection.source, &self.job.selection.target);
-        say!(self.on_stderr, "1. load {a}, and {b} with a gap at {}", showing.window);
-        for (topic, except) in [(a, None), (b, Some(showing.window))] {
-            say!(self.on_stderr, "{}", self.load(showing, topic, except)?);
+        let Sides { source, target } = &self.job.selection.properties;
+        let into = |properties: &Properties, name: &str| match showing.two_clusters {
+            true => format!(" into the {name} cluster ({})", properties.bootstrap()),
+            false => String::new(),
+        };
+        say!(
+            self.on_stderr,
+            "1. load {a}{}, and {b}{} with a gap at {}",
+            into(source, "source"),
+            into(target, "target"),
+            showing.window
+        );
+        for (properties, topic, except) in [(source, a, None), (target, b, Some(showing.window))] {
+            say!(self.on_stderr, "{}", self.load(showing, properties, topic, except)?);
         }
         self.charts("before")?;
 
@@ -184,14 +208,17 @@ impl<'a> Stage<'a> {
         let selection = &self.job.selection;
         let dir = tempfile::tempdir().map_err(|e| Error::io("a directory for the page's store", e))?;
         let url = format!("sqlite:{}", dir.path().join("demo.db").display());
-        let sinking = Sinking {
-            properties: selection.properties.source.clone(),
-            topics: vec![selection.source.clone(), selection.target.clone()],
-            store: url.clone(),
-            follow: false,
-            patience: selection.patience,
-        };
-        sink(&sinking, self.progress, self.interrupt).1?;
+        let Sides { source, target } = &selection.properties;
+        for (properties, topic) in [(source, &selection.source), (target, &selection.target)] {
+            let sinking = Sinking {
+                properties: properties.clone(),
+                topics: vec![topic.clone()],
+                store: url.clone(),
+                follow: false,
+                patience: selection.patience,
+            };
+            sink(&sinking, self.progress, self.interrupt).1?;
+        }
         for receipt in self.receipts.borrow().iter() {
             store::keep_receipt(&url, receipt)?;
         }
@@ -204,7 +231,13 @@ impl<'a> Stage<'a> {
         page.serve(self.interrupt)
     }
 
-    fn load(&self, showing: &Showing, topic: &str, except: Option<WindowSpec>) -> Result<LoadReceipt> {
+    fn load(
+        &self,
+        showing: &Showing,
+        properties: &Properties,
+        topic: &str,
+        except: Option<WindowSpec>,
+    ) -> Result<LoadReceipt> {
         let loading = Loading {
             file: self.data.clone(),
             topic: topic.to_owned(),
@@ -214,8 +247,7 @@ impl<'a> Stage<'a> {
             date: None,
             skip_invalid: false,
         };
-        let (receipt, result) =
-            load(&loading, &self.job.selection.properties.source, self.progress, self.interrupt);
+        let (receipt, result) = load(&loading, properties, self.progress, self.interrupt);
         result.map(|()| receipt.unwrap_or_default())
     }
 
@@ -235,8 +267,9 @@ impl<'a> Stage<'a> {
     /// Prints both topics over the time of the source.
     fn charts(&self, when: &str) -> Result<()> {
         say!(self.on_stderr, "\n{when}:");
-        let read = |topic: &str| timestamps(&self.job.selection.properties.source, topic, self.interrupt);
-        let (a, b) = (read(&self.job.selection.source)?, read(&self.job.selection.target)?);
+        let Sides { source, target } = &self.job.selection.properties;
+        let a = timestamps(source, &self.job.selection.source, self.interrupt)?;
+        let b = timestamps(target, &self.job.selection.target, self.interrupt)?;
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
         let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
@@ -246,14 +279,24 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn leave(&self, showing: &Showing, sandbox: Sandbox) {
-        let bootstrap = sandbox.bootstrap().to_owned();
-        let end = sandbox.keep();
+    fn leave(&self, showing: &Showing, sandboxes: Vec<Sandbox>) {
+        let addresses: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.bootstrap().to_owned()).collect();
+        let ends: Vec<String> = sandboxes.into_iter().filter_map(Sandbox::keep).collect();
+        let (running, variables, stop) = match addresses.as_slice() {
+            [_, _] => {
+                const TWO: [&str; 2] = ["KAFKA_SOURCE_BOOTSTRAP_SERVERS", "KAFKA_TARGET_BOOTSTRAP_SERVERS"];
+                ("The brokers keep running", TWO.as_slice(), "stop the brokers")
+            }
+            _ => ("The broker keeps running", ["KAFKA_BOOTSTRAP_SERVERS"].as_slice(), "stop the broker"),
+        };
         say!(
             self.on_stderr,
-            "\nThe broker keeps running at {bootstrap}. Try these, with `cargo run --release --` for `replicator`:"
+            "\n{running} at {}. Try these, with `cargo run --release --` for `replicator`:",
+            addresses.join(" and ")
         );
-        say!(self.on_stderr, "  export KAFKA_BOOTSTRAP_SERVERS={bootstrap}");
+        for (variable, address) in variables.iter().zip(&addresses) {
+            say!(self.on_stderr, "  export {variable}={address}");
+        }
         let topics = format!("--source {} --target {}", self.job.selection.source, self.job.selection.target);
         for line in [
             format!("replicator --window {} {topics}", showing.window),
@@ -262,8 +305,8 @@ impl<'a> Stage<'a> {
         ] {
             say!(self.on_stderr, "  {line}");
         }
-        if let Some(end) = end {
-            say!(self.on_stderr, "and stop the broker with\n  {end}");
+        if !ends.is_empty() {
+            say!(self.on_stderr, "and {stop} with\n  {}", ends.join("\n  "));
         }
     }
 }
