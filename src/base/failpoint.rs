@@ -18,6 +18,16 @@ pub(crate) enum Rule {
     OffsetsInTransaction,
     /// A producer that lost a connection in a transaction begins no further transaction.
     ReplaceProducer,
+    /// With two clusters, a run keeps its positions in the target's.
+    PositionsInTarget,
+    /// Instances subscribe to the topic whose offsets they commit.
+    SubscribedLedger,
+    /// A run takes the target's ends before the source's.
+    TargetEndsFirst,
+    /// A run commits nothing, and is not done, if a topic was made anew.
+    SameTopics,
+    /// A run without a mark scans the target.
+    ScanWithoutMark,
 }
 
 /// Whether a test makes the process break `rule`.
@@ -28,6 +38,11 @@ pub(crate) fn breaks(rule: Rule) -> bool {
         Rule::ResumeFromCommitted => "break-resume-from-committed",
         Rule::OffsetsInTransaction => "break-offsets-in-transaction",
         Rule::ReplaceProducer => "break-replace-producer",
+        Rule::PositionsInTarget => "break-positions-in-target",
+        Rule::SubscribedLedger => "break-subscribed-ledger",
+        Rule::TargetEndsFirst => "break-target-ends-first",
+        Rule::SameTopics => "break-same-topics",
+        Rule::ScanWithoutMark => "break-scan-without-mark",
     })
     .is_some()
 }

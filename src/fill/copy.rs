@@ -290,6 +290,16 @@ impl Copying<'_, '_> {
             let properties = &self.run.job.selection.properties.target;
             producer::commit_outside(properties, name, topic, &marked)?;
         }
+        if failpoint::breaks(Rule::PositionsInTarget) {
+            let marked = self.marking.open(&positions)?;
+            let selection = &self.run.job.selection;
+            producer::commit_outside(
+                &selection.properties.source,
+                &selection.name(),
+                &selection.source,
+                &marked,
+            )?;
+        }
         let mut sent = None;
         let mark = || self.marking.open(&positions).inspect(|marked| sent = Some(marked.clone()));
         match transaction.commit(topic, mark, &self.group) {

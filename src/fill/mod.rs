@@ -30,7 +30,7 @@ use self::copy::Copying;
 use self::marks::Marking;
 use self::state::{Added, FirstScan, InDoubt, Run, Snapshot};
 use crate::base::error::{Error, Result};
-use crate::base::failpoint;
+use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
 use crate::base::progress::Progress;
@@ -180,6 +180,9 @@ impl Run<'_> {
         // 2. Ask where the job's last committed transaction ended. If a transaction is about to commit offsets, the
         //    answer waits for it.
         let mut committed = match self.mode {
+            Mode::Fill if failpoint::breaks(Rule::PositionsInTarget) => {
+                offsets::committed(&clusters.source, (&source.name, source.partitions), self.interrupt)?
+            }
             Mode::Fill => offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?,
             Mode::Plan => vec![None; source.partitions],
         };
@@ -190,11 +193,16 @@ impl Run<'_> {
         //    Take the target's ends first. A copy comes after its original, so every copy below the target's end then
         //    has its original below the source's end. In the other order, the run could take the copy of a later record
         //    for the copy of an equal earlier record that the target lacks.
+        let mut too_early = None;
+        if failpoint::breaks(Rule::TargetEndsFirst) {
+            too_early = Some(clusters.source.watermarks(source)?);
+            failpoint::instant("between-the-ends");
+        }
         let target_watermarks = clusters.target.watermarks(target)?;
         tracing::debug!("took the target's ends");
         failpoint::instant("between-the-ends");
-        let mut snapshot =
-            Snapshot { source: clusters.source.watermarks(source)?, target: target_watermarks };
+        let source_watermarks = too_early.map_or_else(|| clusters.source.watermarks(source), Ok)?;
+        let mut snapshot = Snapshot { source: source_watermarks, target: target_watermarks };
         let source_ends = match share {
             Some(share) => self.ends_of(share, &snapshot.source),
             None => ends(&snapshot.source),

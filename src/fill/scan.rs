@@ -2,6 +2,7 @@
 
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, index};
 use crate::fill::preflight::{self, Preflight};
 use crate::job::window::Window;
@@ -39,6 +40,7 @@ impl Run<'_> {
         let is_by_time = selection.event_time.is_indexed() && !judge.wants_explanations();
         let start = window.start.filter(|_| is_by_time);
         let starts = clusters.target.positions_from(&checked.target, start, &snapshot.target)?;
+        let starts = if failpoint::breaks(Rule::ScanWithoutMark) { ends(&snapshot.target) } else { starts };
         let ranges = Range::all(&starts, &ends(&snapshot.target));
         judge.reserve(self.expected(clusters, checked, window, snapshot)?);
         let length = ranges.iter().map(Range::len).sum();

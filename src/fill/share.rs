@@ -16,6 +16,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use super::marks::Marking;
 use super::{Run, copy};
 use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, id, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
@@ -63,7 +64,11 @@ impl Run<'_> {
                     committed: offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?,
                     ..Joined::default()
                 };
-                Member::join(&selection.properties.target, &ledger.name, &ledger.topic, self.interrupt)?
+                let subscribed = match failpoint::breaks(Rule::SubscribedLedger) {
+                    true => &checked.target.name,
+                    false => &ledger.topic,
+                };
+                Member::join(&selection.properties.target, &ledger.name, subscribed, self.interrupt)?
             }
         };
         let share = self.member.insert(member).share(selection.patience, self.interrupt)?;
