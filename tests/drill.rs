@@ -47,6 +47,26 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
     }
 }
 
+/// The source is in one cluster, and the target in another.
+#[rstest]
+#[case::both_sides("3", "broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
+#[case::topics("1", "anew,kill,ledger,anew,append,grow,kill,anew")]
+#[case::instances("1", "scale-out,kill,broker,scale-out,kill,freeze")]
+#[case::mirror("1", "mirror,kill,mirror,broker")]
+fn all_is_there_once_in_another_cluster(#[case] brokers: &str, #[case] faults: &str) {
+    let output = drill(&["--clusters", "2", "--brokers", brokers, "--faults", faults, "--records", "4000"])
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
+    let round = round(&output);
+    assert!(round["faults"].as_u64() >= Some(8), "{round:#}");
+    let hit = |side: &str| {
+        let counts = round[side].as_object().expect("counts");
+        counts.values().filter_map(Value::as_u64).sum::<u64>()
+    };
+    assert!(hit("source_cluster") + hit("target_cluster") > 0, "{round:#}");
+}
+
 /// A drill finds a program that breaks a rule of the protocol.
 #[rstest]
 #[case::dedup("break-dedup=return", "doubled")]
@@ -61,6 +81,36 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     let round = round(&output);
     assert!(round[finds].as_u64() > Some(0), "{round:#}");
+}
+
+/// The same, with the source in one cluster and the target in another; also the rules that only two clusters need.
+#[rstest]
+#[case::dedup("break-dedup=return", "kill", "doubled")]
+#[case::read_uncommitted("break-read-committed=return", "kill", "extra")]
+#[case::resume_from_memory("abort=20%return;break-resume-from-committed=return", "kill", "lost")]
+#[case::offsets_outside("abort=20%return;break-offsets-in-transaction=return", "kill", "lost")]
+#[case::positions_in_source("break-positions-in-target=return", "kill", "where nothing may be written")]
+#[case::ends_of_source_first(
+    "between-the-ends=sleep(2500);break-target-ends-first=return",
+    "mirror,mirror,mirror",
+    "records are lost"
+)]
+#[case::no_scan_without_a_mark("break-scan-without-mark=return", "ledger,kill", "doubled")]
+#[case::no_topic_ids("break-same-topics=return", "anew,anew,anew", "exit 0 after a topic was made anew")]
+#[case::not_subscribed("break-subscribed-ledger=return", "scale-out,kill", "but commit offsets of")]
+fn a_drill_on_two_clusters_can_fail(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
+    let output = drill(&["--clusters", "2", "--brokers", "1", "--faults", faults, "--records", "4000"])
+        .env("FAILPOINTS", failpoints)
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let round = round(&output);
+    // A number of records, or a failure that says these words.
+    let is_found = match &round[finds] {
+        Value::Null => round["failures"].to_string().contains(finds),
+        count => count.as_u64() > Some(0),
+    };
+    assert!(is_found, "{round:#}");
 }
 
 /// Transactions that fail at random do no harm if no rule is broken. So the drills above found the broken rule.

@@ -57,6 +57,8 @@ pub(super) struct Run {
     stderr: File,
     /// The faults that the run has suffered. They decide how it may end.
     pub suffered: Suffered,
+    /// How many records the source held when the run began; `None` if a topic was made anew since.
+    pub known: Option<usize>,
 }
 
 /// The faults that excuse a run if it does not end well.
@@ -81,13 +83,15 @@ pub(super) struct Ended {
     pub status: ExitStatus,
     pub receipt: Option<Value>,
     pub stderr: String,
+    /// As in [`Run`].
+    pub known: Option<usize>,
     suffered: Suffered,
 }
 
 impl Run {
     /// # Errors
     /// [`Error::Failed`] if the program cannot be started.
-    pub(super) fn start(number: usize, job: &RunArguments, suffered: Suffered) -> Result<Run> {
+    pub(super) fn start(number: usize, job: &RunArguments, suffered: Suffered, known: usize) -> Result<Run> {
         let what = |e: std::io::Error| Error::io("a run of this program", e);
         let (stdout, stderr) = (tempfile::tempfile().map_err(what)?, tempfile::tempfile().map_err(what)?);
         let child = job
@@ -98,7 +102,7 @@ impl Run {
             .stderr(stderr.try_clone().map_err(what)?)
             .spawn()
             .map_err(what)?;
-        Ok(Run { number, child, stdout, stderr, suffered })
+        Ok(Run { number, child, stdout, stderr, suffered, known: Some(known) })
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -126,6 +130,7 @@ impl Run {
             status,
             receipt: serde_json::from_str(&stdout).ok(),
             stderr,
+            known: self.known,
             suffered: self.suffered,
         }))
     }

@@ -82,8 +82,10 @@ impl Play<'_, '_> {
         send(&producer, &self.job.target, &copies)?;
         delivered(&producer)?;
         self.note(format!("a mirror copies {} records that equal earlier ones", copies.len()));
+        let before = self.source.len();
         self.source.extend(batch.records);
         self.mirrored.extend(copies);
+        self.mirrored_places.push(before..self.source.len());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod ground;
 mod remade;
 mod verdict;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -44,6 +45,8 @@ struct Play<'s, 'a> {
     others: Vec<Record>,
     /// The records that a mirror copied from the source.
     mirrored: Vec<Record>,
+    /// Their places in the list of the source.
+    mirrored_places: Vec<Range<usize>>,
     /// How often records were added. It makes the keys of each addition new.
     appended: usize,
     /// Whether the topics have more partitions than at the beginning.
@@ -109,6 +112,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
         source: committed(in_source),
         others: committed(in_target),
         mirrored: Vec::new(),
+        mirrored_places: Vec::new(),
         appended: 0,
         has_grown: false,
         runs: Vec::new(),
@@ -183,7 +187,7 @@ impl Play<'_, '_> {
         while self.runs.len() < self.schedule.instances {
             self.round.runs += 1;
             let suffered = Suffered { troubled: Instant::now() < self.trouble_until, ..Suffered::default() };
-            self.runs.push(Run::start(self.round.runs, &self.job, suffered)?);
+            self.runs.push(Run::start(self.round.runs, &self.job, suffered, self.source.len())?);
             self.note(format!("run {}", self.round.runs));
         }
         Ok(())
@@ -228,6 +232,7 @@ impl Play<'_, '_> {
         if !ended.is_excused() {
             self.wrong(format!("run {} ended with {}\n{}", ended.number, ended.told(), ended.stderr));
         }
+        self.check_promise(ended);
     }
 
     /// Waits for the end of the runs, or of new ones. `None` means that one hangs.

@@ -21,6 +21,7 @@ impl Play<'_, '_> {
         let is_unfinished = u64::try_from(seen).unwrap_or(u64::MAX) < self.expected(&self.source).total();
         for run in &mut self.runs {
             run.suffered.remade = true;
+            run.known = None;
         }
         self.round.count(side, |suffered| suffered.topics += 1);
         let (topic, partitions) = (self.topic(side).to_owned(), self.partitions(side));
@@ -30,16 +31,26 @@ impl Play<'_, '_> {
             self.tail = None;
         }
         self.stage.topics(side).delete(&[&topic])?;
-        self.signal_all(Signal::SIGCONT);
-        self.create_again(side, &topic, partitions, replicas)?;
-        match side {
-            Side::Source => self.refill_source(percent, is_unfinished),
-            Side::Target => self.watch_new_target(is_unfinished),
+        // Some runs see the topic missing, some see it empty, and some wake when the new one is full.
+        let wakes_late = percent.is_multiple_of(2);
+        if !wakes_late {
+            self.signal_all(Signal::SIGCONT);
         }
+        self.create_again(side, &topic, partitions, replicas)?;
+        let source = match side {
+            Side::Source => self.refill_source(percent)?,
+            Side::Target => {
+                self.watch_new_target()?;
+                self.source.clone()
+            }
+        };
+        self.signal_all(Signal::SIGCONT);
+        self.settle_remade(&source, is_unfinished)
     }
 
-    /// The source has other records now. All that was copied before stays in the target.
-    fn refill_source(&mut self, percent: usize, is_unfinished: bool) -> Result<()> {
+    /// The source has other records now. All that was copied before stays in the target. Returns the old records and the
+    /// new ones.
+    fn refill_source(&mut self, percent: usize) -> Result<Vec<Record>> {
         let shape = Shape { records: self.schedule.shape.records * percent / 100, ..self.shape };
         self.appended += 1;
         let rename = |batch: Batch| Batch {
@@ -51,18 +62,18 @@ impl Play<'_, '_> {
         let records = committed(batches);
         self.note(format!("the source is deleted and made anew, with {} records", records.len()));
         let before = std::mem::replace(&mut self.source, records);
-        let both = [before, self.source.clone()].concat();
-        self.settle_remade(&both, is_unfinished)
+        Ok([before, self.source.clone()].concat())
     }
 
     /// The target is empty now.
-    fn watch_new_target(&mut self, is_unfinished: bool) -> Result<()> {
+    fn watch_new_target(&mut self) -> Result<()> {
         let topics = self.stage.topics(Side::Target);
         self.tail = Some(Tail::start(topics, &self.job.target, self.shape.target_partitions)?);
         self.note("the target is deleted and made anew, empty".to_owned());
         self.others.clear();
         self.mirrored.clear();
-        self.settle_remade(&self.source.clone(), is_unfinished)
+        self.mirrored_places.clear();
+        Ok(())
     }
 
     /// Waits for the end of the runs that worked when a topic was made anew, and compares. From then on, all that they
@@ -87,6 +98,7 @@ impl Play<'_, '_> {
         }
         self.others = target;
         self.mirrored.clear();
+        self.mirrored_places.clear();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::lab::drill::compare::Expected;
 use crate::lab::drill::data::in_window;
 use crate::lab::drill::groups;
 use crate::lab::drill::report::Round;
+use crate::lab::drill::run::Ended;
 use crate::lab::drill::topics::Record;
 
 impl Play<'_, '_> {
@@ -19,6 +20,22 @@ impl Play<'_, '_> {
             mirrored: &self.mirrored,
             same_partitions: shape.source_partitions == shape.target_partitions && !self.has_grown,
             by_count: self.schedule.by_count,
+        }
+    }
+
+    /// After exit 0, the target must hold all records that the source held when the run began, beside those that a mirror
+    /// has copied since. A later run could mend what this one lost, so this looks at once.
+    pub(super) fn check_promise(&mut self, ended: &Ended) {
+        let Some(known) = ended.known.filter(|_| ended.is_done()) else { return };
+        let topics = self.stage.topics(Side::Target);
+        // A broker may be away. The verdict looks again.
+        let Ok(target) = topics.consume(&self.job.target, self.shape.target_partitions) else { return };
+        let since = self.mirrored_places.iter().filter(|places| places.start >= known);
+        let since = since.flat_map(|places| &self.source[places.clone()]);
+        let promised: Vec<Record> = self.source[..known].iter().chain(since).cloned().collect();
+        let lost = self.expected(&promised).compare(&target).lost;
+        if lost > 0 {
+            self.wrong(format!("run {} ended with exit 0, but {lost} records are lost", ended.number));
         }
     }
 
