@@ -91,7 +91,7 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
 #[case::offsets_outside("abort=20%return;break-offsets-in-transaction=return", "kill", "lost")]
 #[case::positions_in_source("break-positions-in-target=return", "kill", "where nothing may be written")]
 #[case::ends_of_source_first(
-    "between-the-ends=sleep(2500);break-target-ends-first=return",
+    "between-the-ends=sleep(5000);break-target-ends-first=return",
     "mirror,mirror,mirror",
     "records are lost"
 )]
