@@ -135,6 +135,13 @@ fn a_given_cluster_is_not_broken() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
+#[test]
+fn both_clusters_are_its_own() {
+    let refused = drill(&["--bootstrap-server", "127.0.0.1:1", "--clusters", "2"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--clusters 2 starts both clusters"), "{}", stderr(&refused));
+}
+
 /// A broker behind a proxy, for one test at a time.
 fn network() -> (&'static str, MutexGuard<'static, Proxy>) {
     static NETWORK: OnceLock<(Sandbox, Mutex<Proxy>)> = OnceLock::new();

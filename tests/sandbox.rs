@@ -196,3 +196,25 @@ fn two_clusters_share_nothing() {
     a.restart(0).unwrap();
     assert_eq!(consume(a.bootstrap(), 3), ["a"; 3]);
 }
+
+/// The story on two clusters. The environment may name production's, so the demo starts its own.
+#[test]
+fn the_demo_fills_from_one_cluster_into_another() {
+    let demo = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_replicator"))
+            .args(["demo", "--two-clusters", "-q", "--output", "json"])
+            .args(arguments)
+            .env("KAFKA_SOURCE_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            .env("KAFKA_TARGET_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            .output()
+            .unwrap()
+    };
+    let output = demo(&[]);
+    let story = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{story}");
+    for told in ["into the source cluster", "into the target cluster", "the second run wrote 0"] {
+        assert!(story.contains(told), "{told}: {story}");
+    }
+    let refused = demo(&["--bootstrap-server", "127.0.0.1:1"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+}

@@ -148,7 +148,7 @@ impl Topics {
     /// [`Error::Failed`] if a leader does not answer.
     pub fn ends(&self, topic: &str, partitions: usize, isolation: &str) -> Result<Vec<i64>> {
         let reader = self.reader(isolation)?;
-        let end = |partition| reader.fetch_watermarks(topic, id(partition), Duration::from_secs(5));
+        let end = |partition| reader.fetch_watermarks(topic, id(partition), Duration::from_secs(20));
         (0..partitions).map(|p| end(p).map(|w| w.1).map_err(of("the topic's ends"))).collect()
     }
 

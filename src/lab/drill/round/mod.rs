@@ -204,6 +204,7 @@ impl Play<'_, '_> {
             if is_there || begun.elapsed() > HANGS {
                 return Ok(());
             }
+            self.stage.interrupt.check()?;
             self.look()?;
             if self.runs.is_empty() {
                 return Ok(());
