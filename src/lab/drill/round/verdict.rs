@@ -41,7 +41,8 @@ impl Play<'_, '_> {
 
     pub(super) fn verdict(mut self) -> Result<Round> {
         let shape = self.shape;
-        // This waits until all transactions have ended. A hanging transaction is an error of the program.
+        // This waits until all transactions have ended. A transaction that hangs is a failure of the program or of a broker:
+        // a broker can complete a commit without writing its markers.
         let target = match self.stage.topics(Side::Target).consume(&self.job.target, shape.target_partitions)
         {
             Ok(target) => target,
