@@ -1,5 +1,7 @@
 //! Decides where to begin, from the offsets that earlier runs and start-ups committed.
 
+use std::collections::BTreeSet;
+
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
@@ -35,24 +37,34 @@ impl Run<'_> {
 
     /// # Errors
     /// [`Error::Refused`] if a position that this job committed is outside of the source's log. Then the source lost
-    /// records. It does not count if the log begins above the position of a closed mark: such a run had copied all.
+    /// records. It does not count if the log begins above the position of a closed mark: such a run had copied all. Nor
+    /// do partitions outside of this instance's `share`.
     pub(super) fn check_positions(
         &self,
         source: &[Watermarks],
         committed: &[Option<Committed>],
         fingerprint: &Fingerprint,
         ledger: &Ledger,
+        share: Option<&BTreeSet<i32>>,
     ) -> Result<()> {
         let Selection { source: name, properties, .. } = &self.job.selection;
         for (partition, (committed, log)) in committed.iter().zip(source).enumerate() {
             let Some(Committed { position, metadata }) = committed else { continue };
+            // Another instance may have read on from a position that it committed.
+            if share.is_some_and(|share| !share.contains(&id(partition))) {
+                continue;
+            }
             let is_open = Mark::parse(metadata).is_some_and(|mark| mark.closed.is_none());
             let why = if !fingerprint.is_of(metadata) {
                 continue;
             } else if *position > log.high {
                 format!("is past its end {}: the topic lost records", log.high)
             } else if *position < log.low && is_open {
-                format!("is below its first offset {}: records were deleted before they were copied", log.low)
+                format!(
+                    "is below its first offset {}: the records in between were deleted before the job had finished \
+                     there, and some of them may have been in the window",
+                    log.low
+                )
             } else {
                 continue;
             };

@@ -1,5 +1,7 @@
 //! Checks, after the last commit, that the promise of exit code 0 holds.
 
+use std::time::Duration;
+
 use super::Run;
 use super::tell::EXAMPLES;
 use crate::base::error::{Error, Reason, Result};
@@ -14,7 +16,12 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::record::describe;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
+
+/// How often, and with which pause, to ask for a topic that a broker may only not know yet.
+const LAG_TRIES: u32 = 20;
+const LAG_PAUSE: Duration = Duration::from_millis(100);
 
 impl Run<'_> {
     /// Checks after the last commit that all copies are readable, that no record was lost or deleted, and that nobody
@@ -167,8 +174,7 @@ impl Preflight {
             return Ok(());
         }
         for (topic, cluster) in [(&self.source, &clusters.source), (&self.target, &clusters.target)] {
-            let is_same = cluster
-                .topic(&topic.name)?
+            let is_same = found(cluster, &topic.name)?
                 .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
             if !is_same {
                 let changed = Error::failed(format!(
@@ -206,4 +212,15 @@ impl Preflight {
         }
         self.ledger.check(&clusters.target)
     }
+}
+
+/// The topic. A broker that has just started may not know it yet, so this asks for a while before it returns `None`.
+fn found(cluster: &Cluster, name: &str) -> Result<Option<Topic>> {
+    for _ in 0..LAG_TRIES {
+        if let Some(topic) = cluster.topic(name)? {
+            return Ok(Some(topic));
+        }
+        std::thread::sleep(LAG_PAUSE);
+    }
+    Ok(None)
 }

@@ -1,7 +1,7 @@
 //! Copies the source's ranges. Every branch that a record can take begins in this file.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
@@ -26,6 +26,9 @@ use crate::kafka::producer::{self, Position, Producer, Transaction};
 use crate::kafka::reader::Reader;
 use crate::kafka::sides::Side;
 use crate::kafka::sys::{Message, Outgoing};
+
+/// How long a broker may take to hear of a topic that was made anew.
+const LAG: Duration = Duration::from_secs(2);
 
 /// The state of one start-up's copy.
 pub(super) struct Copying<'r, 'a> {
@@ -52,6 +55,8 @@ pub(super) struct Copying<'r, 'a> {
     /// The run found a record that it must not pass over. It counts the rest, and writes nothing more.
     pub(super) blocked: bool,
     pub(super) throttle: Option<Throttle>,
+    /// The leader epoch of the last record of each of the source's partitions.
+    pub(super) epochs: Vec<i32>,
     /// With --scale-out, how the source's keys are placed.
     pub(super) source_placement: Option<Placement>,
 }
@@ -166,6 +171,7 @@ impl Copying<'_, '_> {
 
     fn take(&mut self, message: &Message, sighting: Sighting) -> Result<()> {
         let job = self.run.job;
+        self.watch_epoch(message)?;
         self.pending.read += 1;
         self.run.told.other_days.see(sighting.time);
         match self.judge(message, sighting)? {
@@ -185,6 +191,20 @@ impl Copying<'_, '_> {
                 self.block_if(!job.selection.rules.skip_invalid)
             }
         }
+    }
+
+    /// Within one log, leader epochs rise (KIP-101), and a topic that was made anew begins with epoch 0. So if one falls,
+    /// this looks whether the topics are still the same, after a pause in which all brokers hear of a new topic. A log
+    /// that was rebuilt may hold such a fall too.
+    fn watch_epoch(&mut self, message: &Message) -> Result<()> {
+        let (last, epoch) = (&mut self.epochs[index(message.partition())], message.leader_epoch());
+        let has_fallen = (0..*last).contains(&epoch);
+        *last = epoch;
+        if has_fallen {
+            std::thread::sleep(LAG);
+            self.marking.check_topics()?;
+        }
+        Ok(())
     }
 
     fn judge(&mut self, message: &Message, seen: Sighting) -> Result<Fate> {

@@ -68,12 +68,18 @@ impl<'r> Marking<'r> {
         self.of(positions, Some(Done { at, in_window, written }))
     }
 
+    /// # Errors
+    /// As [`Preflight::are_the_same`].
+    pub(super) fn check_topics(&self) -> Result<()> {
+        self.checked.are_the_same(self.clusters)
+    }
+
     fn of(&self, positions: &[(i32, i64)], closed: Option<Done>) -> Result<Vec<Position>> {
         invariant::no_position_passes_an_end(positions, &self.decided);
         if let Some(share) = self.share {
             invariant::a_share_commits_its_own(positions, share);
         }
-        self.checked.are_the_same(self.clusters)?;
+        self.check_topics()?;
         let now = self.clusters.target.watermarks(&self.checked.target)?;
         let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {

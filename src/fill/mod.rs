@@ -216,16 +216,10 @@ impl Run<'_> {
         let fingerprint = fingerprint(job, checked, window);
         self.settle_doubt(&mut committed);
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
-        self.check_positions(&snapshot.source, &committed, &fingerprint, ledger)?;
+        let own = share.map(|share| &share.partitions);
+        self.check_positions(&snapshot.source, &committed, &fingerprint, ledger, own)?;
         let starts = self.starts(clusters, checked, window, &trusted, &snapshot)?;
-        let mut marking = Marking::new(
-            clusters,
-            checked,
-            &fingerprint,
-            &snapshot,
-            &source_ends,
-            share.map(|share| &share.partitions),
-        );
+        let mut marking = Marking::new(clusters, checked, &fingerprint, &snapshot, &source_ends, own);
         // A single run that finds no offset of this job reads the whole window, so it can tell that the window is
         // empty.
         let is_anew = share.is_none() && !committed.iter().flatten().any(|c| fingerprint.is_of(&c.metadata));
@@ -333,6 +327,7 @@ impl Run<'_> {
             pending: Counts::default(),
             blocked: false,
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
+            epochs: vec![-1; source.partitions],
             source_placement: placement,
         };
         let result = copy.all(&ranges);
@@ -401,7 +396,7 @@ impl StartUp for StartUps<'_, '_> {
                 None => self.prepared.insert(run.prepare(clusters, &self.topics)?),
             };
             if run.mode == Mode::Fill {
-                checked.ledger.ensure(&clusters.target, run.interrupt)?;
+                checked.ledger.ensure(clusters, &checked.source, run.interrupt)?;
             }
             let result = if run.job.scale_out {
                 run.attempt_share(clusters, checked, *window)

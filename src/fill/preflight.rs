@@ -150,9 +150,10 @@ fn check_reversed(
                 target.name, source.name
             ),
         ),
-        Err(Error::Refused(_)) => tracing::info!(
+        // A fill needs no group of the source's cluster, so it does not wait for one either.
+        Err(Error::Refused(_) | Error::Restart { .. }) => tracing::info!(
             "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and on its \
-             group, in the source cluster",
+             group in the source cluster, and its coordinator's answer",
             target.name,
             source.name
         ),

@@ -85,6 +85,8 @@ impl Run<'_> {
                 // An instance that reaches the source can do the work. With one cluster, the group itself would be away.
                 if !ledger.is_source() && clusters.source.topic_id(&checked.source.name).is_err() {
                     tracing::warn!("this instance does not reach the source, so it leaves the group for now");
+                    // While a share lives, its member waits for the work under it before it leaves.
+                    drop(share);
                     self.member = None;
                 }
                 Err(err)

@@ -24,6 +24,8 @@ const LONGEST: usize = 249;
 /// How often to ask whether a topic that was created, or got more partitions, appears; and the pause between.
 const TRIES: u32 = 150;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often to ask again for something that a broker may only not know yet.
+const LAG_TRIES: u32 = 20;
 
 /// Where a job keeps its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,26 +104,32 @@ impl Ledger {
     /// scans the target.
     ///
     /// # Errors
-    /// [`Error::Refused`] without permission, or if it has more partitions than the source; [`Error::Restart`] if no
-    /// broker answers, or the topic does not appear.
-    pub(crate) fn ensure(&self, cluster: &Cluster, interrupt: &Interrupt) -> Result<()> {
+    /// [`Error::Refused`] without permission, or if it has more partitions than the source; [`Error::Failed`] if the
+    /// source got more partitions; [`Error::Restart`] if no broker answers, or the topic does not appear.
+    pub(crate) fn ensure(&self, clusters: &Clusters, source: &Topic, interrupt: &Interrupt) -> Result<()> {
         if !self.is_own {
             return Ok(());
         }
+        let cluster = &clusters.target;
         let says = |err| cluster.properties().says(err);
-        match cluster.width(&self.topic)? {
+        let made = match cluster.width(&self.topic)? {
             Some(width) if width == self.partitions => return Ok(()),
-            Some(width) if width > self.partitions => return Err(says(self.too_wide(width))),
-            Some(_) => self.grow(cluster).map_err(says)?,
-            None => self.create(cluster).map_err(says)?,
-        }
-        for _ in 0..TRIES {
+            Some(width) if width > self.partitions => {
+                return self.too_wide(clusters, source, width, interrupt);
+            }
+            Some(_) => self.grow(cluster),
+            None => self.create(cluster),
+        };
+        // A broker that has just started may not know the topic yet, and a principal that need not create it may not.
+        let tries = if made.is_ok() { TRIES } else { LAG_TRIES };
+        for _ in 0..tries {
             interrupt.check()?;
             match cluster.width(&self.topic)? {
                 Some(width) if width >= self.partitions => return Ok(()),
                 _ => std::thread::sleep(PAUSE),
             }
         }
+        made.map_err(says)?;
         let topic = &self.topic;
         Err(says(Error::restart(format!("the topic {topic} was created or widened, but does not appear"))))
     }
@@ -164,6 +172,10 @@ impl Ledger {
                     ))
                     .because(Reason::NoPermission));
                 }
+                // Too few brokers are up now.
+                Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                    return Err(Error::restart(format!("creating topic {topic}: {code}")));
+                }
                 Err((_, code)) => return Err(Error::code(format!("creating topic {topic}"), code)),
             }
         }
@@ -198,14 +210,31 @@ impl Ledger {
         Ok(())
     }
 
-    fn too_wide(&self, width: usize) -> Error {
+    /// The source never gets fewer partitions. So either it got more since the run began, and another run has widened the
+    /// ledger, or a broker of the source is behind, or somebody widened the ledger by hand.
+    fn too_wide(
+        &self,
+        clusters: &Clusters,
+        source: &Topic,
+        width: usize,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        for _ in 0..LAG_TRIES {
+            interrupt.check()?;
+            if clusters.source.width(&source.name)?.is_some_and(|now| now >= width) {
+                let grown = format!("{} was given more partitions; run again", source.name);
+                let grown = Error::failed(grown).because(Reason::TopicChanged);
+                return Err(clusters.source.properties().says(grown));
+            }
+            std::thread::sleep(PAUSE);
+        }
         let Ledger { topic, partitions, .. } = self;
-        Error::refused(format!(
+        let too_wide = Error::refused(format!(
             "the topic {topic}, for whose partitions the run commits its positions, has {width} partitions, but the \
              source has {partitions}; delete {topic}, so that the run creates it again: no record is lost with it, but \
              the run scans the target"
-        ))
-        .because(Reason::TopicConfiguration)
+        ));
+        Err(clusters.target.properties().says(too_wide.because(Reason::TopicConfiguration)))
     }
 }
 
@@ -213,8 +242,8 @@ impl Ledger {
 /// since topic ids are unique. Cluster ids are not: many clusters are made from the same configuration. But two ids are
 /// of two clusters, so they decide if this principal may not see the source's name in the target's cluster.
 fn are_one(clusters: &Clusters, source: &Topic) -> Result<bool> {
-    match clusters.target.topic(&source.name) {
-        Ok(found) => return Ok(found.is_some_and(|found| found.id == source.id)),
+    match clusters.target.topic_id(&source.name) {
+        Ok(found) => return Ok(found.is_some_and(|id| id == source.id)),
         Err(Error::Refused(why)) if why.reason() == Some(Reason::NoPermission) => {}
         Err(err) => return Err(err),
     }

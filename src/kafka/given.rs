@@ -46,6 +46,8 @@ struct Layers {
     environment: Map,
     flags: Map,
     brokers: Brokers,
+    /// A property of one of two clusters, although one is named.
+    ignored: Option<String>,
 }
 
 /// The brokers that are named: of one cluster, or of two.
@@ -83,6 +85,11 @@ impl Given<'_> {
         environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Sides<Properties>> {
         let layers = self.layers(environment)?;
+        if let Some(key) = &layers.ignored {
+            tracing::warn!(
+                "{key} and the like are ignored: they are for one of two clusters, but only one cluster is named"
+            );
+        }
         match &layers.brokers {
             Brokers::Two(Sides { source, target }) => Ok(Sides {
                 source: layers.of(source.clone(), Some(Side::Source))?,
@@ -117,7 +124,7 @@ impl Given<'_> {
                 target: of_file(Side::Target, &mut files.target),
             },
             one: file.remove(BROKERS),
-            from: "the command configs",
+            from: "in the command configs",
         };
         let by_flags = Named {
             one: self.bootstrap.map(str::to_owned),
@@ -125,10 +132,10 @@ impl Given<'_> {
                 source: self.source.bootstrap.map(str::to_owned),
                 target: self.target.bootstrap.map(str::to_owned),
             },
-            from: "the flags",
+            from: "in the flags",
         };
         let in_environment =
-            Named { one: environment.brokers, sides: environment.of_sides, from: "the environment" };
+            Named { one: environment.brokers, sides: environment.of_sides, from: "in the environment" };
         let mut brokers = Brokers::Unnamed;
         for named in [by_flags, in_environment, in_files] {
             brokers = named.brokers()?;
@@ -143,6 +150,7 @@ impl Given<'_> {
                  --target-bootstrap-server"
             )))
         };
+        let mut ignored = None;
         if !matches!(brokers, Brokers::Two(_)) {
             if self.source.file.is_some() || self.target.file.is_some() {
                 return for_one("--source-command-config or --target-command-config");
@@ -152,10 +160,10 @@ impl Given<'_> {
             }
             if let Some(key) = environment.properties.keys().chain(file.keys()).find(|k| split(k).0.is_some())
             {
-                tracing::debug!("{key} and the like are ignored: they are for one of two clusters");
+                ignored = Some(key.clone());
             }
         }
-        Ok(Layers { file, files, environment: environment.properties, flags, brokers })
+        Ok(Layers { file, files, environment: environment.properties, flags, brokers, ignored })
     }
 
     fn flags(&self) -> Result<Map> {
@@ -211,13 +219,13 @@ impl Named {
             (None, found, _) => {
                 let (is, lacks) = if found.is_some() { ("source", "target") } else { ("target", "source") };
                 Err(Error::usage(format!(
-                    "{from} name the {is} cluster but not the {lacks} cluster: name both, with \
+                    "the {is} cluster is named {from}, but not the {lacks} cluster: name both, with \
                      --{is}-bootstrap-server and --{lacks}-bootstrap-server"
                 )))
             }
             (Some(_), ..) => Err(Error::usage(format!(
-                "{from} name one cluster for both topics (--bootstrap-server, KAFKA_BOOTSTRAP_SERVERS or \
-                 bootstrap.servers) and also a source or target cluster: leave out one or the other"
+                "{from}, one cluster is named for both topics (--bootstrap-server, KAFKA_BOOTSTRAP_SERVERS or \
+                 bootstrap.servers), and also a source or target cluster: leave out one or the other"
             ))),
         }
     }

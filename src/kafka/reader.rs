@@ -62,8 +62,6 @@ pub struct Reader<T = ()> {
 struct PartitionProgress {
     position: i64,
     end: i64,
-    /// The largest leader epoch of a record; -1 before the first one.
-    epoch: i32,
 }
 
 const POLL: Duration = Duration::from_millis(10);
@@ -107,7 +105,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         let mut assignment = TopicPartitionList::new();
         for range in ranges {
             reader.partitions[index(range.partition)] =
-                Some(PartitionProgress { position: range.start, end: range.end, epoch: -1 });
+                Some(PartitionProgress { position: range.start, end: range.end });
             if !range.is_empty() {
                 reader.open += 1;
                 assignment
@@ -179,11 +177,6 @@ impl<T: Default + Send + 'static> Reader<T> {
         let Some(progress) = self.partitions.get_mut(index(partition)).and_then(Option::as_mut) else {
             return Ok(None);
         };
-        let epoch = record.map_or(-1, Message::leader_epoch);
-        if epoch < progress.epoch && epoch >= 0 {
-            return Err(self.other_log(partition));
-        }
-        progress.epoch = progress.epoch.max(epoch);
         if progress.position >= progress.end || position <= progress.position {
             return Ok(None);
         }
@@ -224,13 +217,6 @@ impl<T: Default + Send + 'static> Reader<T> {
         // After all other errors the client itself tries again, until our patience is over.
         tracing::debug!("reading {}: {code} ({reason})", self.topic);
         Ok(())
-    }
-
-    /// Within one log, leader epochs only rise (KIP-101). The log of a topic that was made anew begins with epoch 0.
-    fn other_log(&self, partition: i32) -> Error {
-        let topic = &self.topic;
-        let told = format!("{topic}-{partition} was deleted and made anew while it was read; run again");
-        self.properties.says(Error::failed(told).because(Reason::TopicChanged))
     }
 
     fn stuck(&self) -> Error {

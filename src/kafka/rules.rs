@@ -8,6 +8,7 @@ use rdkafka::types::RDKafkaConfRes;
 pub(super) const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "use --bootstrap-server"),
     ("metadata.broker.list", "use --bootstrap-server"),
+    ("allow.auto.create.topics", "no question about a topic may create it"),
     ("isolation.level", "a run reads only committed records"),
     ("enable.auto.commit", "the transaction commits the offsets"),
     ("enable.auto.offset.store", "the transaction commits the offsets"),

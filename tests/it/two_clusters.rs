@@ -303,11 +303,11 @@ fn gaps_and_verify_between_two_clusters() {
 #[case::one_beside_two(&["-b", "x:1", "--source-bootstrap-server", "x:1", "--target-bootstrap-server", "x:1"], &[], "leave out one or the other")]
 #[case::source_alone(&["--source-bootstrap-server", "x:1"], &[], "--target-bootstrap-server")]
 #[case::target_alone(&["--target-bootstrap-server", "x:1"], &[], "--source-bootstrap-server")]
-#[case::alone_in_the_environment(&[], &[("KAFKA_SOURCE_BOOTSTRAP_SERVERS", "x:1")], "name the source cluster but not the target")]
+#[case::alone_in_the_environment(&[], &[("KAFKA_SOURCE_BOOTSTRAP_SERVERS", "x:1")], "the source cluster is named in the environment, but not the target")]
 #[case::both_in_the_environment(
     &[],
     &[("KAFKA_SOURCE_BOOTSTRAP_SERVERS", "x:1"), ("KAFKA_TARGET_BOOTSTRAP_SERVERS", "x:1"), ("KAFKA_BOOTSTRAP_SERVERS", "x:1")],
-    "the environment name one cluster for both topics"
+    "in the environment, one cluster is named for both topics"
 )]
 #[case::a_prefix_with_one_cluster(&["-b", "x:1", "-X", "source.client.id=me"], &[], "is for one of two clusters")]
 #[case::a_secret(&["-X", "target.sasl.password=hunter2"], &[], "REPLICATOR_TARGET_SASL_PASSWORD")]
