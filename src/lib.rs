@@ -16,14 +16,14 @@
 //! 1. **One writer.** The transactional id is made of the two topics alone ([`job::ledger`]). So
 //!    `init_transactions` ends the transaction of a dead run, and fences a run that lives ([`kafka::producer`]).
 //! 2. **One transaction.** It commits the records and the source's positions together, or neither ([`kafka::producer`]).
-//!    If the topics are in two clusters, the positions are offsets of a topic of the target's ([`job::ledger`]).
+//!    If the topics are in two clusters, the positions are offsets of a topic of the target's ([`job::ledger`]). It
+//!    commits only while both topics have the ids that it began with ([`mod@fill`]).
 //! 3. **Marks.** A run trusts a committed offset only if this very job left its mark there, and if nothing can have
 //!    undone what the mark says ([`kafka::mark`]). Otherwise the run begins by time, and the scan of the target finds
 //!    what is there. Checked: `a_mark_reads_back`.
 //! 4. **Ends.** The ends of both topics are high watermarks. The run takes the target's ends before the source's, and
 //!    both before it reads ([`kafka::watermarks`]). It reads only after every transaction below them is committed or
-//!    aborted ([`kafka::stable`]). It commits only what it read of these very topics, by id. Checked: `ends_never_move`,
-//!    `no_position_passes_an_end`.
+//!    aborted ([`kafka::stable`]). Checked: `ends_never_move`, `no_position_passes_an_end`.
 //! 5. **Positions.** A partition is read to its end only when the reader's position is there. A count of records or a
 //!    silent broker proves nothing ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
 //! 6. **One judge** says whether the target holds a record: by identity, content and count ([`judge`]). If one identity
@@ -83,6 +83,7 @@ pub use fill::receipt::Receipt;
 pub use generate::generate;
 pub use job::event_time::{EventTime, of_json};
 pub use job::identity::{Fingers, Identity};
+pub use job::names::Names;
 pub use job::window::{Window, WindowSpec};
 pub use job::{INDEX_MEMORY, Job, Mode, OnConflict, Rules, Selection, TargetScan};
 pub use judge::{Judge, Signature};

@@ -53,8 +53,9 @@ pub struct Common {
     pub property: Vec<String>,
     /// Read client properties from this file
     ///
-    /// The environment overrides the file, with REPLICATOR_SASL_PASSWORD for sasl.password, and -X overrides both. With
-    /// two clusters, the prefix `source.` or `target.` makes a property one of that cluster alone, in all three.
+    /// The environment overrides the file, with REPLICATOR_SASL_PASSWORD for sasl.password, and -X overrides both. In a
+    /// fill, plan, gaps or verify between two clusters, the prefix `source.` or `target.` makes a property one of that
+    /// cluster alone, in all three.
     #[arg(short = 'F', long, value_name = "FILE", global = true, help_heading = heading::CONNECTION)]
     pub command_config: Option<PathBuf>,
 }

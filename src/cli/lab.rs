@@ -55,7 +55,7 @@ impl DemoArgs {
     pub fn showing(&self, common: &Common) -> Result<Showing> {
         if self.two_clusters && common.cluster().is_some() {
             return Err(Error::usage(
-                "--two-clusters starts both clusters: leave out --bootstrap-server, or show one cluster",
+                "--two-clusters starts both clusters: leave out --bootstrap-server, or --two-clusters",
             ));
         }
         Ok(Showing {
@@ -89,7 +89,7 @@ pub struct DrillArgs {
     /// Begin new rounds for this long, as in 90s, 2m or 1h; at least one round is played
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration, help_heading = heading::ROUNDS)]
     pub duration: Duration,
-    /// Put both topics into one cluster, or start two clusters, one for each topic
+    /// Use this many clusters: with 2, the source is in one and the target in the other
     #[arg(long, default_value = "1", value_parser = one_or("2", 2), help_heading = heading::CONNECTION)]
     pub clusters: usize,
     // This replaces the global option of the same name, whose alias `--brokers` means something else here.
@@ -98,7 +98,7 @@ pub struct DrillArgs {
     bootstrap_server: Option<String>,
     /// Start a cluster of this many brokers
     ///
-    /// With --clusters 2, the target's cluster has so many, and the source's has one.
+    /// With --clusters 2, the target's cluster has this many brokers, and the source's has one.
     #[arg(long, default_value = "3", value_parser = one_or("3", 3), help_heading = heading::CONNECTION)]
     pub brokers: usize,
 }

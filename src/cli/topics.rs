@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::common::{Common, PatienceArgs};
 use super::heading;
@@ -103,12 +104,23 @@ impl TopicsArgs {
 pub struct ClustersArgs {
     /// Connect to these brokers for the source, if the topics are in two clusters
     ///
-    /// By default, the environment variables KAFKA_SOURCE_BOOTSTRAP_SERVERS and KAFKA_TARGET_BOOTSTRAP_SERVERS name two
-    /// clusters.
-    #[arg(long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
+    /// Give --target-bootstrap-server too, and no --bootstrap-server. By default, the environment variables
+    /// KAFKA_SOURCE_BOOTSTRAP_SERVERS and KAFKA_TARGET_BOOTSTRAP_SERVERS name two clusters, or bootstrap.servers in the
+    /// files of --source-command-config and --target-command-config.
+    #[arg(
+        long,
+        value_name = "HOSTS",
+        value_parser = NonEmptyStringValueParser::new(),
+        help_heading = heading::CONNECTION
+    )]
     source_bootstrap_server: Option<String>,
     /// Connect to these brokers for the target, if the topics are in two clusters
-    #[arg(long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
+    #[arg(
+        long,
+        value_name = "HOSTS",
+        value_parser = NonEmptyStringValueParser::new(),
+        help_heading = heading::CONNECTION
+    )]
     target_bootstrap_server: Option<String>,
     /// Read client properties for the source cluster from this file
     #[arg(long, value_name = "FILE", help_heading = heading::CONNECTION)]

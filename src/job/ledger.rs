@@ -65,7 +65,8 @@ impl Ledger {
     /// single run of the reversed job cannot be seen.
     ///
     /// # Errors
-    /// [`Error::Refused`] if this principal may not see the reversed job's ledger or group.
+    /// [`Error::Refused`] if this principal may not see the reversed job's ledger or group; [`Error::Restart`] if a broker
+    /// does not answer.
     pub(crate) fn is_reversed_at_work(
         &self,
         clusters: &Clusters,
@@ -158,7 +159,8 @@ impl Ledger {
         for result in made {
             match result {
                 // Another instance was first.
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Ok(_) => {
                     tracing::info!(
                         "created the empty topic {topic}, for whose partitions the positions are committed"
                     );

@@ -93,11 +93,13 @@ fn creation(clusters: &Clusters, source: &Topic, target: &str) -> String {
     let configuration = clusters.source.configuration(&[&source.name]).ok().flatten();
     for key in COPIED {
         let value = configuration.as_ref().and_then(|all| all.first()?.get(key));
-        if let Some(value) = value {
+        // Copies keep their timestamps only if the broker does not replace them.
+        if let Some(value) = value.filter(|value| *value != "LogAppendTime") {
+            let value = if value.contains(',') { format!("[{value}]") } else { value.clone() };
             command += &format!(" --config {key}={value}");
         }
     }
-    command
+    command + "\nthen `replicator plan` says whether these settings suit the fill"
 }
 
 /// The window's instants. A given date is trusted, even if the topic's records are of other days. If the window needs a

@@ -66,9 +66,13 @@ impl Given<'_> {
     /// named, and none by `--bootstrap-server`.
     pub(crate) fn one(&self, environment: impl Iterator<Item = (OsString, OsString)>) -> Result<Properties> {
         let layers = self.layers(environment)?;
+        if let Some(key) = &layers.ignored {
+            tracing::info!("{key} and the like are ignored: they are for one of two clusters");
+        }
         match &layers.brokers {
             Brokers::Two(_) => Err(Error::usage(
-                "this command works on one cluster, but two are named: name the one with --bootstrap-server",
+                "this command works on one cluster, but a source and a target cluster are named: say which one to use, \
+                 with --bootstrap-server",
             )),
             Brokers::One(brokers) => layers.of(brokers.clone(), None),
             Brokers::Unnamed => layers.of(DEFAULT_BOOTSTRAP.to_owned(), None),
@@ -146,8 +150,8 @@ impl Given<'_> {
         let flags = self.flags()?;
         let for_one = |what: &str| {
             Err(Error::usage(format!(
-                "{what} is for one of two clusters: name both, with --source-bootstrap-server and \
-                 --target-bootstrap-server"
+                "{what} is for one of two clusters, but one cluster is named: leave that out; or, in a fill, plan, gaps \
+                 or verify, name both with --source-bootstrap-server and --target-bootstrap-server"
             )))
         };
         let mut ignored = None;

@@ -48,7 +48,8 @@ impl Properties {
         side: Option<Side>,
     ) -> Result<Properties> {
         if let Some((key, why)) = OURS.iter().find(|(key, _)| given.contains_key(*key)) {
-            return Err(Error::usage(format!("the property {key} cannot be set: {why}")));
+            let of = side.map_or_else(String::new, |side| format!(" of the {} cluster", side.word()));
+            return Err(Error::usage(format!("the property {key}{of} cannot be set: {why}")));
         }
         // librdkafka does not get this property: the job itself chooses each record's partition.
         let partitioner = match given.remove("partitioner") {

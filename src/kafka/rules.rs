@@ -4,10 +4,13 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+const BY_OPTION: &str =
+    "use --bootstrap-server, or --source-bootstrap-server and --target-bootstrap-server for two clusters";
+
 /// Properties that the promise depends on, or that have a flag.
 pub(super) const OURS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "use --bootstrap-server"),
-    ("metadata.broker.list", "use --bootstrap-server"),
+    ("bootstrap.servers", BY_OPTION),
+    ("metadata.broker.list", BY_OPTION),
     ("allow.auto.create.topics", "no question about a topic may create it"),
     ("isolation.level", "a run reads only committed records"),
     ("enable.auto.commit", "the transaction commits the offsets"),

@@ -294,6 +294,10 @@ impl<'a> Stage<'a> {
             "\n{running} at {}. Try these, with `cargo run --release --` for `replicator`:",
             addresses.join(" and ")
         );
+        const ALL: [&str; 3] =
+            ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SOURCE_BOOTSTRAP_SERVERS", "KAFKA_TARGET_BOOTSTRAP_SERVERS"];
+        let others: Vec<&str> = ALL.into_iter().filter(|name| !variables.contains(name)).collect();
+        say!(self.on_stderr, "  unset {}", others.join(" "));
         for (variable, address) in variables.iter().zip(&addresses) {
             say!(self.on_stderr, "  export {variable}={address}");
         }

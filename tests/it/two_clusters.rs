@@ -311,7 +311,7 @@ fn gaps_and_verify_between_two_clusters() {
 )]
 #[case::a_prefix_with_one_cluster(&["-b", "x:1", "-X", "source.client.id=me"], &[], "is for one of two clusters")]
 #[case::a_secret(&["-X", "target.sasl.password=hunter2"], &[], "REPLICATOR_TARGET_SASL_PASSWORD")]
-#[case::ours(&["--source-bootstrap-server", "x:1", "--target-bootstrap-server", "x:1", "-X", "target.acks=0"], &[], "the property acks cannot be set")]
+#[case::ours(&["--source-bootstrap-server", "x:1", "--target-bootstrap-server", "x:1", "-X", "target.acks=0"], &[], "the property acks of the target cluster cannot be set")]
 fn wrong_words(#[case] flags: &[&str], #[case] environment: &[(&str, &str)], #[case] says: &str) {
     let mut command = replicator(&["--window", "11:00-13:00"]);
     command.env_remove("KAFKA_BOOTSTRAP_SERVERS");
@@ -328,7 +328,11 @@ fn a_command_of_one_cluster_wants_its_name() {
         let mut command = replicator(command);
         command.env_remove("KAFKA_BOOTSTRAP_SERVERS");
         let sides = [("KAFKA_SOURCE_BOOTSTRAP_SERVERS", "x:1"), ("KAFKA_TARGET_BOOTSTRAP_SERVERS", "y:1")];
-        failed(&command.envs(sides).output().expect("runs"), 2, &["name the one with --bootstrap-server"]);
+        failed(
+            &command.envs(sides).output().expect("runs"),
+            2,
+            &["say which one to use, with --bootstrap-server"],
+        );
     }
 }
 
