@@ -83,12 +83,8 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
     assert!(round[finds].as_u64() > Some(0), "{round:#}");
 }
 
-/// The same, with the source in one cluster and the target in another; also the rules that only two clusters need.
+/// The rules that only two clusters need.
 #[rstest]
-#[case::dedup("break-dedup=return", "kill", "doubled")]
-#[case::read_uncommitted("break-read-committed=return", "kill", "extra")]
-#[case::resume_from_memory("abort=20%return;break-resume-from-committed=return", "kill", "lost")]
-#[case::offsets_outside("abort=20%return;break-offsets-in-transaction=return", "kill", "lost")]
 #[case::positions_in_source("break-positions-in-target=return", "kill", "where nothing may be written")]
 #[case::ends_of_source_first(
     "between-the-ends=sleep(5000);break-target-ends-first=return",
@@ -99,18 +95,44 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
 #[case::no_topic_ids("break-same-topics=return", "anew,anew,anew", "exit 0 after a topic was made anew")]
 #[case::not_subscribed("break-subscribed-ledger=return", "scale-out,kill", "but commit offsets of")]
 fn a_drill_on_two_clusters_can_fail(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
-    let output = drill(&["--clusters", "2", "--brokers", "1", "--faults", faults, "--records", "4000"])
-        .env("FAILPOINTS", failpoints)
-        .output()
-        .expect("runs");
-    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
-    let round = round(&output);
-    // A number of records, or a failure that says these words.
-    let is_found = match &round[finds] {
-        Value::Null => round["failures"].to_string().contains(finds),
-        count => count.as_u64() > Some(0),
-    };
-    assert!(is_found, "{round:#}");
+    finds_on_two_clusters(failpoints, faults, finds);
+}
+
+/// The rules of [`a_drill_can_fail`], with the source in one cluster and the target in another. It is the same code.
+#[rstest]
+#[case::dedup("break-dedup=return", "doubled")]
+#[case::read_uncommitted("break-read-committed=return", "extra")]
+#[case::resume_from_memory("abort=20%return;break-resume-from-committed=return", "lost")]
+#[case::offsets_outside("abort=20%return;break-offsets-in-transaction=return", "lost")]
+#[ignore = "takes a minute"]
+fn a_drill_on_two_clusters_can_fail_as_on_one(#[case] failpoints: &str, #[case] finds: &str) {
+    finds_on_two_clusters(failpoints, "kill", finds);
+}
+
+/// Expects that a drill finds `finds`: a number of records, or a failure that says these words. Some rules show only if a
+/// fault comes at the right moment, so up to three schedules try.
+fn finds_on_two_clusters(failpoints: &str, faults: &str, finds: &str) {
+    let mut told = Vec::new();
+    for seed in ["1", "2", "3"] {
+        let output = drill(&["--clusters", "2", "--brokers", "1", "--faults", faults, "--records", "4000"])
+            .args(["--seed", seed])
+            .env("FAILPOINTS", failpoints)
+            .output()
+            .expect("runs");
+        if output.status.code() == Some(4) {
+            let round = round(&output);
+            let is_found = match &round[finds] {
+                Value::Null => round["failures"].to_string().contains(finds),
+                count => count.as_u64() > Some(0),
+            };
+            if is_found {
+                return;
+            }
+            told.push(format!("{round:#}"));
+        }
+        told.push(stderr(&output));
+    }
+    panic!("no schedule found {finds}: {}", told.join("\n"));
 }
 
 /// Transactions that fail at random do no harm if no rule is broken. So the drills above found the broken rule.

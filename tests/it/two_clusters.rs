@@ -71,19 +71,13 @@ fn topics_of_other_widths(#[case] from: i32, #[case] to: i32) {
 }
 
 #[rstest]
-#[case::before_init("before-init", 1)]
 #[case::after_init("after-init", 1)]
-#[case::after_the_committed_offsets("after-committed", 1)]
 #[case::between_the_ends("between-the-ends", 1)]
-#[case::after_the_wait("after-wait", 1)]
 #[case::after_the_scan("after-scan", 1)]
 #[case::in_mid_transaction("after-send", 150)]
 #[case::before_send_offsets("before-send-offsets", 1)]
 #[case::after_send_offsets("after-send-offsets", 3)]
 #[case::after_a_commit("after-commit", 3)]
-#[case::after_the_last_commit("after-commit", TRANSACTIONS)]
-#[case::after_the_copy("after-copy", 1)]
-#[case::before_the_mark("before-send-offsets", TRANSACTIONS + 1)]
 #[case::after_the_mark("after-commit", TRANSACTIONS + 1)]
 fn a_run_that_dies(#[case] instant: &str, #[case] pass: usize) {
     let across = Across::same_name(2, 2);
