@@ -175,17 +175,23 @@ impl Error {
         Error::Fenced(told.into())
     }
 
-    /// The same error with a more specific reason.
-    #[must_use]
-    pub fn because(mut self, because: Reason) -> Error {
-        match &mut self {
+    fn why(&mut self) -> Option<&mut Why> {
+        match self {
             Error::Usage(told)
             | Error::Refused(told)
             | Error::Failed(told)
             | Error::Different(told)
             | Error::Fenced(told)
-            | Error::Restart { why: told, .. } => told.reason = Some(because),
-            Error::Interrupted | Error::Reassigned | Error::LookAgain => {}
+            | Error::Restart { why: told, .. } => Some(told),
+            Error::Interrupted | Error::Reassigned | Error::LookAgain => None,
+        }
+    }
+
+    /// The same error with a more specific reason.
+    #[must_use]
+    pub fn because(mut self, because: Reason) -> Error {
+        if let Some(told) = self.why() {
+            told.reason = Some(because);
         }
         self
     }
@@ -193,19 +199,8 @@ impl Error {
     /// The same error, with its sentence beginning with `place`, the cluster that it is about.
     #[must_use]
     pub(crate) fn within(mut self, place: &str) -> Error {
-        match &mut self {
-            Error::Usage(told)
-            | Error::Refused(told)
-            | Error::Failed(told)
-            | Error::Different(told)
-            | Error::Fenced(told)
-            | Error::Restart { why: told, .. } => {
-                // Another layer may have said so already.
-                if !told.text.starts_with(place) {
-                    told.text = format!("{place}: {}", told.text);
-                }
-            }
-            Error::Interrupted | Error::Reassigned | Error::LookAgain => {}
+        if let Some(told) = self.why() {
+            told.text = placed(place, std::mem::take(&mut told.text));
         }
         self
     }
@@ -299,6 +294,11 @@ impl Error {
             None => Error::failed(format!("{what}: {code}")),
         }
     }
+}
+
+/// The sentence, beginning with `place`, the cluster that it is about. Another layer may have said so already.
+pub(crate) fn placed(place: &str, sentence: String) -> String {
+    if sentence.starts_with(place) { sentence } else { format!("{place}: {sentence}") }
 }
 
 /// Whether the error may disappear when the cluster recovers, for example from a broker's death. These are the codes

@@ -3,6 +3,7 @@
 //! A topic is `events` if that says which one it is. Otherwise it is `events@a:9092`, after the brokers at which `sink`
 //! reached it, or `events@` and its id as Kafka's tools print it. A topic's name has no `@`.
 
+use crate::kafka::topic::url_safe;
 use crate::sink::store::TopicSummary;
 
 /// The name of each topic, in the order of `topics`, which is the order of [`Store::topics`].
@@ -51,12 +52,6 @@ pub(super) fn find<'a>(topics: &'a [TopicSummary], wanted: &str) -> Option<&'a T
 /// The topic with this id, in either alphabet of base64.
 pub(super) fn by_id<'a>(topics: &'a [TopicSummary], id: &str) -> Option<&'a TopicSummary> {
     topics.iter().find(|topic| url_safe(&topic.topic_id) == url_safe(id))
-}
-
-/// Kafka's tools print an id in base64 that is safe in a URL. librdkafka prints it in the usual base64, and the store keeps
-/// it so.
-fn url_safe(id: &str) -> String {
-    id.replace('+', "-").replace('/', "_")
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Checks, after the last commit, that the promise of exit code 0 holds.
 
-use std::time::Duration;
-
 use super::Run;
 use super::tell::EXAMPLES;
 use crate::base::error::{Error, Reason, Result};
@@ -13,15 +11,11 @@ use crate::job::identity::Identity;
 use crate::job::window::Window;
 use crate::judge::{Look, Sighting, Tally};
 use crate::kafka::cluster::Cluster;
+use crate::kafka::lag::{self, LAG};
 use crate::kafka::record::describe;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
-use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
-
-/// How often, and with which pause, to ask for a topic that a broker may only not know yet.
-const LAG_TRIES: u32 = 20;
-const LAG_PAUSE: Duration = Duration::from_millis(100);
 
 impl Run<'_> {
     /// Checks after the last commit that all copies are readable, that no record was lost or deleted, and that nobody
@@ -174,7 +168,8 @@ impl Preflight {
             return Ok(());
         }
         for (topic, cluster) in [(&self.source, &clusters.source), (&self.target, &clusters.target)] {
-            let is_same = found(cluster, &topic.name)?
+            // A broker that has just started may not know the topic yet.
+            let is_same = lag::until(LAG, || cluster.topic(&topic.name))?
                 .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
             if !is_same {
                 let changed = Error::failed(format!(
@@ -190,7 +185,7 @@ impl Preflight {
     /// Checks that both topics are still those that the preflight found. A transaction may be committed only if both
     /// were asked after its last record. Otherwise it could commit positions of another topic, since librdkafka goes on
     /// to read a topic that was made anew (`rd_kafka_topic_metadata_update`). Brokers may lag behind, so this narrows the
-    /// race, and the reader looks at leader epochs too.
+    /// race; the copy asks again if leader epochs fall.
     ///
     /// # Errors
     /// [`Error::Failed`] if a topic was deleted or made anew; [`Error::Restart`] if a cluster does not answer.
@@ -212,15 +207,4 @@ impl Preflight {
         }
         self.ledger.check(&clusters.target)
     }
-}
-
-/// The topic. A broker that has just started may not know it yet, so this asks for a while before it returns `None`.
-fn found(cluster: &Cluster, name: &str) -> Result<Option<Topic>> {
-    for _ in 0..LAG_TRIES {
-        if let Some(topic) = cluster.topic(name)? {
-            return Ok(Some(topic));
-        }
-        std::thread::sleep(LAG_PAUSE);
-    }
-    Ok(None)
 }

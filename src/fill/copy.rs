@@ -1,7 +1,7 @@
 //! Copies the source's ranges. Every branch that a record can take begins in this file.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
@@ -20,15 +20,13 @@ use crate::job::rate::Throttle;
 use crate::job::{OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
 use crate::judge::{Judge, Look, Sighting, Verdict};
+use crate::kafka::lag::LAG;
 use crate::kafka::origin::Origin;
 use crate::kafka::partition::Placement;
 use crate::kafka::producer::{self, Position, Producer, Transaction};
 use crate::kafka::reader::Reader;
 use crate::kafka::sides::Side;
 use crate::kafka::sys::{Message, Outgoing};
-
-/// How long a broker may take to hear of a topic that was made anew.
-const LAG: Duration = Duration::from_secs(2);
 
 /// The state of one start-up's copy.
 pub(super) struct Copying<'r, 'a> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::job::limits::Configuration;
-use crate::job::resolve::COPIED;
+use crate::job::resolve::{COPIED, setting};
 use crate::kafka::topic::Topic;
 
 /// A property that has another value in the target than in the source.
@@ -39,11 +39,10 @@ pub(super) fn between(
     for key in COPIED {
         let (from, to) = (source_config.text(key), target_config.text(key));
         if from != to && !from.is_empty() {
-            // Without brackets, a comma would separate two properties.
-            let value = if from.contains(',') { format!("[{from}]") } else { from.to_owned() };
             let command = format!(
-                "kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {} --add-config {key}={value}",
-                target.name
+                "kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {} --add-config {}",
+                target.name,
+                setting(key, from)
             );
             found.push(Difference {
                 property: key.to_owned(),

@@ -1,7 +1,7 @@
 //! The checks of a topic before a run writes to it. The fill and the load share them; they differ only in what
 //! their records are, and in how severe an objection is.
 
-use crate::base::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result, placed};
 use crate::job::limits::{Configuration, Limits, Unfit, takes_writes};
 use crate::kafka::properties::Properties;
 use crate::kafka::topic::Topic;
@@ -35,8 +35,8 @@ impl Objections {
 
     fn placed(&self, sentence: String) -> String {
         match &self.place {
-            Some(place) if !sentence.starts_with(place) => format!("{place}: {sentence}"),
-            _ => sentence,
+            Some(place) => placed(place, sentence),
+            None => sentence,
         }
     }
 

@@ -7,25 +7,24 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{NewPartitions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::job::Selection;
-use crate::kafka::client::{REQUEST_TIMEOUT, close};
+use crate::kafka::client::close;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::create;
+use crate::kafka::lag::{self, LAG};
 use crate::kafka::offsets;
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
 
 /// The longest name of a topic.
 const LONGEST: usize = 249;
-/// How often to ask whether a topic that was created, or got more partitions, appears; and the pause between.
-const TRIES: u32 = 150;
-const PAUSE: Duration = Duration::from_millis(100);
-/// How often to ask again for something that a broker may only not know yet.
-const LAG_TRIES: u32 = 20;
+/// How long a topic that was created, or got more partitions, may take to appear.
+const APPEARS: Duration = Duration::from_secs(15);
 
 /// Where a job keeps its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,13 +121,13 @@ impl Ledger {
             None => self.create(cluster),
         };
         // A broker that has just started may not know the topic yet, and a principal that need not create it may not.
-        let tries = if made.is_ok() { TRIES } else { LAG_TRIES };
-        for _ in 0..tries {
+        let limit = if made.is_ok() { APPEARS } else { LAG };
+        let wide = lag::until(limit, || {
             interrupt.check()?;
-            match cluster.width(&self.topic)? {
-                Some(width) if width >= self.partitions => return Ok(()),
-                _ => std::thread::sleep(PAUSE),
-            }
+            Ok(cluster.width(&self.topic)?.filter(|width| *width >= self.partitions))
+        })?;
+        if wide.is_some() {
+            return Ok(());
         }
         made.map_err(says)?;
         let topic = &self.topic;
@@ -153,63 +152,44 @@ impl Ledger {
     fn create(&self, cluster: &Cluster) -> Result<()> {
         let (topic, partitions) = (&self.topic, i32::try_from(self.partitions).unwrap_or(i32::MAX));
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-        let admin = cluster.properties().admin()?;
-        let made = futures_executor::block_on(admin.create_topics([&new], &options()))
-            .map_err(|err| Error::kafka(format!("creating topic {topic}"), err))?;
-        for result in made {
-            match result {
-                // Another instance was first.
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Ok(_) => {
-                    tracing::info!(
-                        "created the empty topic {topic}, for whose partitions the positions are committed"
-                    );
-                }
-                Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                    return Err(Error::refused(format!(
-                        "the run commits its positions as offsets of the empty topic {topic}, which is missing, and this \
-                         principal may not create it: grant it Create on topic {topic}, or create the topic with\n  \
-                         kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {partitions}",
-                        cluster.properties().bootstrap()
-                    ))
-                    .because(Reason::NoPermission));
-                }
-                // Too few brokers are up now.
-                Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor)) => {
-                    return Err(Error::restart(format!("creating topic {topic}: {code}")));
-                }
-                Err((_, code)) => return Err(Error::code(format!("creating topic {topic}"), code)),
+        match create::topic(cluster.properties(), &new)? {
+            Ok(()) => {
+                tracing::info!(
+                    "created the empty topic {topic}, for whose partitions the positions are committed"
+                );
+                Ok(())
             }
+            // Another instance was first.
+            Err(RDKafkaErrorCode::TopicAlreadyExists) => Ok(()),
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
+                "the run commits its positions as offsets of the empty topic {topic}, which is missing, and this \
+                 principal may not create it: grant it Create on topic {topic}, or create the topic with\n  \
+                 kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {partitions}",
+                cluster.properties().bootstrap()
+            ))
+            .because(Reason::NoPermission)),
+            // Too few brokers are up now.
+            Err(code @ RDKafkaErrorCode::InvalidReplicationFactor) => {
+                Err(Error::restart(format!("creating topic {topic}: {code}")))
+            }
+            Err(code) => Err(Error::code(format!("creating topic {topic}"), code)),
         }
-        Ok(())
     }
 
     fn grow(&self, cluster: &Cluster) -> Result<()> {
-        let topic = &self.topic;
-        let admin = cluster.properties().admin()?;
-        let wider = NewPartitions::new(topic, self.partitions);
-        let grown = futures_executor::block_on(admin.create_partitions([&wider], &options()))
-            .map_err(|err| Error::kafka(format!("adding partitions to topic {topic}"), err))?;
-        for result in grown {
-            match result {
-                // Another instance was first.
-                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
-                Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                    return Err(Error::refused(format!(
-                        "the source got more partitions than {topic} has, and this principal may not add some there: \
-                         grant it Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} \
-                         --alter --topic {topic} --partitions {}",
-                        cluster.properties().bootstrap(),
-                        self.partitions
-                    ))
-                    .because(Reason::NoPermission));
-                }
-                Err((_, code)) => {
-                    return Err(Error::code(format!("adding partitions to topic {topic}"), code));
-                }
-            }
+        let Ledger { topic, partitions, .. } = self;
+        match create::partitions(cluster.properties(), &NewPartitions::new(topic, *partitions))? {
+            // Another instance was first.
+            Ok(()) | Err(RDKafkaErrorCode::InvalidPartitions) => Ok(()),
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
+                "the source got more partitions than {topic} has, and this principal may not add some there: grant it \
+                 Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} --alter --topic \
+                 {topic} --partitions {partitions}",
+                cluster.properties().bootstrap()
+            ))
+            .because(Reason::NoPermission)),
+            Err(code) => Err(Error::code(format!("adding partitions to topic {topic}"), code)),
         }
-        Ok(())
     }
 
     /// The source never gets fewer partitions. So either it got more since the run began, and another run has widened the
@@ -221,14 +201,14 @@ impl Ledger {
         width: usize,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        for _ in 0..LAG_TRIES {
+        let grown = lag::until(LAG, || {
             interrupt.check()?;
-            if clusters.source.width(&source.name)?.is_some_and(|now| now >= width) {
-                let grown = format!("{} was given more partitions; run again", source.name);
-                let grown = Error::failed(grown).because(Reason::TopicChanged);
-                return Err(clusters.source.properties().says(grown));
-            }
-            std::thread::sleep(PAUSE);
+            Ok(clusters.source.width(&source.name)?.filter(|now| *now >= width))
+        })?;
+        if grown.is_some() {
+            let grown = format!("{} was given more partitions; run again", source.name);
+            let grown = Error::failed(grown).because(Reason::TopicChanged);
+            return Err(clusters.source.properties().says(grown));
         }
         let Ledger { topic, partitions, .. } = self;
         let too_wide = Error::refused(format!(
@@ -276,10 +256,6 @@ fn own_topic(id: &str, source: &str) -> String {
     let (head, tail) = (format!("replicator.{id}."), ".internal");
     let room = LONGEST - head.len() - tail.len();
     format!("{head}{}{tail}", &source[..source.len().min(room)])
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
 }
 
 /// Both topics of a job, and where it keeps its positions.

@@ -83,6 +83,11 @@ pub(crate) fn topics(clusters: &Clusters, selection: &Selection) -> Result<Sides
     }
 }
 
+/// A setting for Kafka's own tools. Without brackets, a comma would separate two settings.
+pub(crate) fn setting(key: &str, value: &str) -> String {
+    if value.contains(',') { format!("{key}=[{value}]") } else { format!("{key}={value}") }
+}
+
 /// How to create a target like the source, as far as this principal may see the source's configuration.
 fn creation(clusters: &Clusters, source: &Topic, target: &str) -> String {
     let mut command = format!(
@@ -95,8 +100,7 @@ fn creation(clusters: &Clusters, source: &Topic, target: &str) -> String {
         let value = configuration.as_ref().and_then(|all| all.first()?.get(key));
         // Copies keep their timestamps only if the broker does not replace them.
         if let Some(value) = value.filter(|value| *value != "LogAppendTime") {
-            let value = if value.contains(',') { format!("[{value}]") } else { value.clone() };
-            command += &format!(" --config {key}={value}");
+            command += &format!(" --config {}", setting(key, value));
         }
     }
     command + "\nthen `replicator plan` says whether these settings suit the fill"

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use super::given::split;
 use super::rules::is_property;
-use super::sides::Sides;
+use super::sides::{Side, Sides};
 use crate::base::error::{Error, Result};
 
 /// Variables of ours that are not properties: for --store, and for the cluster of the tests.
@@ -51,8 +51,9 @@ impl Environment {
             };
             // A few names have an underscore, such as log_level.
             let lower = rest.to_lowercase();
-            let prefixed = ["source", "target"]
+            let prefixed = Side::BOTH
                 .into_iter()
+                .map(Side::word)
                 .find_map(|side| Some(format!("{side}.{}", lower.strip_prefix(side)?.strip_prefix('_')?)));
             let names = [lower.replace('_', "."), prefixed.unwrap_or(lower)];
             match names.into_iter().find(|name| is_property(split(name).1)) {

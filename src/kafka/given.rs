@@ -191,8 +191,7 @@ impl Given<'_> {
 
 /// The side that the property's prefix names, and the property without it.
 pub(super) fn split(key: &str) -> (Option<Side>, &str) {
-    let sides = [Side::Source, Side::Target];
-    let found = sides.into_iter().find_map(|side| {
+    let found = Side::BOTH.into_iter().find_map(|side| {
         let rest = key.strip_prefix(side.word())?.strip_prefix('.')?;
         Some((Some(side), rest))
     });

@@ -2,9 +2,11 @@
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod create;
 pub(crate) mod delivery;
 mod environment;
 pub(crate) mod given;
+pub(crate) mod lag;
 pub(crate) mod mark;
 pub(crate) mod member;
 pub(crate) mod offsets;

@@ -14,6 +14,8 @@ pub enum Side {
 }
 
 impl Side {
+    pub(crate) const BOTH: [Side; 2] = [Side::Source, Side::Target];
+
     /// `source` or `target`: as in options, in the prefix of properties, and in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {

@@ -21,7 +21,7 @@ pub struct Topic {
 impl Topic {
     /// The topic's id as Kafka's own tools print it. It has only characters that a topic's name may have.
     pub(crate) fn url_safe_id(&self) -> String {
-        self.id.replace('+', "-").replace('/', "_")
+        url_safe(&self.id)
     }
 
     /// The name, and the number of partitions.
@@ -51,6 +51,11 @@ impl Topic {
         }
         Ok(())
     }
+}
+
+/// The id in base64 that is safe in a URL, as Kafka's own tools print it. librdkafka prints the usual base64.
+pub(crate) fn url_safe(id: &str) -> String {
+    id.replace('+', "-").replace('/', "_")
 }
 
 /// Checks a topic's name by the rules of `org.apache.kafka.common.internals.Topic`. librdkafka refuses a longer name,

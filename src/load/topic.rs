@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::survey::Survey;
@@ -13,8 +13,8 @@ use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
 use crate::job::checks::{Intent, Objections, Severity};
 use crate::job::limits::{Configuration, Limits};
-use crate::kafka::client::REQUEST_TIMEOUT;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::create;
 use crate::kafka::properties::Properties;
 use crate::kafka::topic::Topic;
 
@@ -56,26 +56,16 @@ fn make(properties: &Properties, name: &str, partitions: u16) -> Result<()> {
     let topic = NewTopic::new(name, i32::from(partitions), broker_default)
         .set("retention.ms", "-1")
         .set("message.timestamp.type", "CreateTime");
-    let options =
-        AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-    let what = || format!("creating topic {name}");
-    let made = futures_executor::block_on(properties.admin()?.create_topics([&topic], &options))
-        .map_err(|err| Error::kafka(what(), err))?;
-    for result in made {
-        match result {
-            // Somebody else was first, or an earlier request arrived after all.
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                return Err(Error::refused(format!(
-                    "there is no topic {name}, and this principal may not create it: grant it Create on topic {name}, or create \
-                     the topic with retention.ms=-1"
-                ))
-                .because(Reason::NoPermission));
-            }
-            Err((_, code)) => return Err(Error::code(what(), code)),
-        }
+    match create::topic(properties, &topic)? {
+        // Somebody else was first, or an earlier request arrived after all.
+        Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => Ok(()),
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
+            "there is no topic {name}, and this principal may not create it: grant it Create on topic {name}, or create \
+             the topic with retention.ms=-1"
+        ))
+        .because(Reason::NoPermission)),
+        Err(code) => Err(Error::code(format!("creating topic {name}"), code)),
     }
-    Ok(())
 }
 
 fn wait_for_leaders(cluster: &Cluster, name: &str, interrupt: &Interrupt) -> Result<Topic> {
