@@ -1,15 +1,17 @@
 //! The main job and its plan.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::common::Common;
 use super::heading;
 use super::topics::{SelectionArgs, parse_address};
-use crate::base::error::Result;
-use crate::job::Job;
+use crate::base::error::{Error, Result};
+use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
+use crate::job::{Follow, Job, TargetScan};
 use crate::kafka::pace::TransactionLimits;
 
 #[derive(Clone, Debug, Args)]
@@ -54,7 +56,7 @@ pub struct FillArgs {
 
 impl FillArgs {
     /// # Errors
-    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
+    /// [`Error::Usage`] if the options contradict each other.
     pub fn job(&self, common: &Common) -> Result<Job> {
         Ok(Job {
             selection: self.selection.selection(common)?,
@@ -66,6 +68,87 @@ impl FillArgs {
             max_rate: self.max_rate,
             limit: self.limit,
             scale_out: false,
+            follow: None,
         })
     }
+}
+
+/// What the main job does after the window, and with whom.
+#[derive(Clone, Debug, Args)]
+pub struct FollowArgs {
+    /// Go on copying new records after the fill, until somebody ends the run
+    ///
+    /// Fills the window up to the present first, then copies all that the source commits. --window must have no end.
+    /// Several instances of one command share the partitions. SIGTERM and Ctrl-C end the run with exit code 0.
+    #[arg(long, help_heading = heading::FOLLOW)]
+    pub follow: bool,
+    /// With --follow, commit this often, as in 200ms or 1s
+    ///
+    /// Readers of the target see a record after its commit. A run that is behind commits less often.
+    #[arg(
+        long,
+        requires = "follow",
+        default_value = "200ms",
+        value_name = "TIME",
+        value_parser = parse_interval,
+        help_heading = heading::FOLLOW
+    )]
+    pub commit_interval: Duration,
+    /// With --follow, give the target a partition for each one that the source gets
+    #[arg(long, requires = "follow", help_heading = heading::FOLLOW)]
+    pub create_partitions: bool,
+    /// Follow even if this principal cannot see whether another run copies the target back to the source
+    ///
+    /// Two runs that follow each other would copy each record round and round.
+    #[arg(long, requires = "follow", help_heading = heading::FOLLOW)]
+    pub allow_unchecked_loop: bool,
+    /// Share the partitions with other instances of the same command, on any machine
+    ///
+    /// Each instance ends when all partitions are done. With --follow, instances share them in any case.
+    #[arg(long, help_heading = heading::SPEED)]
+    pub scale_out: bool,
+}
+
+impl FollowArgs {
+    /// The job with these options.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if they contradict the others.
+    pub fn of(&self, job: Job) -> Result<Job> {
+        if !self.scale_out && !self.follow {
+            return Ok(job);
+        }
+        let (flag, rules) = (if self.follow { "--follow" } else { "--scale-out" }, &job.selection.rules);
+        if !matches!(rules.identity, Identity::Key | Identity::KeyAndValue | Identity::Record) {
+            return Err(Error::usage(format!(
+                "{flag} needs --identity key, key+value or record: with another one, an instance cannot know what the \
+                 others write"
+            )));
+        }
+        if rules.target_scan == TargetScan::All || job.limit.is_some() {
+            return Err(Error::usage(format!("{flag} cannot be used with --target-scan all or --limit")));
+        }
+        if self.follow && job.selection.window.has_end() {
+            return Err(Error::usage(
+                "--follow goes on for good, so --window must have no end, as in --window 11:00-",
+            ));
+        }
+        let follow = self.follow.then_some(Follow {
+            commit_interval: self.commit_interval,
+            create_partitions: self.create_partitions,
+            allow_unchecked_loop: self.allow_unchecked_loop,
+        });
+        Ok(Job { scale_out: true, follow, ..job })
+    }
+}
+
+/// Less than the time that a transaction may be open.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+
+fn parse_interval(text: &str) -> std::result::Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|_| "not a time; write 200ms or 1s".to_owned())?;
+    if interval > LONGEST_INTERVAL {
+        return Err(format!("a run commits at least every {} s", LONGEST_INTERVAL.as_secs()));
+    }
+    Ok(interval)
 }

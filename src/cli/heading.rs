@@ -3,6 +3,7 @@
 pub(super) const TOPICS: &str = "Topics";
 pub(super) const WINDOW: &str = "Window";
 pub(super) const IDENTITY: &str = "Identity";
+pub(super) const FOLLOW: &str = "Follow";
 pub(super) const SAFETY: &str = "Safety";
 pub(super) const SPEED: &str = "Speed";
 #[cfg(feature = "lab")]

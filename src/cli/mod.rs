@@ -16,13 +16,13 @@ use clap::{Parser, Subcommand};
 use self::common::Common;
 use self::compare::{GapsArgs, VerifyArgs};
 pub use self::fill::FillArgs;
+use self::fill::FollowArgs;
 #[cfg(feature = "lab")]
 use self::lab::{DemoArgs, DrillArgs};
 use self::load::{GenerateArgs, LoadArgs};
 use self::sink::{DashboardArgs, SinkArgs};
-use crate::base::error::{Error, Result};
-use crate::job::identity::Identity;
-use crate::job::{Job, TargetScan};
+use crate::base::error::Result;
+use crate::job::Job;
 
 /// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
 #[derive(Debug, Parser)]
@@ -30,11 +30,8 @@ use crate::job::{Job, TargetScan};
 pub struct Cli {
     #[command(flatten)]
     pub fill: FillArgs,
-    /// Share the partitions with other instances of the same command, on any machine
-    ///
-    /// Each instance ends when all partitions are done.
-    #[arg(long, help_heading = heading::SPEED)]
-    pub scale_out: bool,
+    #[command(flatten)]
+    pub follow: FollowArgs,
     // Flattened last, so that Output and Connection are the last headings of each command.
     #[command(flatten)]
     pub common: Common,
@@ -56,22 +53,9 @@ impl Cli {
     /// The main job.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the options contradict each other.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn job(&self) -> Result<Job> {
-        let job = self.fill.job(&self.common)?;
-        if !self.scale_out {
-            return Ok(job);
-        }
-        if !matches!(job.selection.rules.identity, Identity::Key | Identity::KeyAndValue | Identity::Record) {
-            return Err(Error::usage(
-                "--scale-out needs --identity key, key+value or record: with another one, an instance cannot know what \
-                 the others write",
-            ));
-        }
-        if job.selection.rules.target_scan == TargetScan::All || job.limit.is_some() {
-            return Err(Error::usage("--scale-out cannot be used with --target-scan all or --limit"));
-        }
-        Ok(Job { scale_out: true, ..job })
+        self.follow.of(self.fill.job(&self.common)?)
     }
 }
 

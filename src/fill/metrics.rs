@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::base::error::{Error, Result};
 use crate::fill::receipt::Counts;
+use crate::fill::standing;
 
 /// The phase of a fill. Each new start-up begins again with [`Phase::Init`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +19,17 @@ pub(crate) enum Phase {
     Scan,
     Copy,
     Close,
+    Follow,
 }
 
-const PHASES: [(Phase, &str); 6] = [
+const PHASES: [(Phase, &str); 7] = [
     (Phase::Preflight, "preflight"),
     (Phase::Init, "init"),
     (Phase::Wait, "wait"),
     (Phase::Scan, "scan"),
     (Phase::Copy, "copy"),
     (Phase::Close, "close"),
+    (Phase::Follow, "follow"),
 ];
 
 static IS_SERVED: AtomicBool = AtomicBool::new(false);
@@ -64,6 +67,7 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     describe_gauge!("replicator_phase", "1 for the phase that the run is in, else 0");
     describe_gauge!("replicator_source_position", "The offset reached in a partition of the source");
     describe_gauge!("replicator_source_end", "The offset at which the run ends in a partition of the source");
+    standing::describe();
     IS_SERVED.store(true, Ordering::Relaxed);
     phase(Phase::Preflight);
     Ok(())

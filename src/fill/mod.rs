@@ -16,6 +16,7 @@ mod reading;
 mod refuse;
 mod scan;
 mod share;
+pub(crate) mod standing;
 mod state;
 mod tell;
 

@@ -142,6 +142,19 @@ pub struct Job {
     pub limit: Option<u64>,
     /// Share the source's partitions with other instances of the same job.
     pub scale_out: bool,
+    /// Go on copying after the fill, until somebody ends the run.
+    pub follow: Option<Follow>,
+}
+
+/// How a run goes on after its fill.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// How long a record waits for its commit at most, unless the run is behind.
+    pub commit_interval: Duration,
+    /// Give the target as many partitions as the source has.
+    pub create_partitions: bool,
+    /// Follow even if nobody can see whether a reversed job is at work.
+    pub allow_unchecked_loop: bool,
 }
 
 impl Job {
@@ -154,6 +167,7 @@ impl Job {
             max_rate: None,
             limit: None,
             scale_out: false,
+            follow: None,
         }
     }
 }

@@ -82,6 +82,13 @@ impl fmt::Display for Edges {
 }
 
 impl WindowSpec {
+    pub(crate) fn has_end(self) -> bool {
+        match self {
+            WindowSpec::TimesOfDay { end, .. } => end.is_some(),
+            WindowSpec::Instants(window) => window.end.is_some(),
+        }
+    }
+
     pub fn needs_date(&self) -> bool {
         matches!(self, WindowSpec::TimesOfDay { .. })
     }

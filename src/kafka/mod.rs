@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod create;
 pub(crate) mod delivery;
 mod environment;
+pub(crate) mod follow_mark;
 pub(crate) mod given;
 pub(crate) mod lag;
 pub(crate) mod mark;

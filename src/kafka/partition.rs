@@ -42,6 +42,15 @@ impl Placement {
         }
     }
 
+    /// A name that [`Placement::named`] understands.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Placement::Java => "murmur2",
+            Placement::Librdkafka => "consistent",
+            Placement::Sarama => "fnv1a",
+        }
+    }
+
     pub fn partition(self, key: &[u8], partitions: usize) -> i32 {
         let count = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
         match self {
