@@ -3,7 +3,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
-/// Why a command failed. The last three variants steer a run from inside; each of the others has its own exit code.
+/// Why a command failed. The last four variants steer a run from inside; each of the others has its own exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line contradicts itself or names something impossible.
@@ -32,6 +32,9 @@ pub enum Error {
     /// run starts up again to decide this before it writes more. Never leaves `fill`.
     #[error("the target may hold a record of the window with another timestamp")]
     LookAgain,
+    /// A topic got more partitions. A follow starts up again with them; any other run ends. Never leaves `fill`.
+    #[error("{0}")]
+    Grown(Why),
     /// A transaction's outcome is unknown, its producer can no longer be trusted, or a call failed that may succeed
     /// later. A fill, a load or a sink drops its clients and starts up again. Never leaves `fill`, `load` and `sink` as
     /// such.
@@ -112,6 +115,8 @@ pub enum Reason {
     RecordsDeleted,
     /// A partition ends below a committed or written offset: its leader lost a part of its log.
     LogLost,
+    /// A run with `--follow` has positions for these topics, which a fill would replace.
+    Followed,
     /// No known partitioner places keys as the target does.
     UnknownPlacement,
     /// The window has no date, and the topic or file does not show one.
@@ -134,7 +139,11 @@ impl Error {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => 1,
+            Error::Failed(_)
+            | Error::Reassigned
+            | Error::LookAgain
+            | Error::Grown(_)
+            | Error::Restart { .. } => 1,
             Error::Usage(_) => 2,
             Error::Refused(_) => 3,
             Error::Different(_) => 4,
@@ -146,7 +155,11 @@ impl Error {
     /// [`Error::exit_code`] as a word: the `status` of a command's JSON. Without an error, the status is `done`.
     pub fn status(&self) -> &'static str {
         match self {
-            Error::Failed(_) | Error::Reassigned | Error::LookAgain | Error::Restart { .. } => "failed",
+            Error::Failed(_)
+            | Error::Reassigned
+            | Error::LookAgain
+            | Error::Grown(_)
+            | Error::Restart { .. } => "failed",
             Error::Usage(_) => "usage",
             Error::Refused(_) => "refused",
             Error::Different(_) => "different",
@@ -182,6 +195,7 @@ impl Error {
             | Error::Failed(told)
             | Error::Different(told)
             | Error::Fenced(told)
+            | Error::Grown(told)
             | Error::Restart { why: told, .. } => Some(told),
             Error::Interrupted | Error::Reassigned | Error::LookAgain => None,
         }
@@ -209,7 +223,9 @@ impl Error {
         match self {
             Error::Usage(told) => told.reason.unwrap_or(Reason::Usage),
             Error::Refused(told) => told.reason.unwrap_or(Reason::Refused),
-            Error::Failed(told) | Error::Restart { why: told, .. } => told.reason.unwrap_or(Reason::Failed),
+            Error::Failed(told) | Error::Grown(told) | Error::Restart { why: told, .. } => {
+                told.reason.unwrap_or(Reason::Failed)
+            }
             Error::Different(told) => told.reason.unwrap_or(Reason::Different),
             Error::Fenced(told) => told.reason.unwrap_or(Reason::Fenced),
             Error::Interrupted => Reason::Interrupted,

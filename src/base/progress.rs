@@ -22,4 +22,14 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+
+    /// A line that says what goes on. It is hidden if stderr is not a terminal.
+    pub fn line(&self) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let line = ProgressBar::with_draw_target(None, target);
+        line.set_style(
+            ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        line
+    }
 }

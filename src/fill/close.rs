@@ -162,22 +162,21 @@ impl Preflight {
     /// Checks that both topics are still the same.
     ///
     /// # Errors
-    /// [`Error::Failed`] if a topic was deleted, made anew or given more partitions since the preflight.
+    /// [`Error::Failed`] if a topic was deleted or made anew since the preflight; [`Error::Grown`].
     fn are_unchanged(&self, clusters: &Clusters) -> Result<()> {
         if failpoint::breaks(Rule::SameTopics) {
             return Ok(());
         }
         for (topic, cluster) in [(&self.source, &clusters.source), (&self.target, &clusters.target)] {
             // A broker that has just started may not know the topic yet.
-            let is_same = lag::until(LAG, || cluster.topic(&topic.name))?
-                .is_some_and(|found| (&found.id, found.partitions) == (&topic.id, topic.partitions));
-            if !is_same {
-                let changed = Error::failed(format!(
-                    "{} was deleted, recreated or given more partitions during the run; run again",
-                    topic.name
-                ));
-                return Err(cluster.properties().says(changed.because(Reason::TopicChanged)));
-            }
+            let found = lag::until(LAG, || cluster.topic(&topic.name))?;
+            let changed = |how: &str| format!("{} was {how} during the run; run again", topic.name);
+            let changed = match found.filter(|found| found.id == topic.id) {
+                Some(found) if found.partitions == topic.partitions => continue,
+                Some(_) => Error::Grown(changed("given more partitions").into()),
+                None => Error::failed(changed("deleted or made anew")),
+            };
+            return Err(cluster.properties().says(changed.because(Reason::TopicChanged)));
         }
         Ok(())
     }

@@ -254,15 +254,7 @@ impl Copying<'_, '_> {
             Some(transaction) => transaction,
             none => none.insert(producer.begin()?),
         };
-        let record = Outgoing {
-            partition,
-            key: message.key(),
-            value: message.value(),
-            timestamp: message.timestamp().0,
-            headers_of: Some(message),
-            origin: Origin::record(message.partition(), message.offset()),
-        };
-        transaction.send(record, self.run.interrupt)?;
+        transaction.send(copy_of(message, partition), self.run.interrupt)?;
         if let Some(throttle) = &mut self.throttle {
             let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
             throttle.take(bytes, Instant::now());
@@ -340,6 +332,18 @@ impl Copying<'_, '_> {
                 Err(err)
             }
         }
+    }
+}
+
+/// A copy of the record, for this partition of the target.
+pub(super) fn copy_of(message: &Message, partition: i32) -> Outgoing<'_> {
+    Outgoing {
+        partition,
+        key: message.key(),
+        value: message.value(),
+        timestamp: message.timestamp().0,
+        headers_of: Some(message),
+        origin: Origin::record(message.partition(), message.offset()),
     }
 }
 

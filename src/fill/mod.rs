@@ -10,6 +10,7 @@ mod close;
 mod compression;
 mod copy;
 pub(crate) mod differences;
+mod follow;
 mod marks;
 mod placement;
 mod reading;
@@ -22,7 +23,7 @@ mod tell;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 
@@ -30,7 +31,7 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
 use self::state::{Added, FirstScan, InDoubt, Run, Snapshot};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
@@ -50,12 +51,13 @@ use crate::job::window::{Edges, Window};
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
 use crate::kafka::cluster::Cluster;
-use crate::kafka::mark::Trusted;
+use crate::kafka::mark::{Committed, Trusted};
 use crate::kafka::member::Share;
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
 use crate::kafka::restart::{self, StartUp};
 use crate::kafka::sides::Clusters;
+use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::ends;
 
 /// Fills the window. The receipt says what the run did, even if the run failed.
@@ -70,7 +72,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     };
     let mut run = Run::new(job, mode, progress, interrupt, fingers);
     let result = match run.until_done() {
-        Err(Error::Restart { why, .. }) => Err(Error::failed(why)),
+        Err(Error::Restart { why, .. } | Error::Grown(why)) => Err(Error::failed(why)),
         result => result,
     };
     if let Some(warning) = run.told.other_days.warning() {
@@ -88,7 +90,7 @@ struct StartUps<'r, 'a> {
     run: &'r mut Run<'a>,
     topics: Topics,
     /// The checks and the window. The first start-up that gets this far prepares them for all.
-    prepared: Option<(Preflight, Window)>,
+    prepared: Option<(Preflight, Option<Window>)>,
 }
 
 impl Run<'_> {
@@ -106,10 +108,29 @@ impl Run<'_> {
         restart::until_done(&mut StartUps { run: self, topics, prepared: None }, clusters)
     }
 
-    fn prepare(&mut self, clusters: &Clusters, topics: &Topics) -> Result<(Preflight, Window)> {
-        let source = &topics.sides.source;
-        let window = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt);
-        let window = window.map(|resolved| {
+    /// Makes the checks, and finds the window unless only a follow is left to do.
+    fn prepare(
+        &mut self,
+        clusters: &Clusters,
+        topics: &Topics,
+        needs_window: bool,
+    ) -> Result<(Preflight, Option<Window>)> {
+        let window = needs_window.then(|| self.find_window(clusters, &topics.sides.source));
+        let (checked, window) =
+            preflight::check(clusters, self.job, topics.clone(), self.mode, window, self.interrupt)?;
+        for warning in &checked.warnings {
+            self.told.warn(warning.clone());
+        }
+        self.written = vec![Added::default(); checked.target.partitions];
+        if let Some(window) = window {
+            self.foresee_deletion(&checked, window)?;
+        }
+        Ok((checked, window))
+    }
+
+    fn find_window(&mut self, clusters: &Clusters, source: &Topic) -> Result<Window> {
+        let resolved = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt);
+        resolved.map(|resolved| {
             self.told.window = Some(resolved.window);
             tracing::info!(
                 "window {} of {}",
@@ -119,15 +140,7 @@ impl Run<'_> {
             self.told.other_days = resolved.other_days;
             resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
             resolved.window
-        });
-        let (checked, window) =
-            preflight::check(clusters, self.job, topics.clone(), self.mode, window, self.interrupt)?;
-        for warning in &checked.warnings {
-            self.told.warn(warning.clone());
-        }
-        self.written = vec![Added::default(); checked.target.partitions];
-        self.foresee_deletion(&checked, window)?;
-        Ok((checked, window))
+        })
     }
 
     /// One start-up, and all the work that follows. The order of the steps is the proof. Each step says why it comes at
@@ -136,7 +149,7 @@ impl Run<'_> {
         &mut self,
         clusters: &Clusters,
         checked: &Preflight,
-        window: Window,
+        window: Option<Window>,
         share: Option<&Share>,
     ) -> Result<()> {
         let job = self.job;
@@ -190,6 +203,28 @@ impl Run<'_> {
         failpoint::instant("after-committed");
         tracing::debug!("asked for the committed offsets");
 
+        // With --follow, a partition that bears its mark goes on behind it. The others need a fill first.
+        let mut followed = None;
+        if let (Some(_), Some(share)) = (&job.follow, share) {
+            self.settle_doubt(&mut committed);
+            let found = self.followed(clusters, checked, &committed, share)?;
+            if found.unfilled.is_empty() {
+                return self.follow(clusters, checked, producer.as_ref(), share, found);
+            }
+            followed = Some(found);
+        } else {
+            refuse_followed(checked, &committed, clusters)?;
+        }
+        let Some(window) = window else {
+            self.needs_window = true;
+            return Err(Error::Reassigned);
+        };
+        let own = match &followed {
+            Some(followed) => Some(followed.unfilled.clone()),
+            None => share.map(|share| share.partitions.clone()),
+        };
+        let own = own.as_ref();
+
         // 3. Take the ends before reading anything: they bound what the promise covers.
         //    Take the target's ends first. A copy comes after its original, so every copy below the target's end then
         //    has its original below the source's end. In the other order, the run could take the copy of a later record
@@ -217,7 +252,6 @@ impl Run<'_> {
         let fingerprint = fingerprint(job, checked, window);
         self.settle_doubt(&mut committed);
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
-        let own = share.map(|share| &share.partitions);
         self.check_positions(&snapshot.source, &committed, &fingerprint, ledger, own)?;
         let starts = self.starts(clusters, checked, window, &trusted, &snapshot)?;
         let mut marking = Marking::new(clusters, checked, &fingerprint, &snapshot, &source_ends, own);
@@ -230,8 +264,8 @@ impl Run<'_> {
         for (watermarks, end) in snapshot.source.iter_mut().zip(&source_ends) {
             watermarks.high = *end;
         }
-        if let Some(share) = share {
-            ranges.retain(|range| share.partitions.contains(&range.partition));
+        ranges.retain(|range| own.is_none_or(|own| own.contains(&range.partition)));
+        if let Some(share) = share.filter(|_| followed.is_none()) {
             self.claim(producer.as_ref(), &ranges, &mut trusted, &marking, ledger, &share.group)?;
         }
 
@@ -256,6 +290,10 @@ impl Run<'_> {
             }
             self.foresee(&clusters.target, checked, &snapshot)?;
             self.close(clusters, checked, window, &snapshot.target)?;
+            if let (Some(followed), Some(share)) = (followed, share) {
+                let followed = self.joined(clusters, checked, &snapshot, &joints(&ranges), followed)?;
+                return self.follow(clusters, checked, producer.as_ref(), share, followed);
+            }
             self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)?;
             self.told.done_before = trusted.done().filter(|_| self.told.transactions == 0);
             return Ok(());
@@ -370,16 +408,41 @@ impl Run<'_> {
         if self.is_stopped {
             return Ok(());
         }
+        if let (Some(followed), Some(share)) = (followed, share) {
+            failpoint::instant("before-joint");
+            let followed = self.joined(clusters, checked, &snapshot, &joints(&ranges), followed)?;
+            return self.follow(clusters, checked, producer.as_ref(), share, followed);
+        }
         // 9. Commit closed marks, so that later runs skip what this run has checked. If this run dies before this
         //    commit, the next run checks first.
-        let closed: Vec<(i32, i64)> =
-            ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect();
+        let closed = joints(&ranges);
         if let Some(producer) = &producer {
             let counts = self.told.counts;
             copy::commit_positions(producer, ledger, || marking.closed(&closed, counts), &group)?;
         }
         self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)
     }
+}
+
+/// The ends that the ranges were read up to.
+fn joints(ranges: &[Range]) -> Vec<(i32, i64)> {
+    ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect()
+}
+
+/// A fill would replace the positions of a follow, which would then have to fill its whole window anew.
+fn refuse_followed(checked: &Preflight, committed: &[Option<Committed>], clusters: &Clusters) -> Result<()> {
+    if follow::marks(&checked.follow_job(), committed).iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let refused = Error::refused(format!(
+        "a run with --follow has committed positions for these topics, and a fill would replace them: go on with --follow; \
+         or, if nobody will, delete them:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} \
+         --topic {}",
+        clusters.target.properties().bootstrap(),
+        checked.ledger.name,
+        checked.ledger.topic
+    ));
+    Err(clusters.target.properties().says(refused.because(Reason::Followed)))
 }
 
 impl StartUp for StartUps<'_, '_> {
@@ -391,10 +454,18 @@ impl StartUp for StartUps<'_, '_> {
 
     fn attempt(&mut self, clusters: &Clusters) -> Result<()> {
         loop {
+            let mut needs_window = true;
+            if let Some(follow) = &self.run.job.follow {
+                self.keep_up(clusters)?;
+                needs_window = !self.is_followed(clusters, follow)?;
+            }
             let run = &mut *self.run;
+            if std::mem::take(&mut run.needs_window) {
+                (self.prepared, needs_window) = (None, true);
+            }
             let (checked, window) = match &self.prepared {
                 Some(prepared) => prepared,
-                None => self.prepared.insert(run.prepare(clusters, &self.topics)?),
+                None => self.prepared.insert(run.prepare(clusters, &self.topics, needs_window)?),
             };
             if run.mode == Mode::Fill {
                 checked.ledger.ensure(clusters, &checked.source, run.interrupt)?;
@@ -406,6 +477,11 @@ impl StartUp for StartUps<'_, '_> {
             };
             match result {
                 Err(Error::Reassigned) => {}
+                Err(Error::Grown(why)) if run.job.follow.is_some() => {
+                    tracing::info!("starting up again: {why}");
+                    // A broker of the other topic may be behind.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
                 Err(Error::LookAgain) => {
                     run.is_suspicious = true;
                     if run.told.transactions == 0 {
@@ -420,6 +496,11 @@ impl StartUp for StartUps<'_, '_> {
     fn take(&mut self, result: Result<()>) -> Option<Result<()>> {
         let committed = self.run.told.transactions;
         let run = &mut self.run;
+        // Nothing is pending, so somebody who ends a follow need not know that a cluster is away.
+        let is_ended = run.has_followed && run.in_doubt.is_none() && run.interrupt.is_set();
+        if is_ended && matches!(result, Err(Error::Interrupted | Error::Restart { .. })) {
+            return Some(Ok(()));
+        }
         run.restarts.take(result, committed, run.interrupt)
     }
 

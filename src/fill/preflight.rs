@@ -48,9 +48,9 @@ pub(crate) fn check(
     job: &Job,
     topics: Topics,
     mode: Mode,
-    window: Result<Window>,
+    window: Option<Result<Window>>,
     interrupt: &Interrupt,
-) -> Result<(Preflight, Window)> {
+) -> Result<(Preflight, Option<Window>)> {
     let properties = &job.selection.properties;
     let Topics { sides: Sides { source, target }, ledger } = topics;
     let mut objections = Objections::default();
@@ -58,15 +58,17 @@ pub(crate) fn check(
     if mode == Mode::Plan {
         check_ledger(objections.of(&properties.target), clusters, &ledger)?;
     }
+    let needs_window = window.is_some();
     let window = match window {
+        None => None,
         // If the source cannot be read, `check_access` has said so already.
-        Err(Error::Refused(why)) => {
+        Some(Err(Error::Refused(why))) => {
             if may_read {
                 objections.of(&properties.source).refuse(why.reason().unwrap_or(Reason::Refused), why.text);
             }
             None
         }
-        window => Some(window?),
+        Some(window) => Some(window?),
     };
     objections.of(&properties.target);
     if let Some(max) = clusters.target.transaction_max_timeout(&target.name)
@@ -90,7 +92,8 @@ pub(crate) fn check(
             let now = Utc::now().timestamp_millis();
             let bootstrap = properties.target.bootstrap();
             limits = Limits::of(&target.name, bootstrap, producing.are_compressing(), config, now);
-            intent(job, window).check(&mut objections, &target, config, &limits);
+            let follows_only = job.follow.is_some() && !needs_window;
+            intent(job, window, follows_only).check(&mut objections, &target, config, &limits);
         }
         None => objections.warn(format!(
             "the configuration of {} is not visible to this principal, so retention, compaction and timestamp type were \
@@ -111,10 +114,14 @@ pub(crate) fn check(
         let (source, target) = ((&source, source_config), (&target, target_config));
         differences = differences::between(source, target, properties.target.bootstrap());
     }
-    check_reversed(objections.of(&properties.source), clusters, &ledger, (&source, &target), interrupt)?;
+    if let Some(reversed) = reversed(job, clusters, &ledger, (&source, &target), interrupt)? {
+        objections.of(&properties.source).refuse(Reason::ReversedJob, reversed);
+    }
     objections.settle()?;
-    // An unknown window was refused above.
-    let window = window.ok_or_else(|| Error::refused("the window is unknown"))?;
+    if needs_window && window.is_none() {
+        // An unknown window was refused above.
+        return Err(Error::refused("the window is unknown"));
+    }
     let batch_bytes = limits.batch_bytes();
     let target_is_compacted = target_config.map(|config| config.is_compacted());
     let warnings = objections.warnings;
@@ -134,32 +141,59 @@ pub(crate) fn check(
     ))
 }
 
-fn check_reversed(
-    objections: &mut Objections,
+/// The sentence that refuses a run beside a reversed job, if there is one. A fill does not copy a copy back, since it
+/// compares; so it goes on if nobody can see whether there is one. A follow would copy each record round and round.
+fn reversed(
+    job: &Job,
     clusters: &Clusters,
     ledger: &Ledger,
     (source, target): (&Topic, &Topic),
     interrupt: &Interrupt,
-) -> Result<()> {
-    match ledger.is_reversed_at_work(clusters, (source, target), interrupt) {
-        Ok(false) => {}
-        Ok(true) => objections.refuse(
-            Reason::ReversedJob,
-            format!(
-                "instances that copy {} to {} are at work, the other way round; end them first",
-                target.name, source.name
-            ),
-        ),
-        // A fill needs no group of the source's cluster, so it does not wait for one either.
-        Err(Error::Refused(_) | Error::Restart { .. }) => tracing::info!(
-            "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and on its \
-             group in the source cluster, and its coordinator's answer",
-            target.name,
-            source.name
-        ),
-        Err(err) => return Err(err),
+) -> Result<Option<String>> {
+    if job.follow.is_none() && ledger.is_source() {
+        return Ok(None);
     }
-    Ok(())
+    let unseen = format!(
+        "whether a job copies {} back to {} could not be seen: this takes Describe on that job's topic and on its group in \
+         the source cluster, and its coordinator's answer",
+        target.name, source.name
+    );
+    match ledger.is_reversed_at_work(clusters, (source, target), interrupt) {
+        Ok(false) => Ok(None),
+        Ok(true) => Ok(Some(format!(
+            "instances that copy {} to {} are at work, the other way round; end them first",
+            target.name, source.name
+        ))),
+        Err(Error::Refused(_)) if job.follow.as_ref().is_some_and(|follow| !follow.allow_unchecked_loop) => {
+            Ok(Some(format!(
+                "{unseen}; grant these, or follow anyway with --allow-unchecked-loop: two runs that follow each other copy \
+                 each record round and round"
+            )))
+        }
+        // A follow waits for the coordinator. A fill needs no group of the source's cluster, so it does not wait.
+        Err(err @ Error::Restart { .. }) if job.follow.is_some() => Err(err),
+        Err(Error::Refused(_) | Error::Restart { .. }) => {
+            tracing::info!("{unseen}");
+            Ok(None)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+impl Preflight {
+    /// Looks once more for a reversed job.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is one.
+    pub(super) fn check_reversed(&self, job: &Job, clusters: &Clusters, interrupt: &Interrupt) -> Result<()> {
+        match reversed(job, clusters, &self.ledger, (&self.source, &self.target), interrupt)? {
+            Some(why) => {
+                let failed = Error::failed(why).because(Reason::ReversedJob);
+                Err(clusters.source.properties().says(failed))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Finds missing permissions on the topics, as far as the broker tells them in advance, and returns whether this
@@ -211,7 +245,7 @@ fn check_ledger(objections: &mut Objections, clusters: &Clusters, ledger: &Ledge
 }
 
 /// Describes what the fill will write to its target, for the checks.
-fn intent(job: &Job, window: Option<Window>) -> Intent {
+fn intent(job: &Job, window: Option<Window>, follows_only: bool) -> Intent {
     let name = &job.selection.target;
     // The broker's limits apply to a record's timestamp. They say nothing about a time in a field.
     let edge = |window: Window| {
@@ -224,7 +258,8 @@ fn intent(job: &Job, window: Option<Window>) -> Intent {
         oldest: oldest.map(|(at, edge)| (at, format!("the window {edge} {}", rfc3339(at)))),
         // The copy itself checks whether a record is ahead of the broker's clock.
         newest: None,
-        deleted: Severity::Refuse,
+        // A follow copies what is new, and the target may then delete it in its own time.
+        deleted: if follows_only { Severity::Warn } else { Severity::Refuse },
         stamped: if job.selection.rules.target_scan == TargetScan::Window {
             (Severity::Refuse, log_append_time(name))
         } else {

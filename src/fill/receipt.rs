@@ -86,6 +86,14 @@ pub struct Counts {
     /// Records that would be written, but that the target's broker would refuse or delete.
     pub refused: u64,
     pub written: u64,
+    /// Records among `written` that were copied after the joint, with --follow.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub followed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -105,6 +113,7 @@ impl std::ops::AddAssign for Counts {
         self.invalid += other.invalid;
         self.refused += other.refused;
         self.written += other.written;
+        self.followed += other.followed;
     }
 }
 
@@ -121,6 +130,9 @@ impl fmt::Display for Receipt {
             match self.to_write {
                 Some(to_write) => line("to write", to_write)?,
                 None => line("written", c.written)?,
+            }
+            if c.followed > 0 {
+                line("of them, following", c.followed)?;
             }
         }
         for (name, count) in [

@@ -53,7 +53,7 @@ impl Run<'_> {
         &mut self,
         clusters: &Clusters,
         checked: &Preflight,
-        window: Window,
+        window: Option<Window>,
     ) -> Result<()> {
         let (selection, ledger) = (&self.job.selection, &checked.ledger);
         let member = match self.member.take() {
@@ -105,7 +105,8 @@ impl Run<'_> {
         }
         // If equal records are counted, the source's ends must be newer than the target's: no copy below the target's
         // end may be of a record above the source's end.
-        if self.job.selection.rules.identity == Identity::Record {
+        // The same holds for a follow, which compares nothing above its end.
+        if self.job.selection.rules.identity == Identity::Record || self.job.follow.is_some() {
             self.joined.share_ends = ends(now);
         }
         let both = self.joined.share_ends.iter().zip(&self.joined.ends).enumerate();

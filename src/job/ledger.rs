@@ -72,15 +72,14 @@ impl Ledger {
         (source, target): (&Topic, &Topic),
         interrupt: &Interrupt,
     ) -> Result<bool> {
-        if !self.is_own {
-            return Ok(false);
-        }
         let id = target.url_safe_id();
-        let ledger = own_topic(&id, &target.name);
+        let (ledger, group) = match self.is_own {
+            true => (own_topic(&id, &target.name), group(&id, &target.name, &source.name)),
+            false => (target.name.clone(), group_of_one(&target.name, &source.name)),
+        };
         if clusters.source.width(&ledger)?.is_none() {
             return Ok(false);
         }
-        let group = group(&id, &target.name, &source.name);
         let client = clusters.source.of_group(&group)?;
         // Ask for the offsets first: this reports a missing permission, for which the list only lacks the group.
         let may_see = offsets::of(&client, &group, (&ledger, 1), interrupt);
@@ -207,7 +206,7 @@ impl Ledger {
         })?;
         if grown.is_some() {
             let grown = format!("{} was given more partitions; run again", source.name);
-            let grown = Error::failed(grown).because(Reason::TopicChanged);
+            let grown = Error::Grown(grown.into()).because(Reason::TopicChanged);
             return Err(clusters.source.properties().says(grown));
         }
         let Ledger { topic, partitions, .. } = self;
@@ -245,6 +244,11 @@ fn are_one(clusters: &Clusters, source: &Topic) -> Result<bool> {
         name = source.name
     ));
     Err(clusters.target.properties().says(unknown.because(Reason::NoPermission)))
+}
+
+/// The group of a job in one cluster.
+pub(crate) fn group_of_one(source: &str, target: &str) -> String {
+    format!("replicator/{source}/{target}")
 }
 
 fn group(id: &str, source: &str, target: &str) -> String {

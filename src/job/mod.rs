@@ -43,7 +43,7 @@ pub struct Selection {
 impl Selection {
     /// The name of the transactional id and of the group, if both topics are in one cluster (see [`ledger`]).
     pub fn name(&self) -> String {
-        format!("replicator/{}/{}", self.source, self.target)
+        ledger::group_of_one(&self.source, &self.target)
     }
 
     /// The source's name, for the beginning of a sentence. With two clusters, it says which cluster.

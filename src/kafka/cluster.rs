@@ -266,15 +266,28 @@ impl Cluster {
     }
 
     /// The smallest `transaction.max.timeout.ms`, in milliseconds, of the brokers that show it to this principal.
-    /// `topic` may be any topic: a request that names none would return all topics.
+    /// `topic` is as in [`Cluster::smallest`].
     pub fn transaction_max_timeout(&self, topic: &str) -> Option<i64> {
+        self.smallest("transaction.max.timeout.ms", topic)
+    }
+
+    /// The shortest time for which the brokers keep committed offsets without a new commit (`offsets.retention.minutes`),
+    /// of the brokers that show it to this principal. `topic` is as in [`Cluster::smallest`].
+    pub(crate) fn offsets_retention(&self, topic: &str) -> Option<Duration> {
+        let minutes = self.smallest("offsets.retention.minutes", topic)?;
+        Some(Duration::from_secs(u64::try_from(minutes).ok()? * 60))
+    }
+
+    /// The smallest value of this property of the brokers that show it. `topic` may be any topic: a request that names
+    /// none would return all topics.
+    fn smallest(&self, property: &str, topic: &str) -> Option<i64> {
         let metadata = self.uncommitted.fetch_metadata(Some(topic), REQUEST_TIMEOUT).ok()?;
         let brokers = metadata.brokers().iter();
         let configured = brokers.map_while(|broker| {
             // A principal that may not see the configuration of one broker may see none.
             admin::broker_configuration(&self.uncommitted, broker.id(), Duration::from_secs(2)).ok()
         });
-        configured.filter_map(|all| all.get("transaction.max.timeout.ms")?.parse().ok()).min()
+        configured.filter_map(|all| all.get(property)?.parse().ok()).min()
     }
 
     /// Says what to change if the brokers refuse this client, or it refuses them.

@@ -24,4 +24,5 @@ pub(crate) mod sides;
 pub(crate) mod stable;
 pub(crate) mod sys;
 pub(crate) mod topic;
+pub(crate) mod truncation;
 pub(crate) mod watermarks;

@@ -18,8 +18,10 @@ use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::range::{Range, id, index};
 use crate::kafka::client::{Isolation, Listener, close};
+use crate::kafka::follow_mark::Checkpoint;
 use crate::kafka::properties::Properties;
-use crate::kafka::sys::{Batch, ConsumerQueue, Event, Message};
+use crate::kafka::sys::{self, Batch, ConsumerQueue, Event, Message};
+use crate::kafka::truncation;
 
 /// The topic that a [`Reader`] reads, and how it reads.
 pub struct Reading<'a> {
@@ -90,6 +92,34 @@ impl<T: Default + Send + 'static> Reader<T> {
         ranges: &[Range],
         look: impl Fn(&Message) -> T + Send + 'static,
     ) -> Result<Reader<T>> {
+        Reader::at(reading, ranges, &[], look)
+    }
+
+    /// A reader without an end: it gives records until it is dropped, and never runs out of patience. It begins at each
+    /// place of a partition. If a leader's log was cut below that place and has grown again, the reading fails (KIP-320).
+    ///
+    /// # Errors
+    /// As [`Reader::looking`].
+    pub(crate) fn following(
+        reading: &Reading<'_>,
+        places: &[(i32, Checkpoint)],
+        look: impl Fn(&Message) -> T + Send + 'static,
+    ) -> Result<Reader<T>> {
+        let (ranges, epochs): (Vec<Range>, Vec<i32>) = places
+            .iter()
+            .map(|(partition, place)| {
+                (Range { partition: *partition, start: place.offset, end: i64::MAX }, place.epoch)
+            })
+            .unzip();
+        Reader::at(&Reading { patience: Duration::MAX, ..*reading }, &ranges, &epochs, look)
+    }
+
+    fn at(
+        reading: &Reading<'_>,
+        ranges: &[Range],
+        epochs: &[i32],
+        look: impl Fn(&Message) -> T + Send + 'static,
+    ) -> Result<Reader<T>> {
         let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
         let says = |err| reading.properties.says(err);
         let mut reader = Reader {
@@ -113,6 +143,7 @@ impl<T: Default + Send + 'static> Reader<T> {
                     .map_err(|e| says(Error::kafka(what(), e)))?;
             }
         }
+        sys::set_leader_epochs(&mut assignment, epochs);
         if reader.open > 0 {
             let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
             consumer.assign(&assignment).map_err(|e| says(Error::kafka(what(), e)))?;
@@ -208,6 +239,9 @@ impl<T: Default + Send + 'static> Reader<T> {
                 self.topic
             ))
             .because(Reason::RecordsDeleted));
+        }
+        if code == RDKafkaErrorCode::LogTruncation {
+            return Err(truncation::lost(&self.topic, &reason));
         }
         // The client reports this when it looks for its group, which a reader does not need.
         let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;

@@ -32,6 +32,15 @@ pub struct Sides<T> {
     pub target: T,
 }
 
+impl<T> Sides<T> {
+    pub(crate) fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}
+
 /// The connections to both clusters. With one cluster, both sides share them.
 pub(crate) type Clusters = Sides<Rc<Cluster>>;
 

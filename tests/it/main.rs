@@ -12,6 +12,7 @@ mod elsewhen;
 mod failback;
 mod fields;
 mod fill;
+mod follow;
 mod gaps;
 mod kill_points;
 mod kit;

@@ -356,6 +356,17 @@ pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
     }
 }
 
+/// Gives each element of a list its leader epoch, in the list's order. `rdkafka` has no accessor.
+pub(crate) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[i32]) {
+    // SAFETY: a live list of `cnt` elements.
+    unsafe {
+        let list = &*list.ptr();
+        for (index, epoch) in epochs.iter().enumerate().take(usize::try_from(list.cnt).unwrap_or(0)) {
+            ffi::rd_kafka_topic_partition_set_leader_epoch(list.elems.add(index), *epoch);
+        }
+    }
+}
+
 /// # Safety
 /// `pointer` is null or points at `len` bytes that outlive `'a`.
 unsafe fn bytes<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {

@@ -1,0 +1,198 @@
+//! Decides where a follow goes on, from the marks that earlier runs committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::{Followed, Own, Run};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::range::index;
+use crate::fill::preflight::Preflight;
+use crate::fill::state::Snapshot;
+use crate::kafka::follow_mark::{Checkpoint, FollowMark};
+use crate::kafka::mark::{Committed, Fingerprint};
+use crate::kafka::member::Share;
+use crate::kafka::partition::Placement;
+use crate::kafka::sides::Clusters;
+use crate::kafka::topic::Topic;
+use crate::kafka::truncation;
+use crate::kafka::watermarks::Watermarks;
+
+impl Run<'_> {
+    /// Sorts this instance's partitions: those with a mark of a follow, and those that a fill must bring up to a joint.
+    /// A partition that appeared while this run followed is followed from its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the source no longer has what is to be copied, or the target no longer has what was copied;
+    /// [`Error::Grown`] if the share has partitions that the start-up does not know yet.
+    pub(in crate::fill) fn followed(
+        &self,
+        clusters: &Clusters,
+        checked: &Preflight,
+        committed: &[Option<Committed>],
+        share: &Share,
+    ) -> Result<Followed> {
+        let Preflight { source, target, .. } = checked;
+        if share.partitions.last().is_some_and(|last| index(*last) >= source.partitions) {
+            return Err(Error::Grown(format!("{} was given more partitions", source.name).into()));
+        }
+        // Commits and positions of another topic of the same name would be judged wrongly below.
+        checked.are_the_same(clusters)?;
+        let marks = marks(&checked.follow_job(), committed);
+        let to = placement(&marks);
+        let keeps = to.map_or(source.partitions == target.partitions, |to| to.is_none());
+        let mut followed = Followed { own: BTreeMap::new(), unfilled: BTreeSet::new(), left_out: Vec::new() };
+        for partition in &share.partitions {
+            if keeps && index(*partition) >= target.partitions {
+                followed.left_out.push(*partition);
+                continue;
+            }
+            let own = match marks.get(index(*partition)).cloned().flatten() {
+                Some((position, mark)) => {
+                    Own { mark, position, committed: Some(position), renewed: Instant::now() }
+                }
+                None if self.width.is_some_and(|width| index(*partition) >= width) => {
+                    let to = to.unwrap_or_else(|| self.placement.flatten());
+                    Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })
+                }
+                None => {
+                    followed.unfilled.insert(*partition);
+                    continue;
+                }
+            };
+            followed.own.insert(*partition, own);
+        }
+        if keeps && source.partitions != target.partitions && !followed.unfilled.is_empty() {
+            return Err(clusters.target.properties().says(
+                Error::failed(format!(
+                    "the partitions {:?} of {} have no position, and {} has {} partitions, but the source has {}: give \
+                     them equal numbers of partitions, and run again",
+                    followed.unfilled, source.name, target.name, target.partitions, source.partitions
+                ))
+                .because(Reason::TopicConfiguration),
+            ));
+        }
+        self.check_followed(clusters, checked, &mut followed)?;
+        Ok(followed)
+    }
+
+    /// Checks that both topics still hold what the marks say.
+    fn check_followed(
+        &self,
+        clusters: &Clusters,
+        checked: &Preflight,
+        followed: &mut Followed,
+    ) -> Result<()> {
+        let Preflight { source, target, .. } = checked;
+        if followed.own.is_empty() {
+            return Ok(());
+        }
+        let now = clusters.target.watermarks(target)?;
+        for own in followed.own.values() {
+            check_target(&own.mark, &now, clusters, target, self.interrupt)?;
+        }
+        let now = clusters.source.watermarks(source)?;
+        let mut suspects = Vec::new();
+        for (partition, own) in &mut followed.own {
+            let (log, place) = (now[index(*partition)], own.mark.source);
+            let why = if own.position > log.high {
+                (Reason::LogLost, format!("is past its end {}: the topic lost records", log.high))
+            } else if own.position < log.low {
+                let why = format!(
+                    "is below its first offset {}: the records in between were deleted before they were copied; raise \
+                     the topic's retention",
+                    log.low
+                );
+                (Reason::RecordsDeleted, why)
+            } else {
+                if place.offset < log.low {
+                    // What lies between the last record and the position was no record.
+                    own.mark.source = Checkpoint { offset: own.position, epoch: -1 };
+                } else if place.epoch != log.epoch {
+                    suspects.push((*partition, place));
+                }
+                continue;
+            };
+            let lost = Error::failed(format!(
+                "the committed offset {} of {}-{partition} {}; to fill the window and follow anew, delete the job's \
+                 offsets:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
+                own.position,
+                source.name,
+                why.1,
+                clusters.target.properties().bootstrap(),
+                checked.ledger.name,
+                checked.ledger.topic
+            ));
+            return Err(clusters.source.properties().says(lost.because(why.0)));
+        }
+        truncation::check(clusters.source.properties(), &source.name, &suspects, self.interrupt)
+    }
+
+    /// The state of a follow for the partitions that a fill has brought up to these ends.
+    ///
+    /// # Errors
+    /// As [`Run::target_placement`].
+    pub(in crate::fill) fn joined(
+        &mut self,
+        clusters: &Clusters,
+        checked: &Preflight,
+        snapshot: &Snapshot,
+        ends: &[(i32, i64)],
+        mut followed: Followed,
+    ) -> Result<Followed> {
+        let to = self.target_placement(&clusters.source, checked, snapshot)?;
+        self.placement = Some(to);
+        for (partition, end) in ends {
+            let place = Checkpoint { offset: *end, epoch: snapshot.source[index(*partition)].epoch };
+            followed.own.insert(*partition, Own::new(checked, to, place));
+            followed.unfilled.remove(partition);
+        }
+        Ok(followed)
+    }
+}
+
+/// The positions that a follow of these topics committed, with their marks.
+pub(in crate::fill) fn marks(
+    job: &Fingerprint,
+    committed: &[Option<Committed>],
+) -> Vec<Option<(i64, FollowMark)>> {
+    let mark = |Committed { position, metadata }: &Committed| {
+        let mark = FollowMark::parse(metadata).filter(|mark| mark.job == *job)?;
+        Some((*position, mark))
+    };
+    committed.iter().map(|committed| mark(committed.as_ref()?)).collect()
+}
+
+/// How copies are placed, as the first joint decided. It stays so when a topic grows. `None` if there is no joint.
+pub(super) fn placement(marks: &[Option<(i64, FollowMark)>]) -> Option<Option<Placement>> {
+    marks.iter().flatten().map(|(_, mark)| mark.to).next()
+}
+
+/// Checks that the target still holds what it held at the last mark.
+///
+/// # Errors
+/// [`Error::Failed`] if a log was cut, even if it has grown again; [`Error::Restart`] if a leader does not answer.
+pub(super) fn check_target(
+    mark: &FollowMark,
+    now: &[Watermarks],
+    clusters: &Clusters,
+    target: &Topic,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut suspects = Vec::new();
+    for (partition, then) in &mark.target {
+        let Some(now) = now.get(index(*partition)) else { continue };
+        if now.high < then.offset {
+            let lost = Error::failed(format!(
+                "{}-{} ends at {}, but it ended at {} when this job last committed: its leader lost records; compare \
+                 both topics with `replicator verify`",
+                target.name, partition, now.high, then.offset
+            ));
+            return Err(clusters.target.properties().says(lost.because(Reason::LogLost)));
+        }
+        if now.epoch != then.epoch {
+            suspects.push((*partition, *then));
+        }
+    }
+    truncation::check(clusters.target.properties(), &target.name, &suspects, interrupt)
+}

@@ -1,0 +1,406 @@
+//! Copies what the source commits after the joint, for good (`--follow`).
+//!
+//! A fill has brought the target up to the joint: an end of the source for which it knows that the target holds no copy of
+//! a later record. So from there on nothing is compared, and memory stays flat: each committed record is copied once,
+//! equal ones too, in transactions that commit the source's positions with them. The positions bear [`FollowMark`]s, so a
+//! later start-up goes on behind them without a scan.
+
+mod begin;
+mod grow;
+mod watch;
+
+pub(super) use self::begin::marks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use rdkafka::consumer::ConsumerGroupMetadata;
+
+use self::watch::{Growth, Watch};
+use super::Run;
+use super::copy::copy_of;
+use super::state::{Added, InDoubt};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::interrupt::Interrupt;
+use crate::base::invariant;
+use crate::base::range::{id, index};
+use crate::fill::metrics;
+use crate::fill::preflight::Preflight;
+use crate::fill::receipt::Counts;
+use crate::job::Follow;
+use crate::job::rate::Throttle;
+use crate::kafka::follow_mark::{Checkpoint, FollowMark};
+use crate::kafka::lag::LAG;
+use crate::kafka::mark::Fingerprint;
+use crate::kafka::member::Share;
+use crate::kafka::partition::Placement;
+use crate::kafka::producer::{Position, Producer, Transaction};
+use crate::kafka::reader::Reader;
+use crate::kafka::record::describe;
+use crate::kafka::sides::{Clusters, Side};
+use crate::kafka::sys::Message;
+
+/// The partitions of one instance.
+pub(super) struct Followed {
+    /// Those whose joint is committed, or is to be committed first.
+    pub(super) own: BTreeMap<i32, Own>,
+    /// Those that a fill must bring up to a joint.
+    pub(super) unfilled: BTreeSet<i32>,
+    /// Those for which the target has no partition.
+    left_out: Vec<i32>,
+}
+
+/// A partition of the source that this instance follows.
+pub(super) struct Own {
+    mark: FollowMark,
+    position: i64,
+    /// `None` until this instance has committed the joint.
+    committed: Option<i64>,
+    /// When it was committed last.
+    renewed: Instant,
+}
+
+impl Own {
+    /// Begins at a joint that is not committed yet. `place` is the end of what the fill has decided.
+    pub(super) fn new(checked: &Preflight, to: Option<Placement>, place: Checkpoint) -> Own {
+        let mark = FollowMark {
+            job: checked.follow_job(),
+            to,
+            joint: place.offset,
+            level: Utc::now().timestamp_millis(),
+            source: place,
+            target: Vec::new(),
+        };
+        Own { mark, position: place.offset, committed: None, renewed: Instant::now() }
+    }
+
+    fn is_moved(&self) -> bool {
+        self.committed != Some(self.position)
+    }
+}
+
+impl Preflight {
+    /// The job of the marks that a follow of these topics commits.
+    pub(super) fn follow_job(&self) -> Fingerprint {
+        FollowMark::job(&self.source.id, &self.target.id)
+    }
+}
+
+/// How long a position may wait for its commit if only markers and aborted records moved it.
+const MARKERS: Duration = Duration::from_secs(1);
+/// How long a transaction may be open if the run is behind. As for a fill, longer ones gain little.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// The state of one start-up's follow.
+struct Following<'r, 'a> {
+    run: &'r mut Run<'a>,
+    follow: &'r Follow,
+    clusters: &'r Clusters,
+    checked: &'r Preflight,
+    producer: Option<&'r Producer>,
+    transaction: Option<Transaction<'r>>,
+    group: Arc<ConsumerGroupMetadata>,
+    followed: Followed,
+    /// What this instance added to the partitions of the target.
+    growth: Growth,
+    watch: Watch,
+    /// The records of the open transaction.
+    pending: Counts,
+    last_commit: Instant,
+    throttle: Option<Throttle>,
+}
+
+impl Run<'_> {
+    /// Follows until this run is interrupted. Then it has committed what it read.
+    ///
+    /// # Errors
+    /// [`Error::Reassigned`] after a last commit; [`Error::Grown`] if a topic got more partitions; [`Error::Failed`] if a
+    /// topic was made anew, a log was cut, or the target refuses a record; [`Error::Restart`] in all cases in which another
+    /// start-up may help.
+    pub(super) fn follow(
+        &mut self,
+        clusters: &Clusters,
+        checked: &Preflight,
+        producer: Option<&Producer>,
+        share: &Share,
+        followed: Followed,
+    ) -> Result<()> {
+        let Some(follow) = &self.job.follow else { return Ok(()) };
+        metrics::phase(metrics::Phase::Follow);
+        // What the fill kept for its last check is of no use any more.
+        (self.first, self.second) = (None, None);
+        self.written = vec![Added::default(); checked.target.partitions];
+        self.width.get_or_insert(checked.source.partitions);
+        let throttle = self.job.max_rate.map(|rate| Throttle::new(rate, Instant::now()));
+        let growth = Growth::new(checked, &followed, share);
+        let watch = Watch::new(clusters, checked, self.progress);
+        let following = Following {
+            run: self,
+            follow,
+            clusters,
+            checked,
+            producer,
+            transaction: None,
+            group: share.group.clone(),
+            followed,
+            growth,
+            watch,
+            pending: Counts::default(),
+            last_commit: Instant::now(),
+            throttle,
+        };
+        following.until_interrupted()
+    }
+}
+
+impl Following<'_, '_> {
+    fn until_interrupted(mut self) -> Result<()> {
+        let result = self.go_on();
+        self.watch.clear();
+        let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
+        self.run.told.aborted_transactions += 1;
+        // As for a fill, the next `init_transactions` aborts it.
+        if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
+            return result;
+        }
+        transaction.abort_after(result)
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        // The joints of a fill, and of new partitions.
+        self.commit()?;
+        self.run.has_followed = true;
+        let places: Vec<(i32, Checkpoint)> =
+            self.followed.own.iter().map(|(partition, own)| (*partition, own.mark.source)).collect();
+        let name = self.checked.ledger.name.clone();
+        let mut reader: Reader = Reader::following(&self.run.reading(Side::Source, &name), &places, |_| ())?;
+        tracing::info!("following {} in the partitions {:?}", self.run.told.names.shown_source(), self.own());
+        loop {
+            match reader.next(self.run.interrupt) {
+                Ok(Some(batch)) => {
+                    for (event, ()) in batch.events() {
+                        if let Some(message) = reader.accept(event)? {
+                            self.take(message)?;
+                        }
+                    }
+                    for (partition, position) in reader.positions() {
+                        if let Some(own) = self.followed.own.get_mut(&partition) {
+                            own.position = own.position.max(position);
+                        }
+                    }
+                }
+                // This instance has no partitions now.
+                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Err(Error::Interrupted) => return self.commit(),
+                Err(Error::Reassigned) => {
+                    self.commit()?;
+                    return Err(Error::Reassigned);
+                }
+                Err(err) => return Err(err),
+            }
+            if let Some(transaction) = &self.transaction {
+                transaction.poll();
+            }
+            if self.is_due() {
+                self.commit()?;
+            }
+            if self.transaction.is_none() {
+                self.watch()?;
+            }
+        }
+    }
+
+    fn own(&self) -> Vec<i32> {
+        self.followed.own.keys().copied().collect()
+    }
+
+    fn is_due(&self) -> bool {
+        let waited = self.last_commit.elapsed();
+        let interval = self.follow.commit_interval;
+        match &self.transaction {
+            Some(_) if self.watch.is_behind() => waited >= BEHIND.max(interval),
+            Some(_) => waited >= interval,
+            None => waited >= MARKERS.max(interval) && self.followed.own.values().any(Own::is_moved),
+        }
+    }
+
+    /// Copies one record.
+    fn take(&mut self, message: &Message) -> Result<()> {
+        let partition = message.partition();
+        let Some(own) = self.followed.own.get_mut(&partition) else { return Ok(()) };
+        let (last, epoch) = (own.mark.source.epoch, message.leader_epoch());
+        // As in a fill: a topic that was made anew begins with epoch 0.
+        if (0..last).contains(&epoch) {
+            std::thread::sleep(LAG);
+            self.checked.are_the_same(self.clusters)?;
+        }
+        // librdkafka would replace it with the time of the copy.
+        if message.timestamp().0 == 0 {
+            self.commit()?;
+            return Err(Error::failed(format!(
+                "{}: its timestamp is 0, which no copy can have; all before it is committed",
+                describe(message)
+            ))
+            .because(Reason::InvalidRecords));
+        }
+        self.slow_down()?;
+        self.write(message)?;
+        if let Some(own) = self.followed.own.get_mut(&partition) {
+            own.position = message.next_position();
+            own.mark.source = Checkpoint { offset: message.next_position(), epoch };
+        }
+        let is_full = self.transaction.as_ref().is_some_and(Transaction::is_full);
+        if is_full || self.run.careful.is_some_and(|most| self.pending.written >= most) {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, message: &Message) -> Result<()> {
+        // A share without partitions has no producer, and reads nothing.
+        let (Some(producer), Some(own)) = (self.producer, self.followed.own.get(&message.partition())) else {
+            return Ok(());
+        };
+        let targets = self.checked.target.partitions;
+        let partition = match (own.mark.to, message.key()) {
+            (Some(placement), Some(key)) => placement.partition(key, targets),
+            // Without a key, the order within a partition of the source is all there is to keep.
+            (Some(_), None) => id(index(message.partition()) % targets),
+            (None, _) => message.partition(),
+        };
+        let transaction = match &mut self.transaction {
+            Some(transaction) => transaction,
+            none => none.insert(producer.begin()?),
+        };
+        self.pending += Counts { read: 1, written: 1, followed: 1, ..Counts::default() };
+        transaction.send(copy_of(message, partition), self.run.interrupt)?;
+        self.growth.sent(partition);
+        if let Some(throttle) = &mut self.throttle {
+            let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
+            throttle.take(bytes, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Waits as long as --max-rate demands. Meanwhile, commits the transaction when it is due.
+    fn slow_down(&mut self) -> Result<()> {
+        while let Some(pause) = self.throttle.as_ref().and_then(|throttle| throttle.wait(Instant::now())) {
+            if self.run.interrupt.check().is_err() {
+                return Ok(());
+            }
+            std::thread::sleep(pause);
+            if self.is_due() {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what was copied, with the positions that moved or whose last commit the group would soon forget.
+    fn commit(&mut self) -> Result<()> {
+        let renews = self.watch.renews_after();
+        let is_committed =
+            |own: &Own| own.committed.is_some() && !own.is_moved() && own.renewed.elapsed() < renews;
+        let moved: Vec<i32> =
+            self.followed.own.iter().filter(|(_, own)| !is_committed(own)).map(|(p, _)| *p).collect();
+        self.last_commit = Instant::now();
+        let Some(producer) = self.producer.filter(|_| !moved.is_empty() || self.transaction.is_some()) else {
+            return Ok(());
+        };
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => producer.begin()?,
+        };
+        let counts = std::mem::take(&mut self.pending);
+        let (checked, clusters, interrupt) = (self.checked, self.clusters, self.run.interrupt);
+        let mut sent = None;
+        let own = &mut self.followed.own;
+        let mark = || {
+            let marked = marked(own, &moved, checked, clusters, interrupt)?;
+            sent = Some(marked.clone());
+            Ok(marked)
+        };
+        match transaction.commit(&checked.ledger.topic, mark, &self.group) {
+            Ok(()) => {
+                for (partition, own) in &mut self.followed.own {
+                    if moved.contains(partition) {
+                        (own.committed, own.renewed) = (Some(own.position), Instant::now());
+                    }
+                }
+                self.run.told.counts += counts;
+                self.run.told.transactions += 1;
+                self.run.careful =
+                    self.run.careful.and_then(|most| most.checked_mul(2)).filter(|most| *most < CARELESS);
+                self.growth.committed();
+                self.watch.committed();
+                Ok(())
+            }
+            Err(err) => {
+                self.growth.forget();
+                match sent.filter(|_| matches!(err, Error::Restart { .. })) {
+                    Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
+                    None => self.run.told.aborted_transactions += 1,
+                }
+                Err(self.narrow(err, counts.written))
+            }
+        }
+    }
+
+    /// If the target refuses a record, nothing before it in its transaction is committed either. So the next start-up
+    /// makes smaller transactions, until the record is alone in its own.
+    fn narrow(&mut self, err: Error, records: u64) -> Error {
+        match err {
+            Error::Failed(why) if why.reason() == Some(Reason::RefusedRecords) && records > 1 => {
+                self.run.careful = Some(records / 2);
+                Error::restart(format!("{why}; the run makes smaller transactions, to commit all before it"))
+            }
+            err => err,
+        }
+    }
+}
+
+/// From this size on, transactions are not made smaller any more.
+const CARELESS: u64 = 1 << 20;
+
+/// The positions of the partitions that `moved`, for a transaction whose records are in the log.
+///
+/// # Errors
+/// [`Error::Failed`] if a topic was made anew, or a log of the target was cut since the last mark.
+fn marked(
+    own: &mut BTreeMap<i32, Own>,
+    moved: &[i32],
+    checked: &Preflight,
+    clusters: &Clusters,
+    interrupt: &Interrupt,
+) -> Result<Vec<Position>> {
+    checked.are_the_same(clusters)?;
+    let (source, target) = (&checked.source, &checked.target);
+    let now = clusters.target.watermarks(target)?;
+    let mut positions = Vec::with_capacity(moved.len());
+    for partition in moved {
+        let Some(own) = own.get_mut(partition) else { continue };
+        let mark = &mut own.mark;
+        begin::check_target(mark, &now, clusters, target, interrupt)?;
+        // Together, the marks of all partitions of the source name each partition of the target that takes copies.
+        let fed: Vec<i32> = match mark.to {
+            None => vec![*partition],
+            Some(_) => {
+                (0..target.partitions).filter(|t| id(t % source.partitions) == *partition).map(id).collect()
+            }
+        };
+        mark.target = fed
+            .into_iter()
+            .filter_map(|fed| {
+                let now = now.get(index(fed))?;
+                Some((fed, Checkpoint { offset: now.high, epoch: now.epoch }))
+            })
+            .collect();
+        mark.shorten();
+        let metadata = mark.to_string();
+        invariant::a_mark_reads_back(mark, || FollowMark::parse(&metadata));
+        positions.push(Position { partition: *partition, position: own.position, metadata });
+    }
+    Ok(positions)
+}

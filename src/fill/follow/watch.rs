@@ -1,0 +1,270 @@
+//! Looks at both clusters once a second: how far the source is ahead, whether a topic grew, and whether somebody else
+//! writes to the target.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use indicatif::ProgressBar;
+
+use super::{Followed, Following};
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
+use crate::base::range::index;
+use crate::fill::preflight::Preflight;
+use crate::fill::standing::{self, PartitionStanding, Standing};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::member::Share;
+use crate::kafka::sides::{Clusters, Side};
+use crate::kafka::topic::Topic;
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often a run without a terminal logs where it stands.
+const LOG: Duration = Duration::from_secs(60);
+/// When to look once more for a reversed job: it may have started at the same time.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How often an idle partition's position is committed again at least. Brokers forget positions after a week by default
+/// (`offsets.retention.minutes`).
+const RENEW: Duration = Duration::from_secs(3600);
+
+/// The looks of one start-up.
+pub(super) struct Watch {
+    looked: Option<Instant>,
+    logged: Instant,
+    began: Instant,
+    has_looked_for_reversed: bool,
+    renews_after: Duration,
+    /// The source had more to copy at the last look.
+    is_behind: bool,
+    /// When nothing was left to copy.
+    level: Instant,
+    last_commit: Option<i64>,
+    line: ProgressBar,
+}
+
+impl Watch {
+    pub(super) fn new(clusters: &Clusters, checked: &Preflight, progress: Progress) -> Watch {
+        let retention = clusters.target.offsets_retention(&checked.target.name);
+        Watch {
+            looked: None,
+            logged: Instant::now(),
+            began: Instant::now(),
+            has_looked_for_reversed: false,
+            renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
+            is_behind: true,
+            level: Instant::now(),
+            last_commit: None,
+            line: progress.line(),
+        }
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// The age at which a committed position is committed again, though it did not move.
+    pub(super) fn renews_after(&self) -> Duration {
+        self.renews_after
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.last_commit = Some(Utc::now().timestamp_millis());
+    }
+
+    pub(super) fn clear(&self) {
+        self.line.finish_and_clear();
+    }
+}
+
+impl Following<'_, '_> {
+    /// Looks if the last look was a second ago. No transaction is open.
+    ///
+    /// # Errors
+    /// [`Error::Restart`] if a cluster does not answer; [`Error::Grown`]; [`Error::Failed`] if a topic was deleted or made
+    /// anew.
+    pub(super) fn watch(&mut self) -> Result<()> {
+        if self.watch.looked.is_some_and(|looked| looked.elapsed() < PAUSE) {
+            return Ok(());
+        }
+        self.watch.looked = Some(Instant::now());
+        let (clusters, checked) = (self.clusters, self.checked);
+        let readable = answered(Side::Source, || {
+            grown(&clusters.source, &checked.source)?;
+            clusters.source.readable(&checked.source)
+        })?;
+        answered(Side::Target, || {
+            grown(&clusters.target, &checked.target)?;
+            checked.are_the_same(clusters)?;
+            let foreign = self.growth.look(&clusters.target, &checked.target)?;
+            self.run.foreign += foreign;
+            Ok(())
+        })?;
+        if !self.watch.has_looked_for_reversed && self.watch.began.elapsed() > LOOK_AGAIN {
+            self.watch.has_looked_for_reversed = true;
+            checked.check_reversed(self.run.job, clusters, self.run.interrupt)?;
+        }
+        let now = Utc::now().timestamp_millis();
+        let mut standing = Standing { foreign: self.run.foreign, ..Standing::default() };
+        self.watch.is_behind = false;
+        for (partition, own) in &mut self.followed.own {
+            let log = readable[index(*partition)];
+            if own.position < log.end {
+                self.watch.is_behind = true;
+            } else {
+                own.mark.level = now;
+            }
+            standing.partitions.push(PartitionStanding {
+                partition: *partition,
+                position: own.committed.unwrap_or(own.position),
+                end: log.end,
+                low: log.start,
+            });
+        }
+        if !self.watch.is_behind {
+            self.watch.level = Instant::now();
+        }
+        standing.behind = if self.watch.is_behind { self.watch.level.elapsed().as_secs_f64() } else { 0.0 };
+        standing.last_commit = self.watch.last_commit;
+        standing.troubles = self.troubles();
+        self.tell(&standing);
+        standing.publish();
+        self.run.publish(self.run.told.counts);
+        Ok(())
+    }
+
+    /// What a person must look at.
+    fn troubles(&mut self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let (source, target) = (&self.checked.source, &self.checked.target);
+        if !self.followed.left_out.is_empty() {
+            troubles.push(format!(
+                "the partitions {:?} of {} are not copied, because {} has only {} partitions; give it as many as the source \
+                 has, or run with --create-partitions",
+                self.followed.left_out,
+                self.run.told.names.shown_source(),
+                self.run.told.names.shown_target(),
+                target.partitions
+            ));
+        }
+        if self.run.foreign > 0 {
+            troubles.push(format!(
+                "somebody else writes to {}: it grew by {} offsets more than this run wrote; if those are copies of records \
+                 of {}, they are there twice",
+                self.run.told.names.shown_target(),
+                self.run.foreign,
+                source.name
+            ));
+        }
+        for trouble in &troubles {
+            // The number of offsets changes from look to look, so its sentence is logged once.
+            let kind = trouble.split(':').next().unwrap_or_default().to_owned();
+            if self.run.troubles.insert(kind) {
+                self.run.told.warn(trouble.clone());
+            }
+        }
+        troubles
+    }
+
+    fn tell(&mut self, standing: &Standing) {
+        let lag: i64 = standing.partitions.iter().map(|partition| partition.lag()).sum();
+        let copied = self.run.told.counts.followed;
+        let line = format!(
+            "following {} in {} partitions: {copied} records copied, {lag} offsets behind ({:.0} s)",
+            self.run.told.names.shown_source(),
+            standing.partitions.len(),
+            standing.behind
+        );
+        if self.watch.logged.elapsed() >= LOG {
+            self.watch.logged = Instant::now();
+            if self.watch.line.is_hidden() || !std::io::stderr().is_terminal() {
+                tracing::info!(copied, lag, behind_seconds = standing.behind.round(), "{line}");
+            }
+        }
+        self.watch.line.set_message(line);
+    }
+}
+
+/// Says whether the cluster of this side answered.
+fn answered<T>(side: Side, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    let answer = ask();
+    standing::up(side, !matches!(answer, Err(Error::Restart { .. })));
+    answer
+}
+
+fn grown(cluster: &Cluster, topic: &Topic) -> Result<()> {
+    match cluster.width(&topic.name)? {
+        Some(width) if width > topic.partitions => {
+            Err(Error::Grown(format!("{} was given more partitions", topic.name).into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// By how much the target's partitions grew, and how much of it this run wrote. The rest is somebody else's.
+pub(super) struct Growth {
+    /// Whether only this instance of the job writes to the partition.
+    is_alone: Vec<bool>,
+    written: Vec<Written>,
+}
+
+/// What this run wrote to a partition since it ended at `base`.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    /// `None` while it is not known.
+    base: Option<i64>,
+    records: i64,
+    /// A committed transaction leaves one marker in each partition that it wrote to.
+    markers: i64,
+    is_in_transaction: bool,
+}
+
+impl Growth {
+    pub(super) fn new(checked: &Preflight, followed: &Followed, share: &Share) -> Growth {
+        let (source, target) = (&checked.source, &checked.target);
+        let has_all = share.partitions.len() == source.partitions;
+        let kept = |partition: usize| {
+            followed.own.iter().any(|(own, of)| index(*own) == partition && of.mark.to.is_none())
+        };
+        Growth {
+            is_alone: (0..target.partitions).map(|partition| has_all || kept(partition)).collect(),
+            written: vec![Written::default(); target.partitions],
+        }
+    }
+
+    pub(super) fn sent(&mut self, partition: i32) {
+        if let Some(written) = self.written.get_mut(index(partition)) {
+            written.records += 1;
+            written.is_in_transaction = true;
+        }
+    }
+
+    pub(super) fn committed(&mut self) {
+        for written in &mut self.written {
+            written.markers += i64::from(std::mem::take(&mut written.is_in_transaction));
+        }
+    }
+
+    /// Nobody knows how much of a failed transaction reached the log.
+    pub(super) fn forget(&mut self) {
+        self.written.fill(Written::default());
+    }
+
+    /// How many offsets others took since the last look. This compares only where no transaction is open: there all
+    /// markers are written.
+    fn look(&mut self, cluster: &Cluster, target: &Topic) -> Result<u64> {
+        let mut foreign = 0;
+        let stable = cluster.last_stable_offsets(target)?;
+        // Ask for the ends after that. If both are equal, no transaction was open meanwhile.
+        let ends = cluster.watermarks(target)?;
+        for (partition, written) in self.written.iter_mut().enumerate() {
+            let (Some(stable), Some(end)) = (stable.get(partition), ends.get(partition)) else { continue };
+            if !self.is_alone[partition] || *stable != end.high {
+                continue;
+            }
+            let others = written.base.map_or(0, |base| end.high - base - written.records - written.markers);
+            foreign += u64::try_from(others).unwrap_or(0);
+            *written = Written { base: Some(end.high), ..Written::default() };
+        }
+        Ok(foreign)
+    }
+}
