@@ -445,6 +445,34 @@ fn refuse_followed(checked: &Preflight, committed: &[Option<Committed>], cluster
     Err(clusters.target.properties().says(refused.because(Reason::Followed)))
 }
 
+impl StartUps<'_, '_> {
+    fn once(&mut self, clusters: &Clusters) -> Result<()> {
+        // The share is asked for below, so an older assignment must end nothing here.
+        self.run.interrupt.forget_reassigned();
+        let mut needs_window = true;
+        if let Some(follow) = &self.run.job.follow {
+            self.keep_up(clusters)?;
+            needs_window = !self.is_followed(clusters, follow)?;
+        }
+        let run = &mut *self.run;
+        if std::mem::take(&mut run.needs_window) {
+            (self.prepared, needs_window) = (None, true);
+        }
+        let (checked, window) = match &self.prepared {
+            Some(prepared) => prepared,
+            None => self.prepared.insert(run.prepare(clusters, &self.topics, needs_window)?),
+        };
+        if run.mode == Mode::Fill {
+            checked.ledger.ensure(clusters, &checked.source, run.interrupt)?;
+        }
+        if run.job.scale_out {
+            run.attempt_share(clusters, checked, *window)
+        } else {
+            run.attempt(clusters, checked, *window, None)
+        }
+    }
+}
+
 impl StartUp for StartUps<'_, '_> {
     type Connection = Clusters;
 
@@ -454,27 +482,8 @@ impl StartUp for StartUps<'_, '_> {
 
     fn attempt(&mut self, clusters: &Clusters) -> Result<()> {
         loop {
-            let mut needs_window = true;
-            if let Some(follow) = &self.run.job.follow {
-                self.keep_up(clusters)?;
-                needs_window = !self.is_followed(clusters, follow)?;
-            }
+            let result = self.once(clusters);
             let run = &mut *self.run;
-            if std::mem::take(&mut run.needs_window) {
-                (self.prepared, needs_window) = (None, true);
-            }
-            let (checked, window) = match &self.prepared {
-                Some(prepared) => prepared,
-                None => self.prepared.insert(run.prepare(clusters, &self.topics, needs_window)?),
-            };
-            if run.mode == Mode::Fill {
-                checked.ledger.ensure(clusters, &checked.source, run.interrupt)?;
-            }
-            let result = if run.job.scale_out {
-                run.attempt_share(clusters, checked, *window)
-            } else {
-                run.attempt(clusters, checked, *window, None)
-            };
             match result {
                 Err(Error::Reassigned) => {}
                 Err(Error::Grown(why)) if run.job.follow.is_some() => {

@@ -61,7 +61,7 @@ impl Run<'_> {
             None => {
                 self.joined = Joined {
                     ends: ends(&clusters.source.watermarks(&checked.source)?),
-                    committed: offsets::committed(&clusters.target, ledger.extent(), self.interrupt)?,
+                    committed: offsets::now(&clusters.target, ledger.extent(), self.interrupt)?,
                     ..Joined::default()
                 };
                 let subscribed = match failpoint::breaks(Rule::SubscribedLedger) {

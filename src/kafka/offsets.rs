@@ -35,6 +35,19 @@ pub(crate) fn committed(
     })
 }
 
+/// As [`committed`], but without waiting for an open transaction, which may be that of a dead run.
+///
+/// # Errors
+/// As [`committed`].
+pub(crate) fn now(
+    cluster: &Cluster,
+    (topic, partitions): (&str, usize),
+    interrupt: &Interrupt,
+) -> Result<Vec<Option<Committed>>> {
+    of(&cluster.uncommitted, &cluster.group, (topic, partitions), interrupt)
+        .map_err(|err| cluster.properties().says(err))
+}
+
 /// After a broker's death, the coordinator of transactions may take a transaction for committed although it wrote no
 /// marker. Then the group's coordinator never gives stable offsets.
 fn hanging(cluster: &Cluster, topic: &str) -> Error {

@@ -40,6 +40,7 @@ pub struct Producer {
     topic: OutgoingTopic<Reports>,
     /// The oldest and the newest record of the open transaction.
     extremes: Extremes,
+    batch_bytes: usize,
     /// How long one call may take.
     timeout: Duration,
     /// The reason why no further transaction may begin, if there is one.
@@ -98,6 +99,7 @@ impl Producer {
             source: source.to_owned(),
             target: topic.to_owned(),
             extremes: Extremes::default(),
+            batch_bytes,
             timeout,
             spent: RefCell::default(),
             pace: pace.clone(),
@@ -136,6 +138,13 @@ impl Producer {
 
     fn abort(&self, begun: Option<boot_time::Instant>) -> Result<()> {
         let timeout = self.timeout;
+        // librdkafka never sends the records behind a refused one, and its abort waits for them in vain.
+        if self.inner.context().is_hopeless() {
+            let Producer { properties, transactional_id, source, target, batch_bytes, pace, .. } = self;
+            let next =
+                Producer::init(properties, transactional_id, source, target, *batch_bytes, timeout, pace);
+            return next.map(drop);
+        }
         self.call("abort_transaction", self.writing(), begun, move |inner| {
             match inner.abort_transaction(timeout) {
                 // The coordinator knows no such transaction: it was ended before its first partition was added.

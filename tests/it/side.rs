@@ -59,6 +59,11 @@ impl Side {
         });
     }
 
+    /// Gives the topic more partitions.
+    pub(crate) fn grow(&self, topic: &str, partitions: usize) {
+        Topics::new(&self.0).grow(topic, partitions).expect("grown");
+    }
+
     pub(crate) fn delete(&self, topic: &str) {
         futures_executor::block_on(self.admin().delete_topics(&[topic], &options())).expect("deleted");
         until(|| !self.topics().iter().any(|name| name == topic));

@@ -71,7 +71,7 @@ impl StartUps<'_, '_> {
     /// Gives the target more partitions first, if the job says so.
     ///
     /// # Errors
-    /// As [`offsets::committed`]; [`Error::Refused`] without permission to add partitions.
+    /// As [`offsets::now`]; [`Error::Refused`] without permission to add partitions.
     pub(in crate::fill) fn is_followed(&mut self, clusters: &Clusters, follow: &Follow) -> Result<bool> {
         let committed = self.committed(clusters)?;
         let Topics { sides, .. } = &self.topics;
@@ -93,9 +93,7 @@ impl StartUps<'_, '_> {
     fn committed(&self, clusters: &Clusters) -> Result<Vec<Option<Committed>>> {
         let (topic, partitions) = self.topics.ledger.extent();
         match clusters.target.width(topic)? {
-            Some(width) => {
-                offsets::committed(&clusters.target, (topic, width.min(partitions)), self.run.interrupt)
-            }
+            Some(width) => offsets::now(&clusters.target, (topic, width.min(partitions)), self.run.interrupt),
             None => Ok(Vec::new()),
         }
     }

@@ -1,5 +1,7 @@
 //! `--follow`: closes the gap, and keeps it closed.
 
+mod grow;
+mod kill;
 mod live;
 mod loud;
 
@@ -133,6 +135,9 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.stderr());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
