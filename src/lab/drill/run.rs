@@ -69,8 +69,10 @@ pub(super) struct Suffered {
     pub rivalled: bool,
     /// A broker or the network failed, or the run had to wait for another transaction.
     pub troubled: bool,
-    /// A topic was made anew, or the ledger was deleted.
+    /// A topic was made anew. Until it is there again, a run may refuse to work without it.
     pub remade: bool,
+    /// The ledger was deleted. A run creates it again, so it may fail, but it may not refuse.
+    pub unledgered: bool,
     /// A topic got more partitions. While the counts differ, a run may refuse the topics.
     pub grown: bool,
     /// A mirror copied records of the window.
@@ -168,16 +170,21 @@ impl Ended {
         self.receipt.as_ref()?["written"].as_u64()
     }
 
+    /// The `error.reason` of the receipt.
+    fn reason(&self) -> Option<&str> {
+        self.receipt.as_ref()?["error"]["reason"].as_str()
+    }
+
     /// Whether the run may end like this after what happened to it.
     pub(super) fn is_excused(&self) -> bool {
         let suffered = self.suffered;
         match (self.status.code(), self.status.signal()) {
             (Some(0), _) => true,
             (Some(1), _) => {
-                let Suffered { troubled, terminated, remade, grown, mirrored, .. } = suffered;
-                troubled || terminated || remade || grown || mirrored
+                let Suffered { troubled, terminated, remade, unledgered, grown, mirrored, .. } = suffered;
+                troubled || terminated || remade || unledgered || grown || mirrored
             }
-            (Some(3), _) => suffered.grown,
+            (Some(3), _) => suffered.grown || (suffered.remade && self.reason() == Some("missing-topic")),
             (Some(5), _) => suffered.rivalled,
             (Some(130), _) => suffered.terminated,
             (_, Some(9)) => suffered.killed,
@@ -198,5 +205,55 @@ impl Ended {
             Some(written) if self.is_done() => format!("{how}, wrote {written}"),
             _ => format!("{how}: {}", self.stderr.lines().last().unwrap_or_default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::error::Reason;
+
+    const REMADE: Suffered = Suffered { remade: true, ..NOTHING };
+    const UNLEDGERED: Suffered = Suffered { unledgered: true, ..NOTHING };
+    const NOTHING: Suffered = Suffered {
+        killed: false,
+        terminated: false,
+        rivalled: false,
+        troubled: false,
+        remade: false,
+        unledgered: false,
+        grown: false,
+        mirrored: false,
+    };
+
+    #[rstest]
+    #[case::missing(REMADE, 3, Some(Reason::MissingTopic), true)]
+    #[case::another_refusal(REMADE, 3, Some(Reason::TopicConfiguration), false)]
+    #[case::no_closer_reason(REMADE, 3, Some(Reason::Refused), false)]
+    #[case::no_answer(REMADE, 3, None, false)]
+    #[case::another_exit_code(REMADE, 2, Some(Reason::MissingTopic), false)]
+    #[case::only_the_ledger(UNLEDGERED, 3, Some(Reason::MissingTopic), false)]
+    #[case::nothing_happened(NOTHING, 3, Some(Reason::MissingTopic), false)]
+    #[case::failed(REMADE, 1, Some(Reason::TopicChanged), true)]
+    #[case::failed_without_a_ledger(UNLEDGERED, 1, Some(Reason::Failed), true)]
+    #[case::failed_alone(NOTHING, 1, Some(Reason::TopicChanged), false)]
+    fn a_run_refuses_only_a_topic_that_is_missing(
+        #[case] suffered: Suffered,
+        #[case] code: i32,
+        #[case] reason: Option<Reason>,
+        #[case] wanted: bool,
+    ) {
+        let ended = Ended {
+            number: 1,
+            status: ExitStatus::from_raw(code << 8),
+            receipt: reason.map(|reason| json!({ "error": { "reason": reason, "message": "" } })),
+            stderr: String::new(),
+            known: None,
+            suffered,
+        };
+        assert_eq!(ended.is_excused(), wanted);
     }
 }

@@ -122,7 +122,7 @@ impl Play<'_, '_> {
             return Ok(());
         }
         for run in &mut self.runs {
-            run.suffered.remade = true;
+            run.suffered.unledgered = true;
         }
         let ledgers = self.ledgers()?;
         let names: Vec<&str> = ledgers.iter().map(String::as_str).collect();
