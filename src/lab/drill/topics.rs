@@ -157,15 +157,19 @@ impl Topics {
     /// # Errors
     /// [`Error::Failed`] if librdkafka refuses.
     pub fn reader(&self, isolation: &str) -> Result<BaseConsumer<DefaultConsumerContext>> {
-        self.config()
+        self.reader_config(isolation).create().map_err(of("a consumer"))
+    }
+
+    pub(super) fn reader_config(&self, isolation: &str) -> ClientConfig {
+        let mut config = self.config();
+        config
             .set("group.id", "drill")
             .set("enable.auto.commit", "false")
             .set("isolation.level", isolation)
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "20")
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .map_err(of("a consumer"))
+            .set("auto.offset.reset", "earliest");
+        config
     }
 
     /// All committed records up to the present high watermarks, partition by partition, in order. It waits until open

@@ -8,6 +8,7 @@ use crate::lab::drill::data::in_window;
 use crate::lab::drill::groups;
 use crate::lab::drill::report::Round;
 use crate::lab::drill::run::Ended;
+use crate::lab::drill::tail::Seen;
 use crate::lab::drill::topics::Record;
 
 impl Play<'_, '_> {
@@ -53,15 +54,21 @@ impl Play<'_, '_> {
         };
         let seen = match self.tail.take() {
             Some(tail) => tail.finish(target.len())?,
-            None => Vec::new(),
+            None => Seen::default(),
         };
+        for renewal in &seen.renewals {
+            self.note(format!(
+                "the client of the target's reader lost all brokers, and a new one read on: {renewal}"
+            ));
+        }
         self.round.differences = self.expected(&self.source).compare(&target);
         self.round.records = self.source.iter().filter(|record| in_window(record)).count();
-        if seen != target {
+        if seen.records != target {
             self.wrong(format!(
-                "a reader that watched the target saw {} records, but it holds {}",
-                seen.len(),
-                target.len()
+                "a reader that watched the target saw {} records, but it holds {}{}",
+                seen.records.len(),
+                target.len(),
+                seen.short.map(|short| format!("; the reader: {short}")).unwrap_or_default()
             ));
         }
         self.audit()?;
