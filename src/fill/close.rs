@@ -181,6 +181,19 @@ impl Preflight {
         Ok(())
     }
 
+    /// The result; if it says that records are gone, but they were those of a topic that was made anew since, it says that.
+    pub(super) fn not_of_another_topic(&self, clusters: &Clusters, result: Result<()>) -> Result<()> {
+        match &result {
+            Err(Error::Failed(why))
+                if matches!(why.reason(), Some(Reason::RecordsDeleted | Reason::LogLost)) =>
+            {
+                self.are_the_same(clusters)?;
+                result
+            }
+            _ => result,
+        }
+    }
+
     /// Checks that both topics are still those that the preflight found. A transaction may be committed only if both
     /// were asked after its last record. Otherwise it could commit positions of another topic, since librdkafka goes on
     /// to read a topic that was made anew (`rd_kafka_topic_metadata_update`). Brokers may lag behind, so this narrows the

@@ -68,7 +68,7 @@ enum Fate {
 
 impl Copying<'_, '_> {
     pub(super) fn all(&mut self, ranges: &[Range]) -> Result<()> {
-        let result = self.copy(ranges);
+        let result = self.marking.not_of_another_topic(self.copy(ranges));
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
         self.run.told.aborted_transactions += 1;
         // The transaction's state is unknown, so the next `init_transactions` aborts it.

@@ -68,6 +68,11 @@ impl<'r> Marking<'r> {
         self.of(positions, Some(Done { at, in_window, written }))
     }
 
+    /// As [`Preflight::not_of_another_topic`].
+    pub(super) fn not_of_another_topic(&self, result: Result<()>) -> Result<()> {
+        self.checked.not_of_another_topic(self.clusters, result)
+    }
+
     /// # Errors
     /// As [`Preflight::are_the_same`].
     pub(super) fn check_topics(&self) -> Result<()> {

@@ -45,6 +45,8 @@ pub(super) struct Joined {
     share: (i32, BTreeSet<i32>),
     /// The source's ends when the work on this share began.
     share_ends: Vec<i64>,
+    /// The generation in which the last start-up failed, and how many transactions the run had committed then.
+    failed: Option<(i32, u64)>,
 }
 
 impl Run<'_> {
@@ -73,26 +75,30 @@ impl Run<'_> {
         };
         let share = self.member.insert(member).share(selection.patience, self.interrupt)?;
         tracing::info!("this instance has the partitions {:?}", share.partitions);
-        match self.attempt(clusters, checked, window, Some(&share)) {
+        let err = match self.attempt(clusters, checked, window, Some(&share)) {
             Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
-                Err(Error::Reassigned)
+                return Err(Error::Reassigned);
             }
             // The group will report this change too, but this instance has not heard of it yet.
-            Err(Error::Fenced(_)) => {
-                Err(Error::restart("another instance was given a partition of this one"))
-            }
-            Err(err @ Error::Restart { .. }) => {
-                // An instance that reaches the source can do the work. With one cluster, the group itself would be away.
-                if !ledger.is_source() && clusters.source.topic_id(&checked.source.name).is_err() {
-                    tracing::warn!("this instance does not reach the source, so it leaves the group for now");
-                    // While a share lives, its member waits for the work under it before it leaves.
-                    drop(share);
-                    self.member = None;
-                }
-                Err(err)
-            }
-            result => result,
+            Err(Error::Fenced(_)) => Error::restart("another instance was given a partition of this one"),
+            Err(err @ Error::Restart { .. }) => err,
+            result => return result,
+        };
+        // The group may have forgotten this instance, and its client may never hear of it (librdkafka#5301).
+        let failed = Some((share.generation, self.told.transactions));
+        let is_again = std::mem::replace(&mut self.joined.failed, failed) == failed;
+        // An instance that reaches the source can do the work. With one cluster, the group itself would be away.
+        let is_away =
+            !is_again && !ledger.is_source() && clusters.source.topic_id(&checked.source.name).is_err();
+        if is_away {
+            tracing::warn!("this instance does not reach the source, so it leaves the group for now");
         }
+        if is_again || is_away {
+            // While a share lives, its member waits for the work under it before it leaves.
+            drop(share);
+            self.member = None;
+        }
+        Err(err)
     }
 
     /// The end of each partition: this instance reads its own partitions up to there, and the whole job is done when

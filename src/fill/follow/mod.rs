@@ -157,7 +157,7 @@ impl Run<'_> {
 
 impl Following<'_, '_> {
     fn until_interrupted(mut self) -> Result<()> {
-        let result = self.go_on();
+        let result = self.checked.not_of_another_topic(self.clusters, self.go_on());
         self.watch.clear();
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
         self.run.told.aborted_transactions += 1;

@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOG: Duration = Duration::from_secs(60);
 /// When to look once more for a reversed job: it may have started at the same time.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// After this time without a record, though the leader says that there are more, the run makes new clients. A client whose
+/// last broker answered that there are no brokers, as one does when it stops, waits for good (librdkafka#5301).
+const STALLED: Duration = Duration::from_secs(10);
 /// How often an idle partition's position is committed again at least. Brokers forget positions after a week by default
 /// (`offsets.retention.minutes`).
 const RENEW: Duration = Duration::from_secs(3600);
@@ -38,6 +41,8 @@ pub(super) struct Watch {
     is_behind: bool,
     /// When nothing was left to copy.
     level: Instant,
+    /// The positions, and when one of them moved last.
+    moved: (Vec<i64>, Instant),
     last_commit: Option<i64>,
     line: ProgressBar,
 }
@@ -53,6 +58,7 @@ impl Watch {
             renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
             is_behind: true,
             level: Instant::now(),
+            moved: (Vec::new(), Instant::now()),
             last_commit: None,
             line: progress.line(),
         }
@@ -122,6 +128,16 @@ impl Following<'_, '_> {
         }
         if !self.watch.is_behind {
             self.watch.level = Instant::now();
+        }
+        let positions: Vec<i64> = self.followed.own.values().map(|own| own.position).collect();
+        if !self.watch.is_behind || positions != self.watch.moved.0 {
+            self.watch.moved = (positions, Instant::now());
+        } else if self.watch.moved.1.elapsed() > STALLED {
+            return Err(clusters.source.properties().says(Error::restart(format!(
+                "{} has more records, but nothing arrived for {} s",
+                checked.source.name,
+                STALLED.as_secs()
+            ))));
         }
         standing.behind = if self.watch.is_behind { self.watch.level.elapsed().as_secs_f64() } else { 0.0 };
         standing.last_commit = self.watch.last_commit;
