@@ -453,6 +453,7 @@ impl StartUps<'_, '_> {
         if let Some(follow) = &self.run.job.follow {
             self.keep_up(clusters)?;
             needs_window = !self.is_followed(clusters, follow)?;
+            self.run.has_followed |= !needs_window;
         }
         let run = &mut *self.run;
         if std::mem::take(&mut run.needs_window) {

@@ -49,7 +49,7 @@ pub(super) struct Run<'a> {
     /// Used only with `--scale-out`, like `joined`.
     pub(super) member: Option<Member>,
     pub(super) joined: Joined,
-    /// With --follow: the run has committed the joints of its partitions, and follows.
+    /// With --follow: the joints of this instance's partitions are committed, by this run or an earlier one.
     pub(super) has_followed: bool,
     /// With --follow: the number of partitions of the source when the run began to follow. Partitions that appear later
     /// are followed from their beginning.

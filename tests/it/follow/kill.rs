@@ -4,14 +4,11 @@ use rstest::rstest;
 
 use super::*;
 
-/// The last case of a kind comes long after the joint.
+/// The instants of a commit with the number 5 come after the joint.
 #[rstest]
 #[case::before_the_joint("before-joint", 1)]
-#[case::before_the_joints_offsets("before-send-offsets", 2)]
 #[case::after_the_joints_offsets("after-send-offsets", 2)]
-#[case::after_the_joint("after-commit", 2)]
 #[case::after_a_record("after-send", 900)]
-#[case::before_the_offsets("before-send-offsets", 5)]
 #[case::after_the_offsets("after-send-offsets", 5)]
 #[case::after_a_commit("after-commit", 5)]
 fn a_follow_that_dies(#[case] instant: &str, #[case] pass: usize) {
@@ -32,6 +29,7 @@ fn a_follow_that_dies(#[case] instant: &str, #[case] pass: usize) {
         first.child.try_wait().expect("waits").is_some()
     });
     let second = stream.follow(&options);
+    second.until_says("following");
     stream.until_holds(&[], &copies);
     second.stopped();
     stream.assert_holds(&[], &copies);

@@ -1,5 +1,6 @@
 //! `--follow`: closes the gap, and keeps it closed.
 
+mod expiry;
 mod grow;
 mod kill;
 mod live;
