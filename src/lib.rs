@@ -73,6 +73,7 @@ pub use cli::answer::{Found, Unread, asks_for_json};
 pub use cli::common::{Common, Output};
 pub use cli::{Cli, Command, FillArgs};
 pub use compare::gaps::{Gaps, gaps};
+pub use compare::lag::{Lag, lag};
 pub use compare::verify::{Comparison, Findings, verify};
 pub use dashboard::Dashboard;
 pub use fill::consequences::{Consequences, Group};

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use replicator::store::{check_flag, keep_receipt};
 use replicator::{
     Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, Progress, Result,
-    Unread, asks_for_json, fill, gaps, generate, load, memory, serve_metrics, sink, verify,
+    Unread, asks_for_json, fill, gaps, generate, lag, load, memory, serve_metrics, sink, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
@@ -87,6 +87,15 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             *found = Some(match &result {
                 Ok(()) | Err(Error::Different(_)) => Box::new(findings),
                 Err(_) => Box::new(Unread::from(findings)),
+            });
+            result
+        }
+        Some(Command::Lag(args)) => {
+            let selection = args.selection(common)?;
+            let (told, result) = lag(&selection, args.max_lag, &interrupt);
+            *found = Some(match told {
+                Some(told) => Box::new(told),
+                None => Box::new(Unread::from(selection)),
             });
             result
         }

@@ -113,6 +113,10 @@ pub enum Reason {
     TopicConfiguration,
     /// The broker deleted records that the command needs.
     RecordsDeleted,
+    /// No run of the job has committed a position.
+    NoPosition,
+    /// More offsets are left to copy than `--max-lag` allows.
+    Lagging,
     /// A partition ends below a committed or written offset: its leader lost a part of its log.
     LogLost,
     /// A run with `--follow` has positions for these topics, which a fill would replace.

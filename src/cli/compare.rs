@@ -1,4 +1,4 @@
-//! `gaps` and `verify`.
+//! `gaps`, `verify` and `lag`.
 
 use std::time::Duration;
 
@@ -7,12 +7,16 @@ use clap::Args;
 
 use super::common::Common;
 use super::heading;
-use super::topics::{SelectionArgs, TopicsArgs};
+use super::topics::{ClustersArgs, NamesArgs, SelectionArgs, TopicsArgs};
 use crate::base::error::Result;
 use crate::base::time::parse_date;
 use crate::compare::verify::Comparison;
-use crate::job::Selection;
+use crate::job::event_time::EventTime;
+use crate::job::identity::Identity;
 use crate::job::window::{Window, WindowSpec};
+use crate::job::{INDEX_MEMORY, Rules, Selection};
+
+const EVERYWHERE: WindowSpec = WindowSpec::Instants(Window { start: None, end: None });
 
 #[derive(Clone, Debug, Args)]
 pub struct GapsArgs {
@@ -49,8 +53,7 @@ impl GapsArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn selection(&self, common: &Common) -> Result<Selection> {
-        let everywhere = WindowSpec::Instants(Window { start: None, end: None });
-        self.topics.selection(common, self.window.unwrap_or(everywhere), self.date)
+        self.topics.selection(common, self.window.unwrap_or(EVERYWHERE), self.date)
     }
 }
 
@@ -68,5 +71,36 @@ impl VerifyArgs {
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn comparison(&self, common: &Common) -> Result<Comparison> {
         Ok(Comparison { selection: self.selection.selection(common)?, strict_order: self.strict_order })
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LagArgs {
+    #[command(flatten)]
+    names: NamesArgs,
+    #[command(flatten)]
+    clusters: ClustersArgs,
+    /// Exit with code 4 if more offsets than this are left, of all partitions together
+    #[arg(long, value_name = "N", help_heading = heading::SAFETY)]
+    pub max_lag: Option<u64>,
+}
+
+impl LagArgs {
+    /// The topics and their clusters. The rest does not matter.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
+    pub fn selection(&self, common: &Common) -> Result<Selection> {
+        Ok(Selection {
+            properties: self.clusters.properties(common)?,
+            source: self.names.source.clone(),
+            target: self.names.target.clone(),
+            window: EVERYWHERE,
+            date: None,
+            event_time: EventTime::Timestamp,
+            rules: Rules::by(Identity::Key),
+            index_memory: INDEX_MEMORY,
+            patience: Duration::from_secs(90),
+        })
     }
 }

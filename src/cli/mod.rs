@@ -14,7 +14,7 @@ mod topics;
 use clap::{Parser, Subcommand};
 
 use self::common::Common;
-use self::compare::{GapsArgs, VerifyArgs};
+use self::compare::{GapsArgs, LagArgs, VerifyArgs};
 pub use self::fill::FillArgs;
 use self::fill::FollowArgs;
 #[cfg(feature = "lab")]
@@ -65,7 +65,7 @@ Exit codes:
     1  failed; it is safe to run again
     2  the command line is wrong
     3  refused, before anything was written
-    4  verify found a difference
+    4  verify found a difference, or lag more than --max-lag
     5  another run took over
   130  interrupted; the open transaction was aborted";
 
@@ -77,6 +77,8 @@ pub enum Command {
     Gaps(GapsArgs),
     /// Compare every record of the window in both topics
     Verify(VerifyArgs),
+    /// Show how far the job is behind its source, as with --follow
+    Lag(LagArgs),
     /// Load a file of JSON events into a topic, each line exactly once
     Load(LoadArgs),
     /// Generate a file of events, as of an interactive music-video service

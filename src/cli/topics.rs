@@ -20,15 +20,22 @@ use crate::kafka::given::{Given, GivenSide};
 use crate::kafka::properties::Properties;
 use crate::kafka::sides::Sides;
 
-/// Two topics, and how their records are compared.
+/// The names of two topics.
 #[derive(Clone, Debug, Args)]
-pub struct TopicsArgs {
+pub struct NamesArgs {
     /// The topic that has the records
     #[arg(long, default_value = "topicA", value_name = "TOPIC", help_heading = heading::TOPICS)]
     pub source: String,
     /// The topic with the gap
     #[arg(long, default_value = "topicB", value_name = "TOPIC", help_heading = heading::TOPICS)]
     pub target: String,
+}
+
+/// Two topics, and how their records are compared.
+#[derive(Clone, Debug, Args)]
+pub struct TopicsArgs {
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Take the event time from this field of the JSON value, as in /event/time
     ///
     /// By default the event time is the record's timestamp.
@@ -82,8 +89,8 @@ impl TopicsArgs {
         }
         Ok(Selection {
             properties: self.clusters.properties(common)?,
-            source: self.source.clone(),
-            target: self.target.clone(),
+            source: self.names.source.clone(),
+            target: self.names.target.clone(),
             window,
             date,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
@@ -131,7 +138,7 @@ pub struct ClustersArgs {
 }
 
 impl ClustersArgs {
-    fn properties(&self, common: &Common) -> Result<Sides<Properties>> {
+    pub(super) fn properties(&self, common: &Common) -> Result<Sides<Properties>> {
         let given = Given {
             source: GivenSide {
                 bootstrap: self.source_bootstrap_server.as_deref(),

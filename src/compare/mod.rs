@@ -2,9 +2,11 @@
 
 pub(crate) mod chart;
 pub(crate) mod gaps;
+pub(crate) mod lag;
 pub(crate) mod verify;
 
 mod pairing;
+mod positions;
 
 use std::time::Duration;
 

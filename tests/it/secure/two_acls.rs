@@ -7,7 +7,8 @@ use super::crossing::*;
 use super::*;
 
 const FILLS: &[&str] = &["fill", "fill --scale-out"];
-const ALL: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out"];
+const ALL: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out", "lag"];
+const POSITIONS: &[&str] = &["fill", "fill --scale-out", "lag"];
 
 /// Each right, and the commands that need it. Rights on the source are in the source's cluster, all others in the
 /// target's. Create is needed only if the ledger is missing, and Alter only if the ledger must grow.
@@ -15,9 +16,9 @@ pub(super) const RIGHTS: &[(On, i8, &[&str])] = &[
     (On::Source, READ, ALL),
     (On::Target, READ, ALL),
     (On::Target, WRITE, FILLS),
-    (On::Ledger, READ, FILLS),
+    (On::Ledger, READ, POSITIONS),
     (On::Ledger, CREATE, FILLS),
-    (On::Group, READ, FILLS),
+    (On::Group, READ, POSITIONS),
     (On::TransactionalId, WRITE, FILLS),
     (On::LongerIds, WRITE, &["fill --scale-out"]),
 ];
@@ -35,10 +36,13 @@ fn without(rights: &[(On, i8)], missing: (On, i8)) -> Vec<(On, i8)> {
 
 fn arguments(command: &str) -> Vec<&str> {
     let mut arguments: Vec<&str> = command.split(' ').filter(|word| *word != "fill").collect();
-    if command != "gaps" {
+    if !["gaps", "lag"].contains(&command) {
         arguments.extend(["--window", "11:00-13:00", "--date", "2021-04-14"]);
     }
-    arguments.extend(["--output", "json", "--patience", "20"]);
+    if command != "lag" {
+        arguments.extend(["--patience", "20"]);
+    }
+    arguments.extend(["--output", "json"]);
     arguments
 }
 
@@ -119,6 +123,28 @@ fn each_right_is_needed_and_no_other(#[case] command: &str) {
     assert!(after.2.is_empty(), "in the source's cluster: {after:?}");
 }
 
+/// A principal that only watches needs no more than to see the target, the ledger and the group.
+#[test]
+fn lag_needs_each_right_but_reads_only_the_source() {
+    let crossing = Crossing::new();
+    let filler = crossing.person();
+    crossing.grant(&filler, needed("fill"));
+    let output = crossing.run_for(&filler, &arguments("fill"));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let needed = needed("lag");
+    for missing in &needed {
+        refused(&crossing, "lag", &without(&needed, *missing), *missing);
+    }
+    let seen = needed.iter().map(|(on, _)| (*on, if *on == On::Source { READ } else { DESCRIBE }));
+    for rights in [needed.clone(), seen.collect()] {
+        let person = crossing.person();
+        crossing.grant(&person, rights);
+        let output = crossing.run_for(&person, &arguments("lag"));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(receipt(&output)["lag"], 0, "{}", stderr(&output));
+    }
+}
+
 /// The broker itself looks at the member's topics (KIP-848).
 #[test]
 fn the_newer_group_protocol_needs_no_more() {
@@ -150,6 +176,7 @@ fn readme_has_these_rights() {
     wanted.push("|---|---|---|".to_owned());
     for (commands, one) in [
         ("`plan`, `gaps`, `verify`", "plan"),
+        ("`lag`", "lag"),
         ("fill", "fill"),
         ("fill with `--scale-out`", "fill --scale-out"),
     ] {
