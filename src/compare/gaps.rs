@@ -37,8 +37,8 @@ pub struct Gaps {
     pub conflicts: u64,
     /// Records of the source that `--on-conflict skip` or `--skip-invalid` leaves out.
     pub left_out: u64,
-    /// Records of the source that equal an earlier one there. One copy in the target is enough, except with
-    /// `--identity record`.
+    /// Records of the source that equal an earlier one there. One copy in the target is enough. Records above the joint
+    /// of a follow, and all records with `--identity record`, need a copy each and are not among these.
     pub duplicates_in_source: u64,
     /// Copies in the target beyond the number that the source holds.
     pub doubled: u64,
@@ -108,15 +108,21 @@ pub fn gaps(
         seen: Vec::new(),
         target_times: Vec::new(),
     };
-    let compared = compare(selection, progress, interrupt, &mut counted)?;
+    let mut compared = compare(selection, progress, interrupt, &mut counted)?;
     let Counted { pairing, mut found, mut seen, target_times, .. } = counted;
     let findings = pairing.settle(compared.keeps_partitions());
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
     found.only_in_target = findings.extra + findings.changed;
-    // If the whole record is the identity, these records do not conflict.
-    let identity = if found.conflicts > 0 { &Identity::Record } else { &selection.rules.identity };
+    let matters = found.missing + found.duplicates_in_source + found.doubled + found.only_in_target > 0;
+    compared.warn_of_unread_joints(selection, matters);
+    // If the whole record is the identity, these records do not conflict, and each gets a copy of its own.
+    let identity = if found.conflicts > 0 || compared.lacks_above_joint {
+        &Identity::Record
+    } else {
+        &selection.rules.identity
+    };
     seen.sort_unstable();
     let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
     let times: Vec<i64> = seen.iter().map(|record| record.time).collect();

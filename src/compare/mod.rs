@@ -5,22 +5,25 @@ pub(crate) mod gaps;
 pub(crate) mod lag;
 pub(crate) mod verify;
 
+mod joints;
 mod pairing;
 mod positions;
 
 use std::time::Duration;
 
+use self::joints::Joints;
 pub(crate) use self::pairing::Pairing;
 
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::base::range::Range;
+use crate::base::range::{Range, index};
 use crate::job::identity::{Fingers, Identity};
 use crate::job::resolve::{self, Resolved};
 use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
 use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
+use crate::judge::joint::AboveJoint;
 use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
@@ -60,6 +63,10 @@ pub(crate) struct Compared {
     /// Copies outside of the window, with another timestamp.
     pub elsewhen: StampedCopies,
     pub warnings: Vec<String>,
+    /// Whether the target lacks records that the source holds above the joint of a follow.
+    pub lacks_above_joint: bool,
+    /// Why nobody could ask for the joints of a follow, if so.
+    unread_joints: Option<String>,
 }
 
 /// Reads both topics' windows, committed records only.
@@ -78,9 +85,13 @@ pub(crate) fn compare(
         resolve::window(&clusters.source, selection, &source, interrupt)?;
     notes.window(window);
     let keeps_partitions = source.partitions == target.partitions;
+    let sides = Sides { source, target };
+    let joints = Joints::of(selection, &clusters, &sides, interrupt)?;
+    let Sides { source, target } = sides;
     let open = |cluster, topic| OpenSide::open(selection, cluster, topic, progress, interrupt);
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
-    let (source, target) = if selection.rules.identity == Identity::Record || is_any_copy_enough {
+    let are_counted = selection.rules.identity == Identity::Record || joints.are_there();
+    let (source, target) = if are_counted || is_any_copy_enough {
         // Ask for the target's end first. A copy comes after its original, so each copy below that end has its original
         // below the source's end. Otherwise the copy of a later record could be taken for a copy that is missing.
         let target = open(&clusters.target, target)?;
@@ -90,24 +101,42 @@ pub(crate) fn compare(
         (open(&clusters.source, source)?, open(&clusters.target, target)?)
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
-    let pair = Pair { selection, source, target, window, keeps_partitions, look };
+    let pair = Pair { selection, source, target, window, keeps_partitions, look, joints };
     let mut in_source = 0;
-    let elsewhen = pair.judge(notes, |seen| {
+    let (elsewhen, lacks_above_joint) = pair.judge(notes, |seen| {
         other_days.see(seen.time);
         in_source += u64::from(seen.is_in_window);
     })?;
-    let Pair { source, target, .. } = pair;
+    let Pair { source, target, joints, .. } = pair;
     let nothing = (in_source == 0)
         .then(|| resolve::nothing_in(window, source.cluster, selection, &source.topic, interrupt));
     let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(Compared { topics: Sides { source: source.topic, target: target.topic }, elsewhen, warnings })
+    Ok(Compared {
+        topics: Sides { source: source.topic, target: target.topic },
+        elsewhen,
+        warnings,
+        lacks_above_joint,
+        unread_joints: joints.unread,
+    })
 }
 
 impl Compared {
     fn keeps_partitions(&self) -> bool {
         self.topics.source.partitions == self.topics.target.partitions
+    }
+
+    /// Warns that the joints of a follow are unknown, if another result could follow from them.
+    fn warn_of_unread_joints(&mut self, selection: &Selection, matters: bool) {
+        let Some(why) = self.unread_joints.take().filter(|_| matters) else { return };
+        let warning = format!(
+            "all records were compared by --identity {}. A run with --follow also copies equal and conflicting records, \
+             but whether such a run has copied some of these is unknown: {why}",
+            selection.rules.identity
+        );
+        tracing::warn!("{warning}");
+        self.warnings.push(warning);
     }
 }
 
@@ -128,17 +157,21 @@ struct Pair<'a> {
     window: Window,
     keeps_partitions: bool,
     look: Look,
+    joints: Joints,
 }
 
 impl Pair<'_> {
-    /// Shows each record of the source to `see`, and each of its window to the judge.
-    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<StampedCopies> {
+    /// Shows each record of the source to `see`, and each of its window to the judge. Returns the copies with another
+    /// timestamp, and whether the target lacks records above a joint.
+    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<(StampedCopies, bool)> {
         let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
-        let outside = self.take_in_target(&mut judge, notes)?;
+        let (mut above, mut lacks_above) = (self.above_joint()?, false);
+        let outside = self.take_in_target(&mut judge, above.as_mut(), notes)?;
         if judge.wants_explanations() {
-            self.read_source(|seen| {
+            self.read_source(|message, seen| {
                 notes.explained(seen);
-                judge.explain(seen)
+                // The judge has not seen the copies of a record above the joint.
+                if seen.is_in_window && self.joints.are_below(message) { Ok(()) } else { judge.explain(seen) }
             })?;
         }
         let mut second = SecondLook::new(self.selection.index_memory);
@@ -150,6 +183,12 @@ impl Pair<'_> {
             |message, seen| {
                 see(seen);
                 if !seen.is_in_window {
+                    return Ok(());
+                }
+                if let Some(above) = above.as_mut().filter(|_| self.joints.are_below(message)) {
+                    let verdict = above.judge(seen.signature);
+                    lacks_above |= verdict == Verdict::New;
+                    notes.source(message, seen, Judged::By(verdict));
                     return Ok(());
                 }
                 if let Some(why) = self
@@ -168,13 +207,40 @@ impl Pair<'_> {
             },
         )?;
         let at = self.look.clone();
-        second.decide(
+        let elsewhen = second.decide(
             |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
-            |each| self.read_source(each),
-        )
+            |each| self.read_source(|_, seen| each(seen)),
+        )?;
+        Ok((elsewhen, lacks_above))
     }
 
-    fn take_in_target(&self, judge: &mut Judge, notes: &mut impl Notes) -> Result<Option<Outside>> {
+    /// Reads the source's records of the window above the joints, if there are joints. Their copies must be known before
+    /// the job's judge sees the target, because they count for no record below.
+    fn above_joint(&self) -> Result<Option<AboveJoint>> {
+        if !self.joints.are_there() {
+            return Ok(None);
+        }
+        let mut above = AboveJoint::new(self.selection.index_memory);
+        let of_joint = |range: &Range| {
+            let joint = self.joints.of_partition(index(range.partition)).unwrap_or(range.end);
+            Range { start: range.start.max(joint.min(range.end)), ..*range }
+        };
+        let ranges: Vec<Range> = self.source.ranges(self.by_time())?.iter().map(of_joint).collect();
+        let within = self.look.clone();
+        self.source.read_ranges(
+            &ranges,
+            move |message| within.within(message),
+            |_, seen| if seen.is_in_window { above.want(seen.signature) } else { Ok(()) },
+        )?;
+        Ok(Some(above))
+    }
+
+    fn take_in_target(
+        &self,
+        judge: &mut Judge,
+        mut above: Option<&mut AboveJoint>,
+        notes: &mut impl Notes,
+    ) -> Result<Option<Outside>> {
         let from = self.by_time().filter(|_| !judge.wants_explanations());
         let ranges = self.target.ranges(from)?;
         let mut outside = self
@@ -187,7 +253,9 @@ impl Pair<'_> {
             move |message| at.at(message),
             |message, seen| {
                 if self.look.is_compared(seen) {
-                    judge.target(seen.signature)?;
+                    if !above.as_mut().is_some_and(|above| above.take(seen.signature)) {
+                        judge.target(seen.signature)?;
+                    }
                     notes.target(message, seen);
                 } else if let Some(outside) = &mut outside {
                     outside.insert(seen.signature);
@@ -200,11 +268,11 @@ impl Pair<'_> {
 
     /// Reads all that the source holds now, whatever the window. Each record of the target was in the source before, so
     /// no original is left out.
-    fn read_source(&self, mut each: impl FnMut(&Sighting) -> Result<()>) -> Result<()> {
+    fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
         let at = self.look.clone();
         let OpenSide { cluster, topic, .. } = &self.source;
         let ranges = cluster.readable(topic)?;
-        self.source.read_ranges(&ranges, move |message| at.at(message), |_, seen| each(seen))
+        self.source.read_ranges(&ranges, move |message| at.at(message), each)
     }
 
     /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.

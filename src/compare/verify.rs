@@ -44,8 +44,8 @@ pub struct Findings {
     pub reordered: u64,
     /// Records in another partition than in the source, if both topics have the same number of partitions.
     pub moved: u64,
-    /// Records of the source that equal an earlier one there. One copy in the target is enough, except with
-    /// `--identity record`.
+    /// Records of the source that equal an earlier one there. One copy in the target is enough. Records above the joint
+    /// of a follow, and all records with `--identity record`, need a copy each and are not among these.
     pub duplicates_in_source: u64,
     /// Records that `--on-conflict skip` leaves out: the target has their identity with another content.
     pub conflicts: u64,
@@ -73,8 +73,10 @@ pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt
     let compared = compare(&comparison.selection, progress, interrupt, &mut pairing);
     let (mut findings, result) = match compared {
         Err(err) => (pairing.found, Err(err)),
-        Ok(compared) => {
+        Ok(mut compared) => {
             let mut findings = pairing.settle(compared.keeps_partitions());
+            let matters = findings.differences() + findings.duplicates_in_source > 0;
+            compared.warn_of_unread_joints(&comparison.selection, matters);
             findings.under_another_time = compared.elsewhen.copies;
             findings.warnings = compared.warnings;
             findings.names.found(&compared.topics);

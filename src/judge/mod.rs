@@ -8,6 +8,7 @@
 pub(crate) mod elsewhen;
 mod filter;
 mod index;
+pub(crate) mod joint;
 mod look;
 mod table;
 mod tally;

@@ -41,3 +41,4 @@ mod stores;
 mod time;
 mod two_clusters;
 mod verify;
+mod verify_joint;

@@ -145,6 +145,27 @@ fn lag_needs_each_right_but_reads_only_the_source() {
     }
 }
 
+/// Without the right to see the group, `verify` compares as the job says. It says so if this may be wrong.
+#[test]
+fn a_verify_without_the_group_says_what_it_does_not_know() {
+    let crossing = Crossing::new();
+    let (blind, seeing) = (crossing.person(), crossing.person());
+    crossing.grant(&blind, needed("verify"));
+    crossing.grant(&seeing, needed("verify").into_iter().chain([(On::Ledger, READ), (On::Group, READ)]));
+    let warnings = |person: &Person| {
+        let output = crossing.run_for(person, &arguments("verify"));
+        (code(&output), receipt(&output)["warnings"].to_string())
+    };
+    let (code_of_blind, told) = warnings(&blind);
+    let wanted = format!("grant this principal Read on topic {}", crossing.ledger());
+    assert!(code_of_blind == 4 && told.contains(&wanted) && told.contains("--identity key"), "{told}");
+    assert_eq!(warnings(&seeing), (4, "[]".to_owned()));
+    let filler = crossing.person();
+    crossing.grant(&filler, needed("fill"));
+    assert_eq!(code(&crossing.run_for(&filler, &arguments("fill"))), 0);
+    assert_eq!(warnings(&blind), (0, "[]".to_owned()), "here it does not matter");
+}
+
 /// The broker itself looks at the member's topics (KIP-848).
 #[test]
 fn the_newer_group_protocol_needs_no_more() {
