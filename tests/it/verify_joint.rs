@@ -119,6 +119,57 @@ fn other_marks_are_none() {
     assert_eq!(verified(&pair, 4).0, [1, 0, 0, 0]);
 }
 
+/// A partition without a mark is compared as the job says.
+#[test]
+fn each_partition_has_its_own_joint() {
+    let pair = Pair::new(2, 2);
+    let twice =
+        |partition: i32| [event(1, "ada", "1"), event(1, "ada", "1")].map(|r| Record { partition, ..r });
+    produce(&pair.a, &[twice(0), twice(1)].concat());
+    produce(&pair.b, &[twice(0)[0].clone()]);
+    let marks = Marks::of_pair(&pair);
+    assert_eq!(verified(&pair, 0).0, [0; 4], "by key, one is enough for all four");
+    marks.commit(&[(1, 2, 1)], LEVEL);
+    assert_eq!(verified(&pair, 4).0, [1, 0, 0, 0]);
+    marks.commit(&[(0, 2, 1)], LEVEL);
+    assert_eq!(verified(&pair, 4).0, [2, 0, 0, 0]);
+}
+
+/// A follow copies records that a fill may leave out.
+#[test]
+fn a_record_without_key_is_not_left_out_above_the_joint() {
+    let without_key = Record { key: None, ..event(6, "", "6") };
+    let (pair, marks) = pair(&copied());
+    produce(&pair.a, std::slice::from_ref(&without_key));
+    let pair = pair.with(|job| job.selection.rules.skip_invalid = true);
+    let (findings, result) = pair.verify();
+    result.expect("a fill leaves it out");
+    assert_eq!((findings.missing, findings.invalid), (0, 1), "{findings:?}");
+    marks.commit(&[(0, 9, JOINT)], LEVEL);
+    let (findings, result) = pair.verify();
+    assert_eq!(result.expect_err("differs").exit_code(), 4);
+    assert_eq!((findings.missing, findings.invalid), (1, 0), "{findings:?}");
+    produce(&pair.b, &[without_key]);
+    pair.verify().1.expect("the same");
+}
+
+/// Below the joint, a copy may have another timestamp if the job says so. Above it, no copy has.
+#[test]
+fn copies_with_another_timestamp_are_those_of_records_below() {
+    let mut target = copied();
+    target[2].time = DAY + 20 * HOUR;
+    let (pair, marks) = pair(&target);
+    let pair = pair.with(|job| job.selection.rules.target_scan = replicator::TargetScan::All);
+    marks.commit(&[(0, 8, JOINT)], LEVEL);
+    let (findings, result) = pair.verify();
+    result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
+    target[3].time = DAY + 21 * HOUR;
+    produce(&pair.b, &target[3..4]);
+    let (findings, result) = pair.verify();
+    result.expect_err("there is a stamped copy too many");
+    assert_eq!((findings.missing, findings.duplicated), (0, 1), "{findings:?}");
+}
+
 /// A fill by key would take these records for conflicts, so the command that is printed counts them.
 #[test]
 fn gaps_finds_the_same() {
