@@ -241,7 +241,7 @@ impl<T: Default + Send + 'static> Reader<T> {
             .because(Reason::RecordsDeleted));
         }
         if code == RDKafkaErrorCode::LogTruncation {
-            return Err(truncation::lost(&self.topic, &reason));
+            return Err(truncation::lost(&self.topic, reason));
         }
         // The client reports this when it looks for its group, which a reader does not need.
         let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
