@@ -8,7 +8,7 @@ use crate::kafka::sides::Side;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     pub partitions: Vec<PartitionStanding>,
-    /// For how long something has been left to copy, in seconds of this machine's clock; 0 if nothing is left.
+    /// How old the oldest record that is left may be, in seconds since it became readable; 0 if nothing is left.
     pub behind: f64,
     /// The time of the last commit in milliseconds since the epoch.
     pub last_commit: Option<i64>,

@@ -34,7 +34,7 @@ pub(crate) struct FollowMark {
     pub to: Option<Placement>,
     /// From this offset on, all committed records are copied, equal ones too. Below it, a fill has decided.
     pub joint: i64,
-    /// When nothing was left to copy, in milliseconds since the epoch. Later, something was.
+    /// All that was readable at this time is copied. In milliseconds since the epoch.
     pub level: i64,
     /// The place after the last record that was read. The position itself may be higher, since markers and aborted
     /// records lie between.

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use super::{Followed, Following};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
-use crate::base::range::index;
+use crate::base::range::{Range, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::standing::{self, PartitionStanding, Standing};
 use crate::kafka::cluster::Cluster;
@@ -37,9 +37,12 @@ pub(super) struct Watch {
     began: Instant,
     has_looked_for_reversed: bool,
     renews_after: Duration,
-    /// The source had more to copy at the last look.
+    /// The ends of the source's partitions at the last look, and its time by both clocks.
+    last: Option<(Vec<Range>, Instant, i64)>,
+    /// The run has not copied yet what was readable at the look before the last one. Under a steady load, something new is
+    /// readable at each look.
     is_behind: bool,
-    /// When nothing was left to copy.
+    /// All that was readable at this time is copied.
     level: Instant,
     /// The positions, and when one of them moved last.
     moved: (Vec<i64>, Instant),
@@ -56,6 +59,7 @@ impl Watch {
             began: Instant::now(),
             has_looked_for_reversed: false,
             renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
+            last: None,
             is_behind: true,
             level: Instant::now(),
             moved: (Vec::new(), Instant::now()),
@@ -109,15 +113,21 @@ impl Following<'_, '_> {
             self.watch.has_looked_for_reversed = true;
             checked.check_reversed(self.run.job, clusters, self.run.interrupt)?;
         }
-        let now = Utc::now().timestamp_millis();
+        let (now, now_millis) = (Instant::now(), Utc::now().timestamp_millis());
+        let last = self.watch.last.take();
         let mut standing = Standing { foreign: self.run.foreign, ..Standing::default() };
+        let mut is_level = true;
         self.watch.is_behind = false;
         for (partition, own) in &mut self.followed.own {
             let log = readable[index(*partition)];
-            if own.position < log.end {
-                self.watch.is_behind = true;
+            let before = last.as_ref().map(|(ends, _, millis)| (ends[index(*partition)].end, *millis));
+            if own.position >= log.end {
+                own.mark.level = now_millis;
+            } else if let Some((_, millis)) = before.filter(|(end, _)| own.position >= *end) {
+                own.mark.level = millis;
+                is_level = false;
             } else {
-                own.mark.level = now;
+                self.watch.is_behind = true;
             }
             standing.partitions.push(PartitionStanding {
                 partition: *partition,
@@ -126,9 +136,13 @@ impl Following<'_, '_> {
                 low: log.start,
             });
         }
-        if !self.watch.is_behind {
-            self.watch.level = Instant::now();
+        is_level &= !self.watch.is_behind;
+        match &last {
+            _ if is_level => self.watch.level = now,
+            Some((_, at, _)) if !self.watch.is_behind => self.watch.level = *at,
+            _ => {}
         }
+        self.watch.last = Some((readable, now, now_millis));
         let positions: Vec<i64> = self.followed.own.values().map(|own| own.position).collect();
         if !self.watch.is_behind || positions != self.watch.moved.0 {
             self.watch.moved = (positions, Instant::now());
@@ -139,7 +153,7 @@ impl Following<'_, '_> {
                 STALLED.as_secs()
             ))));
         }
-        standing.behind = if self.watch.is_behind { self.watch.level.elapsed().as_secs_f64() } else { 0.0 };
+        standing.behind = if is_level { 0.0 } else { (now - self.watch.level).as_secs_f64() };
         standing.last_commit = self.watch.last_commit;
         standing.troubles = self.troubles();
         self.tell(&standing);
