@@ -33,7 +33,7 @@
 //! 8. **Shares.** If instances share the partitions, each does all of this for the partitions that the group gives it. It
 //!    commits under the generation in which it got them ([`kafka::member`]). Checked: `a_share_commits_its_own`.
 //! 9. **Follow.** A follow begins at a joint that a fill has reached, so above it nothing need be compared
-//!    ([`fill::follow`]). Its marks hold while topics live, and only a log that was cut makes them void
+//!    (`fill/follow`). Its marks hold while topics live, and only a log that was cut makes them void
 //!    ([`kafka::follow_mark`]). Checked: `a_mark_reads_back`.
 //!
 //! [`mod@sink`] reads topics into a [`store`], where people query them. It is exactly once in another way: a SQL

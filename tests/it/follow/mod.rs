@@ -1,5 +1,6 @@
 //! `--follow`: closes the gap, and keeps it closed.
 
+mod away;
 mod expiry;
 mod grow;
 mod kill;
