@@ -149,7 +149,7 @@ fn run_fill(
     interrupt: &Interrupt,
 ) -> Result<Ended> {
     if let Some(address) = args.metrics_listen {
-        serve_metrics(address)?;
+        serve_metrics(address, job.selection.patience)?;
     }
     let (receipt, result) = fill(job, mode, progress, interrupt);
     let told: Box<dyn Found> =

@@ -1,4 +1,4 @@
-//! Code that asks no cluster: errors, flags, time, JSON.
+//! Code that asks no cluster: errors, flags, time, JSON, connections over HTTP.
 
 pub(crate) mod error;
 pub(crate) mod failpoint;
@@ -8,4 +8,5 @@ pub(crate) mod json;
 pub(crate) mod patience;
 pub(crate) mod progress;
 pub(crate) mod range;
+pub(crate) mod serve;
 pub(crate) mod time;

@@ -19,7 +19,6 @@ mod asker;
 mod board;
 pub(crate) mod host;
 mod names;
-mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +43,7 @@ use self::asker::Asker;
 use self::board::{Board, Look};
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
+use crate::base::serve;
 use crate::sink::store::{Compared, TopicSummary};
 
 /// How many questions for the page can be in progress or waiting.

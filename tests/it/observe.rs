@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
 
 use crate::kit::*;
 
@@ -11,14 +13,21 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-/// The samples by name and labels; `None` if nobody answers.
-fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
+/// The head and the body of an answer; `None` if nobody answers.
+fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    Some((head.to_lowercase(), body.to_owned()))
+}
+
+/// The samples by name and labels; `None` if nobody answers.
+fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
+    let (head, body) = get(address, "/metrics")?;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.lines().any(|line| line == "content-type: text/plain"), "{head}");
     let samples = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     Some(
         samples
@@ -30,16 +39,26 @@ fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
     )
 }
 
+/// A fill that goes on for a minute, and where it serves its metrics.
+fn slow_fill(pair: &Pair, records: &[Record]) -> (SocketAddr, Child) {
+    produce(&pair.a, records);
+    produce(&pair.b, &outside_of(records));
+    let address = free_address();
+    let mut command = pair.command(50_000);
+    command.args(["--max-rate", "20/s", "--metrics-listen", &address.to_string()]);
+    (address, command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts"))
+}
+
+fn interrupt(mut child: Child) {
+    signal(&child, "-INT");
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+}
+
 #[test]
 fn metrics_of_a_fill_on_its_way() {
     let pair = Pair::new(2, 2);
     let records = day(2000, 2);
-    produce(&pair.a, &records);
-    produce(&pair.b, &outside_of(&records));
-    let address = free_address();
-    let mut command = pair.command(50_000);
-    command.args(["--max-rate", "20/s", "--metrics-listen", &address.to_string()]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let (address, child) = slow_fill(&pair, &records);
     let mut last = HashMap::new();
     let start = std::time::Instant::now();
     while start.elapsed() < TIMEOUT {
@@ -52,12 +71,7 @@ fn metrics_of_a_fill_on_its_way() {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a number")),
-        nix::sys::signal::Signal::SIGINT,
-    )
-    .expect("signalled");
-    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    interrupt(child);
     let get = |name: &str| *last.get(name).unwrap_or_else(|| panic!("{name} of {last:?}"));
     let written = get("replicator_written_total");
     assert!(written > 0.0 && written < window_of(&records).len() as f64, "{last:?}");
@@ -76,6 +90,34 @@ fn metrics_of_a_fill_on_its_way() {
     // The target holds at least the records that the metrics counted as written.
     assert!(consume(&pair.b).len() as f64 >= outside_of(&records).len() as f64 + written);
     assert_eq!(pair.filled().counts.duplicates_in_source, 0);
+}
+
+#[test]
+fn probes_of_a_fill_on_its_way() {
+    let pair = Pair::new(2, 2);
+    let (address, child) = slow_fill(&pair, &day(2000, 2));
+    let start = std::time::Instant::now();
+    let copying = json!({ "status": "ok", "phase": "copy" });
+    let mut last = Value::Null;
+    while last != copying {
+        assert!(start.elapsed() < TIMEOUT, "{last}");
+        if let Some((head, body)) = get(address, "/healthz") {
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+            last = serde_json::from_str(&body).expect("JSON");
+            assert_eq!(last["status"], "ok", "{last}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    for (path, status) in
+        [("/livez", 200), ("/metrics", 200), ("/", 404), ("/health", 404), ("/metrics/x", 404)]
+    {
+        let (head, body) = get(address, path).expect("answers");
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{path}: {head}");
+        if path == "/livez" {
+            assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), copying);
+        }
+    }
+    interrupt(child);
 }
 
 #[test]

@@ -31,7 +31,7 @@ const QUEUE: u32 = 4096;
 ///
 /// # Errors
 /// Those of the system, for example if the address is taken.
-pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -39,7 +39,7 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves for as long as it is polled.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Nobody closes the semaphore.
     while let Ok(place) = places.clone().acquire_owned().await {
