@@ -1,5 +1,7 @@
 //! Tells Prometheus what a run is doing, and probes whether it is well. Keeps nothing if nobody listens.
 
+#[cfg(test)]
+mod board;
 mod health;
 
 use std::fmt::Display;
