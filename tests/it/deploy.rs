@@ -29,18 +29,27 @@ fn compose_publishes_to_this_machine_alone() {
     }
 }
 
+const DEPLOYMENT: &str = "deploy/kubernetes-deployment.yaml";
+const UNIT: &str = "deploy/replicator-follow.service";
+
+/// The text that follows `before` in a line of its own, each time.
+fn values<'m>(manifest: &'m str, before: &str) -> Vec<&'m str> {
+    manifest.lines().filter_map(|line| line.trim().strip_prefix(before)).collect()
+}
+
 #[test]
-fn the_job_has_the_memory_that_its_index_may_take() {
-    let manifest = file("deploy/kubernetes-job.yaml");
-    let number = |before: &str, after: &str| -> usize {
-        let mut found =
-            manifest.lines().filter_map(|line| line.trim().strip_prefix(before)?.strip_suffix(after));
-        found.next_back().expect("it is there").parse().expect("a number")
-    };
-    let index = number("- --index-memory=", "");
-    assert_eq!(index, INDEX_MEMORY >> 20);
-    assert_eq!(number("memory: ", "Mi"), index * 9 / 8 + 512, "as the comment there says");
-    assert!(manifest.contains("enableServiceLinks: false"));
+fn each_deployment_has_the_memory_that_its_index_may_take() {
+    for (name, limit) in
+        [("deploy/kubernetes-job.yaml", "memory: "), (DEPLOYMENT, "memory: "), (UNIT, "MemoryMax=")]
+    {
+        let manifest = file(name);
+        let (_, index) = manifest.split_once("--index-memory=").expect("an index");
+        let index: usize = index.split_whitespace().next().expect("a word").parse().expect("a number");
+        assert_eq!(index, INDEX_MEMORY >> 20);
+        let most = values(&manifest, limit).pop().expect("a limit").trim_end_matches(['M', 'i']);
+        assert_eq!(most.parse(), Ok(index * 9 / 8 + 512), "{name}: as the comment of the job says");
+        assert!(name == UNIT || manifest.contains("enableServiceLinks: false"));
+    }
 }
 
 /// The services of the compose file, each with its lines and those of the services that it takes them from.
@@ -231,4 +240,99 @@ fn set_commented(command: &mut Command, manifest: &str, clusters: &HashMap<&str,
         set += 1;
     }
     assert_eq!(set, 2);
+}
+
+/// Runs the program where no broker is. The program answers so only if it takes the arguments.
+fn assert_taken(arguments: &[String]) {
+    let run = |more: &[&str]| {
+        let mut command = replicator(more);
+        command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").args(arguments).args(["--output", "json"]);
+        let output = command.output().expect("runs");
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (code(&output), answer["error"]["reason"].as_str().expect("a reason").to_owned())
+    };
+    assert_eq!(run(&[]), (1, "unreachable".to_owned()), "{arguments:?}");
+    // An option that a follow does not take.
+    assert_eq!(run(&["--limit", "1"]), (2, "usage".to_owned()), "{arguments:?}");
+}
+
+#[test]
+fn the_deployment_follows() {
+    let manifest = file(DEPLOYMENT);
+    let properties = tempfile::NamedTempFile::new().expect("a file");
+    let path = properties.path().to_str().expect("a path");
+    let arguments = values(&manifest, "- --").into_iter().filter(|argument| *argument != "output=json");
+    let arguments: Vec<String> = arguments
+        .map(|argument| match argument.split_once('=') {
+            Some(("metrics-listen", address)) => {
+                let port = address.rsplit_once(':').expect("a port").1;
+                assert_eq!(values(&manifest, "containerPort: "), [port]);
+                "--metrics-listen=127.0.0.1:0".to_owned()
+            }
+            Some(("command-config", file)) => {
+                assert!(file.starts_with(values(&manifest, "mountPath: ")[0]), "{file}");
+                format!("--command-config={path}")
+            }
+            _ => format!("--{argument}"),
+        })
+        .collect();
+    assert!(arguments.iter().any(|argument| argument == "--follow"));
+    assert_taken(&arguments);
+
+    let path_of = |probe: &str| {
+        let (_, rest) = manifest.split_once(&format!("{probe}:\n")).unwrap_or_else(|| panic!("a {probe}"));
+        values(rest, "path: ")[0].to_owned()
+    };
+    assert_eq!(
+        ["startupProbe", "readinessProbe", "livenessProbe"].map(path_of),
+        ["/healthz", "/healthz", "/livez"]
+    );
+    assert_eq!(values(&manifest, "port: "), ["metrics"; 3]);
+    // Both documents, the spread and the pods mean the same ones.
+    assert_eq!(values(&manifest, "app: "), ["replicator-follow"; 4]);
+    for line in
+        ["replicas: 2", "runAsNonRoot: true", "readOnlyRootFilesystem: true", "kind: PodDisruptionBudget"]
+    {
+        assert!(manifest.lines().any(|found| found.trim() == line), "{line}");
+    }
+}
+
+#[test]
+fn the_unit_follows() {
+    let unit = file(UNIT);
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("client.properties"), "client.id=unit\n").expect("written");
+    let text = unit.replace("\\\n", "");
+    let mut words = values(&text, "ExecStart=")[0].split_whitespace();
+    assert_eq!(words.next(), Some("/usr/local/bin/replicator"));
+    let variable = |name: &str| values(&unit, &format!("#   {name}="))[0];
+    let arguments: Vec<String> = words
+        .map(|word| {
+            let word = word
+                .replace("%d", &dir.path().display().to_string())
+                .replace("127.0.0.1:9090", "127.0.0.1:0");
+            ["WINDOW", "SOURCE", "TARGET"]
+                .into_iter()
+                .fold(word, |word, name| word.replace(&format!("${{{name}}}"), variable(name)))
+        })
+        .collect();
+    assert!(arguments.iter().any(|argument| argument == "--follow"));
+    assert!(arguments.iter().all(|argument| !argument.contains(['$', '%'])), "{arguments:?}");
+    assert_taken(&arguments);
+
+    let [final_codes] = values(&unit, "RestartPreventExitStatus=")[..] else { panic!("{unit}") };
+    let of_the_job = file("deploy/kubernetes-job.yaml");
+    assert_eq!(values(&of_the_job, "values: "), [format!("[{}]", final_codes.replace(' ', ", "))]);
+
+    // systemd's own check. It wants the program to exist.
+    let here = dir.path().join("replicator-follow.service");
+    let of_build = unit.replace("/usr/local/bin/replicator", env!("CARGO_BIN_EXE_replicator"));
+    std::fs::write(&here, of_build).expect("written");
+    match Command::new("systemd-analyze").arg("verify").arg(&here).output() {
+        Ok(output) => {
+            let told = stderr(&output);
+            assert!(output.status.success() && !told.contains("replicator-follow"), "{told}");
+        }
+        Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
+    }
 }
