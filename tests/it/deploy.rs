@@ -336,3 +336,24 @@ fn the_unit_follows() {
         Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
     }
 }
+
+#[test]
+fn compose_follows_records_that_have_keys() {
+    let services = services();
+    let of_follow = |name: &str| value(&services[name], "profiles") == Some("[follow]");
+    assert!(of_follow("follow") && of_follow("live"));
+    assert_taken(
+        &words("follow")
+            .into_iter()
+            .map(|word| word.replace("0.0.0.0:9090", "127.0.0.1:0"))
+            .collect::<Vec<_>>(),
+    );
+    // Compose writes a dollar sign as two.
+    let print = services["live"].iter().find(|line| line.trim().starts_with("printf")).expect("it prints");
+    let print = print.trim().trim_end_matches(';').replace("$$", "$");
+    let output = Command::new("bash").args(["-c", &format!("{print}; {print}")]).output().expect("bash");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let records: Vec<(&str, &str)> = text.lines().map(|line| line.split_once('\t').expect("a key")).collect();
+    assert!(records.len() == 2 && records[0].0 != records[1].0, "{text}");
+    assert!(records.iter().all(|(_, event)| serde_json::from_str::<Value>(event).is_ok()), "{text}");
+}
