@@ -115,11 +115,15 @@ fn rendered(handle: &PrometheusHandle) -> String {
 
 fn probed(ask: impl Fn(&Health) -> Answer) -> Response {
     let health = HEALTH.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(answer) = health.as_ref().map(ask) else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
-    let status = if answer.troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(answer)).into_response()
+    health.as_ref().map(ask).map_or(StatusCode::SERVICE_UNAVAILABLE.into_response(), Answer::into_response)
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let is_well = self.troubles.is_empty();
+        let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(self)).into_response()
+    }
 }
 
 /// Counts the time, and lets the exporter tidy up.
@@ -216,5 +220,19 @@ fn of_partitions(name: &'static str, offsets: impl Iterator<Item = (i32, i64)>) 
     for (partition, offset) in offsets {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
         gauge!(name, "partition" => partition.to_string()).set(offset as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_fails_by_its_status() {
+        let status = |troubles: &[&str]| {
+            let troubles = troubles.iter().map(|text| (*text).to_owned()).collect();
+            Answer { status: "any", phase: "follow", troubles }.into_response().status()
+        };
+        assert_eq!((status(&[]).as_u16(), status(&["another writer"]).as_u16()), (200, 503));
     }
 }
