@@ -6,6 +6,7 @@ use rdkafka::admin::NewPartitions;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::begin::{marks, placement};
+use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::fill::StartUps;
@@ -31,9 +32,10 @@ impl StartUps<'_, '_> {
     pub(in crate::fill) fn keep_up(&mut self, clusters: &Clusters) -> Result<()> {
         let sides = &self.topics.sides;
         let mut is_wider = false;
-        for (topic, cluster) in [(&sides.source, &clusters.source), (&sides.target, &clusters.target)] {
+        for side in Side::BOTH {
+            let (topic, cluster) = (sides.of(side), clusters.of(side));
             // A broker that has just started may not know the topic yet.
-            let width = lag::until(LAG, || cluster.width(&topic.name))?;
+            let width = answered(side, || lag::until(LAG, || cluster.width(&topic.name)))?;
             let Some(width) = width else {
                 let gone = Error::failed(format!("{} was deleted during the run", topic.name));
                 return Err(cluster.properties().says(gone.because(Reason::TopicChanged)));

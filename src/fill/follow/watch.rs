@@ -215,7 +215,7 @@ impl Following<'_, '_> {
 }
 
 /// Says whether the cluster of this side answered.
-fn answered<T>(side: Side, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn answered<T>(side: Side, ask: impl FnOnce() -> Result<T>) -> Result<T> {
     let answer = ask();
     standing::up(side, !matches!(answer, Err(Error::Restart { .. })));
     answer
