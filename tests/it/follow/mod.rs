@@ -6,6 +6,7 @@ mod grow;
 mod kill;
 mod live;
 mod loud;
+mod watch;
 
 use std::fs::File;
 use std::io::{Read, Seek};

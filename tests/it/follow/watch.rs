@@ -1,0 +1,81 @@
+//! What a follow tells about itself.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::*;
+
+/// An address of this machine that nobody listens at.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+/// The answer to a GET request: the status and the body. `None` if nobody listens.
+fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()))
+}
+
+#[test]
+fn another_writer_is_counted_and_told() {
+    let stream = Stream::new(1, 2, 2);
+    let records = placed(day(300, 1), 2);
+    stream.produce(&records);
+    let mut copies = from_eleven(&records);
+    let address = free();
+    let follower = stream.follow(&["--metrics-listen", &address.to_string()]);
+    follower.until_says("following");
+    // Its own records, markers and aborts are no stranger's.
+    for round in 0..3 {
+        copies.extend(later(50, 2, round));
+        stream.produce(&later(50, 2, round));
+        stream.until_holds(&[], &copies);
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+    }
+    let (status, body) = get(address, "/healthz").expect("an answer");
+    assert_eq!((status, body.contains("\"follow\"")), (200, true), "{body}");
+    let strange = record(0, DAY, "stranger", "{}");
+    stream.to.produce(&stream.target, std::slice::from_ref(&strange));
+    until(|| get(address, "/healthz").is_some_and(|(status, _)| status == 503));
+    let (_, body) = get(address, "/healthz").expect("an answer");
+    assert!(body.contains("somebody else writes"), "{body}");
+    assert_eq!(get(address, "/livez").expect("an answer").0, 200);
+    let (_, metrics) = get(address, "/metrics").expect("an answer");
+    assert!(metrics.contains("replicator_follow_foreign_total 1\n"), "{metrics}");
+    assert!(metrics.contains("replicator_follow_lag{partition=\"1\"} 0\n"), "{metrics}");
+    let answer = follower.stopped();
+    assert!(answer["warnings"].to_string().contains("somebody else writes"), "{answer}");
+    stream.assert_holds(&[strange], &copies);
+}
+
+#[test]
+fn lag_and_verify_agree_with_it() {
+    let stream = Stream::new(2, 3, 3);
+    let (records, before) = story(&stream, 3);
+    let mut copies = from_eleven(&records);
+    let follower = stream.follow(&[]);
+    follower.until_says("following");
+    copies.extend(later(300, 3, 1));
+    stream.produce(&later(300, 3, 1));
+    stream.until_holds(&before, &copies);
+    let lag = || {
+        let output = stream.command(&["lag", "--output", "json", "--max-lag", "0"]).output().expect("runs");
+        (code(&output), receipt(&output)["lag"].clone())
+    };
+    until(|| lag() == (0, 0.into()));
+    follower.stopped();
+    // The keys are those of users, and some records are equal. Above the joint, each one counts.
+    let verify = |window: &str| {
+        stream.command(&["verify", "--window", window, "--output", "json"]).output().expect("runs")
+    };
+    let output = verify("2021-04-14T11:00Z/");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    stream.produce(&later(70, 3, 1));
+    assert_eq!(lag(), (4, 70.into()));
+    let output = verify("2021-04-14T11:00Z/");
+    assert_eq!((code(&output), &receipt(&output)["missing"]), (4, &70.into()), "{}", stderr(&output));
+}
