@@ -31,7 +31,7 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
 use self::state::{Added, FirstScan, InDoubt, Run, Snapshot};
-use crate::base::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result, Why};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
@@ -424,6 +424,12 @@ impl Run<'_> {
     }
 }
 
+/// Whether a failure is a state of a cluster that passes. A follow waits for its end.
+fn passes(why: &Why) -> bool {
+    use Reason::{HangingTransaction, NoProgress, NotEnoughReplicas, Unreachable};
+    matches!(why.reason(), Some(HangingTransaction | NoProgress | NotEnoughReplicas | Unreachable))
+}
+
 /// The ends that the ranges were read up to.
 fn joints(ranges: &[Range]) -> Vec<(i32, i64)> {
     ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect()
@@ -511,6 +517,10 @@ impl StartUp for StartUps<'_, '_> {
         if is_ended && matches!(result, Err(Error::Interrupted | Error::Restart { .. })) {
             return Some(Ok(()));
         }
+        let result = match result {
+            Err(Error::Failed(why)) if run.job.follow.is_some() && passes(&why) => Err(Error::restart(why)),
+            result => result,
+        };
         run.restarts.take(result, committed, run.interrupt)
     }
 

@@ -11,6 +11,7 @@ use super::{Followed, Following};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
+use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::standing::{self, PartitionStanding, Standing};
 use crate::kafka::cluster::Cluster;
@@ -157,6 +158,8 @@ impl Following<'_, '_> {
         standing.last_commit = self.watch.last_commit;
         standing.troubles = self.troubles();
         self.tell(&standing);
+        metrics::positions(standing.partitions.iter().map(|of| (of.partition, of.position)));
+        metrics::ends(standing.partitions.iter().map(|of| (of.partition, of.end)));
         standing.publish();
         self.run.publish(self.run.told.counts);
         Ok(())
