@@ -1,7 +1,6 @@
 //! Decides where a follow goes on, from the marks that earlier runs committed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use super::{Followed, Own, Run};
 use crate::base::error::{Error, Reason, Result};
@@ -48,9 +47,7 @@ impl Run<'_> {
                 continue;
             }
             let own = match marks.get(index(*partition)).cloned().flatten() {
-                Some((position, mark)) => {
-                    Own { mark, position, committed: Some(position), renewed: Instant::now() }
-                }
+                Some(marked) => Own::of(marked),
                 None if self.width.is_some_and(|width| index(*partition) >= width) => {
                     let to = to.unwrap_or_else(|| self.placement.flatten());
                     Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })

@@ -60,11 +60,16 @@ pub(super) struct Own {
     committed: Option<i64>,
     /// When it was committed last.
     renewed: Instant,
+    /// The source had more at the look before the last one.
+    is_behind: bool,
+    /// The position at an earlier look, and when it was reached.
+    seen: (i64, Instant),
 }
 
 impl Own {
     /// Begins at a joint that is not committed yet. `place` is the end of what the fill has decided.
     pub(super) fn new(checked: &Preflight, to: Option<Placement>, place: Checkpoint) -> Own {
+        let now = Instant::now();
         let mark = FollowMark {
             job: checked.follow_job(),
             to,
@@ -73,7 +78,21 @@ impl Own {
             source: place,
             target: Vec::new(),
         };
-        Own { mark, position: place.offset, committed: None, renewed: Instant::now() }
+        let position = place.offset;
+        Own { mark, position, committed: None, renewed: now, is_behind: false, seen: (position, now) }
+    }
+
+    /// Goes on behind a mark.
+    fn of((position, mark): (i64, FollowMark)) -> Own {
+        let now = Instant::now();
+        Own {
+            mark,
+            position,
+            committed: Some(position),
+            renewed: now,
+            is_behind: false,
+            seen: (position, now),
+        }
     }
 
     fn is_moved(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use indicatif::ProgressBar;
 
-use super::{Followed, Following};
+use super::{Followed, Following, Own};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
 use crate::base::range::{Range, index};
@@ -24,9 +24,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOG: Duration = Duration::from_secs(60);
 /// When to look once more for a reversed job: it may have started at the same time.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// After this time without a record, though the leader says that there are more, the run makes new clients. A client whose
-/// last broker answered that there are no brokers, as one does when it stops, waits for good (librdkafka#5301).
-const STALLED: Duration = Duration::from_secs(10);
+/// After this time without a record of a partition, though its leader says that there are more, the run makes new clients.
+/// A client whose last broker answered that there are no brokers, as one does when it stops, waits for good
+/// (librdkafka#5301). So does a partition whose question about a leader's epoch got no answer (librdkafka#4492).
+const STALLED: Duration = Duration::from_secs(15);
 /// How often an idle partition's position is committed again at least. Brokers forget positions after a week by default
 /// (`offsets.retention.minutes`).
 const RENEW: Duration = Duration::from_secs(3600);
@@ -45,8 +46,6 @@ pub(super) struct Watch {
     is_behind: bool,
     /// All that was readable at this time is copied.
     level: Instant,
-    /// The positions, and when one of them moved last.
-    moved: (Vec<i64>, Instant),
     last_commit: Option<i64>,
     line: ProgressBar,
 }
@@ -63,7 +62,6 @@ impl Watch {
             last: None,
             is_behind: true,
             level: Instant::now(),
-            moved: (Vec::new(), Instant::now()),
             last_commit: None,
             line: progress.line(),
         }
@@ -121,6 +119,7 @@ impl Following<'_, '_> {
         self.watch.is_behind = false;
         for (partition, own) in &mut self.followed.own {
             let log = readable[index(*partition)];
+            own.is_behind = false;
             let before = last.as_ref().map(|(ends, _, millis)| (ends[index(*partition)].end, *millis));
             if own.position >= log.end {
                 own.mark.level = now_millis;
@@ -129,6 +128,7 @@ impl Following<'_, '_> {
                 is_level = false;
             } else {
                 self.watch.is_behind = true;
+                own.is_behind = true;
             }
             standing.partitions.push(PartitionStanding {
                 partition: *partition,
@@ -144,16 +144,7 @@ impl Following<'_, '_> {
             _ => {}
         }
         self.watch.last = Some((readable, now, now_millis));
-        let positions: Vec<i64> = self.followed.own.values().map(|own| own.position).collect();
-        if !self.watch.is_behind || positions != self.watch.moved.0 {
-            self.watch.moved = (positions, Instant::now());
-        } else if self.watch.moved.1.elapsed() > STALLED {
-            return Err(clusters.source.properties().says(Error::restart(format!(
-                "{} has more records, but nothing arrived for {} s",
-                checked.source.name,
-                STALLED.as_secs()
-            ))));
-        }
+        self.check_stalled(now)?;
         standing.behind = if is_level { 0.0 } else { (now - self.watch.level).as_secs_f64() };
         standing.last_commit = self.watch.last_commit;
         standing.troubles = self.troubles();
@@ -162,6 +153,27 @@ impl Following<'_, '_> {
         metrics::ends(standing.partitions.iter().map(|of| (of.partition, of.end)));
         standing.publish();
         self.run.publish(self.run.told.counts);
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Error::Restart`] if a leader has more records, but nothing arrived for [`STALLED`].
+    fn check_stalled(&mut self, now: Instant) -> Result<()> {
+        // With --max-rate, a partition may rightly wait while others are copied.
+        let is_throttled = self.throttle.is_some();
+        let moves = |own: &Own| !own.is_behind || own.position != own.seen.0;
+        let is_moving = self.followed.own.values().any(moves);
+        for (partition, own) in &mut self.followed.own {
+            if moves(own) || (is_throttled && is_moving) {
+                own.seen = (own.position, now);
+            } else if now - own.seen.1 > STALLED {
+                return Err(self.clusters.source.properties().says(Error::restart(format!(
+                    "{}-{partition} has more records, but none arrived for {} s",
+                    self.checked.source.name,
+                    STALLED.as_secs()
+                ))));
+            }
+        }
         Ok(())
     }
 
