@@ -28,6 +28,8 @@ pub(crate) enum Rule {
     SameTopics,
     /// A run without a mark scans the target.
     ScanWithoutMark,
+    /// A follow commits the place behind the last record that it copied.
+    FollowPosition,
 }
 
 /// Whether a test makes the process break `rule`.
@@ -43,6 +45,7 @@ pub(crate) fn breaks(rule: Rule) -> bool {
         Rule::TargetEndsFirst => "break-target-ends-first",
         Rule::SameTopics => "break-same-topics",
         Rule::ScanWithoutMark => "break-scan-without-mark",
+        Rule::FollowPosition => "break-follow-position",
     })
     .is_some()
 }

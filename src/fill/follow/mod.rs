@@ -23,6 +23,7 @@ use super::Run;
 use super::copy::copy_of;
 use super::state::{Added, InDoubt};
 use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
 use crate::base::range::{id, index};
@@ -417,6 +418,9 @@ fn marked(
             })
             .collect();
         mark.shorten();
+        if failpoint::breaks(Rule::FollowPosition) {
+            mark.source.offset = (mark.source.offset - 5).max(mark.joint);
+        }
         let metadata = mark.to_string();
         invariant::a_mark_reads_back(mark, || FollowMark::parse(&metadata));
         positions.push(Position { partition: *partition, position: own.position, metadata });
