@@ -206,9 +206,14 @@ const AUTHORIZER: [(&str, &str); 2] = [
 ];
 
 /// The settings that are the same for every broker.
-const FIXED: [(&str, &str); 16] = [
+const FIXED: [(&str, &str); 20] = [
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
+    // By default, a group of the consumer protocol (KIP-848) waits for 45 s until it gives up a silent member.
+    ("group.consumer.min.session.timeout.ms", "6000"),
+    ("group.consumer.session.timeout.ms", "10000"),
+    ("group.consumer.min.heartbeat.interval.ms", "1000"),
+    ("group.consumer.heartbeat.interval.ms", "2000"),
     // Internal topics are created on first use, and the first use waits for all their partitions.
     ("offsets.topic.num.partitions", "4"),
     ("transaction.state.log.num.partitions", "4"),
