@@ -135,6 +135,46 @@ fn finds_on_two_clusters(failpoints: &str, faults: &str, finds: &str) {
     panic!("no schedule found {finds}: {}", told.join("\n"));
 }
 
+/// Runs follow a source in which transactions are committed and aborted all the time.
+#[rstest]
+#[case::one_cluster("1", "kill,outlive,broker,grow")]
+#[case::two_clusters("2", "broker,kill,cut,terminate")]
+fn all_that_comes_is_there_once(#[case] clusters: &str, #[case] faults: &str) {
+    let output = follow(&["--clusters", clusters, "--faults", faults]).output().expect("runs");
+    assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
+    let round = round(&output);
+    for count in ["faults", "kills", "bounces"] {
+        assert!(round[count].as_u64() > Some(0), "{count}: {round:#}");
+    }
+    for count in ["committed", "aborted", "followed"] {
+        assert!(round["follow"][count].as_u64() > Some(0), "{count}: {round:#}");
+    }
+}
+
+#[test]
+fn a_drill_of_a_follow_can_fail() {
+    let output = follow(&["--faults", "terminate,kill,terminate,kill"])
+        .env("FAILPOINTS", "break-follow-position=return")
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let round = round(&output);
+    assert!(round["doubled"].as_u64() > Some(0), "{round:#}");
+}
+
+#[test]
+fn a_follow_does_not_suffer_each_fault() {
+    let refused = follow(&["--faults", "kill,rival"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--faults rival: a drill with --follow"), "{}", stderr(&refused));
+}
+
+fn follow(arguments: &[&str]) -> Command {
+    let mut command = drill(&["--follow", "--brokers", "1", "--records", "2000"]);
+    command.args(arguments);
+    command
+}
+
 /// Transactions that fail at random do no harm if no rule is broken. So the drills above found the broken rule.
 #[test]
 fn random_aborts_do_no_harm() {

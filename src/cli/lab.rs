@@ -81,6 +81,9 @@ pub struct DrillArgs {
     /// Cause only these faults, separated by commas; by default all, in scenarios that take turns
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS", help_heading = heading::ROUNDS)]
     pub faults: Vec<Fault>,
+    /// Drill --follow: runs copy what writers commit and abort in the source all the time
+    #[arg(long, help_heading = heading::ROUNDS)]
+    pub follow: bool,
     /// Seed of the first round; each next round takes the next number
     ///
     /// The same seed gives the same schedule.
@@ -123,6 +126,7 @@ impl DrillArgs {
             brokers: self.brokers,
             records: self.records,
             faults: self.faults.clone(),
+            follow: self.follow,
             seed: self.seed,
             duration: self.duration,
             tells_rounds: common.output == Output::Text,

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::Serialize;
 
-use super::data::in_window;
 use super::topics::Record;
 
 /// The faults after a fill, in numbers of records.
@@ -56,6 +55,8 @@ fn count<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Content<'
 /// What a target must hold. Each list is in order within its partitions.
 pub(super) struct Expected<'r> {
     pub source: &'r [Record],
+    /// The window of event times, in milliseconds. The target needs no copy of a record outside.
+    pub window: (i64, i64),
     /// The target's records that the fill did not write: they were there before, or are from other producers.
     pub others: &'r [Record],
     /// Records that a mirror copied from the source. A fill that ran meanwhile may have copied them too, and then says so.
@@ -67,10 +68,14 @@ pub(super) struct Expected<'r> {
 }
 
 impl<'r> Expected<'r> {
+    fn is_due(&self, record: &Record) -> bool {
+        (self.window.0..self.window.1).contains(&record.time)
+    }
+
     /// How often the target must hold each content.
     fn due(&self) -> HashMap<Content<'r>, u64> {
         let mut due = count(self.others);
-        for (content, count) in count(self.source.iter().filter(|record| in_window(record))) {
+        for (content, count) in count(self.source.iter().filter(|record| self.is_due(record))) {
             let wanted = if self.by_count { count } else { 1 };
             let due = due.entry(content).or_default();
             *due = wanted.max(*due);
@@ -113,7 +118,7 @@ impl<'r> Expected<'r> {
     fn reordered(&self, target: &[Record], mirrored: &HashMap<Content<'_>, u64>) -> u64 {
         // The places of each record of the window in the source: all if equal records count, otherwise the first.
         let mut places: HashMap<_, (i32, VecDeque<usize>)> = HashMap::new();
-        for (place, record) in self.source.iter().enumerate().filter(|(_, record)| in_window(record)) {
+        for (place, record) in self.source.iter().enumerate().filter(|(_, record)| self.is_due(record)) {
             let (_, all) = places.entry(content(record)).or_insert((record.partition, VecDeque::new()));
             if self.by_count || all.is_empty() {
                 all.push_back(place);
@@ -165,7 +170,8 @@ mod tests {
         target: &[Record],
         same_partitions: bool,
     ) -> Differences {
-        let expected = Expected { source, others, mirrored: &[], same_partitions, by_count: false };
+        let expected =
+            Expected { source, window: WINDOW, others, mirrored: &[], same_partitions, by_count: false };
         expected.compare(target)
     }
 
@@ -240,6 +246,7 @@ mod tests {
         let right = [record(0, "a", "1"), record(0, "b", "1"), record(0, "a", "1"), record(0, "c", "1")];
         let expected = Expected {
             source: &source,
+            window: WINDOW,
             others: &others,
             mirrored: &[],
             same_partitions: true,

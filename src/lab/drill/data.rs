@@ -13,6 +13,8 @@ const MINUTE: i64 = 60_000;
 pub(super) const WINDOW: (i64, i64) = (1_618_398_000_000, 1_618_405_200_000);
 /// The same window, as a user writes it.
 pub(super) const WINDOW_ARGUMENT: &str = "2021-04-14T11:00Z/2021-04-14T13:00Z";
+/// The window of a run that follows the source.
+pub(super) const OPEN_WINDOW_ARGUMENT: &str = "2021-04-14T11:00Z/";
 
 pub(super) fn in_window(record: &Record) -> bool {
     (WINDOW.0..WINDOW.1).contains(&record.time)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 
 use super::topics::{Topics, beginning, of};
 use crate::base::error::Result;
@@ -63,11 +64,28 @@ fn parse(assignment: &[u8]) -> Option<Vec<String>> {
 /// # Errors
 /// As [`of_job`].
 pub(super) fn has_positions(topics: &Topics, group: &str, topic: &str, partitions: usize) -> Result<bool> {
+    Ok(positions(topics, group, topic, partitions)?.iter().all(Option::is_some))
+}
+
+/// The positions that the group holds for the partitions of `topic`, with their metadata.
+///
+/// # Errors
+/// As [`of_job`].
+pub(super) fn positions(
+    topics: &Topics,
+    group: &str,
+    topic: &str,
+    partitions: usize,
+) -> Result<Vec<Option<(i64, String)>>> {
     let mut config: ClientConfig = topics.config();
     let reader: BaseConsumer = config.set("group.id", group).create().map_err(of("a consumer"))?;
     let committed =
         reader.committed_offsets(beginning(topic, partitions)?, TIMEOUT).map_err(of("look at positions"))?;
-    let all = committed.elements().iter().all(|element| element.offset().to_raw().is_some_and(|at| at >= 0));
+    let position = |element: &TopicPartitionListElem<'_>| {
+        let at = element.offset().to_raw().filter(|at| *at >= 0)?;
+        Some((at, element.metadata().to_owned()))
+    };
+    let all = committed.elements().iter().map(position).collect();
     // A list that is alive when its consumer is dropped blocks that drop.
     drop(committed);
     Ok(all)

@@ -3,6 +3,7 @@
 
 mod compare;
 mod data;
+mod follow;
 mod groups;
 pub mod proxy;
 mod report;
@@ -37,6 +38,8 @@ pub struct Drilling {
     pub records: usize,
     /// The faults to cause; all of them if the list is empty.
     pub faults: Vec<Fault>,
+    /// Whether the runs follow the source, and writers write to it all the time.
+    pub follow: bool,
     /// The seed of the first round.
     pub seed: u64,
     /// For how long to begin new rounds.
@@ -61,13 +64,21 @@ pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>)
 }
 
 fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &mut Report) -> Result<()> {
+    let name = |fault: &Fault| {
+        clap::ValueEnum::to_possible_value(fault).map_or(String::new(), |value| value.get_name().to_owned())
+    };
+    if let Some(fault) = follow::unfit(&drilling.faults).filter(|_| drilling.follow) {
+        return Err(Error::usage(format!(
+            "--faults {}: a drill with --follow does not cause it",
+            name(&fault)
+        )));
+    }
     let mut stage = Stage::open(drilling, interrupt)?;
     let is_ours = stage.backend() != Backend::Named;
     if let Some(fault) = drilling.faults.iter().find(|fault| !is_ours && !fault.is_of_clients()) {
         return Err(Error::usage(format!(
             "--faults {}: a drill does not break the brokers of a named cluster; leave out --bootstrap-server",
-            clap::ValueEnum::to_possible_value(fault)
-                .map_or(String::new(), |value| value.get_name().to_owned())
+            name(fault)
         )));
     }
     let brokers = stage.brokers();
@@ -75,11 +86,17 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
     report.brokers = brokers.iter().sum();
     report.backend = stage.backend().to_string();
     let scenarios = scenarios(&drilling.faults, is_ours, report.clusters);
+    let of_follow = follow::scenarios(&drilling.faults, is_ours);
     let duration = drilling.duration;
     for seed in drilling.seed.. {
-        let turn = usize::try_from(seed).unwrap_or(0) % scenarios.len();
-        let schedule = scenarios[turn].schedule(seed, drilling.records, &brokers);
-        let round = play(&mut stage, &schedule)?;
+        let turn = usize::try_from(seed).unwrap_or(0);
+        let round = if drilling.follow {
+            let plan = of_follow[turn % of_follow.len()].plan(seed, drilling.records, &brokers);
+            follow::play(&mut stage, &plan)?
+        } else {
+            let schedule = scenarios[turn % scenarios.len()].schedule(seed, drilling.records, &brokers);
+            play(&mut stage, &schedule)?
+        };
         if drilling.tells_rounds {
             // println! would panic if the reader is gone.
             let _ = writeln!(std::io::stdout(), "{round}\n");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::compare::Differences;
+use super::run::Ended;
 use super::schedule::Schedule;
 use crate::base::time::millis;
 use crate::kafka::sides::Side;
@@ -46,11 +47,34 @@ pub struct Round {
     pub target_cluster: Option<Suffering>,
     /// Runs that ended with exit code 1, which says that it is safe to run again.
     pub gave_up: usize,
+    /// Only in a round of `--follow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Following>,
     pub timeline: Vec<Incident>,
     #[serde(flatten)]
     pub differences: Differences,
     /// Runs that ended in a way that a run must not, and everything else that went wrong.
     pub failures: Vec<String>,
+}
+
+/// What happened while a round followed its source.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Following {
+    pub instances: usize,
+    /// Records that the writers committed in the source.
+    pub committed: u64,
+    /// Records that the writers aborted.
+    pub aborted: u64,
+    /// Records that the instances copied behind the joint, as their receipts say. A killed instance leaves no receipt.
+    pub followed: u64,
+    /// Instances that SIGTERM ended.
+    pub stops: usize,
+    /// Instances that were frozen.
+    pub freezes: usize,
+    /// Start-ups again, as the receipts say.
+    pub restarts: u64,
+    /// Partitions that both topics got.
+    pub grown: usize,
 }
 
 /// How often a cluster suffered a fault.
@@ -85,6 +109,17 @@ impl fmt::Display for Suffering {
     }
 }
 
+impl fmt::Display for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Following { instances, committed, aborted, followed, stops, freezes, restarts, grown } = self;
+        write!(f, "{instances} instances, {committed} records committed in the source, {aborted} aborted, ")?;
+        write!(
+            f,
+            "{followed} followed, {stops} stops, {freezes} freezes, {restarts} restarts, {grown} partitions added"
+        )
+    }
+}
+
 /// Something that happened, and when.
 #[derive(Clone, Debug, Serialize)]
 pub struct Incident {
@@ -109,6 +144,7 @@ impl Round {
             kills: 0,
             bounces: 0,
             gave_up: 0,
+            follow: None,
             timeline: Vec::new(),
             differences: Differences::default(),
             failures: Vec::new(),
@@ -122,6 +158,17 @@ impl Round {
             Side::Target => &mut self.target_cluster,
         };
         suffering.iter_mut().for_each(count);
+    }
+
+    /// Adds what the receipt of an instance says.
+    pub(super) fn count_follow(&mut self, ended: &Ended) {
+        let number =
+            |name: &str| ended.receipt.as_ref().and_then(|receipt| receipt[name].as_u64()).unwrap_or(0);
+        if let Some(follow) = &mut self.follow {
+            follow.followed += number("followed");
+            follow.restarts += number("restarts");
+            follow.stops += usize::from(ended.is_done());
+        }
     }
 
     pub fn note(&mut self, at: Duration, what: String) {
@@ -154,6 +201,9 @@ impl fmt::Display for Round {
             if let Some(suffering) = suffering {
                 writeln!(f, "  {name} cluster: {suffering}")?;
             }
+        }
+        if let Some(follow) = &self.follow {
+            writeln!(f, "  {follow}")?;
         }
         let d = &self.differences;
         write!(

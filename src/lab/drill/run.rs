@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::data::WINDOW_ARGUMENT;
+use super::data::{OPEN_WINDOW_ARGUMENT, WINDOW_ARGUMENT};
 use crate::base::error::{Error, Result};
 
 /// The job of all runs of a round.
@@ -24,15 +24,21 @@ pub(super) struct RunArguments {
     pub by_count: bool,
     /// Whether runs share the work.
     pub shared: bool,
+    /// The options of runs that follow the source; `None` if they only fill the window.
+    pub follow: Option<Vec<String>>,
 }
 
 impl RunArguments {
     fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["--window", WINDOW_ARGUMENT, "--source", &self.source, "--target", &self.target])
-            .args(["--transaction-records", &self.transaction_records.to_string(), "--patience", "60"])
+            .args(["--source", &self.source, "--target", &self.target])
+            .args(["--transaction-records", &self.transaction_records.to_string()])
             .args(["--output", "json"]);
+        match &self.follow {
+            Some(options) => command.args(["--window", OPEN_WINDOW_ARGUMENT, "--follow"]).args(options),
+            None => command.args(["--window", WINDOW_ARGUMENT, "--patience", "60"]),
+        };
         match self.bootstrap.as_slice() {
             [source, target] => command
                 .args(["--source-bootstrap-server", source])
@@ -87,7 +93,7 @@ pub(super) struct Ended {
     pub stderr: String,
     /// As in [`Run`].
     pub known: Option<usize>,
-    suffered: Suffered,
+    pub suffered: Suffered,
 }
 
 impl Run {

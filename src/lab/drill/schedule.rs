@@ -71,7 +71,7 @@ pub enum Sides {
 
 impl Sides {
     /// Chooses for a fault that one cluster can suffer alone, or both.
-    fn choose(rng: &mut ChaCha8Rng) -> Sides {
+    pub(super) fn choose(rng: &mut ChaCha8Rng) -> Sides {
         match rng.random_range(0..10) {
             0..4 => Sides::Source,
             4..8 => Sides::Target,
@@ -311,7 +311,7 @@ impl Scenario {
     }
 }
 
-fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: &mut bool) -> Act {
+pub(super) fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: &mut bool) -> Act {
     match fault {
         Fault::Kill => Act::Kill,
         Fault::Terminate => Act::Terminate,

@@ -14,7 +14,7 @@ use crate::lab::drill::schedule::{Act, Sides, Which};
 use crate::lab::drill::topics::coordinating_partition;
 
 impl Play<'_, '_> {
-    pub(super) fn act(&mut self, act: &Act, sides: Sides) -> Result<()> {
+    pub(in crate::lab::drill) fn act(&mut self, act: &Act, sides: Sides) -> Result<()> {
         match act {
             Act::Kill => self.kill(),
             Act::Terminate | Act::Leave => self.terminate(),
@@ -74,7 +74,7 @@ impl Play<'_, '_> {
     }
 
     /// The run that a fault hits, if there is one: the instances take turns.
-    fn victim(&mut self) -> Option<Run> {
+    pub(in crate::lab::drill) fn victim(&mut self) -> Option<Run> {
         let turn = self.round.faults.checked_rem(self.runs.len())?;
         Some(self.runs.swap_remove(turn))
     }

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rdkafka::producer::Producer;
 
 use super::data::{Batch, Data, Shape};
+use super::follow::may_end;
 use super::report::Round;
 use super::run::{Ended, Run, RunArguments, Suffered};
 use super::schedule::{Moment, Schedule};
@@ -30,33 +31,33 @@ const AFTERMATH: Duration = Duration::from_secs(30);
 const TRIES: usize = 5;
 
 /// A round in play.
-struct Play<'s, 'a> {
-    stage: &'s mut Stage<'a>,
-    schedule: &'s Schedule,
+pub(super) struct Play<'s, 'a> {
+    pub(super) stage: &'s mut Stage<'a>,
+    pub(super) schedule: &'s Schedule,
     /// The present size of the topics. The schedule has the size at the beginning.
-    shape: Shape,
-    job: RunArguments,
-    rng: ChaCha8Rng,
+    pub(super) shape: Shape,
+    pub(super) job: RunArguments,
+    pub(super) rng: ChaCha8Rng,
     /// Nobody watches while the target is deleted.
-    tail: Option<Tail>,
+    pub(super) tail: Option<Tail>,
     /// The committed records of the source.
-    source: Vec<Record>,
+    pub(super) source: Vec<Record>,
     /// The committed records of the target that the fill did not write.
-    others: Vec<Record>,
+    pub(super) others: Vec<Record>,
     /// The records that a mirror copied from the source.
-    mirrored: Vec<Record>,
+    pub(super) mirrored: Vec<Record>,
     /// Their places in the list of the source.
-    mirrored_places: Vec<Range<usize>>,
+    pub(super) mirrored_places: Vec<Range<usize>>,
     /// How often records were added. It makes the keys of each addition new.
-    appended: usize,
+    pub(super) appended: usize,
     /// Whether the topics have more partitions than at the beginning.
-    has_grown: bool,
+    pub(super) has_grown: bool,
     /// One run, or the instances that share the work.
-    runs: Vec<Run>,
+    pub(super) runs: Vec<Run>,
     /// Until this time, a run may fail because of a fault of the cluster.
-    trouble_until: Instant,
-    begun: Instant,
-    round: Round,
+    pub(super) trouble_until: Instant,
+    pub(super) begun: Instant,
+    pub(super) round: Round,
 }
 
 /// How all runs ended that were at work together.
@@ -78,6 +79,16 @@ impl Finish {
 /// [`Error::Failed`](crate::base::error::Error::Failed) if the drill itself fails. The round tells what the program did
 /// wrong.
 pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> {
+    let mut play = set_up(stage, schedule)?;
+    play.all()?;
+    play.verdict()
+}
+
+/// Makes the topics of a round and their first records.
+///
+/// # Errors
+/// As [`play`].
+pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -> Result<Play<'s, 'a>> {
     let suffix = format!("{}-{}", schedule.seed, std::process::id());
     let (source, target) = (format!("drill-a-{suffix}"), format!("drill-b-{suffix}"));
     let shape = schedule.shape;
@@ -97,7 +108,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
         bootstrap.push(of_target.bootstrap());
     }
     let tail = Tail::start(&of_target.topics, &target, shape.target_partitions)?;
-    let mut play = Play {
+    Ok(Play {
         job: RunArguments {
             bootstrap,
             source,
@@ -105,6 +116,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
             transaction_records: schedule.transaction_records,
             by_count: schedule.by_count,
             shared: schedule.instances > 1,
+            follow: None,
         },
         shape,
         rng,
@@ -121,9 +133,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
         round: Round::new(schedule, stage.are_two()),
         stage,
         schedule,
-    };
-    play.all()?;
-    play.verdict()
+    })
 }
 
 fn committed(batches: Vec<Batch>) -> Vec<Record> {
@@ -183,7 +193,7 @@ impl Play<'_, '_> {
     }
 
     /// Starts the runs that are missing.
-    fn ready(&mut self) -> Result<()> {
+    pub(super) fn ready(&mut self) -> Result<()> {
         while self.runs.len() < self.schedule.instances {
             self.round.runs += 1;
             let suffered = Suffered { troubled: Instant::now() < self.trouble_until, ..Suffered::default() };
@@ -214,7 +224,7 @@ impl Play<'_, '_> {
     }
 
     /// Notices runs that have ended by themselves.
-    fn look(&mut self) -> Result<()> {
+    pub(super) fn look(&mut self) -> Result<()> {
         let is_troubled = Instant::now() < self.trouble_until;
         for mut run in std::mem::take(&mut self.runs) {
             run.suffered.troubled |= is_troubled;
@@ -229,11 +239,15 @@ impl Play<'_, '_> {
     fn settle(&mut self, ended: &Ended) {
         self.note(format!("run {} ended: {}", ended.number, ended.told()));
         tracing::debug!("run {} said\n{}", ended.number, ended.stderr);
+        self.round.count_follow(ended);
         self.round.gave_up += usize::from(ended.status.code() == Some(1));
-        if !ended.is_excused() {
+        let is_excused = if self.job.follow.is_some() { may_end(ended) } else { ended.is_excused() };
+        if !is_excused {
             self.wrong(format!("run {} ended with {}\n{}", ended.number, ended.told(), ended.stderr));
         }
-        self.check_promise(ended);
+        if self.job.follow.is_none() {
+            self.check_promise(ended);
+        }
     }
 
     /// Waits for the end of the runs, or of new ones. `None` means that one hangs.
@@ -250,7 +264,7 @@ impl Play<'_, '_> {
     }
 
     /// Waits for the end of a run. `None` means that it hangs.
-    fn end_of(&mut self, mut run: Run) -> Result<Option<Ended>> {
+    pub(super) fn end_of(&mut self, mut run: Run) -> Result<Option<Ended>> {
         run.suffered.troubled |= Instant::now() < self.trouble_until;
         let begun = Instant::now();
         while begun.elapsed() < HANGS {
@@ -287,7 +301,7 @@ impl Play<'_, '_> {
         }
     }
 
-    fn pause(&mut self, millis: u64) -> Result<()> {
+    pub(super) fn pause(&mut self, millis: u64) -> Result<()> {
         let end = Instant::now() + Duration::from_millis(millis);
         while Instant::now() < end {
             self.stage.interrupt.check()?;
@@ -303,12 +317,12 @@ impl Play<'_, '_> {
         }
     }
 
-    fn wrong(&mut self, what: String) {
+    pub(super) fn wrong(&mut self, what: String) {
         self.note(format!("WRONG: {what}"));
         self.round.failures.push(what);
     }
 
-    fn note(&mut self, what: String) {
+    pub(super) fn note(&mut self, what: String) {
         tracing::info!("{what}");
         self.round.note(self.begun.elapsed(), what);
     }

@@ -135,7 +135,7 @@ impl Play<'_, '_> {
     }
 
     /// The topics in the target's cluster that hold the positions of this round's job.
-    pub(super) fn ledgers(&self) -> Result<Vec<String>> {
+    pub(in crate::lab::drill) fn ledgers(&self) -> Result<Vec<String>> {
         self.stage.topics(Side::Target).names("replicator.", &format!(".{}.internal", self.job.source))
     }
 

@@ -4,7 +4,7 @@ use super::Play;
 use crate::base::error::Result;
 use crate::kafka::sides::Side;
 use crate::lab::drill::compare::Expected;
-use crate::lab::drill::data::in_window;
+use crate::lab::drill::data::{WINDOW, in_window};
 use crate::lab::drill::groups;
 use crate::lab::drill::report::Round;
 use crate::lab::drill::run::Ended;
@@ -17,6 +17,7 @@ impl Play<'_, '_> {
         let shape = self.shape;
         Expected {
             source,
+            window: WINDOW,
             others: &self.others,
             mirrored: &self.mirrored,
             same_partitions: shape.source_partitions == shape.target_partitions && !self.has_grown,
@@ -79,7 +80,7 @@ impl Play<'_, '_> {
     }
 
     /// With two clusters, a run writes nothing to the source's, and its positions are where its members are.
-    fn audit(&mut self) -> Result<()> {
+    pub(in crate::lab::drill) fn audit(&mut self) -> Result<()> {
         let (source, target) = (&self.job.source, &self.job.target);
         if !self.stage.are_two() {
             return Ok(());
@@ -127,7 +128,7 @@ impl Play<'_, '_> {
     }
 
     /// Instances must have partitions of the topic whose offsets they commit: only then the group fences the positions.
-    pub(super) fn audit_members(&mut self) -> Result<()> {
+    pub(in crate::lab::drill) fn audit_members(&mut self) -> Result<()> {
         if self.schedule.instances == 1 || !self.stage.are_two() {
             return Ok(());
         }
@@ -147,7 +148,7 @@ impl Play<'_, '_> {
         Ok(())
     }
 
-    fn clean_up(&self) -> Result<()> {
+    pub(in crate::lab::drill) fn clean_up(&self) -> Result<()> {
         self.stage.topics(Side::Source).delete(&[&self.job.source])?;
         let target = self.stage.topics(Side::Target);
         target.delete(&[&self.job.target])?;

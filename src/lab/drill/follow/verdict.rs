@@ -1,0 +1,126 @@
+//! What a round of `--follow` must have left behind.
+
+use std::collections::HashSet;
+use std::os::unix::process::ExitStatusExt;
+
+use super::Live;
+use super::writers::USER;
+use crate::base::error::Result;
+use crate::base::range::index;
+use crate::kafka::sides::Side;
+use crate::lab::drill::compare::Expected;
+use crate::lab::drill::data::WINDOW;
+use crate::lab::drill::report::Round;
+use crate::lab::drill::run::Ended;
+use crate::lab::drill::topics::Record;
+
+/// Whether an instance of a follow may end like this after what happened to it. A cluster that is away must not end it
+/// once it follows.
+pub(in crate::lab::drill) fn may_end(ended: &Ended) -> bool {
+    let suffered = ended.suffered;
+    let has_followed = ended.stderr.contains("following ");
+    match (ended.status.code(), ended.status.signal()) {
+        (Some(0), _) => suffered.terminated,
+        // It may not reach a cluster when it starts. And if a cluster is away when SIGTERM comes, it cannot know what became
+        // of its last transaction.
+        (Some(1), _) => {
+            let is_in_doubt = suffered.terminated && ended.stderr.contains("outcome was unknown");
+            suffered.troubled && (!has_followed || is_in_doubt)
+        }
+        (Some(130), _) => suffered.terminated && !has_followed,
+        (_, Some(9)) => suffered.killed,
+        // SIGTERM came before the instance could install its handler.
+        (_, Some(15)) => suffered.terminated && ended.stderr.is_empty(),
+        _ => false,
+    }
+}
+
+impl Live<'_, '_> {
+    pub(super) fn verdict(mut self) -> Result<Round> {
+        let shape = self.play.shape;
+        let (topics_of_source, topics) =
+            (self.play.stage.topics(Side::Source), self.play.stage.topics(Side::Target));
+        // These wait until all transactions have ended. One that hangs is a failure of the program or of a broker.
+        let found = topics_of_source
+            .consume(&self.play.job.source, shape.source_partitions)
+            .and_then(|source| Ok((source, topics.consume(&self.play.job.target, shape.target_partitions)?)));
+        let (source, target) = match found {
+            Ok(found) => found,
+            Err(err) => {
+                self.play.wrong(err.to_string());
+                return Ok(self.play.round);
+            }
+        };
+        let live = source.iter().filter(|record| is_live(record)).count();
+        let wrote = self.wrote;
+        let due = self.due(&source);
+        let expected = Expected {
+            source: &due,
+            window: (i64::MIN, i64::MAX),
+            others: &self.play.others,
+            mirrored: &[],
+            same_partitions: shape.source_partitions == shape.target_partitions,
+            by_count: true,
+        };
+        self.play.round.differences = expected.compare(&target);
+        self.play.round.records = due.len();
+        if let Some(follow) = &mut self.play.round.follow {
+            (follow.committed, follow.aborted) = (wrote.committed, wrote.aborted);
+        }
+        if !(wrote.committed..=wrote.committed + wrote.unknown).contains(&u64::try_from(live).unwrap_or(0)) {
+            self.play
+                .wrong(format!("the source holds {live} records of the writers, but they say {wrote:?}"));
+        }
+        self.check_tails(&target)?;
+        self.play.source = source;
+        self.play.audit()?;
+        if self.play.round.is_right() {
+            self.play.clean_up()?;
+        }
+        Ok(self.play.round)
+    }
+
+    /// The records of the source that the target must hold.
+    fn due(&self, source: &[Record]) -> Vec<Record> {
+        let mut loaded = HashSet::new();
+        let by_count = self.play.schedule.by_count;
+        let mut is_due = |record: &Record| {
+            is_live(record)
+                || (record.time >= WINDOW.0
+                    && (by_count || loaded.insert((record.key.clone(), record.value.clone()))))
+        };
+        source.iter().filter(|record| is_due(record)).cloned().collect()
+    }
+
+    /// Each reader must have seen what is there, in its order, and nothing else.
+    fn check_tails(&mut self, target: &[Record]) -> Result<()> {
+        for (partitions, tail) in std::mem::take(&mut self.tails) {
+            let there: Vec<&Record> =
+                target.iter().filter(|record| index(record.partition) < partitions).collect();
+            let seen = tail.finish(there.len())?;
+            for renewal in &seen.renewals {
+                self.play.note(format!(
+                    "the client of the target's reader lost all brokers, and a new one read on: {renewal}"
+                ));
+            }
+            let same = seen.records.iter().zip(&there).take_while(|(seen, there)| seen == *there).count();
+            if same != seen.records.len() || same != there.len() {
+                self.play.wrong(format!(
+                    "a reader that watched {partitions} partitions of the target saw {} records, but they hold {}; record \
+                     {same} is {:?} instead of {:?}; {}",
+                    seen.records.len(),
+                    there.len(),
+                    seen.records.get(same),
+                    there.get(same),
+                    seen.short.unwrap_or_default()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a writer wrote it.
+fn is_live(record: &Record) -> bool {
+    record.key.as_ref().is_some_and(|key| key.starts_with(USER))
+}

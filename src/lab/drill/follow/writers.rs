@@ -1,0 +1,188 @@
+//! Producers that commit and abort transactions in the source all the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rdkafka::producer::{BaseProducer, Producer};
+
+use crate::base::error::{Error, Result};
+use crate::base::range::id;
+use crate::lab::drill::data::{Shape, WINDOW};
+use crate::lab::drill::topics::{Record, Topics, delivered, of, send};
+
+/// How long a commit or an abort may take. A broker may be down during that time.
+const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR: i64 = 3_600_000;
+/// The keys are those of users, so they come again and again.
+const USERS: usize = 20;
+pub(super) const USER: &[u8] = b"user-";
+
+/// Threads that write until they are stopped.
+pub(super) struct Writers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+struct Shared {
+    topics: Topics,
+    topic: String,
+    shape: Shape,
+    /// The partitions that the source has now.
+    width: AtomicUsize,
+    is_stopped: AtomicBool,
+    wrote: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    committed: AtomicU64,
+    aborted: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// What the writers did, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wrote {
+    pub committed: u64,
+    pub aborted: u64,
+    /// Records of transactions whose commit failed. The source may hold them.
+    pub unknown: u64,
+}
+
+impl Writers {
+    /// Starts `count` writers, each with a generator of its own.
+    pub(super) fn start(count: usize, topics: &Topics, topic: &str, shape: Shape, seed: u64) -> Writers {
+        let shared = Arc::new(Shared {
+            topics: topics.clone(),
+            topic: topic.to_owned(),
+            shape,
+            width: AtomicUsize::new(shape.source_partitions),
+            is_stopped: AtomicBool::new(false),
+            wrote: Counters::default(),
+        });
+        let write = |number: usize| {
+            let shared = shared.clone();
+            let seed = seed.wrapping_mul(1000) + u64::try_from(number).unwrap_or(0);
+            std::thread::spawn(move || {
+                Writer { shared, number, made: 0, rng: ChaCha8Rng::seed_from_u64(seed) }.until_stopped()
+            })
+        };
+        let threads = (0..count).map(write).collect();
+        Writers { shared, threads }
+    }
+
+    /// From now on, they write to so many partitions.
+    pub(super) fn widen(&self, partitions: usize) {
+        self.shared.width.store(partitions, Ordering::Relaxed);
+    }
+
+    /// Stops all writers. No transaction of theirs is open then.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a writer could not go on.
+    pub(super) fn stop(mut self) -> Result<Wrote> {
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| Error::failed("a writer of the drill died".to_owned()))??;
+        }
+        let Counters { committed, aborted, unknown } = &self.shared.wrote;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(Wrote { committed: read(committed), aborted: read(aborted), unknown: read(unknown) })
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    number: usize,
+    made: usize,
+    rng: ChaCha8Rng,
+}
+
+impl Writer {
+    fn until_stopped(mut self) -> Result<()> {
+        let name = format!("drill/{}/{}", self.shared.topic, self.number);
+        let mut producer = None;
+        while !self.is_stopped() {
+            let current = match producer.take() {
+                Some(producer) => producer,
+                // This ends what an earlier producer of this writer left open.
+                None => self.shared.topics.producer(Some(&name))?,
+            };
+            if self.transaction(&current).is_ok() {
+                producer = Some(current);
+            }
+            std::thread::sleep(Duration::from_millis(self.rng.random_range(10..120)));
+        }
+        if producer.is_none() {
+            self.shared.topics.producer(Some(&name))?;
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Writes one transaction. After an error, this producer is of no more use.
+    fn transaction(&mut self, producer: &BaseProducer) -> Result<()> {
+        let commits = self.rng.random_bool(0.8);
+        let count = self.rng.random_range(1..40);
+        let records: Vec<Record> = (0..count).map(|_| self.record(commits)).collect();
+        let number = u64::try_from(records.len()).unwrap_or(0);
+        let shared = self.shared.clone();
+        producer.begin_transaction().map_err(of("transaction"))?;
+        send(producer, &shared.topic, &records)?;
+        delivered(producer)?;
+        if !commits {
+            producer.abort_transaction(PATIENCE).map_err(of("abort"))?;
+            shared.wrote.aborted.fetch_add(number, Ordering::Relaxed);
+            return Ok(());
+        }
+        let result = producer.commit_transaction(PATIENCE).map_err(of("commit"));
+        let counter = if result.is_ok() { &shared.wrote.committed } else { &shared.wrote.unknown };
+        counter.fetch_add(number, Ordering::Relaxed);
+        result
+    }
+
+    /// Many records equal others. Equal ones are always in the same partition, because the verdict could not tell apart
+    /// which of them came first.
+    fn record(&mut self, commits: bool) -> Record {
+        self.made += 1;
+        let (shape, rng) = (self.shared.shape, &mut self.rng);
+        let width = self.shared.width.load(Ordering::Relaxed);
+        let key = format!("user-{}", rng.random_range(0..USERS)).into_bytes();
+        let partition = id(rng.random_range(0..width));
+        let mut record =
+            Record { partition, time: WINDOW.0, key: Some(key), value: None, headers: Vec::new() };
+        shape.place(&mut record, shape.source_partitions);
+        let partition = record.partition;
+        record.time += i64::from(partition);
+        // The window does not matter above the joint.
+        if shape.is_keyed && rng.random_range(0..10) == 0 {
+            record.time -= HOUR;
+        }
+        record.value = match rng.random_range(0..10) {
+            _ if !commits => Some(b"{\"aborted\":true}".to_vec()),
+            0 => None,
+            1 | 2 => Some(format!("{{\"same\":true,\"partition\":{partition}}}").into_bytes()),
+            _ => Some(format!("{{\"writer\":{},\"n\":{}}}", self.number, self.made).into_bytes()),
+        };
+        if rng.random_range(0..20) == 0 {
+            record.headers = vec![("trace".to_owned(), Some(vec![0xff, 0, 7])), ("trace".to_owned(), None)];
+        }
+        record
+    }
+}
