@@ -113,7 +113,7 @@ impl Scenario {
         Plan {
             schedule: Schedule { transaction_records, ..schedule },
             writers: rng.random_range(1..=3),
-            begins_level: !by_count || rng.random_bool(0.6),
+            begins_level: !by_count || rng.random_bool(0.85),
             is_kip_848: rng.random_bool(0.3),
         }
     }
