@@ -124,3 +124,47 @@ impl Live<'_, '_> {
 fn is_live(record: &Record) -> bool {
     record.key.as_ref().is_some_and(|key| key.starts_with(USER))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitStatus;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::lab::drill::run::Suffered;
+
+    const STARTING: &str = "this instance has the partitions {0}";
+    const FOLLOWS: &str = "following a in the partitions [0]";
+
+    /// The status is as `waitpid` gives it: the exit code times 256, or the signal.
+    #[rstest]
+    #[case::stopped(0, FOLLOWS, Suffered { terminated: true, ..Suffered::default() }, true)]
+    #[case::ended_by_itself(0, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
+    #[case::killed(9, FOLLOWS, Suffered { killed: true, ..Suffered::default() }, true)]
+    #[case::died(9, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
+    #[case::cluster_away(1 << 8, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
+    #[case::cluster_away_at_first(1 << 8, STARTING, Suffered { troubled: true, ..Suffered::default() }, true)]
+    #[case::failed_at_first(1 << 8, STARTING, Suffered::default(), false)]
+    #[case::interrupted_fill(130 << 8, STARTING, Suffered { terminated: true, ..Suffered::default() }, true)]
+    #[case::interrupted(130 << 8, FOLLOWS, Suffered { terminated: true, ..Suffered::default() }, false)]
+    #[case::fenced(5 << 8, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
+    #[case::no_handler_yet(15, "", Suffered { terminated: true, ..Suffered::default() }, true)]
+    #[case::no_handler(15, FOLLOWS, Suffered { terminated: true, ..Suffered::default() }, false)]
+    fn an_instance_ends_only_for_a_reason(
+        #[case] status: i32,
+        #[case] stderr: &str,
+        #[case] suffered: Suffered,
+        #[case] wanted: bool,
+    ) {
+        let ended = Ended {
+            number: 1,
+            status: ExitStatus::from_raw(status),
+            receipt: None,
+            stderr: stderr.to_owned(),
+            known: None,
+            suffered,
+        };
+        assert_eq!(may_end(&ended), wanted);
+    }
+}
