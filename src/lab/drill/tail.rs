@@ -33,7 +33,7 @@ pub(super) struct Tail {
 pub(super) struct Seen {
     /// Partition by partition.
     pub records: Vec<Record>,
-    /// Where the reader stood whenever its client had lost all brokers and a new client took over.
+    /// Where the reader stood whenever a new client took over.
     pub renewals: Vec<String>,
     /// Where the reader stands, and what its client says, if it lacks records.
     pub short: Option<String>,
@@ -49,7 +49,7 @@ impl Tail {
         let thread = std::thread::spawn(move || {
             while !finished.load(Ordering::Relaxed) {
                 reader.poll();
-                if reader.has_lost_its_brokers() {
+                if reader.has_lost_its_brokers() || reader.is_stuck() {
                     reader.renew()?;
                 }
             }
@@ -125,6 +125,12 @@ impl Reader {
         self.consumer.context().lost_for.load(Ordering::Relaxed) > 1
     }
 
+    /// After its broker came back, a client was seen to wait for the end of a leader's epoch for good, in one of six
+    /// partitions (compare librdkafka#4492).
+    fn is_stuck(&self) -> bool {
+        self.consumer.context().stuck_for.load(Ordering::Relaxed) > 5
+    }
+
     /// Reads on with a new client, behind the last record of each partition.
     fn renew(&mut self) -> Result<()> {
         self.renewals.push(self.to_string());
@@ -194,16 +200,21 @@ struct State {
     told: Mutex<String>,
     /// How many times in a row it had no broker to ask.
     lost_for: AtomicUsize,
+    /// How many times in a row a partition waited for the end of a leader's epoch, although its leader was up.
+    stuck_for: AtomicUsize,
 }
 
 impl ClientContext for State {
     fn stats(&self, statistics: Statistics) {
-        let has_brokers =
-            statistics.brokers.values().any(|b| b.source == "learned" || b.source == "configured");
-        match has_brokers {
-            true => self.lost_for.store(0, Ordering::Relaxed),
-            false => _ = self.lost_for.fetch_add(1, Ordering::Relaxed),
-        }
+        let count = |counter: &AtomicUsize, holds: bool| match holds {
+            true => _ = counter.fetch_add(1, Ordering::Relaxed),
+            false => counter.store(0, Ordering::Relaxed),
+        };
+        let mut brokers = statistics.brokers.values();
+        count(&self.lost_for, !brokers.any(|b| b.source == "learned" || b.source == "configured"));
+        let is_up = |leader| statistics.brokers.values().any(|b| b.nodeid == leader && b.state == "UP");
+        let mut all = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        count(&self.stuck_for, all.any(|p| p.fetch_state == "validate-epoch-wait" && is_up(p.leader)));
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let mut told: Vec<String> = partitions
             .filter(|p| p.partition >= 0)

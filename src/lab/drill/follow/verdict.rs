@@ -99,9 +99,7 @@ impl Live<'_, '_> {
                 target.iter().filter(|record| index(record.partition) < partitions).collect();
             let seen = tail.finish(there.len())?;
             for renewal in &seen.renewals {
-                self.play.note(format!(
-                    "the client of the target's reader lost all brokers, and a new one read on: {renewal}"
-                ));
+                self.play.note(format!("the target's reader read on with a new client: {renewal}"));
             }
             let same = seen.records.iter().zip(&there).take_while(|(seen, there)| seen == *there).count();
             if same != seen.records.len() || same != there.len() {

@@ -58,9 +58,7 @@ impl Play<'_, '_> {
             None => Seen::default(),
         };
         for renewal in &seen.renewals {
-            self.note(format!(
-                "the client of the target's reader lost all brokers, and a new one read on: {renewal}"
-            ));
+            self.note(format!("the target's reader read on with a new client: {renewal}"));
         }
         self.round.differences = self.expected(&self.source).compare(&target);
         self.round.records = self.source.iter().filter(|record| in_window(record)).count();
