@@ -211,12 +211,13 @@ impl Run<'_> {
             if found.unfilled.is_empty() {
                 return self.follow(clusters, checked, producer.as_ref(), share, found);
             }
+            self.live.is_joined = false;
             followed = Some(found);
         } else {
             refuse_followed(checked, &committed, clusters)?;
         }
         let Some(window) = window else {
-            self.needs_window = true;
+            self.live.needs_window = true;
             return Err(Error::Reassigned);
         };
         let own = match &followed {
@@ -459,10 +460,10 @@ impl StartUps<'_, '_> {
         if let Some(follow) = &self.run.job.follow {
             self.keep_up(clusters)?;
             needs_window = !self.is_followed(clusters, follow)?;
-            self.run.has_followed |= !needs_window;
+            self.run.live.is_joined |= !needs_window;
         }
         let run = &mut *self.run;
-        if std::mem::take(&mut run.needs_window) {
+        if std::mem::take(&mut run.live.needs_window) {
             (self.prepared, needs_window) = (None, true);
         }
         let (checked, window) = match &self.prepared {
@@ -513,7 +514,7 @@ impl StartUp for StartUps<'_, '_> {
         let committed = self.run.told.transactions;
         let run = &mut self.run;
         // Nothing is pending, so somebody who ends a follow need not know that a cluster is away.
-        let is_ended = run.has_followed && run.in_doubt.is_none() && run.interrupt.is_set();
+        let is_ended = run.live.is_joined && run.in_doubt.is_none() && run.interrupt.is_set();
         if is_ended && matches!(result, Err(Error::Interrupted | Error::Restart { .. })) {
             return Some(Ok(()));
         }

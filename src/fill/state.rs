@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::follow::Live;
 use super::share::Joined;
 use super::tell::Told;
 use crate::base::interrupt::Interrupt;
@@ -17,7 +18,6 @@ use crate::job::{Job, Mode};
 use crate::judge::elsewhen::SecondLook;
 use crate::kafka::member::Member;
 use crate::kafka::pace::Pace;
-use crate::kafka::partition::Placement;
 use crate::kafka::producer::Position;
 use crate::kafka::restart::Restarts;
 use crate::kafka::watermarks::Watermarks;
@@ -49,21 +49,8 @@ pub(super) struct Run<'a> {
     /// Used only with `--scale-out`, like `joined`.
     pub(super) member: Option<Member>,
     pub(super) joined: Joined,
-    /// With --follow: the joints of this instance's partitions are committed, by this run or an earlier one.
-    pub(super) has_followed: bool,
-    /// With --follow: the number of partitions of the source when the run began to follow. Partitions that appear later
-    /// are followed from their beginning.
-    pub(super) width: Option<usize>,
-    /// With --follow: how copies are placed since the joint of this run; `None` if it has not committed one.
-    pub(super) placement: Option<Option<Placement>>,
-    /// With --follow: the target refused a record. Until all before it is committed, a transaction has at most so many.
-    pub(super) careful: Option<u64>,
-    /// With --follow: how many offsets of the target others have taken.
-    pub(super) foreign: u64,
-    /// With --follow: the troubles that were logged.
-    pub(super) troubles: BTreeSet<String>,
-    /// With --follow: an own partition needs the window, which the preflight left out.
-    pub(super) needs_window: bool,
+    /// Used only with `--follow`.
+    pub(super) live: Live,
     pub(super) told: Told,
 }
 
@@ -119,13 +106,7 @@ impl<'a> Run<'a> {
             is_stopped: false,
             member: None,
             joined: Joined::default(),
-            has_followed: false,
-            width: None,
-            placement: None,
-            careful: None,
-            foreign: 0,
-            troubles: BTreeSet::new(),
-            needs_window: false,
+            live: Live::default(),
             told: Told { names: Names::from(&job.selection), ..Told::default() },
         }
     }

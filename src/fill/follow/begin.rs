@@ -48,8 +48,8 @@ impl Run<'_> {
             }
             let own = match marks.get(index(*partition)).cloned().flatten() {
                 Some(marked) => Own::of(marked),
-                None if self.width.is_some_and(|width| index(*partition) >= width) => {
-                    let to = to.unwrap_or_else(|| self.placement.flatten());
+                None if self.live.width.is_some_and(|width| index(*partition) >= width) => {
+                    let to = to.unwrap_or_else(|| self.live.placement.flatten());
                     Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })
                 }
                 None => {
@@ -138,7 +138,7 @@ impl Run<'_> {
         mut followed: Followed,
     ) -> Result<Followed> {
         let to = self.target_placement(&clusters.source, checked, snapshot)?;
-        self.placement = Some(to);
+        self.live.placement = Some(to);
         for (partition, end) in ends {
             let place = Checkpoint { offset: *end, epoch: snapshot.source[index(*partition)].epoch };
             followed.own.insert(*partition, Own::new(checked, to, place));

@@ -84,7 +84,7 @@ impl StartUps<'_, '_> {
             self.look_up(clusters)?;
         }
         let Topics { sides, .. } = &self.topics;
-        let width = self.run.width.unwrap_or(usize::MAX);
+        let width = self.run.live.width.unwrap_or(usize::MAX);
         let is_left_out = |partition: usize| keeps && partition >= sides.target.partitions;
         Ok((0..sides.source.partitions).all(|partition| {
             partition >= width || is_left_out(partition) || marks.get(partition).is_some_and(Option::is_some)

@@ -43,6 +43,26 @@ use crate::kafka::record::describe;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
 
+/// What a run keeps from one start-up to the next.
+#[derive(Default)]
+pub(super) struct Live {
+    /// The joints of all partitions of this instance are committed, by this run or an earlier one.
+    pub(super) is_joined: bool,
+    /// An own partition needs the window, which the preflight left out.
+    pub(super) needs_window: bool,
+    /// The number of partitions of the source when the run began to follow. Partitions that appear later are followed from
+    /// their beginning.
+    width: Option<usize>,
+    /// How copies are placed since the joint of this run; `None` if it has not committed one.
+    placement: Option<Option<Placement>>,
+    /// The target refused a record. Until all before it is committed, a transaction has at most so many records.
+    careful: Option<u64>,
+    /// How many offsets of the target others have taken.
+    foreign: u64,
+    /// The kinds of trouble that were logged.
+    logged: BTreeSet<String>,
+}
+
 /// The partitions of one instance.
 pub(super) struct Followed {
     /// Those whose joint is committed, or is to be committed first.
@@ -152,7 +172,7 @@ impl Run<'_> {
         // What the fill kept for its last check is of no use any more.
         (self.first, self.second) = (None, None);
         self.written = vec![Added::default(); checked.target.partitions];
-        self.width.get_or_insert(checked.source.partitions);
+        self.live.width.get_or_insert(checked.source.partitions);
         let throttle = self.job.max_rate.map(|rate| Throttle::new(rate, Instant::now()));
         let growth = Growth::new(checked, &followed, share);
         let watch = Watch::new(clusters, checked, self.progress);
@@ -191,7 +211,7 @@ impl Following<'_, '_> {
     fn go_on(&mut self) -> Result<()> {
         // The joints of a fill, and of new partitions.
         self.commit()?;
-        self.run.has_followed = true;
+        self.run.live.is_joined = true;
         let places: Vec<(i32, Checkpoint)> =
             self.followed.own.iter().map(|(partition, own)| (*partition, own.mark.source)).collect();
         let name = self.checked.ledger.name.clone();
@@ -272,7 +292,7 @@ impl Following<'_, '_> {
             own.mark.source = Checkpoint { offset: message.next_position(), epoch };
         }
         let is_full = self.transaction.as_ref().is_some_and(Transaction::is_full);
-        if is_full || self.run.careful.is_some_and(|most| self.pending.written >= most) {
+        if is_full || self.run.live.careful.is_some_and(|most| self.pending.written >= most) {
             self.commit()?;
         }
         Ok(())
@@ -351,8 +371,12 @@ impl Following<'_, '_> {
                 }
                 self.run.told.counts += counts;
                 self.run.told.transactions += 1;
-                self.run.careful =
-                    self.run.careful.and_then(|most| most.checked_mul(2)).filter(|most| *most < CARELESS);
+                self.run.live.careful = self
+                    .run
+                    .live
+                    .careful
+                    .and_then(|most| most.checked_mul(2))
+                    .filter(|most| *most < CARELESS);
                 self.growth.committed();
                 self.watch.committed();
                 Ok(())
@@ -373,7 +397,7 @@ impl Following<'_, '_> {
     fn narrow(&mut self, err: Error, records: u64) -> Error {
         match err {
             Error::Failed(why) if why.reason() == Some(Reason::RefusedRecords) && records > 1 => {
-                self.run.careful = Some(records / 2);
+                self.run.live.careful = Some(records / 2);
                 Error::restart(format!("{why}; the run makes smaller transactions, to commit all before it"))
             }
             err => err,

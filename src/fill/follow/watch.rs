@@ -105,7 +105,7 @@ impl Following<'_, '_> {
             grown(&clusters.target, &checked.target)?;
             checked.are_the_same(clusters)?;
             let foreign = self.growth.look(&clusters.target, &checked.target)?;
-            self.run.foreign += foreign;
+            self.run.live.foreign += foreign;
             Ok(())
         })?;
         if !self.watch.has_looked_for_reversed && self.watch.began.elapsed() > LOOK_AGAIN {
@@ -114,7 +114,7 @@ impl Following<'_, '_> {
         }
         let (now, now_millis) = (Instant::now(), Utc::now().timestamp_millis());
         let last = self.watch.last.take();
-        let mut standing = Standing { foreign: self.run.foreign, ..Standing::default() };
+        let mut standing = Standing { foreign: self.run.live.foreign, ..Standing::default() };
         let mut is_level = true;
         self.watch.is_behind = false;
         for (partition, own) in &mut self.followed.own {
@@ -191,19 +191,19 @@ impl Following<'_, '_> {
                 target.partitions
             ));
         }
-        if self.run.foreign > 0 {
+        if self.run.live.foreign > 0 {
             troubles.push(format!(
                 "somebody else writes to {}: it grew by {} offsets more than this run wrote; if those are copies of records \
                  of {}, they are there twice",
                 self.run.told.names.shown_target(),
-                self.run.foreign,
+                self.run.live.foreign,
                 source.name
             ));
         }
         for trouble in &troubles {
             // The number of offsets changes from look to look, so its sentence is logged once.
             let kind = trouble.split(':').next().unwrap_or_default().to_owned();
-            if self.run.troubles.insert(kind) {
+            if self.run.live.logged.insert(kind) {
                 self.run.told.warn(trouble.clone());
             }
         }
