@@ -18,20 +18,21 @@ mod refuse;
 mod scan;
 mod share;
 pub(crate) mod standing;
+mod start;
 mod state;
 mod tell;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 
 use self::begin::fingerprint;
 use self::copy::Copying;
 use self::marks::Marking;
-use self::state::{Added, FirstScan, InDoubt, Run, Snapshot};
-use crate::base::error::{Error, Reason, Result, Why};
+use self::state::{FirstScan, InDoubt, Run, Snapshot};
+use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
@@ -43,21 +44,17 @@ use crate::fill::metrics::Phase;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
-use crate::job::ledger::{Ledger, Topics};
 use crate::job::names::Names;
 use crate::job::rate::Throttle;
-use crate::job::resolve;
-use crate::job::window::{Edges, Window};
+use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
-use crate::kafka::cluster::Cluster;
 use crate::kafka::mark::{Committed, Trusted};
 use crate::kafka::member::Share;
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
-use crate::kafka::restart::{self, StartUp};
+use crate::kafka::restart::StartUp;
 use crate::kafka::sides::Clusters;
-use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::ends;
 
 /// Fills the window. The receipt says what the run did, even if the run failed.
@@ -85,64 +82,7 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
     (receipt, result)
 }
 
-/// The start-ups of a run, all for the same two topics.
-struct StartUps<'r, 'a> {
-    run: &'r mut Run<'a>,
-    topics: Topics,
-    /// The checks and the window. The first start-up that gets this far prepares them for all.
-    prepared: Option<(Preflight, Option<Window>)>,
-}
-
 impl Run<'_> {
-    fn until_done(&mut self) -> Result<()> {
-        let selection = &self.job.selection;
-        // This is not part of a start-up, which would try for minutes to reach a cluster that never answered.
-        let mut clusters = selection.properties.connect(&selection.name())?;
-        let sides = resolve::topics(&clusters, selection)?;
-        self.told.names.found(&sides);
-        let ledger = Ledger::of(selection, &clusters, &sides.source)?;
-        if !ledger.is_source() {
-            clusters.target = Rc::new(Cluster::connect(&selection.properties.target, &ledger.name)?);
-        }
-        let topics = Topics { sides, ledger };
-        restart::until_done(&mut StartUps { run: self, topics, prepared: None }, clusters)
-    }
-
-    /// Makes the checks, and finds the window unless only a follow is left to do.
-    fn prepare(
-        &mut self,
-        clusters: &Clusters,
-        topics: &Topics,
-        needs_window: bool,
-    ) -> Result<(Preflight, Option<Window>)> {
-        let window = needs_window.then(|| self.find_window(clusters, &topics.sides.source));
-        let (checked, window) =
-            preflight::check(clusters, self.job, topics.clone(), self.mode, window, self.interrupt)?;
-        for warning in &checked.warnings {
-            self.told.warn(warning.clone());
-        }
-        self.written = vec![Added::default(); checked.target.partitions];
-        if let Some(window) = window {
-            self.foresee_deletion(&checked, window)?;
-        }
-        Ok((checked, window))
-    }
-
-    fn find_window(&mut self, clusters: &Clusters, source: &Topic) -> Result<Window> {
-        let resolved = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt);
-        resolved.map(|resolved| {
-            self.told.window = Some(resolved.window);
-            tracing::info!(
-                "window {} of {}",
-                Edges::from(resolved.window),
-                self.job.selection.shown_source()
-            );
-            self.told.other_days = resolved.other_days;
-            resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
-            resolved.window
-        })
-    }
-
     /// One start-up, and all the work that follows. The order of the steps is the proof. Each step says why it comes at
     /// this point.
     fn attempt(
@@ -425,12 +365,6 @@ impl Run<'_> {
     }
 }
 
-/// Whether a failure is a state of a cluster that passes. A follow waits for its end.
-fn passes(why: &Why) -> bool {
-    use Reason::{HangingTransaction, NoProgress, NotEnoughReplicas, Unreachable};
-    matches!(why.reason(), Some(HangingTransaction | NoProgress | NotEnoughReplicas | Unreachable))
-}
-
 /// The ends that the ranges were read up to.
 fn joints(ranges: &[Range]) -> Vec<(i32, i64)> {
     ranges.iter().map(|range| (range.partition, range.end.max(range.start))).collect()
@@ -450,83 +384,4 @@ fn refuse_followed(checked: &Preflight, committed: &[Option<Committed>], cluster
         checked.ledger.topic
     ));
     Err(clusters.target.properties().says(refused.because(Reason::Followed)))
-}
-
-impl StartUps<'_, '_> {
-    fn once(&mut self, clusters: &Clusters) -> Result<()> {
-        // The share is asked for below, so an older assignment must end nothing here.
-        self.run.interrupt.forget_reassigned();
-        let mut needs_window = true;
-        if let Some(follow) = &self.run.job.follow {
-            self.keep_up(clusters)?;
-            needs_window = !self.is_followed(clusters, follow)?;
-            self.run.live.is_joined |= !needs_window;
-        }
-        let run = &mut *self.run;
-        if std::mem::take(&mut run.live.needs_window) {
-            (self.prepared, needs_window) = (None, true);
-        }
-        let (checked, window) = match &self.prepared {
-            Some(prepared) => prepared,
-            None => self.prepared.insert(run.prepare(clusters, &self.topics, needs_window)?),
-        };
-        if run.mode == Mode::Fill {
-            checked.ledger.ensure(clusters, &checked.source, run.interrupt)?;
-        }
-        if run.job.scale_out {
-            run.attempt_share(clusters, checked, *window)
-        } else {
-            run.attempt(clusters, checked, *window, None)
-        }
-    }
-}
-
-impl StartUp for StartUps<'_, '_> {
-    type Connection = Clusters;
-
-    fn connect(&self) -> Result<Clusters> {
-        self.run.job.selection.properties.connect(&self.topics.ledger.name)
-    }
-
-    fn attempt(&mut self, clusters: &Clusters) -> Result<()> {
-        loop {
-            let result = self.once(clusters);
-            let run = &mut *self.run;
-            match result {
-                Err(Error::Reassigned) => {}
-                Err(Error::Grown(why)) if run.job.follow.is_some() => {
-                    tracing::info!("starting up again: {why}");
-                    // A broker of the other topic may be behind.
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(Error::LookAgain) => {
-                    run.is_suspicious = true;
-                    if run.told.transactions == 0 {
-                        (run.told.counts, run.told.examples) = (Counts::default(), Vec::new());
-                    }
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn take(&mut self, result: Result<()>) -> Option<Result<()>> {
-        let committed = self.run.told.transactions;
-        let run = &mut self.run;
-        // Nothing is pending, so somebody who ends a follow need not know that a cluster is away.
-        let is_ended = run.live.is_joined && run.in_doubt.is_none() && run.interrupt.is_set();
-        if is_ended && matches!(result, Err(Error::Interrupted | Error::Restart { .. })) {
-            return Some(Ok(()));
-        }
-        let result = match result {
-            Err(Error::Failed(why)) if run.job.follow.is_some() && passes(&why) => Err(Error::restart(why)),
-            result => result,
-        };
-        run.restarts.take(result, committed, run.interrupt)
-    }
-
-    fn has_written(&self) -> bool {
-        let run = &self.run;
-        run.mode == Mode::Fill && (run.told.counts.written > 0 || run.in_doubt.is_some())
-    }
 }

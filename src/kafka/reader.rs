@@ -192,6 +192,11 @@ impl<T: Default + Send + 'static> Reader<T> {
         batch.map(Some).map_err(|_| self.stuck())
     }
 
+    /// The next batch, if it is there already.
+    pub(crate) fn ready(&self) -> Option<Looked<T>> {
+        self.batches.as_ref().filter(|_| self.open > 0)?.try_recv().ok()
+    }
+
     /// Advances the position over `event`, and returns its record if that lies in a range.
     ///
     /// # Errors

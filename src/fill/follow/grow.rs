@@ -9,7 +9,7 @@ use super::begin::{marks, placement};
 use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
-use crate::fill::StartUps;
+use crate::fill::start::StartUps;
 use crate::job::Follow;
 use crate::job::ledger::{Ledger, Topics};
 use crate::job::resolve;

@@ -218,7 +218,14 @@ impl Following<'_, '_> {
         let mut reader: Reader = Reader::following(&self.run.reading(Side::Source, &name), &places, |_| ())?;
         tracing::info!("following {} in the partitions {:?}", self.run.told.names.shown_source(), self.own());
         loop {
-            match reader.next(self.run.interrupt) {
+            // Take all that waits, before a commit lets more of it wait.
+            let ready = if self.run.interrupt.check().is_ok() { reader.ready() } else { None };
+            let has_more = ready.is_some();
+            let next = match ready {
+                Some(batch) => Ok(Some(batch)),
+                None => reader.next(self.run.interrupt),
+            };
+            match next {
                 Ok(Some(batch)) => {
                     for (event, ()) in batch.events() {
                         if let Some(message) = reader.accept(event)? {
@@ -243,7 +250,7 @@ impl Following<'_, '_> {
             if let Some(transaction) = &self.transaction {
                 transaction.poll();
             }
-            if self.is_due() {
+            if (!has_more || self.last_commit.elapsed() >= BEHIND) && self.is_due() {
                 self.commit()?;
             }
             if self.transaction.is_none() {
