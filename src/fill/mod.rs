@@ -53,7 +53,6 @@ use crate::kafka::mark::{Committed, Trusted};
 use crate::kafka::member::Share;
 use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
-use crate::kafka::restart::StartUp;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::ends;
 
