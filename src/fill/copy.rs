@@ -23,7 +23,8 @@ use crate::judge::{Judge, Look, Sighting, Verdict};
 use crate::kafka::lag::LAG;
 use crate::kafka::origin::Origin;
 use crate::kafka::partition::Placement;
-use crate::kafka::producer::{self, Position, Producer, Transaction};
+use crate::kafka::position::{self, Position};
+use crate::kafka::producer::{Producer, Transaction};
 use crate::kafka::reader::Reader;
 use crate::kafka::sides::Side;
 use crate::kafka::sys::{Message, Outgoing};
@@ -298,12 +299,12 @@ impl Copying<'_, '_> {
         if failpoint::breaks(Rule::OffsetsInTransaction) {
             let marked = self.marking.open(&positions)?;
             let properties = &self.run.job.selection.properties.target;
-            producer::commit_outside(properties, name, topic, &marked)?;
+            position::commit_outside(properties, name, topic, &marked)?;
         }
         if failpoint::breaks(Rule::PositionsInTarget) {
             let marked = self.marking.open(&positions)?;
             let selection = &self.run.job.selection;
-            producer::commit_outside(
+            position::commit_outside(
                 &selection.properties.source,
                 &selection.name(),
                 &selection.source,

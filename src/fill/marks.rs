@@ -11,7 +11,7 @@ use crate::base::range::index;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
 use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
-use crate::kafka::producer::Position;
+use crate::kafka::position::Position;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 

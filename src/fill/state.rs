@@ -18,7 +18,7 @@ use crate::job::{Job, Mode};
 use crate::judge::elsewhen::SecondLook;
 use crate::kafka::member::Member;
 use crate::kafka::pace::Pace;
-use crate::kafka::producer::Position;
+use crate::kafka::position::Position;
 use crate::kafka::restart::Restarts;
 use crate::kafka::watermarks::Watermarks;
 

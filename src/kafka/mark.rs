@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::range::{Range, index};
 use crate::base::time::rfc3339;
-use crate::kafka::producer::Position;
+use crate::kafka::position::Position;
 use crate::kafka::watermarks::Watermarks;
 
 /// The longest metadata, in bytes. A broker accepts `offset.metadata.max.bytes`, by default 4096.

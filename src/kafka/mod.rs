@@ -14,6 +14,7 @@ pub(crate) mod offsets;
 pub(crate) mod origin;
 pub(crate) mod pace;
 pub mod partition;
+pub(crate) mod position;
 pub(crate) mod producer;
 pub(crate) mod properties;
 pub(crate) mod reader;

@@ -14,17 +14,17 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{CommitMode, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
-use rdkafka::{Offset, TopicPartitionList};
 
 use crate::base::error::{Error, Reason, Result, denied};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
-use crate::kafka::client::{Isolation, TRANSACTION_TIMEOUT};
+use crate::kafka::client::TRANSACTION_TIMEOUT;
 use crate::kafka::delivery::{Extremes, Failed, Reports, is_permanent};
 use crate::kafka::pace::Pace;
+use crate::kafka::position::{Position, offsets};
 use crate::kafka::properties::Properties;
 use crate::kafka::sys::{self, Outgoing, OutgoingTopic};
 
@@ -447,48 +447,6 @@ impl Transaction<'_> {
         }
         self.check_deliveries()
     }
-}
-
-/// An offset that a transaction commits for its group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub partition: i32,
-    pub position: i64,
-    pub metadata: String,
-}
-
-/// # Errors
-/// [`Error::Failed`] if librdkafka refuses an offset. We know of no offset that it refuses.
-///
-/// # Panics
-/// If there are no positions, or one is not an offset. librdkafka would commit nothing, and report success.
-pub(crate) fn offsets(topic: &str, positions: &[Position]) -> Result<TopicPartitionList> {
-    let what = |e| Error::kafka("the offsets to commit", e);
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for Position { partition, position, metadata } in positions {
-        // librdkafka takes a list of invalid offsets, commits nothing, and says Ok.
-        assert!(*position >= 0, "an invalid position for {topic}-{partition}");
-        let mut element = list.add_partition(topic, *partition);
-        element.set_offset(Offset::Offset(*position)).map_err(what)?;
-        element.set_metadata(metadata);
-    }
-    assert!(list.count() > 0, "no offsets to commit for {topic}");
-    Ok(list)
-}
-
-/// Commits positions as an ordinary consumer does, to break [`Rule::OffsetsInTransaction`].
-///
-/// # Errors
-/// As [`offsets`].
-pub(crate) fn commit_outside(
-    properties: &Properties,
-    group: &str,
-    topic: &str,
-    positions: &[Position],
-) -> Result<()> {
-    let consumer = properties.consumer(group, Isolation::ReadCommitted)?;
-    let _ = consumer.commit(&offsets(topic, positions)?, CommitMode::Sync);
-    Ok(())
 }
 
 /// Whether an abort failed because there is nothing to abort. librdkafka calls this error fatal, and keeps the reason of
