@@ -34,7 +34,7 @@ pub(crate) fn offsets(topic: &str, positions: &[Position]) -> Result<TopicPartit
     Ok(list)
 }
 
-/// Commits positions as an ordinary consumer does, to break [`Rule::OffsetsInTransaction`].
+/// Commits positions as an ordinary consumer does, to break `Rule::OffsetsInTransaction`.
 ///
 /// # Errors
 /// As [`offsets`].
