@@ -10,6 +10,7 @@ mod kit;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rdkafka::ClientConfig;
@@ -250,4 +251,33 @@ fn a_broker_without_topic_ids_is_refused() {
     let err = result.expect_err("refused");
     assert!(err.exit_code() == 3 && err.to_string().contains("Kafka 2.8"), "{err}");
     assert_eq!(consume(&pair.b), []);
+}
+
+/// A follow cannot know what was lost behind its joint, so it ends.
+#[test]
+fn a_log_that_was_cut_and_has_grown_again_ends_a_follow() {
+    let Some(mut sandbox) = own() else { return };
+    for is_source in [true, false] {
+        let pair = Pair::new(1, 1);
+        produce(&pair.a, &day(600, 1));
+        let follow = || {
+            let window = ["--window", "2021-04-14T11:00Z/", "--follow", "--output", "json"];
+            let mut command = replicator(&window);
+            command.args(["--source", &pair.a, "--target", &pair.b]);
+            command
+        };
+        let mut child = follow().stdout(Stdio::null()).spawn().expect("starts");
+        let group = format!("replicator/{}/{}", pair.a, pair.b);
+        until(|| side_a().committed(&group, &pair.a).iter().all(|(_, mark)| mark.contains(" follow ")));
+        signal(&child, "-TERM");
+        assert!(child.wait().expect("ends").success());
+        let lost = if is_source { &pair.a } else { &pair.b };
+        lose(&mut sandbox, lost);
+        grow(lost);
+        let output = follow().output().expect("runs");
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert_eq!(receipt(&output)["error"]["reason"], "log-lost");
+        assert!(stderr(&output).contains("was cut and has grown again"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--delete-offsets"), "{}", stderr(&output));
+    }
 }

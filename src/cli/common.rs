@@ -109,7 +109,8 @@ impl Common {
 pub struct PatienceArgs {
     /// Fail after this many seconds without progress
     ///
-    /// A common cause is the open transaction of another producer.
+    /// A common cause is the open transaction of another producer. With --follow, a run goes on waiting, and /healthz
+    /// fails after this time.
     #[arg(
         long,
         default_value = "90",

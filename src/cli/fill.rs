@@ -78,8 +78,9 @@ impl FillArgs {
 pub struct FollowArgs {
     /// Go on copying new records after the fill, until somebody ends the run
     ///
-    /// Fills the window up to the present first, then copies all that the source commits. --window must have no end.
-    /// Several instances of one command share the partitions. SIGTERM and Ctrl-C end the run with exit code 0.
+    /// Fills the window up to the present first, then copies all that the source commits. --window must have no end, and a date.
+    /// Several instances of one command share the partitions. After the fill, SIGTERM and Ctrl-C end the run with exit
+    /// code 0.
     #[arg(long, help_heading = heading::FOLLOW)]
     pub follow: bool,
     /// With --follow, commit this often, as in 200ms or 1s
@@ -130,7 +131,13 @@ impl FollowArgs {
         }
         if self.follow && job.selection.window.has_end() {
             return Err(Error::usage(
-                "--follow goes on for good, so --window must have no end, as in --window 11:00-",
+                "--follow goes on for good, so --window must have no end, as in --window 2021-04-14T11:00Z/",
+            ));
+        }
+        if self.follow && job.selection.window.needs_date() && job.selection.date.is_none() {
+            return Err(Error::usage(
+                "--follow needs a start with a date, because it may need its window again in days to come: write \
+                 --window 2021-04-14T11:00Z/, or add --date 2021-04-14",
             ));
         }
         let follow = self.follow.then_some(Follow {

@@ -30,6 +30,7 @@ use rdkafka::consumer::Consumer;
 
 use self::begin::fingerprint;
 use self::copy::Copying;
+use self::follow::Followed;
 use self::marks::Marking;
 use self::state::{FirstScan, InDoubt, Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
@@ -90,7 +91,7 @@ impl Run<'_> {
         checked: &Preflight,
         window: Option<Window>,
         share: Option<&Share>,
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let job = self.job;
         let Preflight { source, target, ledger, .. } = checked;
 
@@ -148,7 +149,7 @@ impl Run<'_> {
             self.settle_doubt(&mut committed);
             let found = self.followed(clusters, checked, &committed, share)?;
             if found.unfilled.is_empty() {
-                return self.follow(clusters, checked, producer.as_ref(), share, found);
+                return Ok(Ended::Joint(found, producer));
             }
             self.live.is_joined = false;
             followed = Some(found);
@@ -230,13 +231,13 @@ impl Run<'_> {
             }
             self.foresee(&clusters.target, checked, &snapshot)?;
             self.close(clusters, checked, window, &snapshot.target)?;
-            if let (Some(followed), Some(share)) = (followed, share) {
+            if let Some(followed) = followed {
                 let followed = self.joined(clusters, checked, &snapshot, &joints(&ranges), followed)?;
-                return self.follow(clusters, checked, producer.as_ref(), share, followed);
+                return Ok(Ended::Joint(followed, producer));
             }
             self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)?;
             self.told.done_before = trusted.done().filter(|_| self.told.transactions == 0);
-            return Ok(());
+            return Ok(Ended::Done);
         }
 
         // 7. Scan what the target holds already. Then copy what it lacks, and commit the source's positions in the same
@@ -331,7 +332,8 @@ impl Run<'_> {
             ));
         }
         if self.mode == Mode::Plan {
-            return self.foresee(&clusters.target, checked, &snapshot);
+            self.foresee(&clusters.target, checked, &snapshot)?;
+            return Ok(Ended::Done);
         }
 
         // Free the scan's tables, because the check below needs a table of its own.
@@ -346,22 +348,34 @@ impl Run<'_> {
         tracing::debug!("checked the target");
 
         if self.is_stopped {
-            return Ok(());
+            return Ok(Ended::Done);
         }
-        if let (Some(followed), Some(share)) = (followed, share) {
+        // 9. With --follow, the joint is here. The follow commits it first of all: from then on, everything below it is in
+        //    the target, and nothing above it.
+        if let Some(followed) = followed {
             failpoint::instant("before-joint");
             let followed = self.joined(clusters, checked, &snapshot, &joints(&ranges), followed)?;
-            return self.follow(clusters, checked, producer.as_ref(), share, followed);
+            return Ok(Ended::Joint(followed, producer));
         }
-        // 9. Commit closed marks, so that later runs skip what this run has checked. If this run dies before this
+        // 9. Otherwise, commit closed marks, so that later runs skip what this run has checked. If this run dies before this
         //    commit, the next run checks first.
         let closed = joints(&ranges);
         if let Some(producer) = &producer {
             let counts = self.told.counts;
             copy::commit_positions(producer, ledger, || marking.closed(&closed, counts), &group)?;
         }
-        self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)
+        self.wait_for_others(clusters, checked, &fingerprint, &ranges, &all)?;
+        Ok(Ended::Done)
     }
+}
+
+/// How a start-up ended, if it did not fail.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Ended {
+    /// The window is filled, or planned.
+    Done,
+    /// With --follow: what is to be followed now, and by which producer.
+    Joint(Followed, Option<Producer>),
 }
 
 /// The ends that the ranges were read up to.
@@ -376,11 +390,8 @@ fn refuse_followed(checked: &Preflight, committed: &[Option<Committed>], cluster
     }
     let refused = Error::refused(format!(
         "a run with --follow has committed positions for these topics, and a fill would replace them: go on with --follow; \
-         or, if nobody will, delete them:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} \
-         --topic {}",
-        clusters.target.properties().bootstrap(),
-        checked.ledger.name,
-        checked.ledger.topic
+         or, if nobody will, end all its instances, {}",
+        checked.forgetting(clusters)
     ));
     Err(clusters.target.properties().says(refused.because(Reason::Followed)))
 }

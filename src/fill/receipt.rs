@@ -121,7 +121,10 @@ impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counts;
         let (source, target) = (self.names.shown_source(), self.names.shown_target());
-        writeln!(f, "{source} -> {target}  {}", self.window.clone().unwrap_or_default())?;
+        match &self.window {
+            None if c.followed > 0 => writeln!(f, "{source} -> {target}  since the joint")?,
+            window => writeln!(f, "{source} -> {target}  {}", window.clone().unwrap_or_default())?,
+        }
         let mut line = |name: &str, count: u64| writeln!(f, "  {name:<22}{count:>12}");
         if self.done_before.is_none() {
             line("read", c.read)?;

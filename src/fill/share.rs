@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::marks::Marking;
-use super::{Run, copy};
+use super::{Ended, Run, copy, follow, refuse_followed};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, id, index};
@@ -61,11 +61,13 @@ impl Run<'_> {
         let member = match self.member.take() {
             Some(member) => member,
             None => {
-                self.joined = Joined {
-                    ends: ends(&clusters.source.watermarks(&checked.source)?),
-                    committed: offsets::now(&clusters.target, ledger.extent(), self.interrupt)?,
-                    ..Joined::default()
-                };
+                let committed = offsets::now(&clusters.target, ledger.extent(), self.interrupt)?;
+                // Ask before joining, which would make a follow pause.
+                if self.job.follow.is_none() {
+                    refuse_followed(checked, &committed, clusters)?;
+                }
+                let ends = ends(&clusters.source.watermarks(&checked.source)?);
+                self.joined = Joined { ends, committed, ..Joined::default() };
                 let subscribed = match failpoint::breaks(Rule::SubscribedLedger) {
                     true => &checked.target.name,
                     false => &ledger.topic,
@@ -75,7 +77,17 @@ impl Run<'_> {
         };
         let share = self.member.insert(member).share(selection.patience, self.interrupt)?;
         tracing::info!("this instance has the partitions {:?}", share.partitions);
-        let err = match self.attempt(clusters, checked, window, Some(&share)) {
+        let result = match self.attempt(clusters, checked, window, Some(&share)) {
+            Ok(Ended::Joint(followed, producer)) => {
+                self.follow(clusters, checked, producer.as_ref(), &share, followed)
+            }
+            ended => ended.map(drop),
+        };
+        let result = match self.job.follow {
+            Some(_) => result.map_err(|err| follow::way_out(err, checked, clusters)),
+            None => result,
+        };
+        let err = match result {
             Err(Error::Fenced(_) | Error::Restart { .. }) if self.interrupt.is_reassigned() => {
                 return Err(Error::Reassigned);
             }
@@ -215,8 +227,8 @@ pub(super) fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String
 
 pub(super) fn members_at_work() -> Error {
     Error::fenced(
-        "instances of a run with --scale-out are at work on these topics, or died within the group's session timeout; \
-         wait for them, or run with --scale-out too"
+        "instances of a run with --scale-out or --follow are at work on these topics, or died within the group's session \
+         timeout; wait for them, or run with --scale-out too; a run with --follow fills by itself what is missing"
             .to_owned(),
     )
 }

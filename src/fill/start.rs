@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::state::{Added, Run};
 use crate::base::error::{Error, Reason, Result, Why};
+use crate::fill::metrics;
 use crate::fill::preflight::{self, Preflight};
 use crate::fill::receipt::Counts;
 use crate::job::Mode;
@@ -35,6 +36,7 @@ impl Run<'_> {
             match self.find_topics() {
                 Err(Error::Restart { why, .. }) if self.job.follow.is_some() => {
                     tracing::warn!("waiting: {why}");
+                    metrics::failed(&why.text);
                     self.interrupt.check()?;
                     std::thread::sleep(PAUSE);
                 }
@@ -103,6 +105,9 @@ impl StartUps<'_, '_> {
             self.run.live.is_joined |= !needs_window;
         }
         let run = &mut *self.run;
+        if std::mem::take(&mut run.live.is_stale) {
+            self.prepared = None;
+        }
         if std::mem::take(&mut run.live.needs_window) {
             (self.prepared, needs_window) = (None, true);
         }
@@ -116,7 +121,7 @@ impl StartUps<'_, '_> {
         if run.job.scale_out {
             run.attempt_share(clusters, checked, *window)
         } else {
-            run.attempt(clusters, checked, *window, None)
+            run.attempt(clusters, checked, *window, None).map(drop)
         }
     }
 }
@@ -162,6 +167,9 @@ impl StartUp for StartUps<'_, '_> {
             Err(Error::Failed(why)) if run.job.follow.is_some() && passes(&why) => Err(Error::restart(why)),
             result => result,
         };
+        if let (Err(Error::Restart { why, .. }), Some(_)) = (&result, &run.job.follow) {
+            metrics::failed(&why.text);
+        }
         run.restarts.take(result, committed, run.interrupt)
     }
 

@@ -200,7 +200,7 @@ impl Ledger {
         width: usize,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        let grown = lag::until(LAG, || {
+        let grown = lag::until(APPEARS, || {
             interrupt.check()?;
             Ok(clusters.source.width(&source.name)?.filter(|now| *now >= width))
         })?;

@@ -65,6 +65,9 @@ pub struct Transaction<'p> {
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 const SHORTEST_CALL: Duration = Duration::from_secs(5);
 
+/// How many offsets one request commits at most.
+const TOGETHER: usize = 1000;
+
 /// If the queue stays full for longer than this, it may hold no full batch. librdkafka would then send nothing before
 /// `linger.ms`.
 const BATCHES_FILL: Duration = Duration::from_millis(20);
@@ -385,12 +388,16 @@ impl Transaction<'_> {
         self.drain().inspect_err(abort_if_final)?;
         let group = group.clone();
         positions()
-            .and_then(|positions| offsets(ledger, &positions))
-            .and_then(|list| {
+            .and_then(|positions| {
                 failpoint::outcome()?;
                 failpoint::instant("before-send-offsets");
-                producer.call("send_offsets_to_transaction", ("Read", ledger), begun, move |inner| {
-                    inner.send_offsets_to_transaction(&list, &group, timeout)
+                assert!(!positions.is_empty(), "no offsets to commit for {ledger}");
+                // The coordinator writes those of one request as one batch, by default of at most 1 MiB.
+                positions.chunks(TOGETHER).try_for_each(|some| {
+                    let (list, group) = (offsets(ledger, some)?, group.clone());
+                    producer.call("send_offsets_to_transaction", ("Read", ledger), begun, move |inner| {
+                        inner.send_offsets_to_transaction(&list, &group, timeout)
+                    })
                 })
             })
             .and_then(|()| {

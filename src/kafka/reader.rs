@@ -237,6 +237,9 @@ impl<T: Default + Send + 'static> Reader<T> {
     }
 
     fn check_error(&self, code: RDKafkaErrorCode, reason: &str) -> Result<()> {
+        if truncation::is_truncation(code, reason) {
+            return Err(truncation::lost(&self.topic, reason));
+        }
         if code == RDKafkaErrorCode::AutoOffsetReset {
             return Err(Error::failed(format!(
                 "records of {} were deleted before they were read ({reason}); raise the topic's retention, and run \
@@ -245,12 +248,15 @@ impl<T: Default + Send + 'static> Reader<T> {
             ))
             .because(Reason::RecordsDeleted));
         }
-        if code == RDKafkaErrorCode::LogTruncation {
-            return Err(truncation::lost(&self.topic, reason));
-        }
         // The client reports this when it looks for its group, which a reader does not need.
         let is_group = code == RDKafkaErrorCode::GroupAuthorizationFailed;
-        if (denied(code).is_some() && !is_group) || code == RDKafkaErrorCode::BadMessage {
+        let is_unreadable = matches!(
+            code,
+            RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::NotImplemented
+        );
+        if (denied(code).is_some() && !is_group) || is_unreadable {
             return Err(Error::topic(format!("reading {}", self.topic), "Read", &self.topic, code));
         }
         // After all other errors the client itself tries again, until our patience is over.

@@ -1,5 +1,7 @@
 //! Finds out whether a leader's log was cut and has grown again since.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -11,6 +13,7 @@ use crate::base::interrupt::Interrupt;
 use crate::kafka::client::{Isolation, Listener, REQUEST_TIMEOUT, close};
 use crate::kafka::follow_mark::Checkpoint;
 use crate::kafka::properties::Properties;
+use crate::kafka::sys::{self, ConsumerQueue, Event};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -30,14 +33,14 @@ pub(crate) fn check(
     if places.is_empty() {
         return Ok(());
     }
-    let client = properties.consumer("replicator", Isolation::ReadUncommitted)?;
+    let client = Arc::new(properties.consumer("replicator", Isolation::ReadUncommitted)?);
     let result = ask(&client, topic, &places, interrupt);
     close(&client);
     result.map_err(|err| properties.says(err))
 }
 
 fn ask(
-    client: &BaseConsumer<Listener>,
+    client: &Arc<BaseConsumer<Listener>>,
     topic: &str,
     places: &[(i32, Checkpoint)],
     interrupt: &Interrupt,
@@ -49,38 +52,43 @@ fn ask(
         list.add_partition_offset(topic, *partition, Offset::Offset(place.offset)).map_err(failed)?;
     }
     client.assign(&list).map_err(failed)?;
-    crate::kafka::sys::set_leader_epochs(
-        &mut list,
-        &places.iter().map(|(_, place)| place.epoch).collect::<Vec<_>>(),
-    );
+    let epochs: Vec<i32> = places.iter().map(|(_, place)| place.epoch).collect();
+    sys::set_leader_epochs(&mut list, &epochs);
+    let queue = ConsumerQueue::new(client.clone())
+        .ok_or_else(|| Error::failed("the consumer has no queue".to_owned()))?;
     let mut asked = false;
-    let mut left: std::collections::BTreeSet<i32> = places.iter().map(|(partition, _)| *partition).collect();
+    let mut left: BTreeSet<i32> = places.iter().map(|(partition, _)| *partition).collect();
     let started = Instant::now();
     while !left.is_empty() {
         interrupt.check()?;
         if started.elapsed() > REQUEST_TIMEOUT {
-            return Err(Error::restart(format!("{}: no leader answered in time", what()))
-                .because(Reason::Unreachable));
+            let late = Error::restart(format!("{}: no leader answered in time", what()));
+            return Err(late.because(Reason::Unreachable));
         }
-        // A seek works only once the partitions are being fetched.
+        // A seek works only once the partitions are being fetched. It drops the events from before it.
         if !asked && let Ok(answer) = client.seek_partitions(list.clone(), Duration::from_secs(1)) {
             asked = answer.elements().iter().all(|element| element.error().is_ok());
         }
-        // Before the seek, an answer says nothing about the epochs.
-        match client.poll(POLL) {
-            Some(Ok(message)) if asked => {
-                left.remove(&rdkafka::Message::partition(&message));
+        for event in queue.poll(POLL, 64).events() {
+            match event {
+                Event::Record(message) if asked => drop(left.remove(&message.partition())),
+                Event::EndOfPartition { partition, .. } if asked => drop(left.remove(&partition)),
+                Event::Error(code, reason) if is_truncation(code, &reason) => {
+                    return Err(lost(topic, &reason));
+                }
+                _ => {}
             }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) if asked => {
-                left.remove(&partition);
-            }
-            Some(Err(err)) if err.rdkafka_error_code() == Some(RDKafkaErrorCode::LogTruncation) => {
-                return Err(lost(topic, &err.to_string()));
-            }
-            _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether librdkafka reports that a leader's log does not reach a place. With `auto.offset.reset=error` it passes the code
+/// on as `_AUTO_OFFSET_RESET`, and says only in words that it was a truncation (`rd_kafka_offset_reset`, and
+/// `rd_kafka_toppar_handle_OffsetForLeaderEpoch`, in 2.12.1).
+pub(crate) fn is_truncation(code: RDKafkaErrorCode, reason: &str) -> bool {
+    let says_so = reason.contains("truncation") || reason.contains("No epoch found");
+    code == RDKafkaErrorCode::LogTruncation || (code == RDKafkaErrorCode::AutoOffsetReset && says_so)
 }
 
 /// The error that says so.

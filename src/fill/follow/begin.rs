@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Followed, Own, Run};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
-use crate::base::range::index;
+use crate::base::range::{id, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::state::Snapshot;
 use crate::kafka::follow_mark::{Checkpoint, FollowMark};
@@ -25,7 +25,7 @@ impl Run<'_> {
     /// [`Error::Failed`] if the source no longer has what is to be copied, or the target no longer has what was copied;
     /// [`Error::Grown`] if the share has partitions that the start-up does not know yet.
     pub(in crate::fill) fn followed(
-        &self,
+        &mut self,
         clusters: &Clusters,
         checked: &Preflight,
         committed: &[Option<Committed>],
@@ -38,6 +38,8 @@ impl Run<'_> {
         // Commits and positions of another topic of the same name would be judged wrongly below.
         checked.are_the_same(clusters)?;
         let marks = marks(&checked.follow_job(), committed);
+        let marked = marks.iter().enumerate().filter(|(_, mark)| mark.is_some());
+        self.live.marked.extend(marked.map(|(partition, _)| id(partition)));
         let to = placement(&marks);
         let keeps = to.map_or(source.partitions == target.partitions, |to| to.is_none());
         let mut followed = Followed { own: BTreeMap::new(), unfilled: BTreeSet::new(), left_out: Vec::new() };
@@ -48,7 +50,11 @@ impl Run<'_> {
             }
             let own = match marks.get(index(*partition)).cloned().flatten() {
                 Some(marked) => Own::of(marked),
-                None if self.live.width.is_some_and(|width| index(*partition) >= width) => {
+                // If all marks are gone, this partition's may be gone too.
+                None if self.live.width.is_some_and(|width| index(*partition) >= width)
+                    && to.is_some()
+                    && !self.live.marked.contains(partition) =>
+                {
                     let to = to.unwrap_or_else(|| self.live.placement.flatten());
                     Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })
                 }
@@ -92,6 +98,10 @@ impl Run<'_> {
         let mut suspects = Vec::new();
         for (partition, own) in &mut followed.own {
             let (log, place) = (now[index(*partition)], own.mark.source);
+            if is_replaced(log.epoch, place.epoch) {
+                let replaced = format!("{}-{partition}: a leader that was replaced answers", source.name);
+                return Err(clusters.source.properties().says(Error::restart(replaced)));
+            }
             let why = if own.position > log.high {
                 (Reason::LogLost, format!("is past its end {}: the topic lost records", log.high))
             } else if own.position < log.low {
@@ -111,14 +121,8 @@ impl Run<'_> {
                 continue;
             };
             let lost = Error::failed(format!(
-                "the committed offset {} of {}-{partition} {}; to fill the window and follow anew, delete the job's \
-                 offsets:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
-                own.position,
-                source.name,
-                why.1,
-                clusters.target.properties().bootstrap(),
-                checked.ledger.name,
-                checked.ledger.topic
+                "the committed offset {} of {}-{partition} {}",
+                own.position, source.name, why.1
             ));
             return Err(clusters.source.properties().says(lost.because(why.0)));
         }
@@ -179,6 +183,10 @@ pub(super) fn check_target(
     let mut suspects = Vec::new();
     for (partition, then) in &mark.target {
         let Some(now) = now.get(index(*partition)) else { continue };
+        if is_replaced(now.epoch, then.epoch) {
+            let replaced = format!("{}-{partition}: a leader that was replaced answers", target.name);
+            return Err(clusters.target.properties().says(Error::restart(replaced)));
+        }
         if now.high < then.offset {
             let lost = Error::failed(format!(
                 "{}-{} ends at {}, but it ended at {} when this job last committed: its leader lost records; compare \
@@ -192,4 +200,34 @@ pub(super) fn check_target(
         }
     }
     truncation::check(clusters.target.properties(), &target.name, &suspects, interrupt)
+}
+
+/// Whether the leader that answered had been replaced before: somebody has seen a later epoch. Its answer proves nothing.
+fn is_replaced(now: i32, then: i32) -> bool {
+    now >= 0 && now < then
+}
+
+/// The error, with the way out if a log lacks what is to be copied or what was copied.
+pub(in crate::fill) fn way_out(err: Error, checked: &Preflight, clusters: &Clusters) -> Error {
+    let Error::Failed(mut why) = err else { return err };
+    if super::is_of_logs(&why) {
+        why.text += &format!(
+            "; to fill the window and follow anew, end all instances, {}",
+            checked.forgetting(clusters)
+        );
+    }
+    Error::Failed(why)
+}
+
+impl Preflight {
+    /// How to delete the positions of this job, as a clause.
+    pub(in crate::fill) fn forgetting(&self, clusters: &Clusters) -> String {
+        format!(
+            "and delete the job's offsets; if keys come again and again, then fill with --identity record:\n  \
+             kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
+            clusters.target.properties().bootstrap(),
+            self.ledger.name,
+            self.ledger.topic
+        )
+    }
 }

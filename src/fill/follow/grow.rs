@@ -9,18 +9,21 @@ use super::begin::{marks, placement};
 use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
+use crate::base::range::id;
 use crate::fill::start::StartUps;
 use crate::job::Follow;
 use crate::job::ledger::{Ledger, Topics};
 use crate::job::resolve;
 use crate::kafka::create;
 use crate::kafka::follow_mark::FollowMark;
-use crate::kafka::lag::{self, LAG};
+use crate::kafka::lag;
 use crate::kafka::mark::Committed;
 use crate::kafka::offsets;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::topic::Topic;
 
+/// How long a topic that is not deleted may be unknown to brokers that start.
+const DELETED: Duration = Duration::from_secs(20);
 /// How long new partitions may take to appear.
 const APPEAR: Duration = Duration::from_secs(15);
 
@@ -35,7 +38,7 @@ impl StartUps<'_, '_> {
         for side in Side::BOTH {
             let (topic, cluster) = (sides.of(side), clusters.of(side));
             // A broker that has just started may not know the topic yet.
-            let width = answered(side, || lag::until(LAG, || cluster.width(&topic.name)))?;
+            let width = answered(side, || lag::until(DELETED, || cluster.width(&topic.name)))?;
             let Some(width) = width else {
                 let gone = Error::failed(format!("{} was deleted during the run", topic.name));
                 return Err(cluster.properties().says(gone.because(Reason::TopicChanged)));
@@ -87,7 +90,10 @@ impl StartUps<'_, '_> {
         let width = self.run.live.width.unwrap_or(usize::MAX);
         let is_left_out = |partition: usize| keeps && partition >= sides.target.partitions;
         Ok((0..sides.source.partitions).all(|partition| {
-            partition >= width || is_left_out(partition) || marks.get(partition).is_some_and(Option::is_some)
+            let is_new = partition >= width
+                && placement(&marks).is_some()
+                && !self.run.live.marked.contains(&id(partition));
+            is_new || is_left_out(partition) || marks.get(partition).is_some_and(Option::is_some)
         }))
     }
 

@@ -9,7 +9,7 @@ mod begin;
 mod grow;
 mod watch;
 
-pub(super) use self::begin::marks;
+pub(super) use self::begin::{marks, way_out};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use self::watch::{Growth, Watch};
 use super::Run;
 use super::copy::copy_of;
 use super::state::{Added, InDoubt};
-use crate::base::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result, Why};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
@@ -60,6 +60,12 @@ pub(super) struct Live {
     careful: Option<u64>,
     /// How many offsets of the target others have taken.
     foreign: u64,
+    /// The partitions that had a mark. If it is gone, a fill must look at the target.
+    marked: BTreeSet<i32>,
+    /// The positions at which a partition stood still, and how long it may the next time.
+    stalls: BTreeMap<i32, (i64, Duration)>,
+    /// The target refused a batch, so its configuration may have changed.
+    pub(super) is_stale: bool,
     /// The kinds of trouble that were logged.
     logged: BTreeSet<String>,
 }
@@ -80,8 +86,8 @@ pub(super) struct Own {
     position: i64,
     /// `None` until this instance has committed the joint.
     committed: Option<i64>,
-    /// When it was committed last.
-    renewed: Instant,
+    /// When this start-up committed it last.
+    renewed: Option<Instant>,
     /// The source had more at the look before the last one.
     is_behind: bool,
     /// The position at an earlier look, and when it was reached.
@@ -101,7 +107,7 @@ impl Own {
             target: Vec::new(),
         };
         let position = place.offset;
-        Own { mark, position, committed: None, renewed: now, is_behind: false, seen: (position, now) }
+        Own { mark, position, committed: None, renewed: None, is_behind: false, seen: (position, now) }
     }
 
     /// Goes on behind a mark.
@@ -111,14 +117,17 @@ impl Own {
             mark,
             position,
             committed: Some(position),
-            renewed: now,
+            renewed: None,
             is_behind: false,
             seen: (position, now),
         }
     }
 
-    fn is_moved(&self) -> bool {
+    /// Whether the position moved since its last commit, or the group would soon forget it. The first commit of a start-up
+    /// renews all.
+    fn needs_commit(&self, renews_after: Duration) -> bool {
         self.committed != Some(self.position)
+            || self.renewed.is_none_or(|renewed| renewed.elapsed() >= renews_after)
     }
 }
 
@@ -198,7 +207,11 @@ impl Run<'_> {
 
 impl Following<'_, '_> {
     fn until_interrupted(mut self) -> Result<()> {
-        let result = self.checked.not_of_another_topic(self.clusters, self.go_on());
+        let result = match self.checked.not_of_another_topic(self.clusters, self.go_on()) {
+            // A leader that was replaced and does not know it yet may say so. The next start-up decides.
+            Err(Error::Failed(why)) if is_of_logs(&why) => Err(Error::restart(why)),
+            result => result,
+        };
         self.watch.clear();
         let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
         self.run.told.aborted_transactions += 1;
@@ -229,6 +242,9 @@ impl Following<'_, '_> {
             match next {
                 Ok(Some(batch)) => {
                     for (event, ()) in batch.events() {
+                        if self.throttle.is_some() && self.run.interrupt.check().is_err() {
+                            break;
+                        }
                         if let Some(message) = reader.accept(event)? {
                             self.take(message)?;
                         }
@@ -270,7 +286,11 @@ impl Following<'_, '_> {
         match &self.transaction {
             Some(_) if self.watch.is_behind() => waited >= BEHIND.max(interval),
             Some(_) => waited >= interval,
-            None => waited >= MARKERS.max(interval) && self.followed.own.values().any(Own::is_moved),
+            None => {
+                let renews_after = self.watch.renews_after();
+                let mut own = self.followed.own.values();
+                waited >= MARKERS.max(interval) && own.any(|own| own.needs_commit(renews_after))
+            }
         }
     }
 
@@ -285,16 +305,21 @@ impl Following<'_, '_> {
             self.checked.are_the_same(self.clusters)?;
         }
         // librdkafka would replace it with the time of the copy.
-        if message.timestamp().0 == 0 {
+        if message.timestamp().0 == 0 && self.run.job.selection.rules.skip_invalid {
+            self.pending += Counts { read: 1, invalid: 1, ..Counts::default() };
+            self.run.told.example("timestamp 0", message);
+        } else if message.timestamp().0 == 0 {
             self.commit()?;
             return Err(Error::failed(format!(
-                "{}: its timestamp is 0, which no copy can have; all before it is committed",
+                "{}: its timestamp is 0, which no copy can have, and all before it is committed; leave out such records with \
+                 --skip-invalid",
                 describe(message)
             ))
             .because(Reason::InvalidRecords));
+        } else {
+            self.slow_down()?;
+            self.write(message)?;
         }
-        self.slow_down()?;
-        self.write(message)?;
         if let Some(own) = self.followed.own.get_mut(&partition) {
             own.position = message.next_position();
             own.mark.source = Checkpoint { offset: message.next_position(), epoch };
@@ -323,7 +348,9 @@ impl Following<'_, '_> {
             none => none.insert(producer.begin()?),
         };
         self.pending += Counts { read: 1, written: 1, followed: 1, ..Counts::default() };
-        transaction.send(copy_of(message, partition), self.run.interrupt)?;
+        if let Err(err) = transaction.send(copy_of(message, partition), self.run.interrupt) {
+            return Err(self.narrow(err, self.pending.written));
+        }
         self.growth.sent(partition);
         if let Some(throttle) = &mut self.throttle {
             let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
@@ -342,17 +369,18 @@ impl Following<'_, '_> {
             if self.is_due() {
                 self.commit()?;
             }
+            if self.transaction.is_none() {
+                self.watch()?;
+            }
         }
         Ok(())
     }
 
     /// Commits what was copied, with the positions that moved or whose last commit the group would soon forget.
     fn commit(&mut self) -> Result<()> {
-        let renews = self.watch.renews_after();
-        let is_committed =
-            |own: &Own| own.committed.is_some() && !own.is_moved() && own.renewed.elapsed() < renews;
-        let moved: Vec<i32> =
-            self.followed.own.iter().filter(|(_, own)| !is_committed(own)).map(|(p, _)| *p).collect();
+        let renews_after = self.watch.renews_after();
+        let needs_commit = |(_, own): &(&i32, &Own)| own.needs_commit(renews_after);
+        let moved: BTreeSet<i32> = self.followed.own.iter().filter(needs_commit).map(|(p, _)| *p).collect();
         self.last_commit = Instant::now();
         let Some(producer) = self.producer.filter(|_| !moved.is_empty() || self.transaction.is_some()) else {
             return Ok(());
@@ -362,21 +390,25 @@ impl Following<'_, '_> {
             None => producer.begin()?,
         };
         let counts = std::mem::take(&mut self.pending);
-        let (checked, clusters, interrupt) = (self.checked, self.clusters, self.run.interrupt);
+        let (checked, clusters) = (self.checked, self.clusters);
         let mut sent = None;
         let own = &mut self.followed.own;
         let mark = || {
-            let marked = marked(own, &moved, checked, clusters, interrupt)?;
+            let marked = marked(own, &moved, checked, clusters)?;
             sent = Some(marked.clone());
             Ok(marked)
         };
         match transaction.commit(&checked.ledger.topic, mark, &self.group) {
             Ok(()) => {
+                let now = Instant::now();
                 for (partition, own) in &mut self.followed.own {
                     if moved.contains(partition) {
-                        (own.committed, own.renewed) = (Some(own.position), Instant::now());
+                        (own.committed, own.renewed) = (Some(own.position), Some(now));
                     }
+                    // While a slow target takes a commit, nothing can arrive.
+                    own.seen.1 += self.last_commit.elapsed();
                 }
+                self.run.live.marked.extend(&moved);
                 self.run.told.counts += counts;
                 self.run.told.transactions += 1;
                 self.run.live.careful = self
@@ -406,11 +438,16 @@ impl Following<'_, '_> {
         match err {
             Error::Failed(why) if why.reason() == Some(Reason::RefusedRecords) && records > 1 => {
                 self.run.live.careful = Some(records / 2);
+                self.run.live.is_stale = true;
                 Error::restart(format!("{why}; the run makes smaller transactions, to commit all before it"))
             }
             err => err,
         }
     }
+}
+
+fn is_of_logs(why: &Why) -> bool {
+    matches!(why.reason(), Some(Reason::RecordsDeleted | Reason::LogLost))
 }
 
 /// From this size on, transactions are not made smaller any more.
@@ -422,11 +459,12 @@ const CARELESS: u64 = 1 << 20;
 /// [`Error::Failed`] if a topic was made anew, or a log of the target was cut since the last mark.
 fn marked(
     own: &mut BTreeMap<i32, Own>,
-    moved: &[i32],
+    moved: &BTreeSet<i32>,
     checked: &Preflight,
     clusters: &Clusters,
-    interrupt: &Interrupt,
 ) -> Result<Vec<Position>> {
+    // An interrupt must not end a commit on its way. The questions below are bounded.
+    let interrupt = &Interrupt::default();
     checked.are_the_same(clusters)?;
     let (source, target) = (&checked.source, &checked.target);
     let now = clusters.target.watermarks(target)?;

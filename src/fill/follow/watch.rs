@@ -39,13 +39,11 @@ pub(super) struct Watch {
     began: Instant,
     has_looked_for_reversed: bool,
     renews_after: Duration,
-    /// The ends of the source's partitions at the last look, and its time by both clocks.
-    last: Option<(Vec<Range>, Instant, i64)>,
+    /// The ends of the source's partitions at the last look, and its time in milliseconds since the epoch.
+    last: Option<(Vec<Range>, i64)>,
     /// The run has not copied yet what was readable at the look before the last one. Under a steady load, something new is
     /// readable at each look.
     is_behind: bool,
-    /// All that was readable at this time is copied.
-    level: Instant,
     last_commit: Option<i64>,
     line: ProgressBar,
 }
@@ -61,7 +59,6 @@ impl Watch {
             renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
             last: None,
             is_behind: true,
-            level: Instant::now(),
             last_commit: None,
             line: progress.line(),
         }
@@ -113,22 +110,24 @@ impl Following<'_, '_> {
             checked.check_reversed(self.run.job, clusters, self.run.interrupt)?;
         }
         let (now, now_millis) = (Instant::now(), Utc::now().timestamp_millis());
+        let mut behind = 0;
         let last = self.watch.last.take();
         let mut standing = Standing { foreign: self.run.live.foreign, ..Standing::default() };
-        let mut is_level = true;
         self.watch.is_behind = false;
         for (partition, own) in &mut self.followed.own {
             let log = readable[index(*partition)];
             own.is_behind = false;
-            let before = last.as_ref().map(|(ends, _, millis)| (ends[index(*partition)].end, *millis));
+            let before = last.as_ref().map(|(ends, millis)| (ends[index(*partition)].end, *millis));
             if own.position >= log.end {
                 own.mark.level = now_millis;
             } else if let Some((_, millis)) = before.filter(|(end, _)| own.position >= *end) {
                 own.mark.level = millis;
-                is_level = false;
             } else {
                 self.watch.is_behind = true;
                 own.is_behind = true;
+            }
+            if own.position < log.end {
+                behind = behind.max(now_millis - own.mark.level);
             }
             standing.partitions.push(PartitionStanding {
                 partition: *partition,
@@ -137,15 +136,9 @@ impl Following<'_, '_> {
                 low: log.start,
             });
         }
-        is_level &= !self.watch.is_behind;
-        match &last {
-            _ if is_level => self.watch.level = now,
-            Some((_, at, _)) if !self.watch.is_behind => self.watch.level = *at,
-            _ => {}
-        }
-        self.watch.last = Some((readable, now, now_millis));
+        self.watch.last = Some((readable, now_millis));
         self.check_stalled(now)?;
-        standing.behind = if is_level { 0.0 } else { (now - self.watch.level).as_secs_f64() };
+        standing.behind = Duration::from_millis(u64::try_from(behind).unwrap_or(0)).as_secs_f64();
         standing.last_commit = self.watch.last_commit;
         standing.troubles = self.troubles();
         self.tell(&standing);
@@ -166,11 +159,18 @@ impl Following<'_, '_> {
         for (partition, own) in &mut self.followed.own {
             if moves(own) || (is_throttled && is_moving) {
                 own.seen = (own.position, now);
-            } else if now - own.seen.1 > STALLED {
+                continue;
+            }
+            // The client may be right: it may be busy with a large aborted transaction, of which it tells nothing.
+            let stalled =
+                self.run.live.stalls.get(partition).filter(|(position, _)| *position == own.position);
+            let limit = stalled.map_or(STALLED, |(_, limit)| *limit);
+            if now.saturating_duration_since(own.seen.1) > limit {
+                self.run.live.stalls.insert(*partition, (own.position, limit.saturating_mul(2)));
                 return Err(self.clusters.source.properties().says(Error::restart(format!(
                     "{}-{partition} has more records, but none arrived for {} s",
                     self.checked.source.name,
-                    STALLED.as_secs()
+                    limit.as_secs()
                 ))));
             }
         }
@@ -193,11 +193,18 @@ impl Following<'_, '_> {
         }
         if self.run.live.foreign > 0 {
             troubles.push(format!(
-                "somebody else writes to {}: it grew by {} offsets more than this run wrote; if those are copies of records \
-                 of {}, they are there twice",
+                "somebody else has written to {} since this run started, or a dead run's transaction was aborted there: it grew by \
+                 {} offsets more than the run wrote; copies of records of {} among them are there twice",
                 self.run.told.names.shown_target(),
                 self.run.live.foreign,
                 source.name
+            ));
+        }
+        if let Some((partition, stable)) = self.growth.held(self.run.job.selection.patience) {
+            troubles.push(format!(
+                "a transaction of another producer has long been open in {}-{partition}: readers with read_committed see nothing \
+                 from offset {stable} on",
+                self.run.told.names.shown_target()
             ));
         }
         for trouble in &troubles {
@@ -250,6 +257,8 @@ pub(super) struct Growth {
     /// Whether only this instance of the job writes to the partition.
     is_alone: Vec<bool>,
     written: Vec<Written>,
+    /// The last stable offsets that lie below the ends, and since when.
+    held: Vec<Option<(i64, Instant)>>,
 }
 
 /// What this run wrote to a partition since it ended at `base`.
@@ -273,6 +282,7 @@ impl Growth {
         Growth {
             is_alone: (0..target.partitions).map(|partition| has_all || kept(partition)).collect(),
             written: vec![Written::default(); target.partitions],
+            held: vec![None; target.partitions],
         }
     }
 
@@ -294,6 +304,12 @@ impl Growth {
         self.written.fill(Written::default());
     }
 
+    /// A partition in which a transaction has been open for longer than `patience`, and its last stable offset.
+    fn held(&self, patience: Duration) -> Option<(usize, i64)> {
+        let held = |of: &Option<(i64, Instant)>| of.filter(|(_, since)| since.elapsed() > patience);
+        self.held.iter().enumerate().find_map(|(partition, of)| Some((partition, held(of)?.0)))
+    }
+
     /// How many offsets others took since the last look. This compares only where no transaction is open: there all
     /// markers are written.
     fn look(&mut self, cluster: &Cluster, target: &Topic) -> Result<u64> {
@@ -303,11 +319,20 @@ impl Growth {
         let ends = cluster.watermarks(target)?;
         for (partition, written) in self.written.iter_mut().enumerate() {
             let (Some(stable), Some(end)) = (stable.get(partition), ends.get(partition)) else { continue };
-            if !self.is_alone[partition] || *stable != end.high {
+            if *stable != end.high {
+                if self.held[partition].is_none_or(|(held, _)| held != *stable) {
+                    self.held[partition] = Some((*stable, Instant::now()));
+                }
+                continue;
+            }
+            self.held[partition] = None;
+            if !self.is_alone[partition] {
                 continue;
             }
             let others = written.base.map_or(0, |base| end.high - base - written.records - written.markers);
-            foreign += u64::try_from(others).unwrap_or(0);
+            // A log that seems to be shorter is that of a leader that was replaced.
+            let Ok(others) = u64::try_from(others) else { continue };
+            foreign += others;
             *written = Written { base: Some(end.high), ..Written::default() };
         }
         Ok(foreign)

@@ -18,6 +18,8 @@ pub(super) struct Health {
     away: [Option<Patience>; 2],
     /// For how long the run has said nothing, while it followed and both clusters answered.
     silence: Patience,
+    /// Why start-ups have failed since the run last said where it stands, and for how long.
+    failing: Option<(String, Patience)>,
     /// The troubles of the last [`Standing`](crate::fill::standing::Standing).
     troubles: Vec<String>,
 }
@@ -35,7 +37,14 @@ impl Health {
     /// `limit` is how long a cluster may be away, and how long a follow may say nothing.
     pub(super) fn new(limit: Duration) -> Health {
         let silence = Patience::new(limit);
-        Health { limit, phase: Phase::Preflight, away: [None; 2], silence, troubles: Vec::new() }
+        Health {
+            limit,
+            phase: Phase::Preflight,
+            away: [None; 2],
+            silence,
+            failing: None,
+            troubles: Vec::new(),
+        }
     }
 
     /// The run has entered a phase.
@@ -59,9 +68,17 @@ impl Health {
         }
     }
 
+    /// A start-up has failed, and the run tries another one.
+    pub(super) fn failed(&mut self, why: &str) {
+        self.silence.progress();
+        let limit = self.limit;
+        self.failing.get_or_insert_with(|| (String::new(), Patience::new(limit))).0 = why.to_owned();
+    }
+
     /// The run has said where it stands.
     pub(super) fn stands(&mut self, troubles: &[String]) {
         self.silence.progress();
+        self.failing = None;
         self.troubles = troubles.to_vec();
     }
 
@@ -69,6 +86,9 @@ impl Health {
     pub(super) fn passed(&mut self, step: Duration) {
         for away in self.away.iter_mut().flatten() {
             away.wait(step);
+        }
+        if let Some((_, failing)) = &mut self.failing {
+            failing.wait(step);
         }
         // A run that waits for a cluster may be inside one call for long. A restart would not bring the cluster back.
         if self.phase == Phase::Follow && self.away.iter().all(Option::is_none) {
@@ -82,7 +102,10 @@ impl Health {
             let away = self.away[side as usize].filter(Patience::is_over)?;
             Some(format!("the {} cluster has not answered for {} s", side.word(), away.waited().as_secs()))
         });
-        self.answer(away.chain(self.hang()).chain(self.troubles.iter().cloned()).collect())
+        let failing = self.failing.iter().filter(|(_, failing)| failing.is_over()).map(|(why, failing)| {
+            format!("nothing could be copied for {} s: {why}", failing.waited().as_secs())
+        });
+        self.answer(away.chain(failing).chain(self.hang()).chain(self.troubles.iter().cloned()).collect())
     }
 
     /// Answers `/livez`: whether only a restart of the process can help.

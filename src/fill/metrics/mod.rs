@@ -163,7 +163,10 @@ fn describe() {
     }
     describe_gauge!("replicator_phase", "1 for the phase that the run is in, else 0");
     describe_gauge!("replicator_source_position", "The offset reached in a partition of the source");
-    describe_gauge!("replicator_source_end", "The offset at which the run ends in a partition of the source");
+    describe_gauge!(
+        "replicator_source_end",
+        "The offset up to which the run reads now in a partition of the source"
+    );
     standing::describe();
 }
 
@@ -178,6 +181,11 @@ pub(crate) fn phase(now: Phase) {
 /// Tells the probes whether the cluster of a side answered.
 pub(super) fn up(side: Side, is_up: bool) {
     health(|health| health.up(side, is_up));
+}
+
+/// Tells the probes why a start-up of a follow failed.
+pub(super) fn failed(why: &str) {
+    health(|health| health.failed(why));
 }
 
 /// Tells the probes where a follow stands.

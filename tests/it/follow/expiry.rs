@@ -1,7 +1,5 @@
 //! Positions that the brokers would forget.
 
-use std::time::{Duration, Instant};
-
 use replicator::{Extras, Sandbox};
 
 use super::*;

@@ -1,5 +1,7 @@
 //! A follow dies at each instant of the protocol, and the next one goes on.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rstest::rstest;
 
 use super::*;
@@ -22,12 +24,13 @@ fn a_follow_that_dies(#[case] instant: &str, #[case] pass: usize) {
     let mut command = stream.follow_command(&options);
     let mut first = Follower::start(command.env("FAILPOINTS", format!("{instant}={passes}return")));
     let mut round = 0;
-    until(|| {
+    within_minutes(|| {
         copies.extend(later(50, 2, round));
         stream.produce(&later(50, 2, round));
         round += 1;
         first.child.try_wait().expect("waits").is_some()
     });
+    assert_eq!(first.child.wait().expect("ended").signal(), Some(9), "{}", first.stderr());
     let second = stream.follow(&options);
     second.until_says("following");
     stream.until_holds(&[], &copies);

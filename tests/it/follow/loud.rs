@@ -1,4 +1,4 @@
-//! What ends a follow is loud.
+//! A follow that ends says why.
 
 use super::*;
 
@@ -107,6 +107,7 @@ fn a_reversed_job_is_refused() {
 fn what_contradicts_it_is_refused() {
     for (arguments, fix) in [
         (&["--window", "11:00-13:00", "--follow"][..], "must have no end"),
+        (&["--window", "11:00-", "--follow"], "a start with a date"),
         (&["--window", "11:00-", "--follow", "--limit", "5"], "--limit"),
         (&["--window", "11:00-", "--follow", "--target-scan", "all"], "--target-scan"),
         (&["--window", "11:00-", "--follow", "--identity", "value"], "--identity key"),

@@ -11,6 +11,7 @@ mod watch;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -80,7 +81,7 @@ impl Stream {
     /// Waits until the target holds so many records.
     fn until_holds(&self, before: &[Record], copies: &[Record]) {
         let count = before.len() + copies.iter().filter(|record| !before.contains(record)).count();
-        until(|| self.found().len() >= count);
+        within_minutes(|| self.to.size(&self.target) >= count && self.found().len() >= count);
     }
 
     /// Asserts that the target holds `before` and all of `copies` once each, in their order within each partition.
@@ -103,7 +104,7 @@ impl Follower {
 
     /// Waits until the log says so.
     fn until_says(&self, words: &str) {
-        until(|| self.stderr().contains(words));
+        within_minutes(|| self.stderr().contains(words));
     }
 
     fn signal(&self, name: &str) {
@@ -113,7 +114,7 @@ impl Follower {
     /// The exit code and the answer, once the process has ended by itself.
     fn ended(mut self) -> (i32, Value, String) {
         let mut status = None;
-        until(|| {
+        within_minutes(|| {
             status = self.child.try_wait().expect("waits");
             status.is_some()
         });
@@ -143,6 +144,15 @@ impl Drop for Follower {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until `condition` holds. A loaded machine may need minutes for brokers, sessions and new clients.
+fn within_minutes(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(180), "it did not come");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -21,11 +21,9 @@ pub(in crate::lab::drill) fn may_end(ended: &Ended) -> bool {
     let has_followed = ended.stderr.contains("following ");
     match (ended.status.code(), ended.status.signal()) {
         (Some(0), _) => suffered.terminated,
-        // It may not reach a cluster when it starts. And if a cluster is away when SIGTERM comes, it cannot know what became
-        // of its last transaction.
+        // If a cluster is away when SIGTERM comes, it cannot know what became of its last transaction.
         (Some(1), _) => {
-            let is_in_doubt = suffered.terminated && ended.stderr.contains("outcome was unknown");
-            suffered.troubled && (!has_followed || is_in_doubt)
+            suffered.troubled && suffered.terminated && ended.stderr.contains("outcome was unknown")
         }
         (Some(130), _) => suffered.terminated && !has_followed,
         (_, Some(9)) => suffered.killed,
@@ -142,7 +140,7 @@ mod tests {
     #[case::killed(9, FOLLOWS, Suffered { killed: true, ..Suffered::default() }, true)]
     #[case::died(9, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
     #[case::cluster_away(1 << 8, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
-    #[case::cluster_away_at_first(1 << 8, STARTING, Suffered { troubled: true, ..Suffered::default() }, true)]
+    #[case::cluster_away_at_first(1 << 8, STARTING, Suffered { troubled: true, ..Suffered::default() }, false)]
     #[case::failed_at_first(1 << 8, STARTING, Suffered::default(), false)]
     #[case::interrupted_fill(130 << 8, STARTING, Suffered { terminated: true, ..Suffered::default() }, true)]
     #[case::interrupted(130 << 8, FOLLOWS, Suffered { terminated: true, ..Suffered::default() }, false)]
