@@ -411,12 +411,10 @@ impl Following<'_, '_> {
                 self.run.live.marked.extend(&moved);
                 self.run.told.counts += counts;
                 self.run.told.transactions += 1;
-                self.run.live.careful = self
-                    .run
-                    .live
-                    .careful
-                    .and_then(|most| most.checked_mul(2))
-                    .filter(|most| *most < CARELESS);
+                if counts.written > 0 {
+                    let most = self.run.live.careful.and_then(|most| most.checked_mul(2));
+                    self.run.live.careful = most.filter(|most| *most < CARELESS);
+                }
                 self.growth.committed();
                 self.watch.committed();
                 Ok(())
