@@ -1,4 +1,4 @@
-//! With `--scale-out`: works on this instance's share, and keeps instances and single runs apart.
+//! With `--scale-out` or `--follow`: works on this instance's share, and keeps instances and single runs apart.
 //!
 //! Instances and single runs commit offsets of the same group, and its coordinator accepts a single run's transaction
 //! even if the group has members. So they must keep each other out: an instance joins the group, and then fences the

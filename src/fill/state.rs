@@ -46,7 +46,7 @@ pub(super) struct Run<'a> {
     pub(super) advanced: BTreeSet<i32>,
     /// `--limit` ended the run before the window's end.
     pub(super) is_stopped: bool,
-    /// Used only with `--scale-out`, like `joined`.
+    /// Used only with `--scale-out` or `--follow`, like `joined`.
     pub(super) member: Option<Member>,
     pub(super) joined: Joined,
     /// Used only with `--follow`.

@@ -1,4 +1,4 @@
-//! A member of the job's consumer group, for `--scale-out`. It knows which partitions this instance has, and holds the
+//! A member of the job's consumer group, for `--scale-out` and `--follow`. It knows which partitions this instance has, and holds the
 //! proof for the coordinator (KIP-447).
 //!
 //! The member joins with a consumer of its own, which a thread polls and which reads nothing. It takes the partitions

@@ -49,7 +49,7 @@ use crate::kafka::sys::Message;
 pub(super) struct Live {
     /// The joints of all partitions of this instance are committed, by this run or an earlier one.
     pub(super) is_joined: bool,
-    /// An own partition needs the window, which the preflight left out.
+    /// This instance got a partition that needs the window, but the preflight did not look for it.
     pub(super) needs_window: bool,
     /// The number of partitions of the source when the run began to follow. Partitions that appear later are followed from
     /// their beginning.

@@ -177,7 +177,7 @@ impl Following<'_, '_> {
         Ok(())
     }
 
-    /// What a person must look at.
+    /// Troubles that need a person.
     fn troubles(&mut self) -> Vec<String> {
         let mut troubles = Vec::new();
         let (source, target) = (&self.checked.source, &self.checked.target);

@@ -1,4 +1,4 @@
-//! What a follow tells about itself.
+//! A follow tells where it stands.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
