@@ -77,7 +77,7 @@ pub enum Command {
     Gaps(GapsArgs),
     /// Compare every record of the window in both topics
     Verify(VerifyArgs),
-    /// Show how far the job is behind its source, as with --follow
+    /// Show how far a run with --follow is behind its source
     Lag(LagArgs),
     /// Load a file of JSON events into a topic, each line exactly once
     Load(LoadArgs),

@@ -17,7 +17,7 @@ pub(crate) struct Standing {
     pub last_commit: Option<i64>,
     /// How many records and markers of the target's partitions came from nobody of this job.
     pub foreign: u64,
-    /// What a person must look at: partitions that are not copied, another writer.
+    /// Troubles that need a person: partitions that are not copied, another writer.
     pub troubles: Vec<String>,
 }
 
