@@ -19,6 +19,9 @@ use crate::kafka::properties::Properties;
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
 
+/// How long a follow's producer waits for more records of a batch, in milliseconds.
+const FOLLOWS_LINGER: &str = "10";
+
 /// The result of the checks.
 pub(crate) struct Preflight {
     pub source: Topic,
@@ -83,6 +86,8 @@ pub(crate) fn check(
     let of_source = clusters.source.configuration(&[&source.name])?.and_then(|mut all| all.pop());
     let of_target = clusters.target.configuration(&[&target.name])?.and_then(|mut all| all.pop());
     let producing = compression::chosen(properties, of_source.as_ref().map(Configuration));
+    // A follow's transaction is open for long before its commit, so its records need not wait for that.
+    let producing = if job.follow.is_some() { producing.lingering(FOLLOWS_LINGER) } else { producing };
     let mut limits = Limits::default();
     let mut differences = Vec::new();
     let target_config = of_target.as_ref().map(Configuration);

@@ -132,6 +132,13 @@ impl Properties {
         self
     }
 
+    /// The same properties. Unless they say how long a producer waits for more records, it is this time in milliseconds.
+    #[must_use]
+    pub(crate) fn lingering(mut self, millis: &str) -> Properties {
+        self.given.entry("linger.ms".to_owned()).or_insert_with(|| millis.to_owned());
+        self
+    }
+
     /// How the target's producers place keys, if librdkafka's property `partitioner` is given.
     pub fn partitioner(&self) -> Option<Placement> {
         self.partitioner

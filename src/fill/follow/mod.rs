@@ -284,7 +284,7 @@ impl Following<'_, '_> {
         let waited = self.last_commit.elapsed();
         let interval = self.follow.commit_interval;
         match &self.transaction {
-            Some(_) if self.watch.is_behind() => waited >= BEHIND.max(interval),
+            Some(_) if self.watch.is_behind(&self.followed) => waited >= BEHIND.max(interval),
             Some(_) => waited >= interval,
             None => {
                 let renews_after = self.watch.renews_after();

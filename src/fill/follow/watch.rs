@@ -41,9 +41,6 @@ pub(super) struct Watch {
     renews_after: Duration,
     /// The ends of the source's partitions at the last look, and its time in milliseconds since the epoch.
     last: Option<(Vec<Range>, i64)>,
-    /// The run has not copied yet what was readable at the look before the last one. Under a steady load, something new is
-    /// readable at each look.
-    is_behind: bool,
     last_commit: Option<i64>,
     line: ProgressBar,
 }
@@ -58,14 +55,18 @@ impl Watch {
             has_looked_for_reversed: false,
             renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
             last: None,
-            is_behind: true,
             last_commit: None,
             line: progress.line(),
         }
     }
 
-    pub(super) fn is_behind(&self) -> bool {
-        self.is_behind
+    /// Whether something is left to copy of what was readable at the last look. Under a steady load, there is always
+    /// something newer.
+    pub(super) fn is_behind(&self, followed: &Followed) -> bool {
+        let is_left = |ends: &[Range]| {
+            followed.own.iter().any(|(partition, own)| own.position < ends[index(*partition)].end)
+        };
+        self.last.as_ref().is_some_and(|(ends, _)| is_left(ends))
     }
 
     /// The age at which a committed position is committed again, though it did not move.
@@ -113,7 +114,6 @@ impl Following<'_, '_> {
         let mut behind = 0;
         let last = self.watch.last.take();
         let mut standing = Standing { foreign: self.run.live.foreign, ..Standing::default() };
-        self.watch.is_behind = false;
         for (partition, own) in &mut self.followed.own {
             let log = readable[index(*partition)];
             own.is_behind = false;
@@ -123,7 +123,6 @@ impl Following<'_, '_> {
             } else if let Some((_, millis)) = before.filter(|(end, _)| own.position >= *end) {
                 own.mark.level = millis;
             } else {
-                self.watch.is_behind = true;
                 own.is_behind = true;
             }
             if own.position < log.end {
