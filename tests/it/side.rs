@@ -135,12 +135,6 @@ impl Side {
             .collect()
     }
 
-    /// How many offsets a topic has taken: at least as many as it has records.
-    pub(crate) fn size(&self, topic: &str) -> usize {
-        let sizes = self.watermarks(topic).into_iter().map(|(low, high)| high - low);
-        usize::try_from(sizes.sum::<i64>()).expect("fits")
-    }
-
     pub(crate) fn last_stable_offsets(&self, topic: &str) -> Vec<i64> {
         let reader = self.reader("read_committed");
         (0..i32::try_from(self.watermarks(topic).len()).expect("fits"))

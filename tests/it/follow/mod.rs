@@ -13,6 +13,7 @@ use std::io::{Read, Seek};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use replicator::topics::Topics;
 use serde_json::Value;
 
 use crate::kit::*;
@@ -81,7 +82,10 @@ impl Stream {
     /// Waits until the target holds so many records.
     fn until_holds(&self, before: &[Record], copies: &[Record]) {
         let count = before.len() + copies.iter().filter(|record| !before.contains(record)).count();
-        within_minutes(|| self.to.size(&self.target) >= count && self.found().len() >= count);
+        // The target may be getting partitions, or its broker may be away.
+        let topics = Topics::new(&self.to.0);
+        let found = || topics.consume(&self.target, topics.leaders(&self.target)?.len());
+        within_minutes(|| found().is_ok_and(|found| found.len() >= count));
     }
 
     /// Asserts that the target holds `before` and all of `copies` once each, in their order within each partition.
@@ -152,7 +156,7 @@ fn within_minutes(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(180), "it did not come");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 
