@@ -1,5 +1,7 @@
 //! What the comparison needs beside the other copiers: a broker, topics, the plain copy and the floor.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -13,6 +15,7 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
+use live::Pair;
 use replicator::{
     ConsumerQueue, Event, Extras, Message, Origin, Outgoing, OutgoingTopic, Reports, Sandbox, memory,
     topics::Record, topics::Topics, topics::delivered, topics::send,
@@ -22,11 +25,14 @@ use replicator::{
 const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
-const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
+const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS \
+                     | append BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
                      | delete BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
                      | copy FROM SOURCE TO TARGET | safe-copy FROM SOURCE TO TARGET \
                      | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
-                     | await FROM SOURCE TO TARGET";
+                     | await FROM SOURCE TO TARGET \
+                     | latency FROM SOURCE TO TARGET RATE WARM_UP SECONDS | marks FROM SOURCE TO TARGET \
+                     | load BOOTSTRAP TOPIC RATE | digest BOOTSTRAP TOPIC";
 
 fn main() {
     let arguments: Vec<String> =
@@ -35,7 +41,11 @@ fn main() {
     match arguments[..] {
         ["broker"] => broker(),
         ["source", bootstrap, topic, partitions, records] => {
-            source(bootstrap, topic, number(partitions), number(records));
+            Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
+            append(bootstrap, topic, number(partitions), number(records));
+        }
+        ["append", bootstrap, topic, partitions, records] => {
+            append(bootstrap, topic, number(partitions), number(records));
         }
         ["create", bootstrap, topic, partitions] => {
             Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
@@ -47,6 +57,13 @@ fn main() {
         ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
         ["await", from, source, to, target] => await_copy(from, source, to, target),
         ["consume", bootstrap, source] => read(bootstrap, source, |_| ()),
+        ["latency", from, source, to, target, rate, warm_up, seconds] => {
+            let [warm_up, seconds] = [warm_up, seconds].map(|text| Duration::from_secs(number(text) as u64));
+            live::latency(Pair { from, source, to, target }, number(rate) as f64, warm_up, seconds);
+        }
+        ["marks", from, source, to, target] => live::marks(Pair { from, source, to, target }),
+        ["load", bootstrap, topic, rate] => live::load(bootstrap, topic, number(rate) as f64),
+        ["digest", bootstrap, topic] => live::digest(bootstrap, topic),
         _ => panic!("{USAGE}"),
     }
 }
@@ -63,10 +80,8 @@ fn broker() {
 }
 
 /// Events of about 350 bytes of JSON, evenly spread over partitions and time.
-fn source(bootstrap: &str, topic: &str, partitions: usize, records: usize) {
-    let topics = Topics::new(bootstrap);
-    topics.create(topic, partitions, 1).expect("made");
-    let producer = topics.producer(None).expect("a producer");
+fn append(bootstrap: &str, topic: &str, partitions: usize, records: usize) {
+    let producer = Topics::new(bootstrap).producer(None).expect("a producer");
     for chunk in (0..records).collect::<Vec<_>>().chunks(50_000) {
         let chunk: Vec<Record> = chunk.iter().map(|n| event(*n, records, partitions)).collect();
         send(&producer, topic, &chunk).expect("sent");
