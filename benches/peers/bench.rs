@@ -25,7 +25,7 @@ use replicator::{
 const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
-const USAGE: &str = "broker | source BOOTSTRAP TOPIC PARTITIONS RECORDS \
+const USAGE: &str = "broker [PROPERTY…] | source BOOTSTRAP TOPIC PARTITIONS RECORDS \
                      | append BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
                      | delete BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
                      | copy FROM SOURCE TO TARGET | safe-copy FROM SOURCE TO TARGET \
@@ -39,7 +39,7 @@ fn main() {
         std::env::args_os().skip(1).filter_map(|a| OsString::into_string(a).ok()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["broker"] => broker(),
+        ["broker", ref properties @ ..] => broker(properties),
         ["source", bootstrap, topic, partitions, records] => {
             Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
             append(bootstrap, topic, number(partitions), number(records));
@@ -72,9 +72,12 @@ fn number(text: &str) -> usize {
     text.parse().expect("a number")
 }
 
-/// Starts a broker, prints its address, and keeps it until the standard input ends.
-fn broker() {
-    let sandbox = Sandbox::start_own_with(1, &Extras::for_measuring()).expect("a broker");
+/// Starts a broker with these properties (`NAME=VALUE`), prints its address, and keeps it until the standard input ends.
+fn broker(properties: &[&str]) {
+    let mut extras = Extras::for_measuring();
+    let properties = properties.iter().filter_map(|property| property.split_once('='));
+    extras.properties.extend(properties.map(|(name, value)| (&*name.to_owned().leak(), value.to_owned())));
+    let sandbox = Sandbox::start_own_with(1, &extras).expect("a broker");
     println!("{}", sandbox.bootstrap());
     let _ = std::io::read_to_string(std::io::stdin());
 }

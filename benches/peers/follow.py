@@ -1,7 +1,7 @@
 """Measures what copies a live topic for good, between two clusters: replicator with --follow, and MirrorMaker 2.
 
-Prints one table. The number in brackets behind each figure is the machine's load average at that time. The copiers take
-turns. `run --follow` starts it.
+Prints one table. The number in brackets behind each figure is the machine's load average at that time. `run --follow` starts
+it; with --soak, it measures the memory and the files of one follow instead, and compares its copy with the source.
 """
 
 import contextlib
@@ -55,12 +55,14 @@ SETTINGS = """\
 class Copier:
     """A process that copies one topic until it is ended."""
 
-    def __init__(self, name, clusters, source, target, directory, options=()):
-        self.name, self.clusters, self.source, self.target = name, clusters, source, target
-        self.directory, self.options, self.process = directory, options, None
+    def __init__(self, bench, name, source, target, options=()):
+        self.name, self.clusters, self.source, self.target = name, bench.clusters, source, target
+        self.directory, self.options, self.process = bench.directory, options, None
         self.is_mirror = isinstance(options, str)
         if self.is_mirror:
-            self.properties = mirror_properties(clusters, source, f"m-{source}", 6, directory, options)
+            tasks = bench.arguments.partitions
+            alias = f"mirror{bench.count}"
+            self.properties = mirror_properties(self.clusters, source, alias, tasks, self.directory, options)
 
     def command(self):
         if self.is_mirror:
@@ -217,7 +219,7 @@ class Bench:
         if source is None:
             peers("create", self.clusters[0], fresh, self.arguments.partitions)
         peers("create", self.clusters[1], target, self.arguments.partitions)
-        return Copier(name, self.clusters, source or fresh, target, self.directory, options)
+        return Copier(self, name, source or fresh, target, options)
 
     def topics(self, copier):
         return copier.clusters[0], copier.source, copier.clusters[1], copier.target
@@ -296,7 +298,7 @@ class Bench:
         self.count += 1
         target = f"t{self.count}"
         peers("create", self.clusters[1], target, self.arguments.partitions)
-        copier = Copier("fill", self.clusters, source, target, self.directory)
+        copier = Copier(self, "fill", source, target)
         copier.command = lambda: [part for part in Copier.command(copier) if part != "--follow"]
         with at_work(copier.start()):
             taken.setdefault("fill", []).append(self.whole(copier)[1])
@@ -350,6 +352,16 @@ class Bench:
             after = [total - gone for total, gone in taken if gone]
             self.table.put(f"{row}: readable after that, s", copier.name, of(after))
 
+    def with_delay(self, row, name, options):
+        """The same with Kafka's own delay of the first member of a group, which the sandbox turns off."""
+        home = pathlib.Path(self.directory) / "delay"
+        home.mkdir()
+        with brokers(1, [home], ["group.initial.rebalance.delay.ms=3000"]) as (target,):
+            bench = Bench((self.clusters[0], target), [self.homes[0], home], self.directory, self.arguments, self.table)
+            bench.count = 1000
+            row = f"{row}, group.initial.rebalance.delay.ms=3000"
+            bench.comes_back(row, bench.copier(name, options), signal.SIGTERM, 2)
+
     def soak(self, minutes):
         """One follow under a small load: its memory and its files, and at the end whether the copy is right."""
         copier = self.copier("replicator", ["--commit-interval", "200ms"])
@@ -391,15 +403,17 @@ def measure(bench, only):
     if wanted("behind"):
         bench.catch_up([default, *mirrors])
     if wanted("stop"):
-        bench.comes_back("stopped and started: first record readable", bench.copier(*default), signal.SIGTERM, 5)
+        row = "stopped and started: first record readable"
+        bench.comes_back(row, bench.copier(*default), signal.SIGTERM, 5)
         for mirror in mirrors[:1]:
-            bench.comes_back("stopped and started: first record readable", bench.copier(*mirror), signal.SIGTERM, 1)
+            bench.comes_back(row, bench.copier(*mirror), signal.SIGTERM, 1)
+        bench.with_delay(row, *default)
     if wanted("kill"):
         bench.comes_back("kill -9", bench.copier(*default), signal.SIGKILL, 3)
-        for mirror in mirrors[:1]:
-            bench.comes_back("kill -9", bench.copier(*mirror), signal.SIGKILL, 1)
         newer = (default[0], [*default[1], "-X", "group.protocol=consumer"])
         bench.comes_back("kill -9, group.protocol=consumer", bench.copier(*newer), signal.SIGKILL, 1)
+        for mirror in mirrors[:1]:
+            bench.comes_back("kill -9", bench.copier(*mirror), signal.SIGKILL, 1)
 
 
 def main(arguments):

@@ -64,11 +64,11 @@ def mirror_properties(clusters, source, alias, tasks, directory, more=""):
 
 
 @contextlib.contextmanager
-def brokers(count, homes=()):
+def brokers(count, homes=(), properties=()):
     """The addresses of so many clusters of one broker each. Each has its files in its home, if homes are given."""
     environments = [{**os.environ, "TMPDIR": str(home)} for home in homes] or [None] * count
     started = [
-        subprocess.Popen([PEERS, "broker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen([PEERS, "broker", *properties], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for environment in environments
     ]
     try:
