@@ -32,7 +32,7 @@ pub struct Cli {
     pub fill: FillArgs,
     #[command(flatten)]
     pub follow: FollowArgs,
-    // Flattened last, so that Output and Connection are the last headings of each command.
+    // Flattened last, so that its options come after the others.
     #[command(flatten)]
     pub common: Common,
     /// Also keep the receipt in this store, for the dashboard
