@@ -49,7 +49,7 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
 
 /// The source is in one cluster, and the target in another.
 #[rstest]
-#[case::both_sides("3", "broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
+#[case::both_sides("1", "broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
 #[case::topics("1", "anew,kill,ledger,anew,append,grow,kill,anew")]
 #[case::instances("1", "scale-out,kill,broker,scale-out,kill,freeze")]
 #[case::mirror("1", "mirror,kill,mirror,broker")]

@@ -446,3 +446,34 @@ fn one_cluster_whose_second_principal_does_not_see_the_source() {
     assert_eq!(from().watermarks(&crossing.source).len(), from().committed(&job, &crossing.source).len());
     assert!(!from().topics().contains(&crossing.ledger()));
 }
+
+/// A follow needs the rights of a fill with --scale-out. It must also see whether a reversed job is at work, or be told to
+/// go on without.
+#[test]
+fn a_follow_does_not_take_a_job_that_it_may_not_see_for_none() {
+    let crossing = Crossing::new();
+    let person = crossing.person();
+    crossing.grant(&person, needed("fill --scale-out"));
+    let follow = ["--window", "2021-04-14T11:00Z/", "--follow", "--output", "json"];
+    let unseen = crossing.run_for(&person, &follow);
+    assert_eq!(code(&unseen), 3, "{}", stderr(&unseen));
+    assert_eq!(receipt(&unseen)["error"]["reason"], "reversed-job");
+    assert!(stderr(&unseen).contains("could not be seen"), "{}", stderr(&unseen));
+
+    let (from, to) = (crossing.to_source(&person), crossing.to_target(&person));
+    let unchecked = [&follow[..], &["--allow-unchecked-loop"]].concat();
+    let mut command = crossing.command((&from, &to), Way::OneFile, &unchecked);
+    let mut child = command.stdout(Stdio::null()).spawn().expect("starts");
+    let positions = || super::crossing::to().committed(&crossing.job(), &crossing.ledger());
+    until(|| {
+        let is_there = super::crossing::to().topics().contains(&crossing.ledger());
+        is_there && positions().iter().all(|(_, mark)| mark.contains(" follow "))
+    });
+    signal(&child, "-TERM");
+    assert!(child.wait().expect("ends").success());
+    // Each record is there once; those before the window were there already.
+    let (mut found, mut wanted) = (super::crossing::to().consume(&crossing.target), records());
+    found.sort();
+    wanted.sort();
+    assert_same(&found, &wanted);
+}
