@@ -1,8 +1,9 @@
 //! The deployment files keep their promises.
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use replicator::INDEX_MEMORY;
 use serde_json::{Value, json};
@@ -242,18 +243,26 @@ fn set_commented(command: &mut Command, manifest: &str, clusters: &HashMap<&str,
     assert_eq!(set, 2);
 }
 
-/// Runs the program where no broker is. The program answers so only if it takes the arguments.
+/// Runs the program where no broker is. It waits for one only if it takes the arguments.
 fn assert_taken(arguments: &[String]) {
-    let run = |more: &[&str]| {
+    let command = |more: &[&str]| {
         let mut command = replicator(more);
         command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").args(arguments).args(["--output", "json"]);
-        let output = command.output().expect("runs");
-        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        (code(&output), answer["error"]["reason"].as_str().expect("a reason").to_owned())
+        command
     };
-    assert_eq!(run(&[]), (1, "unreachable".to_owned()), "{arguments:?}");
+    let mut waits = command(&[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starts");
+    let log = BufReader::new(waits.stderr.take().expect("a pipe"));
+    let told = log.lines().map_while(Result::ok).find(|line| line.contains("waiting: no broker answered"));
+    waits.kill().expect("ends");
+    waits.wait().expect("ended");
+    assert!(told.is_some(), "{arguments:?}");
     // An option that a follow does not take.
-    assert_eq!(run(&["--limit", "1"]), (2, "usage".to_owned()), "{arguments:?}");
+    let refused = command(&["--limit", "1"]).output().expect("runs");
+    assert_eq!(
+        (code(&refused), &receipt(&refused)["error"]["reason"]),
+        (2, &"usage".into()),
+        "{arguments:?}"
+    );
 }
 
 #[test]
