@@ -2,7 +2,7 @@
 
 use super::Run;
 use super::tell::EXAMPLES;
-use crate::base::error::{Error, Reason, Result};
+use crate::base::error::{Error, Reason, Result, Why};
 use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, index};
 use crate::fill::preflight::Preflight;
@@ -184,9 +184,7 @@ impl Preflight {
     /// The result; if it says that records are gone, but they were those of a topic that was made anew since, it says that.
     pub(super) fn not_of_another_topic(&self, clusters: &Clusters, result: Result<()>) -> Result<()> {
         match &result {
-            Err(Error::Failed(why))
-                if matches!(why.reason(), Some(Reason::RecordsDeleted | Reason::LogLost)) =>
-            {
+            Err(Error::Failed(why)) if is_of_logs(why) => {
                 self.are_the_same(clusters)?;
                 result
             }
@@ -219,4 +217,9 @@ impl Preflight {
         }
         self.ledger.check(&clusters.target)
     }
+}
+
+/// Whether a log lacks records that were there.
+pub(super) fn is_of_logs(why: &Why) -> bool {
+    matches!(why.reason(), Some(Reason::RecordsDeleted | Reason::LogLost))
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::marks::Marking;
-use super::{InDoubt, Mode, Run};
+use super::state::Added;
+use super::{Mode, Run};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::invariant;
@@ -70,19 +71,10 @@ enum Fate {
 impl Copying<'_, '_> {
     pub(super) fn all(&mut self, ranges: &[Range]) -> Result<()> {
         let result = self.marking.not_of_another_topic(self.copy(ranges));
-        let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
-        self.run.told.aborted_transactions += 1;
-        // The transaction's state is unknown, so the next `init_transactions` aborts it.
-        if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
-            return result;
+        match self.transaction.take() {
+            Some(transaction) if result.is_err() => self.run.abandon(transaction, result),
+            _ => result,
         }
-        // If another run has fenced this one, the abort fails and says so. A new start-up would fence that other run in
-        // turn.
-        if matches!(err, Error::LookAgain) {
-            transaction.abort()?;
-            return result;
-        }
-        transaction.abort_after(result)
     }
 
     fn copy(&mut self, ranges: &[Range]) -> Result<()> {
@@ -257,12 +249,9 @@ impl Copying<'_, '_> {
         };
         transaction.send(copy_of(message, partition), self.run.interrupt)?;
         if let Some(throttle) = &mut self.throttle {
-            let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
-            throttle.take(bytes, Instant::now());
+            throttle.take(message.bytes(), Instant::now());
         }
-        let written = &mut self.run.written[index(partition)];
-        written.records += 1;
-        written.in_transaction = true;
+        self.run.written[index(partition)].send();
         Ok(())
     }
 
@@ -319,17 +308,11 @@ impl Copying<'_, '_> {
                 self.run.told.transactions += 1;
                 self.committed.clone_from(&positions);
                 self.run.advanced.extend(positions.iter().map(|(partition, _)| partition));
-                for written in &mut self.run.written {
-                    written.markers += i64::from(std::mem::take(&mut written.in_transaction));
-                }
+                self.run.written.iter_mut().for_each(Added::commit);
                 Ok(())
             }
             Err(err) => {
-                // A transaction that has no marks yet was not committed.
-                match sent.filter(|_| matches!(err, Error::Restart { .. })) {
-                    Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
-                    None => self.run.told.aborted_transactions += 1,
-                }
+                self.run.failed_commit(&err, sent, counts);
                 Err(err)
             }
         }

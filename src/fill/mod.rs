@@ -32,7 +32,7 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::follow::Followed;
 use self::marks::Marking;
-use self::state::{FirstScan, InDoubt, Run, Snapshot};
+use self::state::{FirstScan, Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
@@ -143,10 +143,10 @@ impl Run<'_> {
         failpoint::instant("after-committed");
         tracing::debug!("asked for the committed offsets");
 
+        self.settle_doubt(&mut committed);
         // With --follow, a partition that bears its mark goes on behind it. The others need a fill first.
         let mut followed = None;
         if let (Some(_), Some(share)) = (&job.follow, share) {
-            self.settle_doubt(&mut committed);
             let found = self.followed(clusters, checked, &committed, share)?;
             if found.unfilled.is_empty() {
                 return Ok(Ended::Joint(found, producer));
@@ -191,7 +191,6 @@ impl Run<'_> {
         // 4. Decide where to begin: at a committed offset whose mark still holds, otherwise by time. All records before
         //    the start are done, or are older than the window.
         let fingerprint = fingerprint(job, checked, window);
-        self.settle_doubt(&mut committed);
         let mut trusted = Trusted::of(&fingerprint, &committed, &snapshot.source, &snapshot.target);
         self.check_positions(&snapshot.source, &committed, &fingerprint, ledger, own)?;
         let starts = self.starts(clusters, checked, window, &trusted, &snapshot)?;

@@ -97,8 +97,7 @@ pub(crate) fn check(
             let now = Utc::now().timestamp_millis();
             let bootstrap = properties.target.bootstrap();
             limits = Limits::of(&target.name, bootstrap, producing.are_compressing(), config, now);
-            let follows_only = job.follow.is_some() && !needs_window;
-            intent(job, window, follows_only).check(&mut objections, &target, config, &limits);
+            intent(job, window, !needs_window).check(&mut objections, &target, config, &limits);
         }
         None => objections.warn(format!(
             "the configuration of {} is not visible to this principal, so retention, compaction and timestamp type were \

@@ -61,13 +61,15 @@ impl Run<'_> {
         let member = match self.member.take() {
             Some(member) => member,
             None => {
-                let committed = offsets::now(&clusters.target, ledger.extent(), self.interrupt)?;
-                // Ask before joining, which would make a follow pause.
-                if self.job.follow.is_none() {
-                    refuse_followed(checked, &committed, clusters)?;
-                }
                 let ends = ends(&clusters.source.watermarks(&checked.source)?);
-                self.joined = Joined { ends, committed, ..Joined::default() };
+                self.joined = Joined { ends, ..Joined::default() };
+                // A follow waits for no other instances.
+                if self.job.follow.is_none() {
+                    let committed = offsets::now(&clusters.target, ledger.extent(), self.interrupt)?;
+                    // Ask before joining, which would make a follow pause.
+                    refuse_followed(checked, &committed, clusters)?;
+                    self.joined.committed = committed;
+                }
                 let subscribed = match failpoint::breaks(Rule::SubscribedLedger) {
                     true => &checked.target.name,
                     false => &ledger.topic,

@@ -79,18 +79,12 @@ impl Run<'_> {
     }
 
     fn find_window(&mut self, clusters: &Clusters, source: &Topic) -> Result<Window> {
-        let resolved = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt);
-        resolved.map(|resolved| {
-            self.told.window = Some(resolved.window);
-            tracing::info!(
-                "window {} of {}",
-                Edges::from(resolved.window),
-                self.job.selection.shown_source()
-            );
-            self.told.other_days = resolved.other_days;
-            resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
-            resolved.window
-        })
+        let resolved = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt)?;
+        self.told.window = Some(resolved.window);
+        tracing::info!("window {} of {}", Edges::from(resolved.window), self.job.selection.shown_source());
+        self.told.other_days = resolved.other_days;
+        resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
+        Ok(resolved.window)
     }
 }
 

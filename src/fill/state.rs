@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::follow::Live;
 use super::share::Joined;
 use super::tell::Told;
+use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
@@ -19,6 +20,7 @@ use crate::judge::elsewhen::SecondLook;
 use crate::kafka::member::Member;
 use crate::kafka::pace::Pace;
 use crate::kafka::position::Position;
+use crate::kafka::producer::Transaction;
 use crate::kafka::restart::Restarts;
 use crate::kafka::watermarks::Watermarks;
 
@@ -112,16 +114,57 @@ impl<'a> Run<'a> {
     }
 }
 
+impl Run<'_> {
+    /// Takes note of a commit that failed. `sent` are the positions of its transaction, if it got that far.
+    pub(super) fn failed_commit(&mut self, err: &Error, sent: Option<Vec<Position>>, counts: Counts) {
+        // A transaction that has no marks yet was not committed.
+        match sent.filter(|_| matches!(err, Error::Restart { .. })) {
+            Some(positions) => self.in_doubt = Some(InDoubt { positions, counts }),
+            None => self.told.aborted_transactions += 1,
+        }
+    }
+
+    /// Ends the transaction that is still open when the work ends with the error `result`, and returns that error.
+    ///
+    /// # Errors
+    /// As [`Transaction::abort_after`].
+    pub(super) fn abandon(&mut self, transaction: Transaction<'_>, result: Result<()>) -> Result<()> {
+        self.told.aborted_transactions += 1;
+        match result {
+            // The transaction's state is unknown, so the next `init_transactions` aborts it.
+            Err(Error::Restart { .. } | Error::Fenced(_)) => result,
+            // If another run has fenced this one, the abort fails and says so. A new start-up would fence that other run
+            // in turn.
+            Err(Error::LookAgain) => {
+                transaction.abort()?;
+                result
+            }
+            result => transaction.abort_after(result),
+        }
+    }
+}
+
 /// The number of records and markers that this run added to a partition of the target.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Added {
     pub(super) records: i64,
     /// A committed transaction leaves one marker in each partition that it wrote to.
-    pub(super) markers: i64,
-    pub(super) in_transaction: bool,
+    markers: i64,
+    in_transaction: bool,
 }
 
 impl Added {
+    /// A record of the open transaction.
+    pub(super) fn send(&mut self) {
+        self.records += 1;
+        self.in_transaction = true;
+    }
+
+    /// The open transaction is committed.
+    pub(super) fn commit(&mut self) {
+        self.markers += i64::from(std::mem::take(&mut self.in_transaction));
+    }
+
     pub(super) fn offsets(self) -> i64 {
         self.records + self.markers
     }

@@ -5,9 +5,7 @@
 //! it is an empty topic of the target's cluster, as wide as the source. It holds no record: commits and assignments work
 //! even while all of its leaders are down.
 
-use std::time::Duration;
-
-use rdkafka::admin::{NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::base::error::{Error, Reason, Result};
@@ -15,7 +13,7 @@ use crate::base::interrupt::Interrupt;
 use crate::job::Selection;
 use crate::kafka::client::close;
 use crate::kafka::cluster::Cluster;
-use crate::kafka::create;
+use crate::kafka::create::{self, APPEARS};
 use crate::kafka::lag::{self, LAG};
 use crate::kafka::offsets;
 use crate::kafka::sides::{Clusters, Sides};
@@ -23,8 +21,6 @@ use crate::kafka::topic::Topic;
 
 /// The longest name of a topic.
 const LONGEST: usize = 249;
-/// How long a topic that was created, or got more partitions, may take to appear.
-const APPEARS: Duration = Duration::from_secs(15);
 
 /// Where a job keeps its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,18 +173,10 @@ impl Ledger {
 
     fn grow(&self, cluster: &Cluster) -> Result<()> {
         let Ledger { topic, partitions, .. } = self;
-        match create::partitions(cluster.properties(), &NewPartitions::new(topic, *partitions))? {
-            // Another instance was first.
-            Ok(()) | Err(RDKafkaErrorCode::InvalidPartitions) => Ok(()),
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
-                "the source got more partitions than {topic} has, and this principal may not add some there: grant it \
-                 Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} --alter --topic \
-                 {topic} --partitions {partitions}",
-                cluster.properties().bootstrap()
-            ))
-            .because(Reason::NoPermission)),
-            Err(code) => Err(Error::code(format!("adding partitions to topic {topic}"), code)),
-        }
+        let denied = format!(
+            "the source got more partitions than {topic} has, and this principal may not add some there"
+        );
+        create::widen(cluster.properties(), topic, *partitions, &denied)
     }
 
     /// The source never gets fewer partitions. So either it got more since the run began, and another run has widened the

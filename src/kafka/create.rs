@@ -1,9 +1,11 @@
 //! Creates topics, and gives them more partitions.
 
+use std::time::Duration;
+
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicResult};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Reason, Result};
 use crate::kafka::client::REQUEST_TIMEOUT;
 use crate::kafka::properties::Properties;
 
@@ -19,13 +21,29 @@ pub(crate) fn topic(properties: &Properties, new: &NewTopic<'_>) -> Result<Answe
     only(made, || format!("creating topic {}", new.name))
 }
 
-/// Asks the brokers to give a topic `wider.new_partition_count` partitions.
+/// How long a topic that was created, or got more partitions, may take to appear.
+pub(crate) const APPEARS: Duration = Duration::from_secs(15);
+
+/// Asks the brokers to give `topic` so many `partitions`. `denied` begins the sentence that says that this principal may
+/// not.
 ///
 /// # Errors
-/// As [`Error::kafka`], if they do not answer.
-pub(crate) fn partitions(properties: &Properties, wider: &NewPartitions<'_>) -> Result<Answer> {
-    let made = futures_executor::block_on(properties.admin()?.create_partitions([wider], &options()));
-    only(made, || format!("adding partitions to topic {}", wider.topic_name))
+/// [`Error::Refused`] without permission; as [`Error::kafka`], if the brokers do not answer.
+pub(crate) fn widen(properties: &Properties, topic: &str, partitions: usize, denied: &str) -> Result<()> {
+    let wider = NewPartitions::new(topic, partitions);
+    let what = || format!("adding partitions to topic {topic}");
+    let made = futures_executor::block_on(properties.admin()?.create_partitions([&wider], &options()));
+    match only(made, what)? {
+        // Another instance was first.
+        Ok(()) | Err(RDKafkaErrorCode::InvalidPartitions) => Ok(()),
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
+            "{denied}: grant it Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} --alter \
+             --topic {topic} --partitions {partitions}",
+            properties.bootstrap()
+        ))
+        .because(Reason::NoPermission)),
+        Err(code) => Err(Error::code(what(), code)),
+    }
 }
 
 /// The answer about the only topic of a request.

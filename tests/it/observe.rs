@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::kit::*;
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 /// The head and the body of an answer; `None` if nobody answers.
-fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();

@@ -6,8 +6,10 @@ use super::{Followed, Own, Run};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::{id, index};
+use crate::fill::close::is_of_logs;
 use crate::fill::preflight::Preflight;
 use crate::fill::state::Snapshot;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::follow_mark::{Checkpoint, FollowMark};
 use crate::kafka::mark::{Committed, Fingerprint};
 use crate::kafka::member::Share;
@@ -48,17 +50,13 @@ impl Run<'_> {
                 followed.left_out.push(*partition);
                 continue;
             }
-            let own = match marks.get(index(*partition)).cloned().flatten() {
-                Some(marked) => Own::of(marked),
+            let is_new = self.live.width.is_some_and(|width| index(*partition) >= width)
+                && !self.live.marked.contains(partition);
+            let own = match (marks.get(index(*partition)).cloned().flatten(), to) {
+                (Some(marked), _) => Own::of(marked),
                 // If all marks are gone, this partition's may be gone too.
-                None if self.live.width.is_some_and(|width| index(*partition) >= width)
-                    && to.is_some()
-                    && !self.live.marked.contains(partition) =>
-                {
-                    let to = to.unwrap_or_else(|| self.live.placement.flatten());
-                    Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })
-                }
-                None => {
+                (None, Some(to)) if is_new => Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 }),
+                (None, _) => {
                     followed.unfilled.insert(*partition);
                     continue;
                 }
@@ -98,10 +96,7 @@ impl Run<'_> {
         let mut suspects = Vec::new();
         for (partition, own) in &mut followed.own {
             let (log, place) = (now[index(*partition)], own.mark.source);
-            if is_replaced(log.epoch, place.epoch) {
-                let replaced = format!("{}-{partition}: a leader that was replaced answers", source.name);
-                return Err(clusters.source.properties().says(Error::restart(replaced)));
-            }
+            not_replaced(&clusters.source, (&source.name, *partition), log, place)?;
             let why = if own.position > log.high {
                 (Reason::LogLost, format!("is past its end {}: the topic lost records", log.high))
             } else if own.position < log.low {
@@ -142,7 +137,6 @@ impl Run<'_> {
         mut followed: Followed,
     ) -> Result<Followed> {
         let to = self.target_placement(&clusters.source, checked, snapshot)?;
-        self.live.placement = Some(to);
         for (partition, end) in ends {
             let place = Checkpoint { offset: *end, epoch: snapshot.source[index(*partition)].epoch };
             followed.own.insert(*partition, Own::new(checked, to, place));
@@ -183,10 +177,7 @@ pub(super) fn check_target(
     let mut suspects = Vec::new();
     for (partition, then) in &mark.target {
         let Some(now) = now.get(index(*partition)) else { continue };
-        if is_replaced(now.epoch, then.epoch) {
-            let replaced = format!("{}-{partition}: a leader that was replaced answers", target.name);
-            return Err(clusters.target.properties().says(Error::restart(replaced)));
-        }
+        not_replaced(&clusters.target, (&target.name, *partition), *now, *then)?;
         if now.high < then.offset {
             let lost = Error::failed(format!(
                 "{}-{} ends at {}, but it ended at {} when this job last committed: its leader lost records; compare \
@@ -202,15 +193,28 @@ pub(super) fn check_target(
     truncation::check(clusters.target.properties(), &target.name, &suspects, interrupt)
 }
 
-/// Whether the leader that answered had been replaced before: somebody has seen a later epoch. Its answer proves nothing.
-fn is_replaced(now: i32, then: i32) -> bool {
-    now >= 0 && now < then
+/// Checks that the leader that answered had not been replaced before: then somebody has seen a later epoch, and its answer
+/// proves nothing.
+///
+/// # Errors
+/// [`Error::Restart`] if it had.
+fn not_replaced(
+    cluster: &Cluster,
+    (topic, partition): (&str, i32),
+    now: Watermarks,
+    then: Checkpoint,
+) -> Result<()> {
+    if now.epoch < 0 || now.epoch >= then.epoch {
+        return Ok(());
+    }
+    let replaced = format!("{topic}-{partition}: a leader that was replaced answers");
+    Err(cluster.properties().says(Error::restart(replaced)))
 }
 
 /// The error, with the way out if a log lacks what is to be copied or what was copied.
 pub(in crate::fill) fn way_out(err: Error, checked: &Preflight, clusters: &Clusters) -> Error {
     let Error::Failed(mut why) = err else { return err };
-    if super::is_of_logs(&why) {
+    if is_of_logs(&why) {
         why.text += &format!(
             "; to fill the window and follow anew, end all instances, {}",
             checked.forgetting(clusters)

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::NewPartitions;
-use rdkafka::error::RDKafkaErrorCode;
-
 use super::begin::{marks, placement};
 use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
@@ -14,7 +11,7 @@ use crate::fill::start::StartUps;
 use crate::job::Follow;
 use crate::job::ledger::{Ledger, Topics};
 use crate::job::resolve;
-use crate::kafka::create;
+use crate::kafka::create::{self, APPEARS};
 use crate::kafka::follow_mark::FollowMark;
 use crate::kafka::lag;
 use crate::kafka::mark::Committed;
@@ -24,8 +21,6 @@ use crate::kafka::topic::Topic;
 
 /// How long a topic that is not deleted may be unknown to brokers that start.
 const DELETED: Duration = Duration::from_secs(20);
-/// How long new partitions may take to appear.
-const APPEAR: Duration = Duration::from_secs(15);
 
 impl StartUps<'_, '_> {
     /// Takes the topics as they are now. If they have other numbers of partitions than before, the checks are made anew.
@@ -111,23 +106,9 @@ impl StartUps<'_, '_> {
 fn widen(clusters: &Clusters, target: &Topic, partitions: usize, interrupt: &Interrupt) -> Result<()> {
     let (properties, name) = (clusters.target.properties(), &target.name);
     let says = |err| Err(properties.says(err));
-    match create::partitions(properties, &NewPartitions::new(name, partitions))? {
-        // Another instance was first.
-        Ok(()) | Err(RDKafkaErrorCode::InvalidPartitions) => {}
-        Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            return says(
-                Error::refused(format!(
-                    "--create-partitions: this principal may not add partitions to {name}: grant it Alter on the topic, \
-                     or add them with\n  kafka-topics.sh --bootstrap-server {} --alter --topic {name} --partitions \
-                     {partitions}",
-                    properties.bootstrap()
-                ))
-                .because(Reason::NoPermission),
-            );
-        }
-        Err(code) => return says(Error::code(format!("adding partitions to topic {name}"), code)),
-    }
-    let wide = lag::until(APPEAR, || {
+    let denied = format!("--create-partitions: this principal may not add partitions to {name}");
+    create::widen(properties, name, partitions, &denied).or_else(says)?;
+    let wide = lag::until(APPEARS, || {
         interrupt.check()?;
         Ok(clusters.target.width(name)?.filter(|width| *width >= partitions))
     })?;

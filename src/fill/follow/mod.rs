@@ -20,9 +20,10 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use self::watch::{Growth, Watch};
 use super::Run;
+use super::close::is_of_logs;
 use super::copy::copy_of;
-use super::state::{Added, InDoubt};
-use crate::base::error::{Error, Reason, Result, Why};
+use super::state::Added;
+use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
@@ -43,6 +44,7 @@ use crate::kafka::reader::Reader;
 use crate::kafka::record::describe;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
+use crate::kafka::watermarks::Watermarks;
 
 /// What a run keeps from one start-up to the next.
 #[derive(Default)]
@@ -54,8 +56,6 @@ pub(super) struct Live {
     /// The number of partitions of the source when the run began to follow. Partitions that appear later are followed from
     /// their beginning.
     width: Option<usize>,
-    /// How copies are placed since the joint of this run; `None` if it has not committed one.
-    placement: Option<Option<Placement>>,
     /// The target refused a record. Until all before it is committed, a transaction has at most so many records.
     careful: Option<u64>,
     /// How many offsets of the target others have taken.
@@ -97,7 +97,6 @@ pub(super) struct Own {
 impl Own {
     /// Begins at a joint that is not committed yet. `place` is the end of what the fill has decided.
     pub(super) fn new(checked: &Preflight, to: Option<Placement>, place: Checkpoint) -> Own {
-        let now = Instant::now();
         let mark = FollowMark {
             job: checked.follow_job(),
             to,
@@ -106,20 +105,18 @@ impl Own {
             source: place,
             target: Vec::new(),
         };
-        let position = place.offset;
-        Own { mark, position, committed: None, renewed: None, is_behind: false, seen: (position, now) }
+        Own { committed: None, ..Own::of((place.offset, mark)) }
     }
 
     /// Goes on behind a mark.
     fn of((position, mark): (i64, FollowMark)) -> Own {
-        let now = Instant::now();
         Own {
             mark,
             position,
             committed: Some(position),
             renewed: None,
             is_behind: false,
-            seen: (position, now),
+            seen: (position, Instant::now()),
         }
     }
 
@@ -213,13 +210,10 @@ impl Following<'_, '_> {
             result => result,
         };
         self.watch.clear();
-        let (Err(err), Some(transaction)) = (&result, self.transaction.take()) else { return result };
-        self.run.told.aborted_transactions += 1;
-        // As for a fill, the next `init_transactions` aborts it.
-        if matches!(err, Error::Restart { .. } | Error::Fenced(_)) {
-            return result;
+        match self.transaction.take() {
+            Some(transaction) if result.is_err() => self.run.abandon(transaction, result),
+            _ => result,
         }
-        transaction.abort_after(result)
     }
 
     fn go_on(&mut self) -> Result<()> {
@@ -297,8 +291,8 @@ impl Following<'_, '_> {
     /// Copies one record.
     fn take(&mut self, message: &Message) -> Result<()> {
         let partition = message.partition();
-        let Some(own) = self.followed.own.get_mut(&partition) else { return Ok(()) };
-        let (last, epoch) = (own.mark.source.epoch, message.leader_epoch());
+        let Some(own) = self.followed.own.get(&partition) else { return Ok(()) };
+        let (to, last, epoch) = (own.mark.to, own.mark.source.epoch, message.leader_epoch());
         // As in a fill: a topic that was made anew begins with epoch 0.
         if (0..last).contains(&epoch) {
             std::thread::sleep(LAG);
@@ -318,7 +312,7 @@ impl Following<'_, '_> {
             .because(Reason::InvalidRecords));
         } else {
             self.slow_down()?;
-            self.write(message)?;
+            self.write(message, to)?;
         }
         if let Some(own) = self.followed.own.get_mut(&partition) {
             own.position = message.next_position();
@@ -331,13 +325,11 @@ impl Following<'_, '_> {
         Ok(())
     }
 
-    fn write(&mut self, message: &Message) -> Result<()> {
+    fn write(&mut self, message: &Message, to: Option<Placement>) -> Result<()> {
         // A share without partitions has no producer, and reads nothing.
-        let (Some(producer), Some(own)) = (self.producer, self.followed.own.get(&message.partition())) else {
-            return Ok(());
-        };
+        let Some(producer) = self.producer else { return Ok(()) };
         let targets = self.checked.target.partitions;
-        let partition = match (own.mark.to, message.key()) {
+        let partition = match (to, message.key()) {
             (Some(placement), Some(key)) => placement.partition(key, targets),
             // Without a key, the order within a partition of the source is all there is to keep.
             (Some(_), None) => id(index(message.partition()) % targets),
@@ -353,8 +345,7 @@ impl Following<'_, '_> {
         }
         self.growth.sent(partition);
         if let Some(throttle) = &mut self.throttle {
-            let bytes = message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len);
-            throttle.take(bytes, Instant::now());
+            throttle.take(message.bytes(), Instant::now());
         }
         Ok(())
     }
@@ -421,10 +412,7 @@ impl Following<'_, '_> {
             }
             Err(err) => {
                 self.growth.forget();
-                match sent.filter(|_| matches!(err, Error::Restart { .. })) {
-                    Some(positions) => self.run.in_doubt = Some(InDoubt { positions, counts }),
-                    None => self.run.told.aborted_transactions += 1,
-                }
+                self.run.failed_commit(&err, sent, counts);
                 Err(self.narrow(err, counts.written))
             }
         }
@@ -442,10 +430,6 @@ impl Following<'_, '_> {
             err => err,
         }
     }
-}
-
-fn is_of_logs(why: &Why) -> bool {
-    matches!(why.reason(), Some(Reason::RecordsDeleted | Reason::LogLost))
 }
 
 /// From this size on, transactions are not made smaller any more.
@@ -472,19 +456,14 @@ fn marked(
         let mark = &mut own.mark;
         begin::check_target(mark, &now, clusters, target, interrupt)?;
         // Together, the marks of all partitions of the source name each partition of the target that takes copies.
-        let fed: Vec<i32> = match mark.to {
-            None => vec![*partition],
-            Some(_) => {
-                (0..target.partitions).filter(|t| id(t % source.partitions) == *partition).map(id).collect()
-            }
+        let (first, last) = match mark.to {
+            None => (index(*partition), index(*partition) + 1),
+            Some(_) => (index(*partition), target.partitions),
         };
-        mark.target = fed
-            .into_iter()
-            .filter_map(|fed| {
-                let now = now.get(index(fed))?;
-                Some((fed, Checkpoint { offset: now.high, epoch: now.epoch }))
-            })
-            .collect();
+        let ends = now.iter().enumerate().take(last).skip(first).step_by(source.partitions);
+        let end =
+            |(fed, now): (usize, &Watermarks)| (id(fed), Checkpoint { offset: now.high, epoch: now.epoch });
+        mark.target = ends.map(end).collect();
         mark.shorten();
         if failpoint::breaks(Rule::FollowPosition) {
             mark.source.offset = (mark.source.offset - 5).max(mark.joint);

@@ -10,10 +10,11 @@ use indicatif::ProgressBar;
 use super::{Followed, Following, Own};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
-use crate::base::range::{Range, index};
+use crate::base::range::{Range, id, index};
 use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::standing::{self, PartitionStanding, Standing};
+use crate::fill::state::Added;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::member::Share;
 use crate::kafka::sides::{Clusters, Side};
@@ -265,19 +266,15 @@ pub(super) struct Growth {
 struct Written {
     /// `None` while it is not known.
     base: Option<i64>,
-    records: i64,
-    /// A committed transaction leaves one marker in each partition that it wrote to.
-    markers: i64,
-    is_in_transaction: bool,
+    added: Added,
 }
 
 impl Growth {
     pub(super) fn new(checked: &Preflight, followed: &Followed, share: &Share) -> Growth {
         let (source, target) = (&checked.source, &checked.target);
         let has_all = share.partitions.len() == source.partitions;
-        let kept = |partition: usize| {
-            followed.own.iter().any(|(own, of)| index(*own) == partition && of.mark.to.is_none())
-        };
+        let kept =
+            |partition: usize| followed.own.get(&id(partition)).is_some_and(|own| own.mark.to.is_none());
         Growth {
             is_alone: (0..target.partitions).map(|partition| has_all || kept(partition)).collect(),
             written: vec![Written::default(); target.partitions],
@@ -287,15 +284,12 @@ impl Growth {
 
     pub(super) fn sent(&mut self, partition: i32) {
         if let Some(written) = self.written.get_mut(index(partition)) {
-            written.records += 1;
-            written.is_in_transaction = true;
+            written.added.send();
         }
     }
 
     pub(super) fn committed(&mut self) {
-        for written in &mut self.written {
-            written.markers += i64::from(std::mem::take(&mut written.is_in_transaction));
-        }
+        self.written.iter_mut().for_each(|written| written.added.commit());
     }
 
     /// Nobody knows how much of a failed transaction reached the log.
@@ -328,7 +322,7 @@ impl Growth {
             if !self.is_alone[partition] {
                 continue;
             }
-            let others = written.base.map_or(0, |base| end.high - base - written.records - written.markers);
+            let others = written.base.map_or(0, |base| end.high - base - written.added.offsets());
             // A log that seems to be shorter is that of a leader that was replaced.
             let Ok(others) = u64::try_from(others) else { continue };
             foreign += others;

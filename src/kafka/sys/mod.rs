@@ -111,6 +111,11 @@ impl Message {
         unsafe { bytes(self.raw().payload, self.raw().len) }
     }
 
+    /// Bytes of key and value.
+    pub fn bytes(&self) -> usize {
+        self.raw().key_len + self.raw().len
+    }
+
     /// Milliseconds since the epoch, or -1 if the record has no timestamp; and whether the broker set it.
     pub fn timestamp(&self) -> (i64, bool) {
         let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
@@ -179,7 +184,7 @@ impl Batch {
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        self.messages.iter().map(|m| m.raw().key_len + m.raw().len).sum()
+        self.messages.iter().map(Message::bytes).sum()
     }
 
     pub fn len(&self) -> usize {

@@ -1,23 +1,14 @@
 //! A follow tells where it stands.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 
 use super::*;
+use crate::observe;
 
-/// An address of this machine that nobody listens at.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
-
-/// The answer to a GET request: the status and the body. `None` if nobody listens.
+/// The status and the body of an answer; `None` if nobody answers.
 fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()))
+    let (head, body) = observe::get(address, path)?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body))
 }
 
 #[test]
@@ -26,7 +17,7 @@ fn another_writer_is_counted_and_told() {
     let records = placed(day(300, 1), 2);
     stream.produce(&records);
     let mut copies = from_eleven(&records);
-    let address = free();
+    let address = observe::free_address();
     let follower = stream.follow(&["--metrics-listen", &address.to_string()]);
     follower.until_says("following");
     // Its own records, markers and aborts are no stranger's.
