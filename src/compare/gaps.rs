@@ -117,6 +117,9 @@ pub fn gaps(
     found.only_in_target = findings.extra + findings.changed;
     let matters = found.missing + found.duplicates_in_source + found.doubled + found.only_in_target > 0;
     compared.warn_of_unread_joints(selection, matters);
+    if let Some(why) = compared.refusal.take().filter(|_| found.missing > 0) {
+        compared.warn(format!("a fill would be refused: {why}"));
+    }
     // If the whole record is the identity, these records do not conflict, and each gets a copy of its own.
     let identity = if found.conflicts > 0 || compared.lacks_above_joint {
         &Identity::Record

@@ -17,6 +17,8 @@ pub(super) struct Joints {
     each: Vec<Option<i64>>,
     /// Why nobody could ask for the joints, if so.
     pub unread: Option<String>,
+    /// Why a fill of these topics is refused, if a follow has committed positions.
+    pub refusal: Option<String>,
 }
 
 impl Joints {
@@ -32,19 +34,23 @@ impl Joints {
         interrupt: &Interrupt,
     ) -> Result<Joints> {
         // If the whole record is the identity, each record needs a copy of its own in any case.
-        if selection.rules.identity == Identity::Record {
-            return Ok(Joints { each: Vec::new(), unread: None });
-        }
+        let matter = selection.rules.identity != Identity::Record;
         match positions(selection, clusters, topics, interrupt) {
-            Ok(positions) => {
+            Ok((ledger, positions)) => {
                 let joint = |at: Option<Position>| match at?.mark {
                     Mark::Follow(mark) => Some(mark.joint),
                     Mark::OfOtherTopics | Mark::Other => None,
                 };
-                Ok(Joints { each: positions.into_iter().map(joint).collect(), unread: None })
+                let each: Vec<Option<i64>> = positions.into_iter().map(joint).collect();
+                let is_followed = each.iter().any(Option::is_some);
+                let refusal = is_followed.then(|| ledger.followed(clusters.target.properties()));
+                Ok(Joints { each: if matter { each } else { Vec::new() }, unread: None, refusal })
             }
             Err(err @ Error::Interrupted) => Err(err),
-            Err(err) => Ok(Joints { each: Vec::new(), unread: Some(err.to_string()) }),
+            Err(err) => {
+                let unread = matter.then(|| err.to_string());
+                Ok(Joints { each: Vec::new(), unread, refusal: None })
+            }
         }
     }
 
@@ -67,10 +73,11 @@ fn positions(
     clusters: &Clusters,
     topics: &Sides<Topic>,
     interrupt: &Interrupt,
-) -> Result<Vec<Option<Position>>> {
+) -> Result<(Ledger, Vec<Option<Position>>)> {
     let ledger = Ledger::of(selection, clusters, &topics.source)?;
-    if clusters.target.width(&ledger.topic)?.is_none() {
-        return Ok(Vec::new());
-    }
-    Positions::of(clusters, &ledger)?.read(topics, interrupt)
+    let positions = match clusters.target.width(&ledger.topic)? {
+        Some(_) => Positions::of(clusters, &ledger)?.read(topics, interrupt)?,
+        None => Vec::new(),
+    };
+    Ok((ledger, positions))
 }

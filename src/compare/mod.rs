@@ -67,6 +67,8 @@ pub(crate) struct Compared {
     pub lacks_above_joint: bool,
     /// Why nobody could ask for the joints of a follow, if so.
     unread_joints: Option<String>,
+    /// Why a fill of these topics would be refused, if it would.
+    refusal: Option<String>,
 }
 
 /// Reads both topics' windows, committed records only.
@@ -119,6 +121,7 @@ pub(crate) fn compare(
         warnings,
         lacks_above_joint,
         unread_joints: joints.unread,
+        refusal: joints.refusal,
     })
 }
 
@@ -135,6 +138,10 @@ impl Compared {
              but whether such a run has copied some of these is unknown: {why}",
             selection.rules.identity
         );
+        self.warn(warning);
+    }
+
+    fn warn(&mut self, warning: String) {
         tracing::warn!("{warning}");
         self.warnings.push(warning);
     }

@@ -100,23 +100,10 @@ impl Run<'_> {
         metrics::phase(Phase::Init);
         // 1. Take over the transactional ids of this job. From here on, no earlier producer with these ids can commit,
         //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
-        let mut producer = None;
-        if self.mode == Mode::Fill {
-            let patience = job.selection.patience;
-            let batch_bytes = checked.batch_bytes;
-            for id in share::transactional_ids(&ledger.name, share) {
-                self.interrupt.check()?;
-                producer = Some(Producer::init(
-                    &checked.producing,
-                    &id,
-                    &source.name,
-                    &target.name,
-                    batch_bytes,
-                    patience,
-                    &self.pace,
-                )?);
-            }
-        }
+        let producer = match self.mode {
+            Mode::Fill => self.take_over(checked, share)?,
+            Mode::Plan => None,
+        };
         // A single run must not work beside instances of `--scale-out`. Check this before looking anything up: the
         // coordinator accepts nothing more from members that have left by now, and an instance that joins later fences
         // this run.
@@ -387,10 +374,6 @@ fn refuse_followed(checked: &Preflight, committed: &[Option<Committed>], cluster
     if follow::marks(&checked.follow_job(), committed).iter().all(Option::is_none) {
         return Ok(());
     }
-    let refused = Error::refused(format!(
-        "a run with --follow has committed positions for these topics, and a fill would replace them: go on with --follow; \
-         or, if nobody will, end all its instances, {}",
-        checked.forgetting(clusters)
-    ));
-    Err(clusters.target.properties().says(refused.because(Reason::Followed)))
+    let target = clusters.target.properties();
+    Err(target.says(Error::refused(checked.ledger.followed(target)).because(Reason::Followed)))
 }

@@ -9,12 +9,16 @@ use crate::base::interrupt::Interrupt;
 use crate::base::time::rfc3339;
 use crate::fill::compression;
 use crate::fill::differences::{self, Difference};
+use crate::fill::follow::marks;
 use crate::job::checks::{Intent, Objections, Severity};
 use crate::job::ledger::{Ledger, Topics};
 use crate::job::limits::{Configuration, Limits};
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::kafka::client::TRANSACTION_TIMEOUT;
+use crate::kafka::follow_mark::FollowMark;
+use crate::kafka::mark::Fingerprint;
+use crate::kafka::offsets;
 use crate::kafka::properties::Properties;
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
@@ -59,7 +63,8 @@ pub(crate) fn check(
     let mut objections = Objections::default();
     let may_read = check_access(&mut objections, properties, &source, &target, mode);
     if mode == Mode::Plan {
-        check_ledger(objections.of(&properties.target), clusters, &ledger)?;
+        let follows = FollowMark::job(&source.id, &target.id);
+        check_ledger(objections.of(&properties.target), clusters, &ledger, &follows, interrupt)?;
     }
     let needs_window = window.is_some();
     let window = match window {
@@ -233,19 +238,37 @@ fn check_access(
     may_read
 }
 
-/// Warns if this principal may not see the ledger. A fill finds this out when it makes sure that the ledger exists.
-fn check_ledger(objections: &mut Objections, clusters: &Clusters, ledger: &Ledger) -> Result<()> {
-    if ledger.is_source() {
-        return Ok(());
-    }
-    match clusters.target.width(&ledger.topic) {
-        Err(Error::Refused(_)) => {
+/// Warns if this principal may not see the ledger, or a follow has committed positions there. A fill finds this out when it
+/// starts up.
+fn check_ledger(
+    objections: &mut Objections,
+    clusters: &Clusters,
+    ledger: &Ledger,
+    follows: &Fingerprint,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let committed = match clusters.target.width(&ledger.topic) {
+        Err(Error::Refused(_)) if !ledger.is_source() => {
             let why = Error::lacking("committing positions", &format!("Read on topic {}", ledger.topic));
             objections.warn(format!("a run would be refused: {why}"));
-            Ok(())
+            return Ok(());
         }
-        result => result.map(drop),
+        Ok(None) => return Ok(()),
+        width => width.and_then(|_| offsets::now(&clusters.target, ledger.extent(), interrupt)),
+    };
+    match committed {
+        Ok(committed) if marks(follows, &committed).iter().any(Option::is_some) => {
+            let why = ledger.followed(clusters.target.properties());
+            objections.warn(format!("a run would be refused: {why}"));
+        }
+        Ok(_) => {}
+        // A plan needs no right on the group.
+        Err(err @ (Error::Refused(_) | Error::Restart { .. })) => {
+            tracing::info!("whether a run with --follow has copied these topics could not be seen: {err}");
+        }
+        Err(err) => return Err(err),
     }
+    Ok(())
 }
 
 /// Describes what the fill will write to its target, for the checks.

@@ -8,7 +8,10 @@
 //! once any transaction that a dead instance left open. It writes under the id of its first partition.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -26,10 +29,13 @@ use crate::job::window::Window;
 use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
 use crate::kafka::member::{Member, Share};
 use crate::kafka::offsets;
+use crate::kafka::pace::{Pace, TransactionLimits};
 use crate::kafka::producer::Producer;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 
+/// How many transactional ids to initialise at the same time, each by a client of its own.
+const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before checking whether they work on another job.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -113,6 +119,38 @@ impl Run<'_> {
             self.member = None;
         }
         Err(err)
+    }
+
+    /// Initialises the transactional ids of this run, and returns the producer that writes. An instance without
+    /// partitions has none.
+    ///
+    /// # Errors
+    /// As [`Producer::init`] and [`Interrupt::check`](crate::base::interrupt::Interrupt::check).
+    pub(super) fn take_over(&self, checked: &Preflight, share: Option<&Share>) -> Result<Option<Producer>> {
+        let Preflight { producing, source, target, ledger, batch_bytes, .. } = checked;
+        let (interrupt, patience) = (self.interrupt, self.job.selection.patience);
+        let init = |id: &str, pace: &Rc<Pace>| {
+            interrupt.check()?;
+            Producer::init(producing, id, &source.name, &target.name, *batch_bytes, patience, pace)
+        };
+        let ids = transactional_ids(&ledger.name, share);
+        let Some((own, others)) = ids.split_last() else { return Ok(None) };
+        // Each takes some 50 ms, nearly all of it waiting for answers.
+        let next = AtomicUsize::new(0);
+        let fence = || {
+            while let Some(id) = others.get(next.fetch_add(1, Relaxed)) {
+                init(id, &Rc::new(Pace::new(TransactionLimits::default())))?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let fencing: Vec<_> = others.iter().take(AT_ONCE).map(|_| scope.spawn(fence)).collect();
+            let own = init(own, &self.pace);
+            fencing.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?;
+            own.map(Some)
+        })
     }
 
     /// The end of each partition: this instance reads its own partitions up to there, and the whole job is done when
@@ -218,8 +256,8 @@ impl Run<'_> {
     }
 }
 
-/// The ids to initialise, in this order. The run writes under the last one.
-pub(super) fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String> {
+/// The ids to initialise. The run writes under the last one.
+fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String> {
     let Some(share) = share else { return vec![name.to_owned()] };
     let partitions = share.partitions.iter().rev().map(|partition| format!("{name}/{partition}"));
     // An instance without partitions writes nothing, so it need not keep a single run out.

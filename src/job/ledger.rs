@@ -16,6 +16,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::create::{self, APPEARS};
 use crate::kafka::lag::{self, LAG};
 use crate::kafka::offsets;
+use crate::kafka::properties::Properties;
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
 
@@ -92,6 +93,26 @@ impl Ledger {
     /// Whether the ledger is the source itself.
     pub(crate) fn is_source(&self) -> bool {
         !self.is_own
+    }
+
+    /// Why a fill is refused once a follow has committed positions, and the way out.
+    pub(crate) fn followed(&self, target: &Properties) -> String {
+        format!(
+            "a run with --follow has committed positions for these topics, and a fill would replace them: go on with \
+             --follow; or, if nobody will, end all its instances, {}",
+            self.forgetting(target)
+        )
+    }
+
+    /// How to delete the positions of this job, as a clause.
+    pub(crate) fn forgetting(&self, target: &Properties) -> String {
+        format!(
+            "and delete the job's offsets; if keys come again and again, then fill with --identity record:\n  \
+             kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
+            target.bootstrap(),
+            self.name,
+            self.topic
+        )
     }
 
     /// Makes sure that the ledger exists and is as wide as the source. Creates it or adds partitions if need be. An

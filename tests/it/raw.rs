@@ -32,7 +32,7 @@ use crate::kit::*;
 const PRODUCE_VERSION: i16 = 9;
 
 /// Writes one record to partition 0, with a produce request that this function makes itself.
-fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
+pub(crate) fn produce_at(topic: &str, timestamp: i64, key: &str, value: &str) {
     let record = Record {
         transactional: false,
         control: false,

@@ -217,21 +217,8 @@ pub(in crate::fill) fn way_out(err: Error, checked: &Preflight, clusters: &Clust
     if is_of_logs(&why) {
         why.text += &format!(
             "; to fill the window and follow anew, end all instances, {}",
-            checked.forgetting(clusters)
+            checked.ledger.forgetting(clusters.target.properties())
         );
     }
     Error::Failed(why)
-}
-
-impl Preflight {
-    /// How to delete the positions of this job, as a clause.
-    pub(in crate::fill) fn forgetting(&self, clusters: &Clusters) -> String {
-        format!(
-            "and delete the job's offsets; if keys come again and again, then fill with --identity record:\n  \
-             kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
-            clusters.target.properties().bootstrap(),
-            self.ledger.name,
-            self.ledger.topic
-        )
-    }
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_fill_does_not_replace_the_positions_of_a_follow() {
     let stream = Stream::new(1, 3, 3);
-    let (records, before) = story(&stream, 3);
+    let (_, before) = story(&stream, 3);
     let follower = stream.follow(&[]);
     follower.until_says("following");
     follower.stopped();
@@ -15,6 +15,20 @@ fn a_fill_does_not_replace_the_positions_of_a_follow() {
         assert_eq!(code(&fill), 3, "{}", stderr(&fill));
         assert_eq!(receipt(&fill)["error"]["reason"], "followed");
     }
+    stream.produce(&later(20, 3, 0));
+    for (arguments, told) in [
+        (&["plan", "--window", "11:00-13:00"][..], "a run would be refused: a run with --follow has"),
+        (&["gaps"], "a fill would be refused: a run with --follow has"),
+        (&["gaps", "--identity", "record"], "a fill would be refused: a run with --follow has"),
+    ] {
+        let output = stream.command(arguments).args(["--output", "json"]).output().expect("runs");
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert!(receipt(&output)["warnings"].to_string().contains(told), "{}", stderr(&output));
+    }
+    let records = stream.from.consume(&stream.source);
+    let follower = stream.follow(&[]);
+    stream.until_holds(&before, &from_eleven(&records));
+    follower.stopped();
     stream.assert_holds(&before, &from_eleven(&records));
 }
 
@@ -42,6 +56,30 @@ fn a_record_that_the_target_refuses_is_named_and_all_before_it_is_there() {
     copies.extend(later(40, 1, 1));
     stream.until_holds(&[], &copies);
     follower.stopped();
+    stream.assert_holds(&[], &copies);
+}
+
+#[test]
+fn a_record_that_no_copy_can_equal_is_named_and_all_before_it_is_there() {
+    let stream = Stream::new(1, 1, 1);
+    let records = placed(day(300, 1), 1);
+    stream.produce(&records);
+    let mut copies = from_eleven(&records);
+    let follower = stream.follow(&[]);
+    follower.until_says("following");
+    copies.extend(later(40, 1, 0));
+    stream.produce(&later(40, 1, 0));
+    crate::raw::produce_at(&stream.source, 0, "of 1970", "{}");
+    stream.produce(&later(40, 1, 1));
+    let (code, answer, stderr) = follower.ended();
+    assert_eq!((code, &answer["error"]["reason"]), (1, &"invalid-records".into()), "{stderr}");
+    let place = format!("{}-0@340", stream.source);
+    assert!(stderr.contains(&place) && stderr.contains("--skip-invalid"), "{place}: {stderr}");
+    stream.assert_holds(&[], &copies);
+    let follower = stream.follow(&["--skip-invalid"]);
+    copies.extend(later(40, 1, 1));
+    stream.until_holds(&[], &copies);
+    assert_eq!(follower.stopped()["invalid"], 1);
     stream.assert_holds(&[], &copies);
 }
 

@@ -44,6 +44,29 @@ fn another_writer_is_counted_and_told() {
 }
 
 #[test]
+fn an_open_transaction_in_the_target_is_told() {
+    let stream = Stream::new(1, 1, 1);
+    let records = placed(day(300, 1), 1);
+    stream.produce(&records);
+    let mut copies = from_eleven(&records);
+    let address = observe::free_address();
+    let follower = stream.follow(&["--metrics-listen", &address.to_string(), "--patience", "2"]);
+    follower.until_says("following");
+    let open = stream.to.begin().send(&stream.target, &[record(0, DAY, "open", "{}")]);
+    copies.extend(later(50, 1, 0));
+    stream.produce(&later(50, 1, 0));
+    within_minutes(|| get(address, "/healthz").is_some_and(|(_, body)| body.contains("has long been open")));
+    assert_eq!(get(address, "/healthz").expect("an answer").0, 503);
+    follower.until_says("see nothing from offset");
+    // Its copies are behind the open transaction.
+    open.abort();
+    stream.until_holds(&[], &copies);
+    within_minutes(|| get(address, "/healthz").is_some_and(|(_, body)| !body.contains("has long been open")));
+    follower.stopped();
+    stream.assert_holds(&[], &copies);
+}
+
+#[test]
 fn lag_and_verify_agree_with_it() {
     let stream = Stream::new(2, 3, 3);
     let (records, before) = story(&stream, 3);

@@ -18,6 +18,9 @@ const LOAD: [Grant; 6] = [
     (TRANSACTIONAL_ID, "load", WRITE),
 ];
 
+/// What a follow needs beyond a fill.
+const FOLLOW: [Grant; 2] = [(TRANSACTIONAL_ID, "name/", WRITE), (GROUP, "reversed", DESCRIBE)];
+
 /// Runs a command by a new user that has these grants; its code and what it says.
 fn run(story: &Story, grants: &[Grant], arguments: &[&str]) -> (i32, String) {
     let user = scram_user("larry", "tiger");
@@ -53,8 +56,10 @@ fn named(story: &Story, (resource, name, operation): &Grant) -> String {
                 .replace("this principal Create", "it Create")
         }
         (GROUP, "load") => format!("Read on the group replicator/load/{}/", story.a),
+        (GROUP, "reversed") => "could not be seen".to_owned(),
         (GROUP, _) => format!("Read on the group replicator/{}/{}", story.a, story.b),
         (_, "load") => format!("Write on the transactional id replicator/load/{}/", story.a),
+        (_, "name/") => format!("Write on the transactional id replicator/{}/{}/", story.a, story.b),
         _ => format!("Write on the transactional id replicator/{}/{}", story.a, story.b),
     }
 }
@@ -98,6 +103,32 @@ fn of_a_fill() {
     let (code, text) = run(&story, needed, &story.selection());
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("DescribeConfigs"), "{text}");
+}
+
+#[test]
+fn of_a_follow() {
+    let story = Story::new(SASL).filled_but_for_the_window();
+    let topics = ["--source", &story.a, "--target", &story.b];
+    let arguments = [&["--window", "2021-04-14T11:00Z/", "--follow"], &topics[..]].concat();
+    let needed = [&FILL[..5], &FOLLOW].concat();
+    let before = Story::topics().consume(&story.b, 2).expect("reads").len();
+    for missing in &needed {
+        let rest: Vec<Grant> = needed.iter().filter(|grant| *grant != missing).copied().collect();
+        let (code, text) = run(&story, &rest, &arguments);
+        assert_eq!(code, 3, "{missing:?}: {text}");
+        let name = named(&story, missing);
+        assert!(text.contains(&name), "{missing:?} is not told as `{name}`: {text}");
+        assert_eq!(Story::topics().consume(&story.b, 2).expect("reads").len(), before);
+    }
+    let user = scram_user("larry", "tiger");
+    story.grant(&format!("User:{user}"), &needed);
+    let mut command = story.command(&trusting(&story, &scram(&user, "tiger")), &arguments);
+    let child = command.stderr(Stdio::piped()).spawn().expect("starts");
+    let all = day(600, 2).len();
+    until(|| Story::topics().consume(&story.b, 2).is_ok_and(|found| found.len() == all));
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
 #[test]

@@ -220,6 +220,19 @@ impl Crossing {
         grants.into_iter().for_each(|right| self.control(person, right, raw::ALLOW));
     }
 
+    /// Allows a person to see whether the reversed job is at work, in the source's cluster.
+    pub(super) fn grant_describe_of_reversed(&self, person: &Person) {
+        let id = raw::topic_id(&to(), &self.target);
+        let ledger = format!("replicator.{id}.{}.internal", self.target);
+        let group = format!("replicator/{id}/{}/{}", self.target, self.source);
+        for (resource, name) in [(TOPIC, &ledger), (GROUP, &group)] {
+            let (principal, operation) = (&person.principal(), DESCRIBE);
+            let (pattern, permission) = (raw::LITERAL, raw::ALLOW);
+            let entry = raw::Entry { principal, resource, name, pattern, operation, permission };
+            raw::control(Broker::get().plain(), &entry);
+        }
+    }
+
     /// Takes a right away, even if it is granted.
     pub(super) fn deny(&self, person: &Person, right: (On, i8)) {
         self.control(person, right, raw::DENY);

@@ -97,10 +97,13 @@ impl Story {
         for (resource, name, operation) in grants {
             let fill = format!("replicator/{}/{}", self.a, self.b);
             let load = format!("replicator/load/{}/", self.a);
+            let (longer, reversed) = (format!("{fill}/"), format!("replicator/{}/{}", self.b, self.a));
             let (name, pattern) = match *name {
                 "a" => (&self.a, raw::LITERAL),
                 "b" => (&self.b, raw::LITERAL),
                 "name" => (&fill, raw::LITERAL),
+                "name/" => (&longer, raw::PREFIXED),
+                "reversed" => (&reversed, raw::LITERAL),
                 _ => (&load, raw::PREFIXED),
             };
             let (resource, operation, permission) = (*resource, *operation, raw::ALLOW);

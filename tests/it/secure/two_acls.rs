@@ -6,9 +6,12 @@ use rstest::rstest;
 use super::crossing::*;
 use super::*;
 
-const FILLS: &[&str] = &["fill", "fill --scale-out"];
-const ALL: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out", "lag"];
-const POSITIONS: &[&str] = &["fill", "fill --scale-out", "lag"];
+const FOLLOW: &str = "fill --follow --allow-unchecked-loop";
+const FILLS: &[&str] = &["fill", "fill --scale-out", FOLLOW];
+const ALL: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out", "lag", FOLLOW];
+const POSITIONS: &[&str] = &["fill", "fill --scale-out", "lag", FOLLOW];
+/// Those that end by themselves.
+const ENDING: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out", "lag"];
 
 /// Each right, and the commands that need it. Rights on the source are in the source's cluster, all others in the
 /// target's. Create is needed only if the ledger is missing, and Alter only if the ledger must grow.
@@ -20,7 +23,7 @@ pub(super) const RIGHTS: &[(On, i8, &[&str])] = &[
     (On::Ledger, CREATE, FILLS),
     (On::Group, READ, POSITIONS),
     (On::TransactionalId, WRITE, FILLS),
-    (On::LongerIds, WRITE, &["fill --scale-out"]),
+    (On::LongerIds, WRITE, &["fill --scale-out", FOLLOW]),
 ];
 
 const ADVISED: [(On, i8); 2] = [(On::Source, DESCRIBE_CONFIGS), (On::Target, DESCRIBE_CONFIGS)];
@@ -36,7 +39,9 @@ fn without(rights: &[(On, i8)], missing: (On, i8)) -> Vec<(On, i8)> {
 
 fn arguments(command: &str) -> Vec<&str> {
     let mut arguments: Vec<&str> = command.split(' ').filter(|word| *word != "fill").collect();
-    if !["gaps", "lag"].contains(&command) {
+    if command == FOLLOW {
+        arguments.extend(["--window", "2021-04-14T11:00Z/"]);
+    } else if !["gaps", "lag"].contains(&command) {
         arguments.extend(["--window", "11:00-13:00", "--date", "2021-04-14"]);
     }
     if command != "lag" {
@@ -87,6 +92,16 @@ fn refused(crossing: &Crossing, command: &str, rights: &[(On, i8)], missing: (On
     assert!((crossing.source_state(), crossing.target_ends()) == before, "nothing is written");
 }
 
+fn refused_without_each(crossing: &Crossing, command: &str) {
+    let needed = needed(command);
+    for missing in &needed {
+        if *missing == (On::Ledger, CREATE) && to().topics().contains(&crossing.ledger()) {
+            to().delete(&crossing.ledger());
+        }
+        refused(crossing, command, &without(&needed, *missing), *missing);
+    }
+}
+
 #[rstest]
 #[case::plan("plan")]
 #[case::gaps("gaps")]
@@ -96,12 +111,7 @@ fn refused(crossing: &Crossing, command: &str, rights: &[(On, i8)], missing: (On
 fn each_right_is_needed_and_no_other(#[case] command: &str) {
     let crossing = Crossing::new();
     let needed = needed(command);
-    for missing in &needed {
-        if *missing == (On::Ledger, CREATE) && to().topics().contains(&crossing.ledger()) {
-            to().delete(&crossing.ledger());
-        }
-        refused(&crossing, command, &without(&needed, *missing), *missing);
-    }
+    refused_without_each(&crossing, command);
     let person = crossing.person();
     crossing.grant(&person, needed);
     let before = crossing.source_state();
@@ -199,13 +209,14 @@ fn readme_has_these_rights() {
         ("`plan`, `gaps`, `verify`", "plan"),
         ("`lag`", "lag"),
         ("fill", "fill"),
-        ("fill with `--scale-out`", "fill --scale-out"),
+        ("fill with `--scale-out`, `--follow`", "fill --scale-out"),
     ] {
         let (source, target): (Vec<_>, Vec<_>) =
             needed(one).into_iter().partition(|(on, _)| *on == On::Source);
         let cell = |rights: Vec<(On, i8)>| rights.into_iter().map(clause).collect::<Vec<_>>().join(", ");
         wanted.push(format!("| {commands} | {} | {} |", cell(source), cell(target)));
     }
+    assert_eq!(needed(FOLLOW), needed("fill --scale-out"));
     assert!(["plan", "gaps", "verify"].iter().all(|look| needed(look) == needed("plan")));
     let wanted = wanted.join("\n");
     assert!(readme.contains(&wanted), "README lacks this table:\n{wanted}");
@@ -338,7 +349,7 @@ fn read_on_one_topic_is_all_in_the_sources_cluster() {
     crossing.grant(&person, needed("fill --scale-out").into_iter().chain([ADVISED[1]]));
     let before = crossing.source_state();
     assert_eq!((before.1.as_slice(), before.2.as_slice()), (&[crossing.source.clone()][..], &[][..]));
-    for command in ALL {
+    for command in ENDING {
         let output = crossing.run_for(&person, &arguments(command));
         let wanted = if *command == "verify" { 4 } else { 0 };
         assert_eq!(code(&output), wanted, "{command}: {}", stderr(&output));
@@ -354,7 +365,7 @@ fn a_principal_that_may_do_everything_leaves_nothing_there_either() {
     let crossing = Crossing::new();
     let plain = |side: Side| client(&[("bootstrap.servers", &side.0)]);
     let before = crossing.source_state();
-    for command in ALL {
+    for command in ENDING {
         let sides = (&plain(from()), &plain(to()));
         let output = crossing.command(sides, Way::OneFile, &arguments(command)).output().expect("runs");
         let wanted = if *command == "verify" { 4 } else { 0 };
@@ -387,15 +398,7 @@ fn a_reversed_job_is_seen_by_who_may_describe_it() {
     let (person, blind) = (crossing.person(), crossing.person());
     crossing.grant(&person, needed("plan"));
     crossing.grant(&blind, needed("plan"));
-    let id = raw::topic_id(&to(), &crossing.target);
-    let ledger = format!("replicator.{id}.{}.internal", crossing.target);
-    let group = format!("replicator/{id}/{}/{}", crossing.target, crossing.source);
-    for (resource, name) in [(TOPIC, &ledger), (GROUP, &group)] {
-        let (principal, operation) = (&person.principal(), DESCRIBE);
-        let (pattern, permission) = (raw::LITERAL, raw::ALLOW);
-        let entry = raw::Entry { principal, resource, name, pattern, operation, permission };
-        raw::control(Broker::get().plain(), &entry);
-    }
+    crossing.grant_describe_of_reversed(&person);
     let seen = crossing.run_for(&person, &arguments("plan"));
     let unseen = crossing.run_for(&blind, &arguments("plan"));
     child.kill().expect("killed");
@@ -447,33 +450,90 @@ fn one_cluster_whose_second_principal_does_not_see_the_source() {
     assert!(!from().topics().contains(&crossing.ledger()));
 }
 
+/// A follow of a person at work.
+struct Following<'c> {
+    crossing: &'c Crossing,
+    child: std::process::Child,
+}
+
+impl Following<'_> {
+    fn start<'c>(crossing: &'c Crossing, person: &Person, arguments: &[&str]) -> Following<'c> {
+        let (from, to) = (crossing.to_source(person), crossing.to_target(person));
+        let mut command = crossing.command((&from, &to), Way::OneFile, arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        Following { crossing, child }
+    }
+
+    /// Waits until each of so many partitions of the ledger has the mark of a follow.
+    fn until_joined(self, partitions: usize) -> Self {
+        let (job, ledger) = (self.crossing.job(), self.crossing.ledger());
+        until(|| to().topics().contains(&ledger) && to().watermarks(&ledger).len() == partitions);
+        until(|| to().committed(&job, &ledger).iter().all(|(_, mark)| mark.contains(" follow ")));
+        self
+    }
+
+    fn stopped(self) {
+        signal(&self.child, "-TERM");
+        let output = self.child.wait_with_output().expect("ends");
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+
+    /// Waits until it ends because it lacks this right.
+    fn refused(self, sentence: &str) {
+        let output = self.child.wait_with_output().expect("ends");
+        assert_eq!(receipt(&output)["error"]["reason"], "no-permission", "{}", stderr(&output));
+        assert!(stderr(&output).contains(sentence), "{sentence}: {}", stderr(&output));
+    }
+}
+
+/// Asserts that the target holds each record once. Those before the window were there already.
+fn assert_all_there(crossing: &Crossing, more: &[Record]) {
+    let (mut found, mut wanted) = (to().consume(&crossing.target), [&records()[..], more].concat());
+    found.sort();
+    wanted.sort();
+    assert_same(&found, &wanted);
+}
+
 /// A follow needs the rights of a fill with --scale-out. It must also see whether a reversed job is at work, or be told to
 /// go on without.
 #[test]
 fn a_follow_does_not_take_a_job_that_it_may_not_see_for_none() {
     let crossing = Crossing::new();
+    refused_without_each(&crossing, FOLLOW);
     let person = crossing.person();
-    crossing.grant(&person, needed("fill --scale-out"));
-    let follow = ["--window", "2021-04-14T11:00Z/", "--follow", "--output", "json"];
-    let unseen = crossing.run_for(&person, &follow);
+    crossing.grant(&person, needed(FOLLOW));
+    let unchecked = arguments(FOLLOW);
+    let checked: Vec<&str> =
+        unchecked.iter().filter(|word| **word != "--allow-unchecked-loop").copied().collect();
+    let unseen = crossing.run_for(&person, &checked);
     assert_eq!(code(&unseen), 3, "{}", stderr(&unseen));
     assert_eq!(receipt(&unseen)["error"]["reason"], "reversed-job");
     assert!(stderr(&unseen).contains("could not be seen"), "{}", stderr(&unseen));
+    Following::start(&crossing, &person, &unchecked).until_joined(2).stopped();
+    crossing.grant_describe_of_reversed(&person);
+    Following::start(&crossing, &person, &checked).until_joined(2).stopped();
+    assert_all_there(&crossing, &[]);
+}
 
-    let (from, to) = (crossing.to_source(&person), crossing.to_target(&person));
-    let unchecked = [&follow[..], &["--allow-unchecked-loop"]].concat();
-    let mut command = crossing.command((&from, &to), Way::OneFile, &unchecked);
-    let mut child = command.stdout(Stdio::null()).spawn().expect("starts");
-    let positions = || super::crossing::to().committed(&crossing.job(), &crossing.ledger());
-    until(|| {
-        let is_there = super::crossing::to().topics().contains(&crossing.ledger());
-        is_there && positions().iter().all(|(_, mark)| mark.contains(" follow "))
-    });
-    signal(&child, "-TERM");
-    assert!(child.wait().expect("ends").success());
-    // Each record is there once; those before the window were there already.
-    let (mut found, mut wanted) = (super::crossing::to().consume(&crossing.target), records());
-    found.sort();
-    wanted.sort();
-    assert_same(&found, &wanted);
+/// Partitions are added to the target, and to the ledger, by whom may alter them.
+#[test]
+fn a_follow_needs_alter_to_add_partitions() {
+    let crossing = Crossing::new();
+    let person = crossing.person();
+    crossing.grant(&person, needed(FOLLOW));
+    let options = ["--create-partitions", "-X", "topic.metadata.refresh.interval.ms=1000"];
+    let arguments = [&arguments(FOLLOW)[..], &options].concat();
+    let following = Following::start(&crossing, &person, &arguments).until_joined(2);
+    from().grow(&crossing.source, 3);
+    let new = Record { partition: 2, ..records()[0].clone() };
+    from().produce(&crossing.source, &[new.clone()]);
+    following.refused(&format!("grant it Alter on topic {}", crossing.target));
+    assert_eq!(crossing.target_ends().len(), 2);
+    crossing.grant(&person, [(On::Target, ALTER)]);
+    let following = Following::start(&crossing, &person, &arguments);
+    following.refused(&format!("grant it Alter on topic {}", crossing.ledger()));
+    assert_all_there(&crossing, &[]);
+    crossing.grant(&person, [(On::Ledger, ALTER)]);
+    Following::start(&crossing, &person, &arguments).until_joined(3).stopped();
+    assert_all_there(&crossing, &[new]);
 }
