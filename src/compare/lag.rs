@@ -346,6 +346,7 @@ mod tests {
     fn partition(offset: Option<i64>, level: Option<i64>, end: i64) -> PartitionLag {
         let mark = |level| {
             Mark::Follow(FollowMark {
+                partitions: 1,
                 job: FollowMark::job("a", "b"),
                 to: None,
                 joint: 0,

@@ -207,7 +207,7 @@ impl Copying<'_, '_> {
             return Ok(Fate::Invalid(why));
         }
         if let Some(placement) = self.source_placement {
-            placement.check(message, self.source_partitions)?;
+            placement.check(message, self.source_partitions, self.run.job)?;
         }
         if self.outside.is_some_and(|outside| outside.may_hold(seen.signature))
             && !self.run.second.as_ref().is_some_and(|second| second.knows(seen.signature))

@@ -254,11 +254,12 @@ impl Run<'_> {
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
+            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_alone) => None,
             // Here, equal records in two partitions are two different records, so the placement of keys does not
             // matter.
             Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
             Some(_) if job.selection.rules.identity == Identity::Record => {
-                return Err(share::equal_in_two_places());
+                return Err(share::equal_in_two_places(job));
             }
             Some(_) => Some(self.source_placement(
                 &clusters.source,

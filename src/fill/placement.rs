@@ -1,9 +1,10 @@
 //! Finds out how a topic's keys are placed, and from that, to which partition a copy belongs.
 
-use super::{Run, Snapshot};
+use super::{Run, Snapshot, share};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::range::Range;
 use crate::fill::preflight::Preflight;
+use crate::job::Job;
 use crate::job::window::Window;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::partition::Placement;
@@ -132,8 +133,9 @@ impl Run<'_> {
         Placement::fitting(&found, source.partitions).first().copied().ok_or_else(|| {
             Error::refused(format!(
                 "the keys of {} are not placed by Java's partitioner, nor by librdkafka's, nor by Sarama's: a key may \
-                 be in two partitions, and two instances would both write it; run without --scale-out",
-                self.job.selection.shown_source()
+                 be in two partitions, and two instances would both write it; {}",
+                self.job.selection.shown_source(),
+                share::alone(self.job)
             ))
             .because(Reason::UnknownPlacement)
         })
@@ -143,7 +145,7 @@ impl Run<'_> {
 impl Placement {
     /// # Errors
     /// [`Error::Refused`] if the record has no key, or one that belongs to another partition.
-    pub(super) fn check(self, message: &Message, partitions: usize) -> Result<()> {
+    pub(super) fn check(self, message: &Message, partitions: usize, job: &Job) -> Result<()> {
         let why = match message.key().map(|key| self.partition(key, partitions)) {
             Some(belongs) if belongs == message.partition() => return Ok(()),
             Some(belongs) => {
@@ -152,9 +154,9 @@ impl Placement {
             None => "it has no key".to_owned(),
         };
         Err(Error::refused(format!(
-            "{}: {why}, so a record like it may be in two partitions, and two instances would both write it; run \
-             without --scale-out",
-            describe(message)
+            "{}: {why}, so a record like it may be in two partitions, and two instances would both write it; {}",
+            describe(message),
+            share::alone(job)
         )))
     }
 }

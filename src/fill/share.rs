@@ -23,6 +23,7 @@ use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, id, index};
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
+use crate::job::Job;
 use crate::job::identity::Identity;
 use crate::job::ledger::Ledger;
 use crate::job::window::Window;
@@ -265,6 +266,14 @@ fn transactional_ids(name: &str, share: Option<&Share>) -> Vec<String> {
     single.into_iter().chain(partitions).collect()
 }
 
+/// How to fill by one instance, as a clause.
+pub(super) fn alone(job: &Job) -> &'static str {
+    match job.follow {
+        Some(_) => "start one instance alone, and the others once it logs `following`",
+        None => "run without --scale-out",
+    }
+}
+
 pub(super) fn members_at_work() -> Error {
     Error::fenced(
         "instances of a run with --scale-out or --follow are at work on these topics, or died within the group's session \
@@ -273,12 +282,13 @@ pub(super) fn members_at_work() -> Error {
     )
 }
 
-pub(super) fn equal_in_two_places() -> Error {
-    Error::refused(
-        "--scale-out with --identity record needs topics with the same number of partitions: otherwise equal records \
+pub(super) fn equal_in_two_places(job: &Job) -> Error {
+    Error::refused(format!(
+        "instances that fill together with --identity record needs topics with the same number of partitions: otherwise equal records \
          of two partitions could be in one partition of the target, and two instances would both take the same copy \
-         for their own; run without --scale-out",
-    )
+         for their own; {}",
+        alone(job)
+    ))
 }
 
 /// This is not [`Error::Fenced`], because a run with a share takes that error for a sign that partitions moved.

@@ -32,6 +32,9 @@ pub(crate) struct FollowMark {
     pub job: Fingerprint,
     /// How copies are placed; `None` if records keep their partition.
     pub to: Option<Placement>,
+    /// The source's partitions from this one on were new at this commit: no follow had begun to copy them. A follow copies
+    /// such a partition from its beginning.
+    pub partitions: usize,
     /// From this offset on, all committed records are copied, equal ones too. Below it, a fill has decided.
     pub joint: i64,
     /// All that was readable at this time is copied. In milliseconds since the epoch.
@@ -65,6 +68,7 @@ impl FollowMark {
             "kept" => None,
             placement => Some(Placement::named(placement)?),
         };
+        let partitions = value("of")?.parse().ok()?;
         let joint = value("joint")?.parse().ok()?;
         let level = DateTime::parse_from_rfc3339(value("level")?).ok()?.timestamp_millis();
         let mut source = value("a")?.split(':');
@@ -79,7 +83,7 @@ impl FollowMark {
             "" => Vec::new(),
             ends => ends.split(',').map(end).collect::<Option<_>>()?,
         };
-        words.next().is_none().then_some(FollowMark { job, to, joint, level, source, target })
+        words.next().is_none().then_some(FollowMark { job, to, partitions, joint, level, source, target })
     }
 }
 
@@ -87,12 +91,13 @@ fn checkpoint<'t>(numbers: &mut impl Iterator<Item = &'t str>) -> Option<Checkpo
     Some(Checkpoint { offset: numbers.next()?.parse().ok()?, epoch: numbers.next()?.parse().ok()? })
 }
 
-/// `replicator/2 <job> follow to=<placement> joint=<offset> level=<time> a=<offset>:<epoch> b=<partition>:<end>:<epoch>,…`
+/// `replicator/2 <job> follow to=<placement> of=<partitions> joint=<offset> level=<time> a=<offset>:<epoch>
+/// b=<partition>:<end>:<epoch>,…`
 impl fmt::Display for FollowMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FollowMark { job, to, joint, level, source, target } = self;
+        let FollowMark { job, to, partitions, joint, level, source, target } = self;
         let to = to.map_or("kept", Placement::name);
-        write!(f, "{job} follow to={to} joint={joint} level={}", rfc3339(*level))?;
+        write!(f, "{job} follow to={to} of={partitions} joint={joint} level={}", rfc3339(*level))?;
         write!(f, " a={}:{} b=", source.offset, source.epoch)?;
         let end = |(partition, end): &(i32, Checkpoint)| format!("{partition}:{}:{}", end.offset, end.epoch);
         f.write_str(&target.iter().map(end).collect::<Vec<_>>().join(","))
@@ -110,6 +115,7 @@ mod tests {
         FollowMark {
             job: FollowMark::job("a", "b"),
             to,
+            partitions: 3,
             joint: 5,
             level: 1_618_400_000_001,
             source: Checkpoint { offset: 12, epoch: 3 },
@@ -139,10 +145,11 @@ mod tests {
 
     #[rstest]
     #[case("replicator/2 00 open a=1 b=1:2:3")]
-    #[case("replicator/2 00 follow to=kept joint=5 level=2021-04-14T11:00:00Z a=1 b=")]
-    #[case("replicator/2 00 follow to=other joint=5 level=2021-04-14T11:00:00Z a=1:2 b=")]
-    #[case("replicator/2 00 follow to=kept joint=5 level=2021-04-14T11:00:00Z a=1:2 b=1:2")]
-    #[case("replicator/2 00 follow to=kept joint=5 level=2021-04-14T11:00:00Z a=1:2 b= more")]
+    #[case("replicator/2 00 follow to=kept of=2 joint=5 level=2021-04-14T11:00:00Z a=1 b=")]
+    #[case("replicator/2 00 follow to=kept joint=5 level=2021-04-14T11:00:00Z a=1:2 b=")]
+    #[case("replicator/2 00 follow to=other of=2 joint=5 level=2021-04-14T11:00:00Z a=1:2 b=")]
+    #[case("replicator/2 00 follow to=kept of=2 joint=5 level=2021-04-14T11:00:00Z a=1:2 b=1:2")]
+    #[case("replicator/2 00 follow to=kept of=2 joint=5 level=2021-04-14T11:00:00Z a=1:2 b= more")]
     fn other_metadata_is_no_mark(#[case] metadata: &str) {
         assert_eq!(FollowMark::parse(metadata), None);
     }

@@ -44,7 +44,7 @@ impl Marks {
 
     /// `level` is the time at which nothing was left, in RFC 3339.
     fn metadata(&self, (_, position, joint): At, level: &str) -> String {
-        format!("replicator/2 {} follow to=kept joint={joint} level={level} a={position}:0 b=", self.job)
+        format!("replicator/2 {} follow to=kept of=1 joint={joint} level={level} a={position}:0 b=", self.job)
     }
 
     fn offsets(&self, positions: &[At], level: &str) -> TopicPartitionList {

@@ -21,7 +21,7 @@ use crate::kafka::watermarks::Watermarks;
 
 impl Run<'_> {
     /// Sorts this instance's partitions: those with a mark of a follow, and those that a fill must bring up to a joint.
-    /// A partition that appeared while this run followed is followed from its beginning.
+    /// A partition that appeared later than the marks is followed from its beginning.
     ///
     /// # Errors
     /// [`Error::Failed`] if the source no longer has what is to be copied, or the target no longer has what was copied;
@@ -40,21 +40,33 @@ impl Run<'_> {
         // Commits and positions of another topic of the same name would be judged wrongly below.
         checked.are_the_same(clusters)?;
         let marks = marks(&checked.follow_job(), committed);
-        let marked = marks.iter().enumerate().filter(|(_, mark)| mark.is_some());
-        self.live.marked.extend(marked.map(|(partition, _)| id(partition)));
         let to = placement(&marks);
         let keeps = to.map_or(source.partitions == target.partitions, |to| to.is_none());
-        let mut followed = Followed { own: BTreeMap::new(), unfilled: BTreeSet::new(), left_out: Vec::new() };
+        let covered = if keeps { target.partitions.min(source.partitions) } else { source.partitions };
+        let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
+        let fills_alone = (0..covered).all(|partition| {
+            share.partitions.contains(&id(partition)) || is_marked(partition) || is_new(&marks, partition)
+        });
+        // Another instance may get the new partitions later, so they stay new for the others until it has them.
+        let begun = (0..covered)
+            .rev()
+            .find(|partition| is_marked(*partition) || share.partitions.contains(&id(*partition)));
+        let known = known(&marks).map_or(covered, |known| known.max(begun.map_or(0, |last| last + 1)));
+        let mut followed = Followed {
+            own: BTreeMap::new(),
+            unfilled: BTreeSet::new(),
+            fills_alone,
+            left_out: Vec::new(),
+            known,
+        };
         for partition in &share.partitions {
             if keeps && index(*partition) >= target.partitions {
                 followed.left_out.push(*partition);
                 continue;
             }
-            let is_new = self.live.width.is_some_and(|width| index(*partition) >= width)
-                && !self.live.marked.contains(partition);
+            let is_new = is_new(&marks, index(*partition));
             let own = match (marks.get(index(*partition)).cloned().flatten(), to) {
                 (Some(marked), _) => Own::of(marked),
-                // If all marks are gone, this partition's may be gone too.
                 (None, Some(to)) if is_new => Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 }),
                 (None, _) => {
                     followed.unfilled.insert(*partition);
@@ -156,6 +168,17 @@ pub(in crate::fill) fn marks(
         Some((*position, mark))
     };
     committed.iter().map(|committed| mark(committed.as_ref()?)).collect()
+}
+
+/// The source's partitions from this one on are new, as far as the marks know. `None` if there are no marks.
+fn known(marks: &[Option<(i64, FollowMark)>]) -> Option<usize> {
+    marks.iter().flatten().map(|(_, mark)| mark.partitions).max()
+}
+
+/// Whether the source got this partition after all marks were committed, so that a follow copies it from its beginning. If
+/// there are no marks, its own may be lost.
+pub(super) fn is_new(marks: &[Option<(i64, FollowMark)>], partition: usize) -> bool {
+    known(marks).is_some_and(|known| partition >= known)
 }
 
 /// How copies are placed, as the first joint decided. It stays so when a topic grows. `None` if there is no joint.

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::begin::{marks, placement};
+use super::begin::{is_new, marks, placement};
 use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
-use crate::base::range::id;
 use crate::fill::start::StartUps;
 use crate::job::Follow;
 use crate::job::ledger::{Ledger, Topics};
@@ -82,13 +81,11 @@ impl StartUps<'_, '_> {
             self.look_up(clusters)?;
         }
         let Topics { sides, .. } = &self.topics;
-        let width = self.run.live.width.unwrap_or(usize::MAX);
         let is_left_out = |partition: usize| keeps && partition >= sides.target.partitions;
         Ok((0..sides.source.partitions).all(|partition| {
-            let is_new = partition >= width
-                && placement(&marks).is_some()
-                && !self.run.live.marked.contains(&id(partition));
-            is_new || is_left_out(partition) || marks.get(partition).is_some_and(Option::is_some)
+            is_new(&marks, partition)
+                || is_left_out(partition)
+                || marks.get(partition).is_some_and(Option::is_some)
         }))
     }
 

@@ -53,15 +53,10 @@ pub(super) struct Live {
     pub(super) is_joined: bool,
     /// This instance got a partition that needs the window, but the preflight did not look for it.
     pub(super) needs_window: bool,
-    /// The number of partitions of the source when the run began to follow. Partitions that appear later are followed from
-    /// their beginning.
-    width: Option<usize>,
     /// The target refused a record. Until all before it is committed, a transaction has at most so many records.
     careful: Option<u64>,
     /// How many offsets of the target others have taken.
     foreign: u64,
-    /// The partitions that had a mark. If it is gone, a fill must look at the target.
-    marked: BTreeSet<i32>,
     /// The positions at which a partition stood still, and how long it may the next time.
     stalls: BTreeMap<i32, (i64, Duration)>,
     /// The target refused a batch, so its configuration may have changed.
@@ -76,8 +71,12 @@ pub(super) struct Followed {
     pub(super) own: BTreeMap<i32, Own>,
     /// Those that a fill must bring up to a joint.
     pub(super) unfilled: BTreeSet<i32>,
+    /// Whether other instances have nothing to fill. Then no copy of this fill's records can come from them.
+    pub(super) fills_alone: bool,
     /// Those for which the target has no partition.
     left_out: Vec<i32>,
+    /// The source's partitions from this one on are new: no follow has begun to copy them.
+    known: usize,
 }
 
 /// A partition of the source that this instance follows.
@@ -100,6 +99,7 @@ impl Own {
         let mark = FollowMark {
             job: checked.follow_job(),
             to,
+            partitions: checked.source.partitions,
             joint: place.offset,
             level: Utc::now().timestamp_millis(),
             source: place,
@@ -179,7 +179,6 @@ impl Run<'_> {
         // What the fill kept for its last check is of no use any more.
         (self.first, self.second) = (None, None);
         self.written = vec![Added::default(); checked.target.partitions];
-        self.live.width.get_or_insert(checked.source.partitions);
         let throttle = self.job.max_rate.map(|rate| Throttle::new(rate, Instant::now()));
         let growth = Growth::new(checked, &followed, share);
         let watch = Watch::new(clusters, checked, self.progress);
@@ -383,9 +382,9 @@ impl Following<'_, '_> {
         let counts = std::mem::take(&mut self.pending);
         let (checked, clusters) = (self.checked, self.clusters);
         let mut sent = None;
-        let own = &mut self.followed.own;
+        let Followed { own, known, .. } = &mut self.followed;
         let mark = || {
-            let marked = marked(own, &moved, checked, clusters)?;
+            let marked = marked(own, *known, &moved, checked, clusters)?;
             sent = Some(marked.clone());
             Ok(marked)
         };
@@ -399,7 +398,6 @@ impl Following<'_, '_> {
                     // While a slow target takes a commit, nothing can arrive.
                     own.seen.1 += self.last_commit.elapsed();
                 }
-                self.run.live.marked.extend(&moved);
                 self.run.told.counts += counts;
                 self.run.told.transactions += 1;
                 if counts.written > 0 {
@@ -441,6 +439,7 @@ const CARELESS: u64 = 1 << 20;
 /// [`Error::Failed`] if a topic was made anew, or a log of the target was cut since the last mark.
 fn marked(
     own: &mut BTreeMap<i32, Own>,
+    known: usize,
     moved: &BTreeSet<i32>,
     checked: &Preflight,
     clusters: &Clusters,
@@ -464,6 +463,7 @@ fn marked(
         let end =
             |(fed, now): (usize, &Watermarks)| (id(fed), Checkpoint { offset: now.high, epoch: now.epoch });
         mark.target = ends.map(end).collect();
+        mark.partitions = known;
         mark.shorten();
         if failpoint::breaks(Rule::FollowPosition) {
             mark.source.offset = (mark.source.offset - 5).max(mark.joint);

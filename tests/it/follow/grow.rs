@@ -60,3 +60,45 @@ fn without_a_partition_of_the_target_the_others_go_on() {
     follower.stopped();
     stream.assert_holds(&[], &copies);
 }
+
+/// The keys of the records before are placed by another number of partitions. Two instances share the work.
+#[test]
+fn partitions_that_were_added_while_nobody_followed_are_filled() {
+    let stream = Stream::new(1, 2, 2);
+    let records = placed(day(300, 1), 2);
+    stream.produce(&records);
+    let mut copies = from_eleven(&records);
+    let follower = stream.follow(&[]);
+    follower.until_says("following");
+    follower.stopped();
+    stream.from.grow(&stream.source, 3);
+    stream.to.grow(&stream.target, 3);
+    copies.extend(later(100, 3, 0));
+    stream.produce(&later(100, 3, 0));
+    let followers = [stream.follow(&[]), stream.follow(&[])];
+    stream.until_holds(&[], &copies);
+    copies.extend(later(100, 3, 1));
+    stream.produce(&later(100, 3, 1));
+    stream.until_holds(&[], &copies);
+    followers.into_iter().for_each(|follower| drop(follower.stopped()));
+    stream.assert_holds(&[], &copies);
+}
+
+/// No known partitioner placed the keys, so two instances could both fill a record. One can, and then others may join it.
+#[test]
+fn one_instance_fills_whatever_places_the_keys() {
+    let stream = Stream::new(1, 2, 2);
+    let records = day(300, 2);
+    stream.produce(&records);
+    let mut copies = from_eleven(&records);
+    let first = stream.follow(&[]);
+    first.until_says("following");
+    let second = stream.follow(&[]);
+    second.until_says("following");
+    copies.extend(later(100, 2, 0));
+    stream.produce(&later(100, 2, 0));
+    stream.until_holds(&[], &copies);
+    first.stopped();
+    second.stopped();
+    stream.assert_holds(&[], &copies);
+}

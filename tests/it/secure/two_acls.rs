@@ -534,6 +534,8 @@ fn a_follow_needs_alter_to_add_partitions() {
     following.refused(&format!("grant it Alter on topic {}", crossing.ledger()));
     assert_all_there(&crossing, &[]);
     crossing.grant(&person, [(On::Ledger, ALTER)]);
-    Following::start(&crossing, &person, &arguments).until_joined(3).stopped();
+    let following = Following::start(&crossing, &person, &arguments).until_joined(3);
+    until(|| to().consume(&crossing.target).len() > records().len());
+    following.stopped();
     assert_all_there(&crossing, &[new]);
 }
