@@ -352,15 +352,14 @@ class Bench:
             after = [total - gone for total, gone in taken if gone]
             self.table.put(f"{row}: readable after that, s", copier.name, of(after))
 
-    def with_delay(self, row, name, options):
-        """The same with Kafka's own delay of the first member of a group, which the sandbox turns off."""
-        home = pathlib.Path(self.directory) / "delay"
+    def with_settings(self, row, settings, name, options, how, rounds):
+        """The same with other settings of the target's broker than those of the sandbox."""
+        home = pathlib.Path(self.directory) / f"home{self.count}"
         home.mkdir()
-        with brokers(1, [home], ["group.initial.rebalance.delay.ms=3000"]) as (target,):
+        with brokers(1, [home], settings) as (target,):
             bench = Bench((self.clusters[0], target), [self.homes[0], home], self.directory, self.arguments, self.table)
-            bench.count = 1000
-            row = f"{row}, group.initial.rebalance.delay.ms=3000"
-            bench.comes_back(row, bench.copier(name, options), signal.SIGTERM, 2)
+            bench.count = 1000 * (1 + self.count)
+            bench.comes_back(f"{row}, {settings[0]}", bench.copier(name, options), how, rounds)
 
     def soak(self, minutes):
         """One follow under a small load: its memory and its files, and at the end whether the copy is right."""
@@ -407,11 +406,16 @@ def measure(bench, only):
         bench.comes_back(row, bench.copier(*default), signal.SIGTERM, 5)
         for mirror in mirrors[:1]:
             bench.comes_back(row, bench.copier(*mirror), signal.SIGTERM, 1)
-        bench.with_delay(row, *default)
+        # Kafka's own delay of the first member of a group, which the sandbox turns off.
+        bench.with_settings(row, ["group.initial.rebalance.delay.ms=3000"], *default, signal.SIGTERM, 2)
     if wanted("kill"):
         bench.comes_back("kill -9", bench.copier(*default), signal.SIGKILL, 3)
         newer = (default[0], [*default[1], "-X", "group.protocol=consumer"])
-        bench.comes_back("kill -9, group.protocol=consumer", bench.copier(*newer), signal.SIGKILL, 1)
+        row = "kill -9, group.protocol=consumer"
+        bench.comes_back(row, bench.copier(*newer), signal.SIGKILL, 2)
+        # A member hears of its new partitions by its next heartbeat, and the broker says how often it sends one.
+        quick = ["group.consumer.heartbeat.interval.ms=500", "group.consumer.min.heartbeat.interval.ms=500"]
+        bench.with_settings(row, quick, *newer, signal.SIGKILL, 2)
         for mirror in mirrors[:1]:
             bench.comes_back("kill -9", bench.copier(*mirror), signal.SIGKILL, 1)
 
