@@ -188,10 +188,10 @@ fn the_newer_group_protocol_needs_no_more() {
     assert_eq!(receipt(&output)["written"], window_of(&records()).len());
 }
 
-/// README's table has these rights and no others.
+/// The guide's table has these rights and no others.
 #[test]
-fn readme_has_these_rights() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("read");
+fn the_guide_has_these_rights() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).expect("read");
     let clause = |(on, operation): (On, i8)| {
         let what = match on {
             On::Source => "the source",
@@ -219,7 +219,7 @@ fn readme_has_these_rights() {
     assert_eq!(needed(FOLLOW), needed("fill --scale-out"));
     assert!(["plan", "gaps", "verify"].iter().all(|look| needed(look) == needed("plan")));
     let wanted = wanted.join("\n");
-    assert!(readme.contains(&wanted), "README lacks this table:\n{wanted}");
+    assert!(guide.contains(&wanted), "the guide lacks this table:\n{wanted}");
 }
 
 /// Describe shows a topic, and no more.
