@@ -7,6 +7,7 @@ use std::process::Command;
 use replicator::Sandbox;
 use rstest::rstest;
 
+use crate::console::{answers, commands_of};
 use crate::kit::*;
 use crate::mirror::{MirrorMaker, await_records};
 
@@ -155,22 +156,6 @@ fn run_document(across: &Across) {
     assert!(commands >= 5, "the document has commands");
 }
 
-/// The commands of the console blocks, and the answers below them.
-fn commands_of(document: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut is_console = false;
-    for line in document.lines() {
-        if line.starts_with("```") {
-            is_console = line == "```console";
-        } else if let (true, Some(command)) = (is_console, line.strip_prefix("$ ")) {
-            found.push((command.to_owned(), String::new()));
-        } else if is_console {
-            let (_, answer) = found.last_mut().expect("a command before an answer");
-            answer.push_str(&format!("{line}\n"));
-        }
-    }
-    found
-}
 #[test]
 fn mirror_maker_keeps_every_byte() {
     let across = Across::same_name(PARTITIONS, PARTITIONS);
@@ -184,26 +169,4 @@ fn mirror_maker_keeps_every_byte() {
     let offsets: i64 = across.to.watermarks(&across.target).iter().map(|(_, end)| end).sum();
     assert!(usize::try_from(offsets).expect("a count") > records.len(), "it writes in transactions");
     mirror.stop();
-}
-
-/// Whether the text is the document's answer. In the document, `…` stands for any text, within a line or for lines.
-fn answers(said: &str, answer: &str) -> bool {
-    let parts: Vec<&str> = answer.trim_end().split('…').collect();
-    let [first, between @ .., last] = &parts[..] else { return said.trim_end() == answer.trim_end() };
-    let inner = said.trim_end().strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
-    let Some(mut rest) = inner else { return false };
-    for part in between {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    true
-}
-
-#[test]
-fn an_answer_of_the_document_has_gaps() {
-    assert!(answers("a 1\nb 2 s\nc\n", "…\nb …\nc\n"));
-    assert!(answers("a 1\nb 2 s\n", "a 1\n…\n"));
-    assert!(!answers("a 1\nb 2 s\nc\n", "…\nb …\n…d\n"));
-    assert!(!answers("a 1\nb 2 s\nc\n", "…\nb 2 s\n"), "the document ends before");
-    assert!(!answers("a 2\nb\n", "a 1\n…\n"));
 }
