@@ -34,6 +34,7 @@ pub mod raw;
 mod record;
 mod refusals;
 mod restarts;
+mod runbook;
 mod scale_out;
 mod secure;
 mod shapes;
