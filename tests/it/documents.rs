@@ -48,8 +48,10 @@ fn commands(text: &str) -> Vec<String> {
     joined.lines().map(|line| line.trim().trim_end_matches(" &").to_owned()).collect()
 }
 
-/// The arguments that a shell gives to the program.
+/// The arguments that a shell gives to the program. The output goes nowhere else.
 fn arguments(command: &str) -> Vec<String> {
+    let command =
+        [" > ", " | "].iter().fold(command, |command, to| command.split(to).next().unwrap_or(command));
     let script = format!("replicator() {{ printf '%s\\n' replicator \"$@\"; }}; {command}");
     let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
     assert!(output.status.success(), "{command}");
