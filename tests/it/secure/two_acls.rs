@@ -526,7 +526,7 @@ fn a_follow_needs_alter_to_add_partitions() {
     let following = Following::start(&crossing, &person, &arguments).until_joined(2);
     from().grow(&crossing.source, 3);
     let new = Record { partition: 2, ..records()[0].clone() };
-    from().produce(&crossing.source, &[new.clone()]);
+    from().produce(&crossing.source, std::slice::from_ref(&new));
     following.refused(&format!("grant it Alter on topic {}", crossing.target));
     assert_eq!(crossing.target_ends().len(), 2);
     crossing.grant(&person, [(On::Target, ALTER)]);
