@@ -25,6 +25,7 @@ mod mirror;
 mod observe;
 mod one_name;
 mod pace;
+mod packaging;
 mod page_bounds;
 mod placement;
 mod postgres;
