@@ -41,7 +41,7 @@
 //! an id of its own, so that storing it again changes nothing.
 //!
 //! The rooms, lowest first. Each room uses only rooms to its left (`tests/rooms.rs`):
-//! `base` ← `kafka` ← `job` ← `judge` ← {`fill`, `compare`, `load`, `sink`, `generate`} ← `dashboard` ← `lab` ← `cli`.
+//! `base` ← `kafka` ← `telemetry` ← `job` ← `judge` ← {`fill`, `compare`, `load`, `sink`, `generate`} ← `dashboard` ← `lab` ← `cli`.
 //!
 //! Deliberately absent: a consumer that reads what a group assigns to it, an idle timeout as the end of a topic, state on
 //! disk, and retries inside a transaction. [`kafka::sys`] and its modules hold all unsafe code.
@@ -64,6 +64,7 @@ mod kafka;
 mod lab;
 mod load;
 mod sink;
+mod telemetry;
 
 // Main, the tests and the benchmarks use these items. The compiler warns of every other item that nothing uses.
 pub use base::error::{Error, Reason, Result};
@@ -82,7 +83,6 @@ pub use dashboard::Dashboard;
 pub use fill::consequences::{Consequences, Group};
 pub use fill::differences::Difference;
 pub use fill::fill;
-pub use fill::metrics::serve as serve_metrics;
 pub use fill::receipt::Receipt;
 pub use generate::generate;
 pub use job::event_time::{EventTime, of_json};
@@ -109,5 +109,6 @@ pub use lab::demo::demo;
 pub use lab::drill::{drill, proxy, topics};
 #[cfg(feature = "lab")]
 pub use lab::sandbox::{Backend, Extras, KAFKA_VERSION, Sandbox};
-pub use load::{Given, LoadReceipt, Loading, load, load_within};
+pub use load::{Given, LoadReceipt, Loading, PATIENCE, load, load_within};
 pub use sink::{sink, store};
+pub use telemetry::{About, Wanted, end as end_metrics, keep as keep_metrics};

@@ -8,10 +8,11 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-use replicator::store::{check_flag, keep_receipt};
+use replicator::store::{self, check_flag, keep_receipt};
 use replicator::{
-    Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, Progress, Result,
-    Unread, asks_for_json, fill, gaps, generate, lag, load, memory, serve_metrics, sink, verify,
+    About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
+    Progress, Result, Unread, asks_for_json, end_metrics, fill, gaps, generate, keep_metrics, lag, load,
+    memory, sink, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     let result = misplaced_option(&matches)
         .or_else(|| secret_flag(&matches))
         .map_or_else(|| run(&cli, &mut found), Err);
+    if let Err(err) = keep_last(found.as_deref(), &result) {
+        tracing::warn!("{err}");
+    }
     match print(&cli, found, result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -78,11 +82,15 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         }
         Some(Command::Gaps(args)) => {
             let selection = args.selection(common)?;
+            keep_metrics(&args.metrics.wanted(), &About::topics("gaps", &selection), selection.patience)?;
             let result = gaps(&selection, args.bucket, progress, &interrupt);
             found_if_done(found, result).inspect_err(|_| *found = Some(Box::new(Unread::from(selection))))
         }
         Some(Command::Verify(args)) => {
-            let (findings, result) = verify(&args.comparison(common)?, progress, &interrupt);
+            let comparison = args.comparison(common)?;
+            let selection = &comparison.selection;
+            keep_metrics(&args.metrics.wanted(), &About::topics("verify", selection), selection.patience)?;
+            let (findings, result) = verify(&comparison, progress, &interrupt);
             // The counts of an unfinished comparison say nothing.
             *found = Some(match &result {
                 Ok(()) | Err(Error::Different(_)) => Box::new(findings),
@@ -100,7 +108,11 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Load(args)) => {
-            let (receipt, result) = load(&args.loading(), &common.properties()?, progress, &interrupt);
+            let (loading, properties) = (args.loading(), common.properties()?);
+            let source = loading.file.display().to_string();
+            let about = About { command: "load", source, target: loading.topic.clone() };
+            keep_metrics(&args.metrics.wanted(), &about, PATIENCE)?;
+            let (receipt, result) = load(&loading, &properties, progress, &interrupt);
             *found = receipt.map(|receipt| Box::new(receipt) as Box<dyn Found>);
             result
         }
@@ -108,7 +120,11 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             found_if_done(found, generate(&args.generating(), progress, &interrupt))
         }
         Some(Command::Sink(args)) => {
-            let (receipt, result) = sink(&args.sinking(common)?, progress, &interrupt);
+            let sinking = args.sinking(common)?;
+            let target = store::shown(&sinking.store);
+            let about = About { command: "sink", source: sinking.topics.join(","), target };
+            keep_metrics(&args.metrics.wanted(), &about, sinking.patience)?;
+            let (receipt, result) = sink(&sinking, progress, &interrupt);
             if result.is_ok() || receipt.written > 0 {
                 *found = Some(Box::new(receipt));
             }
@@ -148,13 +164,23 @@ fn run_fill(
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<Ended> {
-    if let Some(address) = args.metrics_listen {
-        serve_metrics(address, job.selection.patience)?;
-    }
+    let command = match mode {
+        Mode::Plan => "plan",
+        Mode::Fill if job.follow.is_some() => "follow",
+        Mode::Fill => "fill",
+    };
+    keep_metrics(&args.metrics.wanted(), &About::topics(command, &job.selection), job.selection.patience)?;
     let (receipt, result) = fill(job, mode, progress, interrupt);
     let told: Box<dyn Found> =
         if receipt.has_read(&result) { Box::new(receipt) } else { Box::new(Unread::from(receipt)) };
     Ok((told, result))
+}
+
+/// Keeps in the metrics how the command ended, and what it found out.
+fn keep_last(found: Option<&dyn Found>, result: &Result<()>) -> Result<()> {
+    let answer = found.and_then(|found| serde_json::from_str(&found.json(result).ok()?).ok());
+    let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| 0);
+    end_metrics(exit_code, &answer.unwrap_or_default())
 }
 
 /// Keeps the object that `--output json` prints, in the store that `url` names.

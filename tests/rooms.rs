@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["base"],
     &["kafka"],
+    &["telemetry"],
     &["job"],
     &["judge"],
     &["fill", "compare", "load", "sink", "generate"],

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::common::Common;
 use super::heading;
+use super::metrics::MetricsArgs;
 use super::topics::{ClustersArgs, NamesArgs, SelectionArgs, TopicsArgs};
 use crate::base::error::Result;
 use crate::base::time::parse_date;
@@ -47,6 +48,8 @@ pub struct GapsArgs {
         help_heading = heading::WINDOW
     )]
     pub bucket: Duration,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl GapsArgs {
@@ -64,6 +67,8 @@ pub struct VerifyArgs {
     /// Count a different order or partition as a difference too
     #[arg(long, help_heading = heading::IDENTITY)]
     pub strict_order: bool,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl VerifyArgs {

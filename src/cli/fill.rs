@@ -1,13 +1,13 @@
 //! The main job and its plan.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::common::Common;
 use super::heading;
-use super::topics::{SelectionArgs, parse_address};
+use super::metrics::MetricsArgs;
+use super::topics::SelectionArgs;
 use crate::base::error::{Error, Result};
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
@@ -43,15 +43,8 @@ pub struct FillArgs {
         help_heading = heading::SPEED
     )]
     pub transaction_records: u32,
-    /// Serve Prometheus metrics at this address during the run, as in 127.0.0.1:9090
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        value_parser = parse_address,
-        help_heading = heading::OUTPUT,
-        display_order = heading::LATE
-    )]
-    pub metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl FillArgs {

@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use clap::Args;
 
 use super::heading;
+use super::metrics::MetricsArgs;
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
 use crate::generate::Generating;
@@ -39,6 +40,8 @@ pub struct LoadArgs {
     /// Leave out lines that are not events, and count them
     #[arg(long, help_heading = heading::SAFETY)]
     pub skip_invalid: bool,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl LoadArgs {

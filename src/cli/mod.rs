@@ -8,6 +8,7 @@ mod heading;
 #[cfg(feature = "lab")]
 mod lab;
 mod load;
+mod metrics;
 mod sink;
 mod topics;
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::common::{Common, PatienceArgs};
 use super::heading;
+use super::metrics::MetricsArgs;
 use super::topics::parse_address;
 use crate::base::error::Result;
 use crate::dashboard::host;
@@ -33,6 +34,8 @@ pub struct SinkArgs {
         help_heading = heading::OUTPUT
     )]
     pub store: String,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl SinkArgs {

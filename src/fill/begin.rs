@@ -112,7 +112,8 @@ impl Run<'_> {
             // This start-up reads again what an earlier one of this run has counted, so keep only the count of written
             // records.
             self.told.recounted = self.told.counts.written;
-            self.told.counts = Counts { written: self.told.counts.written, ..Counts::default() };
+            let Counts { written, written_bytes, .. } = self.told.counts;
+            self.told.counts = Counts { written, written_bytes, ..Counts::default() };
         }
         Ok(starts)
     }

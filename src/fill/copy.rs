@@ -12,7 +12,6 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::invariant;
 use crate::base::range::{Range, index};
-use crate::fill::metrics;
 use crate::fill::receipt::Counts;
 use crate::job::identity::Identity;
 use crate::job::ledger::Ledger;
@@ -29,6 +28,7 @@ use crate::kafka::producer::{Producer, Transaction};
 use crate::kafka::reader::Reader;
 use crate::kafka::sides::Side;
 use crate::kafka::sys::{Message, Outgoing};
+use crate::telemetry;
 
 /// The state of one start-up's copy.
 pub(super) struct Copying<'r, 'a> {
@@ -147,12 +147,12 @@ impl Copying<'_, '_> {
     }
 
     fn publish(&self, reader: &Reader<Sighting>) {
-        if !metrics::is_served() {
+        if !telemetry::is_kept() {
             return;
         }
         let mut counts = self.run.told.counts;
-        counts += Counts { written: 0, ..self.pending };
-        metrics::positions(reader.positions());
+        counts += Counts { written: 0, written_bytes: 0, ..self.pending };
+        telemetry::positions(reader.positions());
         self.run.publish(counts);
     }
 
@@ -233,6 +233,7 @@ impl Copying<'_, '_> {
 
     fn write(&mut self, message: &Message) -> Result<()> {
         self.pending.written += 1;
+        self.pending.written_bytes += message.bytes() as u64;
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             if let Some(foresight) = &mut self.run.foresight {
                 foresight.write(message);
@@ -275,7 +276,7 @@ impl Copying<'_, '_> {
         invariant::each_record_has_one_fate(counts.in_window, counts.judged(), counts.invalid);
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             let written = if self.run.mode == Mode::Plan { counts.written } else { 0 };
-            self.run.told.counts += Counts { written, ..counts };
+            self.run.told.counts += Counts { written, written_bytes: 0, ..counts };
             return Ok(());
         };
         let transaction = match self.transaction.take() {

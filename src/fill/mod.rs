@@ -1,7 +1,6 @@
 //! The main job. The order of its start-up is the proof that a run is exactly once.
 
 pub(crate) mod consequences;
-pub(crate) mod metrics;
 pub(crate) mod preflight;
 pub(crate) mod receipt;
 
@@ -17,7 +16,6 @@ mod reading;
 mod refuse;
 mod scan;
 mod share;
-pub(crate) mod standing;
 mod start;
 mod state;
 mod tell;
@@ -41,7 +39,6 @@ use crate::base::progress::Progress;
 use crate::base::range::Range;
 use crate::base::time::millis;
 use crate::fill::consequences::Foresight;
-use crate::fill::metrics::Phase;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
@@ -56,6 +53,7 @@ use crate::kafka::offsets;
 use crate::kafka::producer::Producer;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::ends;
+use crate::telemetry::{self, Phase};
 
 /// Fills the window. The receipt says what the run did, even if the run failed.
 ///
@@ -68,6 +66,8 @@ pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) ->
         Err(err) => return (Receipt { names: Names::from(&job.selection), ..Receipt::default() }, Err(err)),
     };
     let mut run = Run::new(job, mode, progress, interrupt, fingers);
+    telemetry::phase(Phase::Preflight);
+    run.publish(Counts::default());
     let result = match run.until_done() {
         Err(Error::Restart { why, .. } | Error::Grown(why)) => Err(Error::failed(why)),
         result => result,
@@ -97,7 +97,7 @@ impl Run<'_> {
 
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
         failpoint::instant("before-init");
-        metrics::phase(Phase::Init);
+        telemetry::phase(Phase::Init);
         // 1. Take over the transactional ids of this job. From here on, no earlier producer with these ids can commit,
         //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
         let producer = match self.mode {
@@ -196,7 +196,7 @@ impl Run<'_> {
             self.claim(producer.as_ref(), &ranges, &mut trusted, &marking, ledger, &share.group)?;
         }
 
-        metrics::phase(Phase::Wait);
+        telemetry::phase(Phase::Wait);
         // 5. Wait until all transactions below the ends are committed or aborted. Then no record can appear there any
         //    more.
         let patience = job.selection.patience;
@@ -228,8 +228,8 @@ impl Run<'_> {
 
         // 7. Scan what the target holds already. Then copy what it lacks, and commit the source's positions in the same
         //    transactions.
-        metrics::phase(Phase::Scan);
-        metrics::ends(ranges.iter().map(|range| (range.partition, range.end)));
+        telemetry::phase(Phase::Scan);
+        telemetry::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look)?;
@@ -271,7 +271,7 @@ impl Run<'_> {
             None => None,
         };
         let target_placement = self.target_placement(&clusters.source, checked, &snapshot)?;
-        metrics::phase(Phase::Copy);
+        telemetry::phase(Phase::Copy);
         self.told.unfit.clear();
         // Read the clock again after taking the ends, so that no record counts as too new only because it was created
         // after the preflight.
@@ -328,7 +328,7 @@ impl Run<'_> {
         // 8. Check that all copies are readable, that the target lost no record of the window, and that nobody else has
         //    doubled one.
         failpoint::instant("after-copy");
-        metrics::phase(Phase::Close);
+        telemetry::phase(Phase::Close);
         tracing::debug!("copied");
         self.close(clusters, checked, window, &snapshot.target)?;
         failpoint::instant("after-close");

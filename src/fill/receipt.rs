@@ -86,6 +86,9 @@ pub struct Counts {
     /// Records that would be written, but that the target's broker would refuse or delete.
     pub refused: u64,
     pub written: u64,
+    /// Bytes of the keys and values among `written`.
+    #[serde(skip)]
+    pub written_bytes: u64,
     /// Records among `written` that were copied after the joint, with --follow.
     #[serde(skip_serializing_if = "is_zero")]
     pub followed: u64,
@@ -113,6 +116,7 @@ impl std::ops::AddAssign for Counts {
         self.invalid += other.invalid;
         self.refused += other.refused;
         self.written += other.written;
+        self.written_bytes += other.written_bytes;
         self.followed += other.followed;
     }
 }

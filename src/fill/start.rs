@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::state::{Added, Run};
 use crate::base::error::{Error, Reason, Result, Why};
-use crate::fill::metrics;
 use crate::fill::preflight::{self, Preflight};
 use crate::fill::receipt::Counts;
 use crate::job::Mode;
@@ -16,6 +15,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::restart::{self, StartUp};
 use crate::kafka::sides::Clusters;
 use crate::kafka::topic::Topic;
+use crate::telemetry;
 
 /// How long a follow waits before it asks once more for its topics.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl Run<'_> {
             match self.find_topics() {
                 Err(Error::Restart { why, .. }) if self.job.follow.is_some() => {
                     tracing::warn!("waiting: {why}");
-                    metrics::failed(&why.text);
+                    telemetry::failed(&why.text);
                     self.interrupt.check()?;
                     std::thread::sleep(PAUSE);
                 }
@@ -162,7 +162,7 @@ impl StartUp for StartUps<'_, '_> {
             result => result,
         };
         if let (Err(Error::Restart { why, .. }), Some(_)) = (&result, &run.job.follow) {
-            metrics::failed(&why.text);
+            telemetry::failed(&why.text);
         }
         run.restarts.take(result, committed, run.interrupt)
     }

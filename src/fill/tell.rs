@@ -6,7 +6,6 @@ use super::{Run, Snapshot};
 use crate::base::error::Result;
 use crate::fill::consequences::Consequences;
 use crate::fill::differences::Difference;
-use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, DoneBefore, Receipt};
 use crate::job::identity::Identity;
@@ -20,6 +19,7 @@ use crate::kafka::mark::Done;
 use crate::kafka::record::describe;
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
+use crate::telemetry::{self, Totals};
 
 /// How many records the receipt shows as examples.
 pub(super) const EXAMPLES: usize = 5;
@@ -87,7 +87,24 @@ impl Run<'_> {
     }
 
     pub(super) fn publish(&self, counts: Counts) {
-        metrics::totals(counts, self.told.transactions, self.told.aborted_transactions, self.restarts.count);
+        // A plan writes nothing, and counts what a fill would write.
+        let (written, written_bytes) = match self.mode {
+            Mode::Fill => (counts.written, counts.written_bytes),
+            Mode::Plan => (0, 0),
+        };
+        telemetry::totals(Totals {
+            read: counts.read,
+            in_window: counts.in_window,
+            already_in_target: counts.already_in_target,
+            duplicates_in_source: counts.duplicates_in_source,
+            conflicts: counts.conflicts,
+            invalid: counts.invalid,
+            written,
+            written_bytes,
+            transactions: self.told.transactions,
+            aborted_transactions: self.told.aborted_transactions,
+            restarts: self.restarts.count,
+        });
     }
 
     pub(super) fn receipt(&self) -> Receipt {

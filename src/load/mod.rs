@@ -79,7 +79,7 @@ pub struct Given {
 }
 
 /// How long to wait for another producer's open transaction without progress.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Loads the file. A load that was killed continues after its last transaction; a load that is complete writes nothing.
 /// If the load fails on the way, the receipt tells what it did. There is no receipt if it failed before it wrote.

@@ -17,16 +17,19 @@ use crate::base::failpoint;
 use crate::base::interrupt::Interrupt;
 use crate::base::patience::Patience;
 use crate::base::progress::Progress;
-use crate::base::range::{Range, index};
+use crate::base::range::{Range, id, index};
 use crate::base::time::millis;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::restart::{self, StartUp};
+use crate::kafka::sides::Side;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 use crate::sink::store::{Advance, Move, Row, Store, TopicOf, now_ms};
+use crate::telemetry::standing::{self, PartitionStanding, Standing};
+use crate::telemetry::{self, Phase};
 
 /// The topics to sink, and the store to sink them into.
 pub struct Sinking {
@@ -87,6 +90,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// stand for.
 pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkReceipt, Result<()>) {
     let started = Instant::now();
+    telemetry::phase(if job.follow { Phase::Follow } else { Phase::Copy });
     let mut receipt = SinkReceipt { store: store::shown(&job.store), ..SinkReceipt::default() };
     let result = check(job).and_then(|()| store::open(&job.store)).and_then(|store| {
         let mut run = Run {
@@ -151,6 +155,12 @@ struct State {
     /// When the sink last reported the ends to the store, for this topic id.
     told: Option<Instant>,
     written: u64,
+    /// Bytes of the keys and values among `written`.
+    bytes: u64,
+    /// When the store last had all that the topic had, or when this run began to sink it; and its last write. Both in
+    /// milliseconds since the epoch.
+    level: Option<i64>,
+    last_write: Option<i64>,
 }
 
 impl State {
@@ -186,6 +196,9 @@ impl StartUp for Run<'_> {
             if result.is_ok() || self.written() > before {
                 self.patience.progress();
             }
+            if result.is_ok() {
+                telemetry::succeeded();
+            }
             match result {
                 Ok(()) if !self.job.follow => return Ok(()),
                 Ok(()) if self.written() > before => {}
@@ -207,6 +220,8 @@ impl StartUp for Run<'_> {
             return Some(Err(err));
         }
         tracing::warn!("trying again: {why}");
+        telemetry::failed(&why.text);
+        telemetry::restarted();
         None
     }
 
@@ -251,15 +266,46 @@ impl Run<'_> {
             self.take_over(cluster, &part.topic, &part.watermarks)?;
             self.tell(part)?;
             self.read(cluster, part)?;
+            self.publish(&part.topic.name);
         }
         Ok(())
+    }
+
+    /// Tells Prometheus where the store stands with a topic.
+    fn publish(&mut self, name: &str) {
+        let Some(state) = self.topics.get_mut(name) else { return };
+        let Some((watermarks, as_of_ms)) = &state.seen else { return };
+        let partitions = state.stored.iter().zip(watermarks).enumerate();
+        let partitions: Vec<PartitionStanding> = partitions
+            .map(|(at, (position, w))| PartitionStanding {
+                partition: id(at),
+                position: *position,
+                end: w.high,
+                low: w.low,
+            })
+            .collect();
+        let is_level = partitions.iter().all(|of| of.lag() == 0);
+        let level = if is_level { *as_of_ms } else { state.level.unwrap_or(*as_of_ms) };
+        state.level = Some(level);
+        telemetry::sunk(name, state.written, state.bytes);
+        Standing {
+            topic: Some(name.to_owned()),
+            partitions,
+            behind: Duration::from_millis(u64::try_from(as_of_ms - level).unwrap_or(0)).as_secs_f64(),
+            last_commit: state.last_write,
+            foreign: None,
+            troubles: Vec::new(),
+        }
+        .publish();
     }
 
     /// Asks for a topic's ends. A run that follows does not wait for open transactions: their records come in a later
     /// round.
     fn part(&self, cluster: &Cluster, topic: Topic) -> Result<Part> {
         let as_of_ms = now_ms();
-        let watermarks = cluster.watermarks(&topic)?;
+        let watermarks = cluster.watermarks(&topic);
+        standing::up(Side::Source, !matches!(watermarks, Err(Error::Restart { .. })));
+        let watermarks = watermarks?;
         let ends = if self.job.follow { cluster.last_stable_offsets(&topic)? } else { ends(&watermarks) };
         is_still(cluster, &topic)?;
         Ok(Part { topic, watermarks, ends, as_of_ms })
@@ -272,7 +318,8 @@ impl Run<'_> {
             let starts: Vec<i64> = watermarks.iter().map(|w| w.low).collect();
             let of = TopicOf { name: &topic.name, id: &topic.id, bootstrap: &self.bootstrap };
             let stored = self.store.resume(of, &starts)?;
-            *state = State { id: topic.id.clone(), stored, written: state.written, ..State::default() };
+            let State { written, bytes, .. } = *state;
+            *state = State { id: topic.id.clone(), stored, written, bytes, ..State::default() };
         }
         for (partition, (position, watermarks)) in state.stored.iter().zip(watermarks).enumerate() {
             let (name, Watermarks { low, high, .. }) = (&topic.name, watermarks);
@@ -333,32 +380,35 @@ impl Run<'_> {
         let bar = bar.bar(&format!("sinking {name}"), ranges.iter().map(Range::len).sum());
         let mut reader = Reader::open(&reading, &ranges)?;
         let most = failpoint::number("sink-write-records", WRITE_RECORDS);
-        let (mut rows, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
+        let (mut rows, mut bytes, mut content, mut since) = (Vec::new(), 0, 0, Instant::now());
         while let Some(batch) = reader.next(self.interrupt)? {
             for (event, ()) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
+                    content += message.bytes() as u64;
                     let row = Row::of(message);
                     bytes += row.size();
                     rows.push(row);
                 }
                 if rows.len() >= most || bytes >= WRITE_BYTES || since.elapsed() >= WRITE_TIME {
-                    self.write(cluster, &part.topic, &rows, reader.positions())?;
+                    self.write(cluster, &part.topic, &rows, content, reader.positions())?;
                     rows.clear();
-                    (bytes, since) = (0, Instant::now());
+                    (bytes, content, since) = (0, 0, Instant::now());
                 }
             }
             bar.inc(batch.seen().len() as u64);
         }
-        self.write(cluster, &part.topic, &rows, reader.positions())?;
+        self.write(cluster, &part.topic, &rows, content, reader.positions())?;
         bar.finish_and_clear();
         Ok(())
     }
 
+    /// Writes rows whose keys and values are `content` bytes, and the positions behind them.
     fn write(
         &mut self,
         cluster: &Cluster,
         topic: &Topic,
         rows: &[Row],
+        content: u64,
         positions: impl Iterator<Item = (i32, i64)>,
     ) -> Result<()> {
         let Some(state) = self.topics.get_mut(&topic.name) else { return Ok(()) };
@@ -377,6 +427,9 @@ impl Run<'_> {
         })?;
         moves.iter().for_each(|moved| state.stored[index(moved.partition)] = moved.to);
         state.written += rows.len() as u64;
+        state.bytes += content;
+        state.last_write = Some(now_ms());
+        self.publish(&topic.name);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod kill_points;
 mod kit;
 mod lag;
 mod load;
+mod metrics;
 mod mirror;
 mod observe;
 mod one_name;

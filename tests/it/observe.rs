@@ -28,15 +28,18 @@ fn scrape(address: SocketAddr) -> Option<HashMap<String, f64>> {
     let (head, body) = get(address, "/metrics")?;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.lines().any(|line| line == "content-type: text/plain"), "{head}");
-    let samples = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    Some(
-        samples
-            .map(|line| {
-                let (name, value) = line.rsplit_once(' ').expect("a value");
-                (name.to_owned(), value.parse().expect("a number"))
-            })
-            .collect(),
-    )
+    Some(samples(&body))
+}
+
+/// The samples of a text in Prometheus' format, by name and labels.
+pub(crate) fn samples(text: &str) -> HashMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        })
+        .collect()
 }
 
 /// A fill that goes on for a minute, and where it serves its metrics.
@@ -63,7 +66,9 @@ fn metrics_of_a_fill_on_its_way() {
     let start = std::time::Instant::now();
     while start.elapsed() < TIMEOUT {
         if let Some(samples) = scrape(address) {
-            let is_far_enough = samples.get("replicator_transactions_total").is_some_and(|n| *n >= 2.0);
+            let is_committed =
+                |(name, n): (&String, &f64)| name.starts_with("replicator_transactions_total{") && *n >= 2.0;
+            let is_far_enough = samples.iter().any(is_committed);
             last = samples;
             if is_far_enough {
                 break;
@@ -72,18 +77,27 @@ fn metrics_of_a_fill_on_its_way() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     interrupt(child);
-    let get = |name: &str| *last.get(name).unwrap_or_else(|| panic!("{name} of {last:?}"));
-    let written = get("replicator_written_total");
+    let (a, b) = (&pair.a, &pair.b);
+    // The first three labels are of all metrics.
+    let get = |name: &str, more: &str| {
+        let sample = format!("{name}{{command=\"fill\",source=\"{a}\",target=\"{b}\"{more}}}");
+        *last.get(&sample).unwrap_or_else(|| panic!("{sample} of {last:?}"))
+    };
+    let total = |name: &str| get(&format!("replicator_{name}_records_total"), "");
+    let written = total("written");
     assert!(written > 0.0 && written < window_of(&records).len() as f64, "{last:?}");
-    assert!(get("replicator_read_total") >= get("replicator_in_window_total"));
-    assert!(get("replicator_in_window_total") >= written);
-    for name in ["already_in_target", "conflicts", "invalid", "aborted_transactions", "restarts"] {
-        assert_eq!(get(&format!("replicator_{name}_total")), 0.0, "{last:?}");
+    assert!(total("read") >= total("in_window") && total("in_window") >= written);
+    for name in ["already_in_target", "conflicting", "invalid"] {
+        assert_eq!(total(name), 0.0, "{last:?}");
     }
-    assert_eq!(get("replicator_phase{phase=\"copy\"}"), 1.0);
-    assert_eq!(get("replicator_phase{phase=\"scan\"}"), 0.0);
+    for name in ["aborted_transactions", "restarts"] {
+        assert_eq!(get(&format!("replicator_{name}_total"), ""), 0.0, "{last:?}");
+    }
+    assert!(get("replicator_written_bytes_total", "") > written, "{last:?}");
+    assert_eq!(get("replicator_phase", ",phase=\"copy\""), 1.0);
+    assert_eq!(get("replicator_phase", ",phase=\"scan\""), 0.0);
     let sum = |what: &str| -> f64 {
-        (0..2).map(|p| get(&format!("replicator_source_{what}{{partition=\"{p}\"}}"))).sum()
+        (0..2).map(|p| get(&format!("replicator_{what}_offset"), &format!(",partition=\"{p}\""))).sum()
     };
     assert_eq!(sum("end"), 2000.0);
     assert!(0.0 < sum("position") && sum("position") < 2000.0, "{last:?}");

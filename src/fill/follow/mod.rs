@@ -28,7 +28,6 @@ use crate::base::failpoint::{self, Rule};
 use crate::base::interrupt::Interrupt;
 use crate::base::invariant;
 use crate::base::range::{id, index};
-use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
 use crate::job::Follow;
@@ -45,6 +44,7 @@ use crate::kafka::record::describe;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::sys::Message;
 use crate::kafka::watermarks::Watermarks;
+use crate::telemetry;
 
 /// What a run keeps from one start-up to the next.
 #[derive(Default)]
@@ -175,7 +175,7 @@ impl Run<'_> {
         followed: Followed,
     ) -> Result<()> {
         let Some(follow) = &self.job.follow else { return Ok(()) };
-        metrics::phase(metrics::Phase::Follow);
+        telemetry::phase(telemetry::Phase::Follow);
         // What the fill kept for its last check is of no use any more.
         (self.first, self.second) = (None, None);
         self.written = vec![Added::default(); checked.target.partitions];
@@ -338,7 +338,8 @@ impl Following<'_, '_> {
             Some(transaction) => transaction,
             none => none.insert(producer.begin()?),
         };
-        self.pending += Counts { read: 1, written: 1, followed: 1, ..Counts::default() };
+        let written_bytes = message.bytes() as u64;
+        self.pending += Counts { read: 1, written: 1, written_bytes, followed: 1, ..Counts::default() };
         if let Err(err) = transaction.send(copy_of(message, partition), self.run.interrupt) {
             return Err(self.narrow(err, self.pending.written));
         }

@@ -11,14 +11,13 @@ use super::{Followed, Following, Own};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
 use crate::base::range::{Range, id, index};
-use crate::fill::metrics;
 use crate::fill::preflight::Preflight;
-use crate::fill::standing::{self, PartitionStanding, Standing};
 use crate::fill::state::Added;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::member::Share;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::topic::Topic;
+use crate::telemetry::standing::{self, PartitionStanding, Standing};
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often a run without a terminal logs where it stands.
@@ -114,7 +113,7 @@ impl Following<'_, '_> {
         let (now, now_millis) = (Instant::now(), Utc::now().timestamp_millis());
         let mut behind = 0;
         let last = self.watch.last.take();
-        let mut standing = Standing { foreign: self.run.live.foreign, ..Standing::default() };
+        let mut standing = Standing { foreign: Some(self.run.live.foreign), ..Standing::default() };
         for (partition, own) in &mut self.followed.own {
             let log = readable[index(*partition)];
             own.is_behind = false;
@@ -142,8 +141,6 @@ impl Following<'_, '_> {
         standing.last_commit = self.watch.last_commit;
         standing.troubles = self.troubles();
         self.tell(&standing);
-        metrics::positions(standing.partitions.iter().map(|of| (of.partition, of.position)));
-        metrics::ends(standing.partitions.iter().map(|of| (of.partition, of.end)));
         standing.publish();
         self.run.publish(self.run.told.counts);
         Ok(())

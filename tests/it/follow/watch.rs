@@ -36,8 +36,13 @@ fn another_writer_is_counted_and_told() {
     assert!(body.contains("somebody else has written"), "{body}");
     assert_eq!(get(address, "/livez").expect("an answer").0, 200);
     let (_, metrics) = get(address, "/metrics").expect("an answer");
-    assert!(metrics.contains("replicator_follow_foreign_total 1\n"), "{metrics}");
-    assert!(metrics.contains("replicator_follow_lag{partition=\"1\"} 0\n"), "{metrics}");
+    let has = |name: &str, value: &str| {
+        metrics
+            .lines()
+            .any(|line| line.starts_with(&format!("{name}{{command=\"follow\",")) && line.ends_with(value))
+    };
+    assert!(has("replicator_foreign_offsets_total", "\"} 1"), "{metrics}");
+    assert!(has("replicator_lag_offsets", "partition=\"1\"} 0"), "{metrics}");
     let answer = follower.stopped();
     assert!(answer["warnings"].to_string().contains("somebody else has written"), "{answer}");
     stream.assert_holds(&[strange], &copies);

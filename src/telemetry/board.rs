@@ -1,26 +1,30 @@
-//! Tests that the Grafana board asks for metrics that exist, and that Prometheus takes them.
+//! Tests that the Grafana board and the alert rules ask for metrics that exist, and that Prometheus takes them.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusRecorder;
 use serde_json::Value;
 
+use super::standing::{PartitionStanding, Standing};
 use super::*;
-use crate::fill::standing::{PartitionStanding, Standing};
 
 /// Everything that a run publishes, all of it with a value.
 fn recorder() -> PrometheusRecorder {
-    let recorder = PrometheusBuilder::new().build_recorder();
+    let about = About { command: "follow", source: "topicA".to_owned(), target: "topicB".to_owned() };
+    let recorder = builder(&about).build_recorder();
     metrics::with_local_recorder(&recorder, || {
         describe();
+        begin();
         phase(Phase::Follow);
-        totals(Counts::default(), 1, 1, 1);
+        totals(Totals { transactions: 1, ..Totals::default() });
         positions([(0, 5), (1, 7)].into_iter());
         ends([(0, 9), (1, 9)].into_iter());
+        ended(0, &serde_json::json!({ "read": 9, "written": 5, "elapsed_ms": 70 }));
         standing(&[0, 1]).publish();
         standing::up(Side::Source, true);
         standing::up(Side::Target, true);
@@ -32,17 +36,18 @@ fn standing(partitions: &[i32]) -> Standing {
     let of = |partition: &i32| PartitionStanding { partition: *partition, position: 5, end: 9, low: 2 };
     let partitions = partitions.iter().map(of).collect();
     Standing {
+        topic: None,
         partitions,
         behind: 1.5,
         last_commit: Some(1_618_400_000_001),
-        foreign: 1,
+        foreign: Some(1),
         troubles: Vec::new(),
     }
 }
 
 /// The queries of the board, each with the labels that its legend names.
 fn queries() -> Vec<(String, Vec<String>)> {
-    let board: Value = serde_json::from_str(include_str!("../../../deploy/grafana.json")).expect("JSON");
+    let board: Value = serde_json::from_str(include_str!("../../deploy/grafana.json")).expect("JSON");
     let panels = board["panels"].as_array().expect("panels").iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
     let text = |target: &Value, key: &str| target[key].as_str().expect("text").to_owned();
@@ -71,34 +76,78 @@ fn the_board_shows_each_metric_and_no_other() {
     for (query, labels) in &queries {
         for label in labels.iter().filter(|label| *label != "instance") {
             for name in names(query) {
-                assert!(samples.contains(&format!("{name}{{{label}=")), "{name} has no {label}: {query}");
+                let mut of_name = samples.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+                assert!(of_name.any(|line| line.contains(&format!("{label}=\""))), "{name} has no {label}");
             }
         }
     }
+}
+
+/// A partition's sample, up to its value.
+fn sample(name: &str, partition: i32) -> String {
+    format!("{name}{{command=\"follow\",source=\"topicA\",target=\"topicB\",partition=\"{partition}\"}}")
 }
 
 #[test]
 fn a_partition_that_another_instance_copies_now_is_left_out() {
     let recorder = recorder();
     let handle = recorder.handle();
-    for name in ["lag", "headroom"] {
+    for name in [standing::LAG, standing::HEADROOM] {
         for partition in 0..2 {
-            let sample = format!("replicator_follow_{name}{{partition=\"{partition}\"}} ");
-            assert!(rendered(&handle).contains(&sample), "{sample}");
+            assert!(rendered(&handle).contains(&sample(name, partition)), "{name} {partition}");
         }
     }
     metrics::with_local_recorder(&recorder, || standing(&[1]).publish());
     let served = rendered(&handle);
-    assert!(served.contains("replicator_follow_lag{partition=\"1\"} 4\n"), "{served}");
-    assert!(served.contains("replicator_follow_headroom{partition=\"1\"} 3\n"), "{served}");
-    assert!(
-        !served.contains("_lag{partition=\"0\"}") && !served.contains("_headroom{partition=\"0\"}"),
-        "{served}"
-    );
-    assert!(served.contains("replicator_source_end{partition=\"0\"} 9\n"), "{served}");
+    assert!(served.contains(&format!("{} 4\n", sample(standing::LAG, 1))), "{served}");
+    assert!(served.contains(&format!("{} 3\n", sample(standing::HEADROOM, 1))), "{served}");
+    for gone in [standing::LAG, standing::HEADROOM] {
+        assert!(!served.contains(&sample(gone, 0)), "{served}");
+    }
+    assert!(served.contains(&format!("{} 9\n", sample(END, 0))), "{served}");
     // It may come back.
     metrics::with_local_recorder(&recorder, || standing(&[0, 1]).publish());
-    assert!(rendered(&handle).contains("replicator_follow_lag{partition=\"0\"} 4\n"));
+    assert!(rendered(&handle).contains(&format!("{} 4\n", sample(standing::LAG, 0))));
+}
+
+/// A number in an answer that counts no records is no number of records.
+#[test]
+fn the_answer_of_a_run_gives_its_numbers_of_records() {
+    let served = rendered(&recorder().handle());
+    let of_run: Vec<&str> =
+        served.lines().filter(|line| line.starts_with("replicator_run_records{")).collect();
+    assert_eq!(of_run.len(), 2, "{of_run:?}");
+    assert!(
+        of_run.iter().any(|line| line.contains("count=\"written\"") && line.ends_with(" 5")),
+        "{of_run:?}"
+    );
+}
+
+#[test]
+fn each_alert_asks_for_metrics_that_exist_and_fires_when_it_should() {
+    let rules = include_str!("../../deploy/alerts.yaml");
+    let served = rendered(&recorder().handle());
+    let expressions: Vec<&str> =
+        rules.split("expr:").skip(1).map(|rest| rest.split("labels:").next().expect("text")).collect();
+    assert!(expressions.len() > 5);
+    for name in expressions.iter().flat_map(|expression| names(expression)) {
+        assert!(served.contains(&format!("\n{name}{{")), "there is no {name}");
+    }
+    // Each rule has a test in which it fires.
+    let tests = include_str!("../../tests/alerts.yaml");
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.lines().any(|line| line.trim() == format!("- alertname: {alert}")), "{alert}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for arguments in [["check", "rules", "deploy/alerts.yaml"], ["test", "rules", "tests/alerts.yaml"]] {
+        match Command::new("promtool").args(arguments).current_dir(root).output() {
+            Ok(output) => {
+                let told = [output.stdout, output.stderr].concat();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+            }
+            Err(_) => eprintln!("skipped: promtool is not installed (apt-get install prometheus)"),
+        }
+    }
 }
 
 /// Ends the process.

@@ -20,7 +20,7 @@ pub(super) struct Health {
     silence: Patience,
     /// Why start-ups have failed since the run last said where it stands, and for how long.
     failing: Option<(String, Patience)>,
-    /// The troubles of the last [`Standing`](crate::fill::standing::Standing).
+    /// The troubles of the last [`Standing`](super::standing::Standing).
     troubles: Vec<String>,
 }
 
@@ -37,14 +37,7 @@ impl Health {
     /// `limit` is how long a cluster may be away, and how long a follow may say nothing.
     pub(super) fn new(limit: Duration) -> Health {
         let silence = Patience::new(limit);
-        Health {
-            limit,
-            phase: Phase::Preflight,
-            away: [None; 2],
-            silence,
-            failing: None,
-            troubles: Vec::new(),
-        }
+        Health { limit, phase: Phase::Run, away: [None; 2], silence, failing: None, troubles: Vec::new() }
     }
 
     /// The run has entered a phase.
@@ -160,7 +153,9 @@ mod tests {
     #[test]
     fn a_fill_may_say_nothing_for_hours() {
         let mut health = Health::new(Duration::from_secs(LIMIT));
-        for phase in [Phase::Preflight, Phase::Init, Phase::Wait, Phase::Scan, Phase::Copy, Phase::Close] {
+        for phase in
+            [Phase::Run, Phase::Preflight, Phase::Init, Phase::Wait, Phase::Scan, Phase::Copy, Phase::Close]
+        {
             health.phase(phase);
             wait(&mut health, 3600);
             assert_eq!(seen(&health), NOTHING, "{phase:?}");
