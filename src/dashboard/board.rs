@@ -3,37 +3,20 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value as Json;
 
+use super::charts::{Charts, Differences, Known, span};
 use super::names;
+use super::pair::{self, Pair};
 use crate::base::error::Result;
-use crate::sink::store::{Compared, Span, Store, TopicSummary};
+use crate::sink::store::{Span, Store, TopicSummary, now_ms};
 
-/// A chart has at most about this many buckets.
-const BUCKETS: i64 = 500;
-/// The widths that a bucket can have, from a second to a week.
-const WIDTHS: [i64; 16] = [
-    1_000,
-    5_000,
-    10_000,
-    15_000,
-    30_000,
-    60_000,
-    120_000,
-    300_000,
-    600_000,
-    900_000,
-    1_800_000,
-    3_600_000,
-    10_800_000,
-    21_600_000,
-    86_400_000,
-    604_800_000,
-];
 /// Parts of field names that people ask for first.
 const TELLING: [&[&str]; 2] =
     [&["action", "event_type", "type", "kind"], &["user", "customer", "account", "device"]];
-const RECEIPTS: usize = 10;
+/// How many runs the page shows, and in how many kept receipts it looks for those of its pair.
+const RUNS: usize = 10;
+const RECEIPTS: usize = 200;
 const VALUES: usize = 8;
 /// How many values of the target are searched for those of the source.
 const VALUES_OF_TARGET: usize = 200;
@@ -41,9 +24,10 @@ const VALUES_OF_TARGET: usize = 200;
 const LOOKS: usize = 16;
 
 /// The choice of a visitor: two topics by their [`names`], and a part of their time or all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Look {
+    /// If both names are empty, the page chooses a [`Pair`].
     pub source: String,
     pub target: String,
     pub start: Option<i64>,
@@ -52,54 +36,30 @@ pub(super) struct Look {
     pub field: String,
 }
 
-impl Default for Look {
-    fn default() -> Look {
-        let (source, target) = ("topicA".to_owned(), "topicB".to_owned());
-        Look { source, target, start: None, end: None, field: String::new() }
-    }
-}
-
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Overview {
     /// The store's URL, without secrets.
     pub store: String,
+    /// The present time by this machine's clock.
+    pub now_ms: i64,
     /// The [`names`] of all topics.
     pub topics: Vec<String>,
+    pub pair: Pair,
     /// `None` if the store does not hold the topic, or holds several of this name. Then nothing is known about it, which
     /// does not mean that it is empty.
     pub source: Option<TopicSummary>,
     pub target: Option<TopicSummary>,
     #[serde(flatten)]
     pub charts: Charts,
-    /// The last receipts, newest first. `shown` has the names of their topics, or null if the store does not hold them.
-    pub receipts: Vec<serde_json::Value>,
-}
-
-/// Counts of each bucket, in the order of time. They are `None` if the store does not hold a topic that they need.
-/// Nothing is missing in a topic compared with itself, which proves nothing: then `missing_counts` are `None` too.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Charts {
-    /// All three times are 0 if there is no record.
-    pub start_ms: i64,
-    pub end_ms: i64,
-    pub bucket_ms: i64,
-    pub source_counts: Option<Vec<u64>>,
-    pub target_counts: Option<Vec<u64>>,
-    pub missing_counts: Option<Vec<u64>>,
-    /// Records of the source in this time.
-    pub in_source: Option<u64>,
-    /// Records of these that the target lacks, as far as the store knows. `compared` says how they were found.
-    pub missing: Option<u64>,
-    pub compared: Option<Compared>,
-    pub gaps: Option<Vec<Gap>>,
-}
-
-/// Buckets in a row that lack records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Gap {
-    pub start_ms: i64,
-    pub end_ms: i64,
-    pub missing: u64,
+    /// The command that fills all gaps. `None` if there is no gap.
+    pub command: Option<String>,
+    /// The last kept receipts of this pair, newest first. `shown` has the names of their topics, or null if the store does
+    /// not hold them.
+    pub receipts: Vec<Json>,
+    /// How many of the store's last receipts are of other pairs.
+    pub receipts_of_others: usize,
+    /// Whether the store may hold earlier receipts, in which nobody looked for those of this pair.
+    pub has_earlier_receipts: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -177,11 +137,43 @@ impl Board {
     /// # Errors
     /// As [`Store`].
     pub(super) fn overview(&mut self, look: &Look) -> Result<Overview> {
+        self.at_one_moment(|board| board.look_over(look))
+    }
+
+    fn at_one_moment<T>(&mut self, work: impl FnOnce(&mut Board) -> Result<T>) -> Result<T> {
+        self.store.hold()?;
+        let done = work(self);
+        let released = self.store.release();
+        // After a failure, the store is opened anew.
+        let done = done?;
+        released.map(|()| done)
+    }
+
+    /// The store's topics and last receipts, and the pair that the look is at.
+    fn ask_pair(&mut self, look: &Look) -> Result<(Vec<TopicSummary>, Vec<Json>, Pair)> {
         let topics = self.store.topics()?;
-        let [source, target] = both(look, &topics);
+        let mut receipts = self.store.receipts(RECEIPTS)?;
+        pair::annotate(&mut receipts, &topics);
+        let pair = Pair::choose(&look.source, &look.target, &topics, &receipts);
+        Ok((topics, receipts, pair))
+    }
+
+    fn look_over(&mut self, look: &Look) -> Result<Overview> {
+        let (topics, mut receipts, pair) = self.ask_pair(look)?;
+        let has_earlier_receipts = receipts.len() >= RECEIPTS;
+        let searched = receipts.len();
+        receipts.retain(|receipt| pair.is_of(receipt, &topics));
+        let receipts_of_others = searched - receipts.len();
+        receipts.truncate(RUNS);
+        let [source, target] = both(&pair, &topics);
         let of = [&source, &target].map(|topic| topic.clone().map(|of| TopicSummary { ends: None, ..of }));
         // The charts have no fields.
-        let charted = Look { field: String::new(), ..look.clone() };
+        let charted = Look {
+            source: pair.source.clone(),
+            target: pair.target.clone(),
+            field: String::new(),
+            ..look.clone()
+        };
         let charts = match self.charts.find(&charted, &of) {
             Some(charts) => charts,
             None => {
@@ -190,22 +182,27 @@ impl Board {
                 charts
             }
         };
-        let named = names::of(&topics);
-        let mut receipts = self.store.receipts(RECEIPTS)?;
-        for receipt in receipts.iter_mut().filter_map(serde_json::Value::as_object_mut) {
-            let of = |end: &str| {
-                let text = |field: String| receipt.get(&field).and_then(serde_json::Value::as_str);
-                let found = match text(format!("{end}_topic_id")) {
-                    Some(id) => names::by_id(&topics, id),
-                    None => names::find(&topics, text(end.to_owned())?),
-                };
-                let found = topics.iter().position(|topic| Some(topic) == found)?;
-                named.get(found)
-            };
-            let shown = json!({ "source": of("source"), "target": of("target") });
-            receipt.insert("shown".to_owned(), shown);
-        }
-        Ok(Overview { store: self.shown.clone(), topics: named, source, target, charts, receipts })
+        let gaps = charts.gaps.as_deref().unwrap_or_default();
+        let command = match (gaps, source.as_ref().zip(target.as_ref())) {
+            ([first, ..], Some((source, target))) => {
+                let end = gaps.last().unwrap_or(first).last_ms.saturating_add(1);
+                Some(pair::command(source, target, first.first_ms, end)?)
+            }
+            _ => None,
+        };
+        Ok(Overview {
+            store: self.shown.clone(),
+            now_ms: now_ms(),
+            topics: names::of(&topics),
+            pair,
+            source,
+            target,
+            charts,
+            command,
+            receipts,
+            receipts_of_others,
+            has_earlier_receipts,
+        })
     }
 
     fn chart(
@@ -217,43 +214,60 @@ impl Board {
         let both = || [source, target].into_iter().flatten();
         let first = both().filter_map(|topic| topic.first_ms).min();
         let last = both().filter_map(|topic| topic.last_ms).max();
-        let (source, target) = (source.map(|of| &of.topic_id), target.map(|of| &of.topic_id));
+        let ids = [source, target].map(|topic| topic.map(|of| of.topic_id.as_str()));
         let span = match first.zip(last) {
             Some((first, last)) => {
                 span(look.start.unwrap_or(first), look.end.unwrap_or(last.saturating_add(1)))
             }
             None => Span { start_ms: 0, end_ms: 0, bucket_ms: 0 },
         };
-        let mut counts = |topic: Option<&String>| {
-            topic.map(|topic| Ok(dense(span, &self.store.timeline(topic, span)?))).transpose()
+        let store = self.store.as_mut();
+        let mut counts = |id: Option<&str>| id.map(|id| store.timeline(id, span)).transpose();
+        let (source_counts, target_counts) = (counts(ids[0])?, counts(ids[1])?);
+        let mut partitions =
+            |id: Option<&str>| id.map(|id| store.partitions(id, span.start_ms, span.end_ms)).transpose();
+        let (source_partitions, target_partitions) = (partitions(ids[0])?, partitions(ids[1])?);
+        let [source_id, target_id] = ids;
+        let compared = match source_id.zip(target_id).filter(|(source, target)| source != target) {
+            None => None,
+            Some((source, target)) => {
+                let missing = store.lacks(source, target, span)?;
+                let sum =
+                    |counts: &Option<Vec<(i64, u64)>>| counts.iter().flatten().map(|of| of.1).sum::<u64>();
+                let lacking: u64 = missing.iter().map(|lack| lack.records).sum();
+                // If the counts add up without a surplus, there is none.
+                let adds_up = sum(&target_counts) + lacking == sum(&source_counts);
+                let surplus = if adds_up { Vec::new() } else { store.lacks(target, source, span)? };
+                Some(Differences { by: store.compared(), missing, surplus })
+            }
         };
-        let (source_counts, target_counts) = (counts(source)?, counts(target)?);
-        let missing = |(source, target): (&String, &String)| {
-            Ok(dense(span, &self.store.missing(source, target, span)?))
+        let known = Known {
+            span,
+            source: source_counts,
+            target: target_counts,
+            source_partitions,
+            target_partitions,
+            compared,
         };
-        let two = source.zip(target).filter(|(source, target)| source != target);
-        let missing_counts = two.map(missing).transpose()?;
-        let sum = |counts: &Option<Vec<u64>>| counts.as_ref().map(|counts| counts.iter().sum());
-        let of_both = missing_counts.as_ref().zip(source_counts.as_ref());
-        Ok(Charts {
-            start_ms: span.start_ms,
-            end_ms: span.end_ms,
-            bucket_ms: span.bucket_ms,
-            in_source: sum(&source_counts),
-            missing: sum(&missing_counts),
-            compared: missing_counts.as_ref().map(|_| self.store.compared()),
-            gaps: of_both.map(|(missing, in_source)| gaps(span, missing, in_source)),
-            source_counts,
-            target_counts,
-            missing_counts,
-        })
+        let mut charts = known.charts();
+        for gap in charts.gaps.iter_mut().flatten() {
+            if let Some((source, target)) = source.zip(target) {
+                gap.command =
+                    Some(pair::command(source, target, gap.first_ms, gap.last_ms.saturating_add(1))?);
+            }
+        }
+        Ok(charts)
     }
 
     /// # Errors
     /// As [`Store`].
     pub(super) fn breakdowns(&mut self, look: &Look) -> Result<Breakdowns> {
-        let of =
-            both(look, &self.store.topics()?).map(|topic| topic.map(|of| TopicSummary { ends: None, ..of }));
+        self.at_one_moment(|board| board.break_down(look))
+    }
+
+    fn break_down(&mut self, look: &Look) -> Result<Breakdowns> {
+        let (topics, _, pair) = self.ask_pair(look)?;
+        let of = both(&pair, &topics).map(|topic| topic.map(|of| TopicSummary { ends: None, ..of }));
         if let Some(kept) = self.breakdowns.find(look, &of) {
             return Ok(kept);
         }
@@ -288,9 +302,9 @@ impl Board {
     }
 }
 
-/// The look's two topics, if the store holds them.
-fn both(look: &Look, topics: &[TopicSummary]) -> Topics {
-    [&look.source, &look.target].map(|name| names::find(topics, name).cloned())
+/// The pair's two topics, if the store holds them.
+fn both(pair: &Pair, topics: &[TopicSummary]) -> Topics {
+    [&pair.source, &pair.target].map(|name| names::find(topics, name).cloned())
 }
 
 /// Chooses two fields: the `wanted` ones, one in each line. For a line that names no field, names decide: the first
@@ -307,66 +321,12 @@ fn choose<'f>(fields: &'f [String], wanted: &str) -> Vec<&'f String> {
     chosen
 }
 
-/// Buckets begin at whole multiples of their width, so that two looks at the same time have the same buckets.
-fn span(start: i64, end: i64) -> Span {
-    let end = end.max(start.saturating_add(1));
-    let length = end.saturating_sub(start);
-    let widest = WIDTHS[WIDTHS.len() - 1];
-    let bucket = WIDTHS.into_iter().find(|width| length / width < BUCKETS);
-    // For thousands of years, a bucket is several weeks wide.
-    let bucket = bucket.unwrap_or_else(|| (length / BUCKETS / widest + 1) * widest);
-    let start = start.div_euclid(bucket).saturating_mul(bucket);
-    let buckets = (end.saturating_sub(start) - 1).div_euclid(bucket) + 1;
-    Span { start_ms: start, end_ms: start.saturating_add(buckets.saturating_mul(bucket)), bucket_ms: bucket }
-}
-
-fn dense(span: Span, counts: &[(i64, u64)]) -> Vec<u64> {
-    let buckets = (span.end_ms.saturating_sub(span.start_ms)) / span.bucket_ms.max(1);
-    let mut dense = vec![0; usize::try_from(buckets).unwrap_or(0)];
-    for (start, count) in counts {
-        let place = usize::try_from(start.saturating_sub(span.start_ms) / span.bucket_ms.max(1));
-        if let Some(bucket) = place.ok().and_then(|place| dense.get_mut(place)) {
-            *bucket += count;
-        }
-    }
-    dense
-}
-
-/// Buckets in a row that lack records are one gap. A bucket without records in the source does not end a gap.
-fn gaps(span: Span, missing: &[u64], in_source: &[u64]) -> Vec<Gap> {
-    let mut gaps: Vec<Gap> = Vec::new();
-    let mut is_open = false;
-    let mut end = span.start_ms;
-    for (missing, in_source) in missing.iter().zip(in_source) {
-        let start = end;
-        end += span.bucket_ms;
-        match gaps.last_mut() {
-            _ if *missing == 0 => is_open &= *in_source == 0,
-            Some(gap) if is_open => (gap.end_ms, gap.missing) = (end, gap.missing + missing),
-            _ => {
-                gaps.push(Gap { start_ms: start, end_ms: end, missing: *missing });
-                is_open = true;
-            }
-        }
-    }
-    gaps
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::sink::store::{self, Advance, Content, Move, Row, TopicOf};
 
     const TEN: i64 = 1_618_394_400_000; // 2021-04-14T10:00Z
-
-    #[test]
-    fn a_day_of_work_is_in_minutes() {
-        let span = span(TEN + 12_345, TEN + 405 * 60_000);
-        assert_eq!(span, Span { start_ms: TEN, end_ms: TEN + 405 * 60_000, bucket_ms: 60_000 });
-        assert_eq!(dense(span, &[(TEN, 3), (TEN + 404 * 60_000, 4)]).len(), 405);
-    }
 
     #[test]
     fn breaks_down_by_what_is_asked_for_else_by_what_tells() {
@@ -406,7 +366,7 @@ mod tests {
         write("few", &mut often(VALUES_OF_TARGET - 1));
         let mut board = Board::new(store::open(&url).expect("opens"), url);
         let mut of = |target: &str| {
-            let look = Look { target: target.to_owned(), ..Look::default() };
+            let look = Look { source: "topicA".to_owned(), target: target.to_owned(), ..Look::default() };
             board.breakdowns(&look).expect("breakdowns").breakdowns[0].values[0].target
         };
         assert_eq!((of("many"), of("few"), of("none")), (None, Some(0), None));
@@ -458,30 +418,5 @@ mod tests {
         assert_eq!(seen(&Look::default()), (Some(8), Some(8)));
         write("topicA", 9, 10);
         assert_eq!(seen(&Look::default()), (Some(9), Some(9)), "a record came");
-    }
-
-    #[test]
-    fn buckets_in_a_row_are_one_gap() {
-        let span = Span { start_ms: 0, end_ms: 60, bucket_ms: 10 };
-        let gap = |start_ms, end_ms, missing| Gap { start_ms, end_ms, missing };
-        assert_eq!(gaps(span, &[1, 2, 0, 0, 3, 4], &[5; 6]), [gap(0, 20, 3), gap(40, 60, 7)]);
-        assert_eq!(gaps(span, &[0, 2, 0, 0, 3, 0], &[1, 2, 0, 0, 3, 0]), [gap(10, 50, 5)]);
-        assert_eq!(gaps(span, &[0; 6], &[0; 6]), []);
-    }
-
-    proptest! {
-        #[test]
-        fn a_span_covers_what_was_asked_in_few_buckets(start in -1i64 << 50..1i64 << 50, length in 0i64..1i64 << 50) {
-            let span = span(start, start + length);
-            prop_assert!(span.start_ms <= start && span.end_ms >= start + length);
-            prop_assert_eq!((span.end_ms - span.start_ms) % span.bucket_ms, 0);
-            prop_assert!((span.end_ms - span.start_ms) / span.bucket_ms <= BUCKETS + 1);
-        }
-
-        #[test]
-        fn no_edge_overflows(start in any::<i64>(), end in any::<i64>()) {
-            let span = span(start, end);
-            prop_assert!(dense(span, &[(start, 1), (end, 1)]).len() <= 1000);
-        }
     }
 }

@@ -17,8 +17,10 @@
 
 mod asker;
 mod board;
+mod charts;
 pub(crate) mod host;
 mod names;
+mod pair;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -210,7 +212,13 @@ fn unavailable(why: impl IntoResponse) -> Response {
 }
 
 /// The metrics, in Prometheus' text format.
-async fn metrics(State(shared): State<Shared>, Query(look): Query<Look>) -> Response {
+async fn metrics(State(shared): State<Shared>, Query(mut look): Query<Look>) -> Response {
+    // A series must stay of one pair, so nothing is chosen for the reader.
+    for (name, default) in [&mut look.source, &mut look.target].into_iter().zip(pair::DEFAULT) {
+        if name.is_empty() {
+            *name = default.to_owned();
+        }
+    }
     let asked = look.clone();
     let found = match shared.page.ask(move |board| board.overview(&asked)).await {
         Ok(found) => found,

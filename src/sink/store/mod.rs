@@ -85,6 +85,22 @@ pub struct Ends {
     pub trimmed: bool,
 }
 
+/// Records of a topic that another topic lacks, in one bucket of time and one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Where the bucket begins.
+    pub start_ms: i64,
+    /// If the copies of a record lie in several partitions, it is the last of them. `None` with [`Compared::Counts`].
+    pub partition: Option<i32>,
+    pub records: u64,
+    /// Those of `records` of which the other topic has copies, but fewer.
+    pub further: u64,
+    /// The timestamps of the first and the last of these records. With [`Compared::Counts`], where the bucket begins and
+    /// its last millisecond.
+    pub first_ms: i64,
+    pub last_ms: i64,
+}
+
 /// The way in which a store finds missing records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,13 +161,23 @@ pub trait Store: Send {
         limit: usize,
     ) -> Result<Vec<(String, u64)>>;
 
-    /// The number of the source's records without a copy in the target, for each bucket. A copy has the same key,
-    /// timestamp and value, and counts for one record. With [`Compared::Counts`], this is the difference by which the
-    /// target's bucket holds fewer records.
-    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>>;
+    /// The number of records in each partition that has some, in the order of the partitions.
+    fn partitions(&mut self, topic_id: &str, start_ms: i64, end_ms: i64) -> Result<Vec<(i32, u64)>>;
 
-    /// How [`Store::missing`] compares the topics.
+    /// The topic's records without a copy in the other topic, in the order of time. A copy has the same key, timestamp
+    /// and value, and counts for one record. With [`Compared::Counts`], this is the difference by which the other topic's
+    /// bucket holds fewer records.
+    fn lacks(&mut self, topic_id: &str, other_id: &str, span: Span) -> Result<Vec<Lack>>;
+
+    /// How [`Store::lacks`] compares the topics.
     fn compared(&self) -> Compared;
+
+    /// Until [`Store::release`], all answers are about this moment, whatever a sink writes meanwhile. OpenSearch cannot
+    /// do that: its answers are about the moment of each question.
+    fn hold(&mut self) -> Result<()>;
+
+    /// Ends what [`Store::hold`] began.
+    fn release(&mut self) -> Result<()>;
 
     /// The last kept receipts, newest first.
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>>;

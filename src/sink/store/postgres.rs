@@ -141,6 +141,7 @@ fn borrowed<'a>(parameters: &'a [Parameter<'_>]) -> Vec<&'a (dyn ToSql + Sync)> 
 
 impl Database for Postgres {
     const BEGIN: &'static str = "BEGIN";
+    const HOLD: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     // `json` keeps the text as it is written; `jsonb` would not.
     const TYPES: (&'static str, &'static str) = ("BYTEA", "JSON");
     const TOP: &'static str = "SELECT r.value ->> CAST($2 AS TEXT) AS text, COUNT(*) FROM records AS r \

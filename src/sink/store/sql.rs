@@ -3,7 +3,9 @@
 //! Parameters are `$1`, `$2`, …, and their first uses are in that order, because SQLite numbers them by first use.
 
 use super::summary::{SAMPLE, SAMPLE_BYTES, repeating, scalars};
-use super::{Advance, Compared, Ends, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms};
+use super::{
+    Advance, Compared, Ends, Lack, Row, Span, Store, TopicOf, TopicSummary, fenced, new_owner, now_ms,
+};
 use crate::base::error::{Error, Result};
 use crate::base::range::id;
 use crate::kafka::watermarks::Watermarks;
@@ -12,6 +14,8 @@ use crate::kafka::watermarks::Watermarks;
 pub(super) trait Database: Send + Sized {
     /// Begins a transaction that will change positions.
     const BEGIN: &'static str;
+    /// Begins a transaction that only reads, and sees one moment.
+    const HOLD: &'static str;
     /// The types for bytes, and for JSON that stays as it is written.
     const TYPES: (&'static str, &'static str);
     /// Selects the most frequent values of a field. Its parameters are topic id, field, start, end and limit.
@@ -65,6 +69,15 @@ impl Cell {
         count.ok_or_else(|| Error::failed(format!("the store answered {self:?} instead of a count")))
     }
 
+    fn time(&self) -> Result<i64> {
+        self.int().ok_or_else(|| Error::failed(format!("the store answered {self:?} instead of a time")))
+    }
+
+    fn partition(&self) -> Result<i32> {
+        let partition = self.int().and_then(|int| i32::try_from(int).ok()).filter(|int| *int >= 0);
+        partition.ok_or_else(|| Error::failed(format!("the store answered {self:?} instead of a partition")))
+    }
+
     fn text(&self) -> &str {
         if let Cell::Text(text) = self { text } else { "" }
     }
@@ -113,17 +126,23 @@ const KEEP_ENDS: &str = "INSERT INTO ends (topic_id, partition, start_offset, en
      start_offset = excluded.start_offset, end_offset = excluded.end_offset, as_of_ms = excluded.as_of_ms";
 const TIMELINE: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, COUNT(*) FROM records \
      WHERE topic_id = $3 AND time_ms >= $1 AND time_ms < $4 GROUP BY 1 ORDER BY 1";
+const PARTITIONS: &str = "SELECT partition, COUNT(*) FROM records \
+     WHERE topic_id = $1 AND time_ms >= $2 AND time_ms < $3 GROUP BY 1 ORDER BY 1";
 /// Adds the records without a copy and the records with too few copies. Counting the copies of each record would give the
 /// same result, but take several times as long.
-const MISSING: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, CAST(SUM(lack) AS BIGINT) FROM (\
-     SELECT s.time_ms, 1 AS lack FROM records AS s \
+const LACKS: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, partition, CAST(SUM(lack) AS BIGINT), \
+     CAST(SUM(further) AS BIGINT), MIN(time_ms), MAX(time_ms) FROM (\
+     SELECT s.time_ms, s.partition, 1 AS lack, 0 AS further FROM records AS s \
      WHERE s.topic_id = $3 AND s.time_ms >= $1 AND s.time_ms < $4 \
      AND NOT EXISTS (SELECT 1 FROM records AS t WHERE t.topic_id = $5 AND t.time_ms = s.time_ms AND t.digest = s.digest) \
-     UNION ALL SELECT s.time_ms, s.copies - (SELECT COUNT(*) FROM records AS t WHERE t.topic_id = $5 \
-     AND t.time_ms = s.time_ms AND t.digest = s.digest) FROM (\
+     UNION ALL SELECT m.time_ms, (SELECT MAX(p.partition) FROM records AS p WHERE p.topic_id = $3 \
+     AND p.time_ms = m.time_ms AND p.digest = m.digest), m.lack, m.lack FROM (\
+     SELECT s.time_ms, s.digest, s.copies - (SELECT COUNT(*) FROM records AS t WHERE t.topic_id = $5 \
+     AND t.time_ms = s.time_ms AND t.digest = s.digest) AS lack FROM (\
      SELECT time_ms, digest, COUNT(*) AS copies FROM records \
      WHERE topic_id = $3 AND time_ms >= $1 AND time_ms < $4 GROUP BY time_ms, digest HAVING COUNT(*) > 1) AS s \
-     WHERE EXISTS (SELECT 1 FROM records AS t WHERE t.topic_id = $5 AND t.time_ms = s.time_ms AND t.digest = s.digest)) AS lacks WHERE lack > 0 GROUP BY 1 ORDER BY 1";
+     WHERE EXISTS (SELECT 1 FROM records AS t WHERE t.topic_id = $5 AND t.time_ms = s.time_ms \
+     AND t.digest = s.digest)) AS m WHERE m.lack > 0) AS lacks GROUP BY 1, 2 ORDER BY 1, 2";
 const VALUES: &str = "SELECT CAST(value AS TEXT) FROM records \
      WHERE topic_id = $1 AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
 const RECEIPTS: &str = "SELECT receipt FROM receipts ORDER BY at_ms DESC LIMIT $1";
@@ -142,16 +161,6 @@ impl<D: Database> SqlStore<D> {
         let (bytes, json) = D::TYPES;
         database.create(&SCHEMA.replace("BYTEA", bytes).replace("JSON", json))?;
         Ok(SqlStore { database, owner: new_owner()?, taken: Vec::new() })
-    }
-
-    fn buckets(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<(i64, u64)>> {
-        let rows = self.database.query(sql, parameters)?;
-        let bucket = |row: &Vec<Cell>| {
-            let start = row[0].int();
-            let start = start.ok_or_else(|| Error::failed("the store answered a bucket without a time"))?;
-            Ok((start, row[1].count()?))
-        };
-        rows.iter().map(bucket).collect()
     }
 
     fn ends(&mut self, topic_id: &str) -> Result<Option<Ends>> {
@@ -246,7 +255,8 @@ impl<D: Database> Store for SqlStore<D> {
     fn timeline(&mut self, topic_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
         use Parameter::{Int, Text};
         let parameters = [Int(span.start_ms), Int(span.bucket_ms.max(1)), Text(topic_id), Int(span.end_ms)];
-        self.buckets(TIMELINE, &parameters)
+        let rows = self.database.query(TIMELINE, &parameters)?;
+        rows.iter().map(|row| Ok((row[0].time()?, row[1].count()?))).collect()
     }
 
     fn fields(&mut self, topic_id: &str) -> Result<Vec<String>> {
@@ -271,10 +281,35 @@ impl<D: Database> Store for SqlStore<D> {
         rows.iter().map(|row| Ok((row[0].text().to_owned(), row[1].count()?))).collect()
     }
 
-    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
+    fn partitions(&mut self, topic_id: &str, start_ms: i64, end_ms: i64) -> Result<Vec<(i32, u64)>> {
+        use Parameter::{Int, Text};
+        let rows = self.database.query(PARTITIONS, &[Text(topic_id), Int(start_ms), Int(end_ms)])?;
+        rows.iter().map(|row| Ok((row[0].partition()?, row[1].count()?))).collect()
+    }
+
+    fn lacks(&mut self, topic_id: &str, other_id: &str, span: Span) -> Result<Vec<Lack>> {
         use Parameter::{Int, Text};
         let (start, bucket, end) = (Int(span.start_ms), Int(span.bucket_ms.max(1)), Int(span.end_ms));
-        self.buckets(MISSING, &[start, bucket, Text(source_id), end, Text(target_id)])
+        let rows = self.database.query(LACKS, &[start, bucket, Text(topic_id), end, Text(other_id)])?;
+        let lack = |row: &Vec<Cell>| {
+            Ok(Lack {
+                start_ms: row[0].time()?,
+                partition: Some(row[1].partition()?),
+                records: row[2].count()?,
+                further: row[3].count()?,
+                first_ms: row[4].time()?,
+                last_ms: row[5].time()?,
+            })
+        };
+        rows.iter().map(lack).collect()
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        self.database.batch(D::HOLD)
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.database.batch("COMMIT")
     }
 
     fn compared(&self) -> Compared {
@@ -336,7 +371,7 @@ mod tests {
         assert_eq!(store.topics().expect("topics"), []);
         assert_eq!(store.resume(A, &[0]).expect("resumes"), [0]);
         assert_eq!(store.resume(B, &[0]).expect("resumes"), [0]);
-        assert_eq!(store.missing(A.id, B.id, span).expect("missing"), []);
+        assert_eq!(store.lacks(A.id, B.id, span).expect("lacks"), []);
         write(store.as_mut(), A, &rows(0..10), 0, 11).expect("writes");
         write(store.as_mut(), B, &rows((0..10).filter(|n| !(3..6).contains(n))), 0, 7).expect("writes");
         let summary = |topic: &str, records| TopicSummary {
@@ -350,9 +385,20 @@ mod tests {
         };
         assert_eq!(store.topics().expect("topics"), [summary("a", 10), summary("b", 7)]);
         assert_eq!(store.timeline(B.id, span).expect("timeline"), [(0, 3), (300_000, 4)]);
-        assert_eq!(store.missing(A.id, B.id, span).expect("missing"), [(0, 2), (300_000, 1)]);
-        assert_eq!(store.missing(B.id, A.id, span).expect("missing"), []);
-        assert_eq!(store.missing(A.id, "none", span).expect("missing"), [(0, 5), (300_000, 5)]);
+        let lack = |start_ms, records, first: i64, last: i64| Lack {
+            start_ms,
+            partition: Some(0),
+            records,
+            further: 0,
+            first_ms: first * 60_000,
+            last_ms: last * 60_000,
+        };
+        let lacks =
+            |of: &str, other: &str, store: &mut dyn Store| store.lacks(of, other, span).expect("lacks");
+        assert_eq!(lacks(A.id, B.id, store.as_mut()), [lack(0, 2, 3, 4), lack(300_000, 1, 5, 5)]);
+        assert_eq!(lacks(B.id, A.id, store.as_mut()), []);
+        assert_eq!(lacks(A.id, "none", store.as_mut()), [lack(0, 5, 0, 4), lack(300_000, 5, 5, 9)]);
+        assert_eq!(store.partitions(B.id, 0, 300_000).expect("partitions"), [(0, 3)]);
         assert_eq!(store.fields(A.id).expect("fields"), ["odd", "a \"name\""]);
         let top = |field: &str, store: &mut dyn Store| store.top(A.id, field, 0, 600_000, 2).expect("top");
         assert_eq!(top("odd", store.as_mut()), [("false".into(), 5), ("true".into(), 5)]);

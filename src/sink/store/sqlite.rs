@@ -64,6 +64,7 @@ impl rusqlite::ToSql for Parameter<'_> {
 
 impl Database for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const HOLD: &'static str = "BEGIN";
     const TYPES: (&'static str, &'static str) = ("BLOB", "TEXT");
     const TOP: &'static str = "SELECT CASE f.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' \
          ELSE CAST(f.atom AS TEXT) END AS text, COUNT(*) FROM records AS r, json_each(r.value) AS f \

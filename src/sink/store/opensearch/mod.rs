@@ -20,7 +20,7 @@ use self::http::Http;
 use self::positions::{PositionDocument, Positions};
 use super::summary::{SAMPLE, repeating};
 use super::url::StoreUrl;
-use super::{Advance, Compared, Span, Store, TopicOf, TopicSummary, now_ms};
+use super::{Advance, Compared, Lack, Span, Store, TopicOf, TopicSummary, now_ms};
 use crate::base::error::{Error, Result};
 use crate::kafka::watermarks::Watermarks;
 
@@ -240,13 +240,36 @@ impl Store for OpenSearch {
         Ok(buckets(&answer)?.filter_map(|(facet, count)| Some((value(facet.as_str()?)?, count))).collect())
     }
 
-    fn missing(&mut self, source_id: &str, target_id: &str, span: Span) -> Result<Vec<(i64, u64)>> {
-        let there: HashMap<i64, u64> = self.timeline(target_id, span)?.into_iter().collect();
-        let of_source = self.timeline(source_id, span)?.into_iter();
-        let missing = |(bucket, count): (i64, u64)| {
-            (bucket, count.saturating_sub(there.get(&bucket).copied().unwrap_or(0)))
+    fn partitions(&mut self, topic_id: &str, start_ms: i64, end_ms: i64) -> Result<Vec<(i32, u64)>> {
+        let terms = json!({"field": "partition", "size": 10_000, "order": {"_key": "asc"}});
+        let answer = self.search(
+            "records",
+            &json!({"size": 0, "query": filter(topic_id, start_ms, end_ms), "aggs": {"all": {"terms": terms}}}),
+        )?;
+        let partition = |key: &Value| key.as_i64().and_then(|key| i32::try_from(key).ok());
+        Ok(buckets(&answer)?.filter_map(|(key, count)| Some((partition(key)?, count))).collect())
+    }
+
+    fn lacks(&mut self, topic_id: &str, other_id: &str, span: Span) -> Result<Vec<Lack>> {
+        let there: HashMap<i64, u64> = self.timeline(other_id, span)?.into_iter().collect();
+        let lack = |(start_ms, count): (i64, u64)| Lack {
+            start_ms,
+            partition: None,
+            records: count.saturating_sub(there.get(&start_ms).copied().unwrap_or(0)),
+            further: 0,
+            first_ms: start_ms,
+            last_ms: start_ms.saturating_add(span.bucket_ms.max(1)) - 1,
         };
-        Ok(of_source.map(missing).filter(|(_, count)| *count > 0).collect())
+        let here = self.timeline(topic_id, span)?.into_iter();
+        Ok(here.map(lack).filter(|lack| lack.records > 0).collect())
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<()> {
+        Ok(())
     }
 
     fn compared(&self) -> Compared {
