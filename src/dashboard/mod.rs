@@ -56,9 +56,12 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// How long the page waits for a slow answer of the store when it ends.
 const END: Duration = Duration::from_millis(500);
 
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("assets/app.js")),
+    ("/words.js", "text/javascript; charset=utf-8", include_str!("assets/words.js")),
+    ("/charts.js", "text/javascript; charset=utf-8", include_str!("assets/charts.js")),
+    ("/tables.js", "text/javascript; charset=utf-8", include_str!("assets/tables.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
     ("/uplot.js", "text/javascript; charset=utf-8", include_str!("assets/uplot.js")),
     ("/uplot.css", "text/css; charset=utf-8", include_str!("assets/uplot.css")),

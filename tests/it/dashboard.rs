@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use replicator::{Dashboard, Error, Interrupt, Result, store};
 
+use crate::browser::Browser;
 use crate::kit::*;
 
 /// A page, served until this is dropped.
@@ -127,6 +128,17 @@ fn the_gap_is_seen_and_closes() {
     assert_eq!(before["gaps"].as_array().map(Vec::len), Some(1), "{}", before["gaps"]);
     assert_eq!(before["gaps"][0]["start_ms"], first - first % MINUTE, "{}", before["gaps"]);
     picture(&address, "before.png");
+    if let Some(mut browser) = Browser::open(&address, 1440) {
+        browser.wait_for("#breakdowns", "choose_branch");
+        for (is_dark, colour) in [(false, "light"), (true, "dark")] {
+            browser.dark(is_dark);
+            for width in [360, 820, 1440] {
+                browser.resize(width);
+                browser.wait("document.querySelector('#timeline canvas').clientWidth <= innerWidth");
+                browser.picture(&format!("page-{width}-{colour}.png"));
+            }
+        }
+    }
     let seen_before = seen(&address);
 
     run(&["--window", "11:00-13:00", "--source", a, "--target", b, "--store", &store]);

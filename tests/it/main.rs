@@ -2,6 +2,7 @@
 mod absence;
 mod answers;
 mod bad_input;
+mod browser;
 mod claims;
 mod consequences;
 mod console;
@@ -27,7 +28,9 @@ mod observe;
 mod one_name;
 mod pace;
 mod packaging;
+mod page;
 mod page_bounds;
+mod page_counts;
 mod placement;
 mod postgres;
 mod preflight;
