@@ -96,6 +96,11 @@ fn a_zoom_is_undone() {
     browser.wait(&format!("location.search === {first}"));
     browser.press("Escape");
     browser.wait(all);
+    // The axis says the day, and the zone.
+    let midnight = (DAY + 24 * HOUR) / 1000;
+    let at = [midnight - 3600, midnight, midnight + 3600].map(|seconds| seconds.to_string()).join(", ");
+    let ticks = browser.value(&format!("import('/charts.js').then(charts => charts.ticks(null, [{at}]))"));
+    assert_eq!(ticks, json!(["23:00\n14 Apr 2021 UTC", "00:00\n15 Apr", "01:00"]));
     // By the keyboard alone.
     browser.value("document.querySelector('#timeline').focus()");
     browser.press("+");
@@ -204,6 +209,11 @@ fn how_old_it_is_and_how_far_behind() {
         .expect("starts");
     let open = Foreign::begin().send(&pair.b, &day(12, 1));
     browser.wait_for("#fresh", &format!("{}: sink behind by 12 offsets", pair.b));
+    // What the store has not read yet may well be in the topic.
+    browser.click("#swap");
+    browser.wait_for("#detail", &format!("120 that this store has not seen in {}", pair.b));
+    browser.wait_for("#figures", &format!("not seen in {}", pair.b));
+    browser.click("#swap");
     open.abort();
     signal(&child, "-TERM");
     child.wait_with_output().expect("ends");

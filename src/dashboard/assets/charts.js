@@ -61,7 +61,7 @@ function shade(plot) {
 }
 
 /** Ticks as 13:00, with the date under the first one and under the first one of each day. */
-function ticks(_, all) {
+export function ticks(_, all) {
   let before = "";
   return all.map((seconds) => {
     const [date, time] = at(Math.round(seconds * 1000)).split("T");

@@ -1,6 +1,6 @@
 // The figures, the list of gaps, the partitions, the runs and the breakdowns.
 
-import { $, at, cut, element, known, number, plural, short } from "./words.js";
+import { $, at, cut, element, isOpen, known, number, plural, short } from "./words.js";
 
 /** How many rows of a long list are shown at first. On a narrow screen a row is several lines. */
 const first = () => (innerWidth > 760 ? 12 : 4);
@@ -42,7 +42,9 @@ export function remedy({ command, gaps, missing, missing_copies: copies, pair, s
   $("fill-title").textContent = gaps.length === 1 ? "Fill this gap" : `Fill these ${number(gaps.length)} gaps with one command`;
   const old = $("fill-command").querySelector("code");
   if (!old || old.textContent !== command) {
-    $("fill-command").replaceChildren(element("code", "", command), copyButton(command, "Copy"));
+    // A line does not end within a word of the command.
+    const words = command.split(" ").flatMap((word) => [element("span", "word", word), " "]).slice(0, -1);
+    $("fill-command").replaceChildren(element("code", "", ...words), copyButton(command, "Copy"));
   }
   const notes = [`It writes only what ${cut(pair.target)} lacks, so it is safe to run it again. The same command with `,
     element("code", "", "replicator plan"), " shows what it would do, and writes nothing."];
@@ -70,7 +72,8 @@ export function figures(overview, isZoomed) {
   const cards = [figure("", source && from, ["in ", name("source")], "")];
   if (compared) {
     cards.push(figure("−", missing, ["missing in ", name("target")], "bad"));
-    cards.push(figure("+", extra, [compared === "counts" ? "more in " : "only in ", name("target")], "more"));
+    const only = isOpen(overview) ? ["not seen in ", name("source")] : ["only in ", name("target")];
+    cards.push(figure("+", extra, compared === "counts" ? ["more in ", name("target")] : only, "more"));
     if (compared !== "counts") cards.push(figure("+", doubled, ["doubled in ", name("target")], "more"));
   }
   cards.push(figure(compared ? "=" : "", target && to, ["in ", name("target")], ""));
@@ -111,7 +114,7 @@ export function gaps({ gaps: found, pair, compared }, show) {
   if ($("gaps-card").hidden) return;
   $("gaps-count").textContent = plural(found.length, "gap");
   const heads = [[compared === "counts" ? "Between (UTC)" : "First and last missing (UTC)", "title"], ["Missing", "number"],
-    [`Of records in ${cut(pair.source, 24)}`, "number"], ["By partition", "wrap"], ["", "actions"]];
+    [`In ${cut(pair.source, 24)}`, "number"], ["By partition", "wrap"], ["", "actions"]];
   const row = (gap) => {
     const look = element("button", "", "Show");
     look.type = "button";
@@ -124,10 +127,11 @@ export function gaps({ gaps: found, pair, compared }, show) {
   table("gaps", heads, found.map(row));
 }
 
-export function partitions({ partitions: found, pair, compared }) {
+export function partitions(overview) {
+  const { partitions: found, pair, compared } = overview;
   $("partitions-card").hidden = found.length === 0;
   const counts = [["in_source", `In ${cut(pair.source, 24)}`], ["in_target", `In ${cut(pair.target, 24)}`]];
-  if (compared === "records") counts.push(["missing", "Missing"], ["extra", `Only in ${cut(pair.target, 24)}`], ["doubled", "Doubled"]);
+  if (compared === "records") counts.push(["missing", "Missing"], ["extra", isOpen(overview) ? "Not seen there" : `Only in ${cut(pair.target, 24)}`], ["doubled", "Doubled"]);
   const heads = [["Partition", "number"], ...counts.map(([, text]) => [text, "number"])];
   const value = (row, name) => {
     const made = element("span", "", known(row[name]));

@@ -68,16 +68,18 @@ export function width(bucket) {
 
 // ---- sentences
 
-/** The commands that copy these topics into the store. A name may end with the brokers that hold the topic. */
-function sinks(names, store, more = "") {
+/** The commands that copy these topics into the store, from the brokers that the store or the name tells. */
+function sinks(overview, names, more = "") {
   const of = new Map();
   for (const name of names) {
     const [topic, place] = name.split("@");
-    const brokers = place && place.includes(":") ? `-b ${place} ` : "";
+    const kind = KINDS.find((kind) => overview.pair[kind] === name);
+    const told = (overview[kind] && overview[kind].bootstrap_server) || (place && place.includes(":") ? place : null);
+    const brokers = told ? `-b ${told} ` : "";
     of.set(brokers, [...(of.get(brokers) || []), `--topic ${topic} `]);
   }
   const commands = [...of].map(([brokers, topics]) =>
-    element("code", "", `replicator sink ${brokers}${topics.join("")}--store ${store}${more}`));
+    element("code", "", `replicator sink ${brokers}${topics.join("")}--store ${overview.store}${more}`));
   return commands.flatMap((command, n) => (n ? [" and ", command] : [command]));
 }
 
@@ -117,23 +119,28 @@ export function freshness(overview) {
   const isOld = (kind) => !overview[kind].ends || overview.now_ms - overview[kind].ends.as_of_ms > STALE_MS;
   const old = held.filter(isOld).map((kind) => overview.pair[kind]);
   if (old.length > 0) {
-    items.push(element("span", "", "This keeps the page up to date: ", ...sinks([...new Set(old)], overview.store, " --follow")));
+    items.push(element("span", "", "This keeps the page up to date: ", ...sinks(overview, [...new Set(old)], " --follow")));
   }
   return items;
 }
 
+/** Whether the source may hold records that the store has not read yet. Then nobody knows what only the target holds. */
+export const isOpen = ({ source }) => !source.ends || source.ends.behind_offsets > 0;
+
 /** Says how many records the target has beyond those of the source. */
-function more({ extra, doubled, pair }) {
-  const target = cut(pair.target);
+function more(overview) {
+  const { extra, doubled, pair } = overview;
+  const [from, to] = KINDS.map((kind) => cut(pair[kind]));
   if (!extra && !doubled) return "";
-  if (doubled === null) return `. ${target} has ${number(extra)} more in other places`;
-  const parts = [extra ? `${number(extra)} that only ${target} has` : "", doubled ? `${number(doubled)} doubled` : ""];
-  return `. ${target} has more: ${parts.filter(Boolean).join(" and ")}`;
+  if (doubled === null) return `. ${to} has ${number(extra)} more in other places`;
+  const only = isOpen(overview) ? `${number(extra)} that this store has not seen in ${from}` : `${number(extra)} that only ${to} has`;
+  const parts = [extra ? only : "", doubled ? `${number(doubled)} doubled` : ""];
+  return `. ${to} has more: ${parts.filter(Boolean).join(" and ")}`;
 }
 
 /** A sign, a headline, its details, and the window's title. */
 export function verdict(overview, isZoomed) {
-  const { source, target, missing, gaps, bucket_ms: bucket, compared, in_source: count, pair, store } = overview;
+  const { source, target, missing, gaps, bucket_ms: bucket, compared, in_source: count, pair } = overview;
   const [from, to] = KINDS.map((kind) => cut(pair[kind]));
   const absent = [...new Set(KINDS.filter((kind) => !overview[kind]).map((kind) => pair[kind]))];
   const unclear = absent.filter((name) => several(overview, name).length > 0);
@@ -148,7 +155,7 @@ export function verdict(overview, isZoomed) {
     return {
       sign: "unknown",
       headline: `${absent.map((name) => cut(name)).join(" and ")} ${absent.length > 1 ? "are" : "is"} not in this store`,
-      detail: ["So this page cannot say what is missing. Copy it there with ", ...sinks(absent, store)], title: "not in the store",
+      detail: ["So this page cannot say what is missing. Copy it there with ", ...sinks(overview, absent)], title: "not in the store",
     };
   }
   if (missing === null) {
@@ -185,8 +192,8 @@ export function verdict(overview, isZoomed) {
     const rest = doubtful.slice(1).map((doubt) => `${doubt}. `);
     const held = count === 0 ? `${here || "So far, "}the store has no record of ${from}`
       : `${to} lacks none of the records that the store holds${partial ? " in the part shown" : ""}: ${all}`;
-    const again = untold ? [". To find out, run this again: ", ...sinks([pair.source, pair.target], store)] : [];
-    return { sign: "unknown", headline: doubtful[0], detail: [...rest, held, ...again], title: "not known" };
+    const again = untold ? [". To find out, run this again: ", ...sinks(overview, [pair.source, pair.target])] : [];
+    return { sign: "unknown", headline: doubtful[0], detail: [...rest, held, more(overview), ...again], title: "not known" };
   }
   if (count === 0) {
     const elsewhere = source.first_ms === null ? "" : `it has records ${moments(source.first_ms, source.last_ms + 1, 1)}`;
