@@ -276,7 +276,7 @@ impl Live<'_, '_> {
 
     /// Stops the writers, gives one instance the time to copy everything, and stops it.
     fn calm_down(&mut self) -> Result<()> {
-        if let Some(writers) = self.writers.take() {
+        if let Some(writers) = &mut self.writers {
             match writers.stop() {
                 Ok(wrote) => self.wrote = wrote,
                 Err(err) => self.play.wrong(err.to_string()),

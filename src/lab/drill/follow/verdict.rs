@@ -66,8 +66,11 @@ impl Live<'_, '_> {
             (follow.committed, follow.aborted) = (wrote.committed, wrote.aborted);
         }
         if !(wrote.committed..=wrote.committed + wrote.unknown).contains(&u64::try_from(live).unwrap_or(0)) {
-            self.play
-                .wrong(format!("the source holds {live} records of the writers, but they say {wrote:?}"));
+            let missing = self.writers.as_ref().map(|writers| writers.missing(&source)).unwrap_or_default();
+            self.play.wrong(format!(
+                "the source holds {live} records of the writers, but they say {wrote:?}: {}",
+                missing.join("; ")
+            ));
         }
         self.check_tails(&target)?;
         self.play.source = source;

@@ -1,9 +1,11 @@
 //! Producers that commit and abort transactions in the source all the time.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +37,17 @@ struct Shared {
     width: AtomicUsize,
     is_stopped: AtomicBool,
     wrote: Counters,
+    began: Instant,
+    commits: Mutex<Vec<Commit>>,
+}
+
+/// A transaction whose commit the broker has confirmed.
+struct Commit {
+    writer: usize,
+    /// The numbers of its records. Most of them say theirs in their value.
+    records: RangeInclusive<usize>,
+    /// When the commit was called, and when it was confirmed, in milliseconds since the writers started.
+    millis: (u128, u128),
 }
 
 #[derive(Default)]
@@ -63,6 +76,8 @@ impl Writers {
             width: AtomicUsize::new(shape.source_partitions),
             is_stopped: AtomicBool::new(false),
             wrote: Counters::default(),
+            began: Instant::now(),
+            commits: Mutex::default(),
         });
         let write = |number: usize| {
             let shared = shared.clone();
@@ -84,7 +99,7 @@ impl Writers {
     ///
     /// # Errors
     /// [`Error::Failed`] if a writer could not go on.
-    pub(super) fn stop(mut self) -> Result<Wrote> {
+    pub(super) fn stop(&mut self) -> Result<Wrote> {
         self.shared.is_stopped.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| Error::failed("a writer of the drill died".to_owned()))??;
@@ -93,6 +108,41 @@ impl Writers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(Wrote { committed: read(committed), aborted: read(aborted), unknown: read(unknown) })
     }
+}
+
+impl Writers {
+    /// The confirmed transactions of which records are missing among these.
+    pub(super) fn missing(&self, found: &[Record]) -> Vec<String> {
+        let found: HashSet<&[u8]> = found.iter().filter_map(|record| record.value.as_deref()).collect();
+        let commits = self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |commit: &Commit| {
+            let Commit { writer, records, millis } = commit;
+            let is_lost = |n: &usize| !found.contains(value(*writer, *n).as_slice());
+            let lost: Vec<usize> = records.clone().filter(is_lost).collect();
+            format!(
+                "writer {writer}, records {records:?}, committed from {} to {} ms: {} not found: {lost:?}",
+                millis.0,
+                millis.1,
+                lost.len()
+            )
+        };
+        // Some records have other values, so a transaction is only suspicious if it lacks many.
+        let is_suspicious = |commit: &&Commit| {
+            let all = commit.records.clone().count();
+            let there = commit
+                .records
+                .clone()
+                .filter(|n| found.contains(value(commit.writer, *n).as_slice()))
+                .count();
+            all > 5 && there * 3 < all
+        };
+        commits.iter().filter(is_suspicious).map(missing).collect()
+    }
+}
+
+/// The value by which most records of a writer are known.
+fn value(writer: usize, n: usize) -> Vec<u8> {
+    format!("{{\"writer\":{writer},\"n\":{n}}}").into_bytes()
 }
 
 impl Drop for Writers {
@@ -140,6 +190,7 @@ impl Writer {
     fn transaction(&mut self, producer: &BaseProducer) -> Result<()> {
         let commits = self.rng.random_bool(0.8);
         let count = self.rng.random_range(1..40);
+        let first = self.made + 1;
         let records: Vec<Record> = (0..count).map(|_| self.record(commits)).collect();
         let number = u64::try_from(records.len()).unwrap_or(0);
         let shared = self.shared.clone();
@@ -151,7 +202,13 @@ impl Writer {
             shared.wrote.aborted.fetch_add(number, Ordering::Relaxed);
             return Ok(());
         }
+        let called = shared.began.elapsed().as_millis();
         let result = producer.commit_transaction(PATIENCE).map_err(of("commit"));
+        if result.is_ok() {
+            let (writer, millis) = (self.number, (called, shared.began.elapsed().as_millis()));
+            let commit = Commit { writer, records: first..=self.made, millis };
+            shared.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
+        }
         let counter = if result.is_ok() { &shared.wrote.committed } else { &shared.wrote.unknown };
         counter.fetch_add(number, Ordering::Relaxed);
         result
@@ -178,7 +235,7 @@ impl Writer {
             _ if !commits => Some(b"{\"aborted\":true}".to_vec()),
             0 => None,
             1 | 2 => Some(format!("{{\"same\":true,\"partition\":{partition}}}").into_bytes()),
-            _ => Some(format!("{{\"writer\":{},\"n\":{}}}", self.number, self.made).into_bytes()),
+            _ => Some(value(self.number, self.made)),
         };
         if rng.random_range(0..20) == 0 {
             record.headers = vec![("trace".to_owned(), Some(vec![0xff, 0, 7])), ("trace".to_owned(), None)];
