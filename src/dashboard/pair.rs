@@ -41,7 +41,7 @@ pub(super) enum Chosen {
 }
 
 impl Pair {
-    /// Empty names are not named. `receipts` have been [`annotated`].
+    /// Empty names are not named. `receipts` have gone through [`annotate`].
     pub(super) fn choose(source: &str, target: &str, topics: &[TopicSummary], receipts: &[Value]) -> Pair {
         let pair = |source: &str, target: &str, chosen| Pair {
             source: source.to_owned(),
@@ -75,7 +75,7 @@ impl Pair {
         }
     }
 
-    /// Whether a receipt that has been [`annotated`] is of this pair.
+    /// Whether a receipt that has gone through [`annotate`] is of this pair.
     pub(super) fn is_of(&self, receipt: &Value, topics: &[TopicSummary]) -> bool {
         let is_end = |end: &str, name: &str| match receipt["shown"][end].as_str() {
             Some(shown) => names::find(topics, shown) == names::find(topics, name),
