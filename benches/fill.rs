@@ -7,7 +7,7 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 
 use replicator::{
     EventTime, Extras, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Rules, Sandbox,
-    Selection, fill, topics::Record, topics::Topics, topics::delivered, topics::send,
+    Selection, Tz, fill, topics::Record, topics::Topics, topics::delivered, topics::send,
 };
 
 const PARTITIONS: usize = 6;
@@ -57,6 +57,7 @@ impl Bench {
             target: target.to_owned(),
             window: "2021-04-14T11:00Z/2021-04-14T12:00Z".parse().expect("a window"),
             date: None,
+            zone: Tz::UTC,
             event_time: EventTime::Timestamp,
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,

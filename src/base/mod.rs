@@ -9,4 +9,6 @@ pub(crate) mod patience;
 pub(crate) mod progress;
 pub(crate) mod range;
 pub(crate) mod serve;
+pub(crate) mod shell;
 pub(crate) mod time;
+pub(crate) mod zone;

@@ -18,16 +18,27 @@ pub(crate) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The UTC day of an instant in milliseconds since the epoch.
-pub(crate) fn day_of(millis: i64) -> Option<NaiveDate> {
-    DateTime::<Utc>::from_timestamp_millis(millis).map(|at| at.date_naive())
+/// A time as it was written: with its offset from UTC, or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Milliseconds since the epoch.
+    Instant(i64),
+    Local(NaiveDateTime),
 }
 
 /// Reads an RFC 3339 instant as milliseconds since the epoch. It may have a blank instead of the T, no seconds, ` UTC`
 /// at its end, or no zone at all (then it is UTC).
 pub(crate) fn parse_instant(text: &str) -> Option<i64> {
+    parse_moment(text).map(|moment| match moment {
+        Moment::Instant(millis) => millis,
+        Moment::Local(at) => at.and_utc().timestamp_millis(),
+    })
+}
+
+/// [`parse_instant`], which tells a time without a zone from the others.
+pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
     let text = text.trim();
-    let text = text.strip_suffix(" UTC").unwrap_or(text);
+    let (text, is_utc) = text.strip_suffix(" UTC").map_or((text, false), |rest| (rest, true));
     let offsets =
         ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%d %H:%M%#z"];
     let naives = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
@@ -37,11 +48,23 @@ pub(crate) fn parse_instant(text: &str) -> Option<i64> {
             let zoned = text.strip_suffix(['Z', 'z']).map_or(text.to_owned(), |rest| format!("{rest}+00:00"));
             offsets.iter().find_map(|format| DateTime::parse_from_str(&zoned, format).ok())
         })
-        .map(|at| at.timestamp_millis())
+        .map(|at| Moment::Instant(at.timestamp_millis()))
         .or_else(|| {
             let naive = naives.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
-            Some(naive.and_utc().timestamp_millis())
+            Some(match is_utc {
+                true => Moment::Instant(naive.and_utc().timestamp_millis()),
+                false => Moment::Local(naive),
+            })
         })
+}
+
+/// `90s`, `5m` or `200ms`.
+///
+/// # Errors
+/// A sentence that shows the form.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is not a length of time; write 200ms, 90s, 5m or 2h"))
 }
 
 /// `2021-04-14`, for `--date`.

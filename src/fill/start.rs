@@ -10,7 +10,7 @@ use crate::fill::receipt::Counts;
 use crate::job::Mode;
 use crate::job::ledger::{Ledger, Topics};
 use crate::job::resolve;
-use crate::job::window::{Edges, Window};
+use crate::job::window::Window;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::restart::{self, StartUp};
 use crate::kafka::sides::Clusters;
@@ -81,7 +81,6 @@ impl Run<'_> {
     fn find_window(&mut self, clusters: &Clusters, source: &Topic) -> Result<Window> {
         let resolved = resolve::window(&clusters.source, &self.job.selection, source, self.interrupt)?;
         self.told.window = Some(resolved.window);
-        tracing::info!("window {} of {}", Edges::from(resolved.window), self.job.selection.shown_source());
         self.told.other_days = resolved.other_days;
         resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
         Ok(resolved.window)

@@ -1,5 +1,4 @@
-//! Finds the topics and the window that a command means. If the window was typed as times of day, this finds their UTC
-//! day.
+//! Finds the topics and the window that a command means. If the window was typed as times of day, this finds their day.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +8,8 @@ use chrono::NaiveDate;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::range::Range;
-use crate::base::time::{day_of, rfc3339};
+use crate::base::time::rfc3339;
+use crate::base::zone::day_of;
 use crate::job::Selection;
 use crate::job::window::Edges;
 use crate::job::window::{OtherDays, Window};
@@ -90,23 +90,22 @@ pub(crate) fn setting(key: &str, value: &str) -> String {
 
 /// How to create a target like the source, as far as this principal may see the source's configuration.
 fn creation(clusters: &Clusters, source: &Topic, target: &str) -> String {
-    let mut command = format!(
-        "create it with\n  kafka-topics.sh --bootstrap-server {} --create --topic {target} --partitions {}",
-        clusters.target.properties().bootstrap(),
-        source.partitions
-    );
+    let mut words = ["--create", "--topic", target, "--partitions"].map(str::to_owned).to_vec();
+    words.push(source.partitions.to_string());
     let configuration = clusters.source.configuration(&[&source.name]).ok().flatten();
     for key in COPIED {
         let value = configuration.as_ref().and_then(|all| all.first()?.get(key));
         // Copies keep their timestamps only if the broker does not replace them.
         if let Some(value) = value.filter(|value| *value != "LogAppendTime") {
-            command += &format!(" --config {}", setting(key, value));
+            words.extend(["--config".to_owned(), setting(key, value)]);
         }
     }
-    command + "\nthen `replicator plan` says whether these settings suit the fill"
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let command = clusters.target.properties().tool("kafka-topics.sh", &words);
+    format!("create it with\n  {command}\nthen `replicator plan` says whether these settings suit the fill")
 }
 
-/// The window's instants. A given date is trusted, even if the topic's records are of other days. If the window needs a
+/// The window's instants, which are told to the log. A given date is trusted, even if the topic's records are of other days. If the window needs a
 /// date and none is given, it is the day of the source's first and last records.
 ///
 /// # Errors
@@ -122,12 +121,17 @@ pub(crate) fn window(
         None if !selection.window.needs_date() => NaiveDate::default(),
         None => inferred(&look(cluster, selection, source, interrupt)?, source)?,
     };
-    let window = selection.window.on(date).map_err(Error::usage)?;
+    let zone = selection.zone;
+    let window = selection.window.on(date, zone).map_err(Error::usage)?;
+    if window.start.or(window.end).is_some() {
+        let in_zone = window.told_in(zone).map_or_else(String::new, |told| format!(", {told}"));
+        tracing::info!("window {} of {}{in_zone}", Edges::from(window), selection.shown_source());
+    }
     let is_inferred = selection.date.is_none() && selection.window.needs_date();
     Ok(Resolved {
         window,
-        warning: selection.window.crossing(date),
-        other_days: if is_inferred { OtherDays::than(date, window) } else { OtherDays::default() },
+        warning: selection.window.crossing(date, zone),
+        other_days: if is_inferred { OtherDays::than(date, window, zone) } else { OtherDays::default() },
     })
 }
 
@@ -200,7 +204,7 @@ fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &In
             if let Some(time) = selection.event_time.of(message) {
                 let (first, last) = look.span.unwrap_or((time, time));
                 look.span = Some((first.min(time), last.max(time)));
-                look.days.extend(day_of(time));
+                look.days.extend(day_of(selection.zone, time));
             }
             Ok(())
         })?;

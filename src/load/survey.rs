@@ -11,7 +11,7 @@ use super::input::{Documents, Input, Place};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::base::time::day_of;
+use crate::base::zone::{Tz, day_of};
 use crate::job::window::Window;
 
 /// A refusal names at most this many malformed documents.
@@ -107,7 +107,7 @@ impl Survey {
         let (first, last) = self.span.unwrap_or((millis, millis));
         self.span = Some((first.min(millis), last.max(millis)));
         if self.days.len() <= DAYS {
-            self.days.extend(day_of(millis));
+            self.days.extend(day_of(Tz::UTC, millis));
         }
     }
 
@@ -120,9 +120,10 @@ impl Survey {
     pub(super) fn except(&self, loading: &Loading) -> Result<Option<Window>> {
         let Some(window) = loading.except else { return Ok(None) };
         if !window.needs_date() {
-            return window.on(NaiveDate::default()).map(Some).map_err(Error::usage);
+            return window.on(NaiveDate::default(), Tz::UTC).map(Some).map_err(Error::usage);
         }
-        let span = self.span.and_then(|(first, last)| Some((day_of(first)?, day_of(last)?)));
+        let span =
+            self.span.and_then(|(first, last)| Some((day_of(Tz::UTC, first)?, day_of(Tz::UTC, last)?)));
         let date = match (loading.date, span) {
             (Some(date), Some((first, last))) if first <= date && date <= last => date,
             (None, Some((first, last))) if first == last => first,
@@ -141,8 +142,8 @@ impl Survey {
                 .because(Reason::AmbiguousDate));
             }
         };
-        window.crossing(date).inspect(|warning| tracing::warn!("--except: {warning}"));
-        window.on(date).map(Some).map_err(Error::usage)
+        window.crossing(date, Tz::UTC).inspect(|warning| tracing::warn!("--except: {warning}"));
+        window.on(date, Tz::UTC).map(Some).map_err(Error::usage)
     }
 
     fn listed_days(&self) -> String {

@@ -15,7 +15,7 @@ use rdkafka::producer::BaseProducer;
 pub(crate) use replicator::topics::Record;
 use replicator::{
     EventTime, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Receipt, Result, Rules,
-    Selection, fill, partition,
+    Selection, Tz, fill, partition,
 };
 use replicator::{Sandbox, topics};
 
@@ -276,6 +276,7 @@ pub(crate) fn job(a: &str, b: &str) -> Job {
         target: b.to_owned(),
         window: "11:00-13:00".parse().expect("a window"),
         date: NaiveDate::from_ymd_opt(2021, 4, 14),
+        zone: Tz::UTC,
         event_time: EventTime::Timestamp,
         rules: Rules::by(Identity::Key),
         index_memory: INDEX_MEMORY,
