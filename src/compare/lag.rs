@@ -133,7 +133,7 @@ fn no_position(names: &Names, ledger: &Ledger, is_of_others: bool) -> Error {
     };
     Error::refused(format!(
         "group {group} holds no position for {topic}, so nobody knows how far the copy of {source} to {} is: {why}. Give \
-         the topics and the clusters as the run has them, or start it: replicator --window … --follow",
+         the topics and the clusters as the run has them, or start it, with --follow",
         names.shown_target()
     ))
     .because(reason)

@@ -70,11 +70,8 @@ impl Run<'_> {
             };
             let lost = Error::refused(format!(
                 "the committed offset {position} of {name}-{partition} {why}; to copy the records that are left, delete \
-                 the job's offsets, and run again:\n  kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets \
-                 --group {} --topic {}",
-                properties.target.bootstrap(),
-                ledger.name,
-                ledger.topic
+                 the job's offsets, and run again:\n  {}",
+                ledger.deletion(&properties.target)
             ));
             return Err(properties.source.says(lost.because(Reason::LogLost)));
         }

@@ -102,9 +102,10 @@ impl Run<'_> {
         if is_by_count && !self.holds_what_was_read(&clusters.source, checked)? {
             self.told.warn(format!(
                 "{} deleted records of the window during the run, so nobody can tell whether somebody else added some \
-                 of them to {}; check with `replicator verify`",
+                 of them to {}; check with `{}`",
                 self.job.selection.shown_source(),
-                self.job.selection.shown_target()
+                self.job.selection.shown_target(),
+                self.verification()
             ));
             return Ok(());
         }
@@ -141,9 +142,10 @@ impl Run<'_> {
         })?;
         Err(Error::failed(format!(
             "somebody else added {count} of the window's records to {} during the run, so they are there twice: {}; \
-             stop the other writer, and check with `replicator verify`",
+             stop the other writer, and check with `{}`",
             self.job.selection.shown_target(),
-            examples.join("; ")
+            examples.join("; "),
+            self.verification()
         ))
         .because(Reason::DoubledByOthers))
     }
@@ -216,6 +218,16 @@ impl Preflight {
             return Err(cluster.properties().says(why.because(Reason::TopicChanged)));
         }
         self.ledger.check(&clusters.target)
+    }
+}
+
+impl Run<'_> {
+    /// The command line that compares the window.
+    fn verification(&self) -> String {
+        let selection = &self.job.selection;
+        let window =
+            self.told.window.map_or_else(|| selection.window.to_string(), |window| window.to_string());
+        selection.line(&["verify", "--window", &window], &selection.rules.identity)
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::job::limits::Configuration;
 use crate::job::resolve::{COPIED, setting};
+use crate::kafka::properties::Properties;
 use crate::kafka::topic::Topic;
 
 /// A property that has another value in the target than in the source.
@@ -18,20 +19,19 @@ pub struct Difference {
     pub command: Option<String>,
 }
 
-/// The differences, if the target is in the cluster at `bootstrap`.
+/// The differences, if the target is in the cluster of `target_of`.
 pub(super) fn between(
     (source, source_config): (&Topic, Configuration<'_>),
     (target, target_config): (&Topic, Configuration<'_>),
-    bootstrap: &str,
+    target_of: &Properties,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
     let (from, to) = (source.partitions, target.partitions);
     if from != to {
         let name = &target.name;
         let command = (to < from).then(|| {
-            format!(
-                "kafka-topics.sh --bootstrap-server {bootstrap} --alter --topic {name} --partitions {from}"
-            )
+            let from = from.to_string();
+            target_of.tool("kafka-topics.sh", &["--alter", "--topic", name, "--partitions", &from])
         });
         let property = "partitions".to_owned();
         found.push(Difference { property, source: from.to_string(), target: to.to_string(), command });
@@ -39,11 +39,9 @@ pub(super) fn between(
     for key in COPIED {
         let (from, to) = (source_config.text(key), target_config.text(key));
         if from != to && !from.is_empty() {
-            let command = format!(
-                "kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {} --add-config {}",
-                target.name,
-                setting(key, from)
-            );
+            let setting = setting(key, from);
+            let words = ["--alter", "--topic", &target.name, "--add-config", &setting];
+            let command = target_of.tool("kafka-configs.sh", &words);
             found.push(Difference {
                 property: key.to_owned(),
                 source: from.to_owned(),

@@ -121,7 +121,7 @@ pub(crate) fn check(
     if let Some((source_config, target_config)) = source_config.zip(target_config) {
         check_sizes(objections.of(&properties.target), job, source_config, target_config);
         let (source, target) = ((&source, source_config), (&target, target_config));
-        differences = differences::between(source, target, properties.target.bootstrap());
+        differences = differences::between(source, target, &properties.target);
     }
     if let Some(reversed) = reversed(job, clusters, &ledger, (&source, &target), interrupt)? {
         objections.of(&properties.source).refuse(Reason::ReversedJob, reversed);

@@ -107,12 +107,15 @@ impl Ledger {
     /// How to delete the positions of this job, as a clause.
     pub(crate) fn forgetting(&self, target: &Properties) -> String {
         format!(
-            "and delete the job's offsets; if keys come again and again, then fill with --identity record:\n  \
-             kafka-consumer-groups.sh --bootstrap-server {} --delete-offsets --group {} --topic {}",
-            target.bootstrap(),
-            self.name,
-            self.topic
+            "and delete the job's offsets; if keys come again and again, then fill with --identity record:\n  {}",
+            self.deletion(target)
         )
+    }
+
+    /// The command line that deletes the job's offsets, which are in the cluster of `target`.
+    pub(crate) fn deletion(&self, target: &Properties) -> String {
+        let words = ["--delete-offsets", "--group", &self.name, "--topic", &self.topic];
+        target.tool("kafka-consumer-groups.sh", &words)
     }
 
     /// Makes sure that the ledger exists and is as wide as the source. Creates it or adds partitions if need be. An
@@ -179,9 +182,11 @@ impl Ledger {
             Err(RDKafkaErrorCode::TopicAlreadyExists) => Ok(()),
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
                 "the run commits its positions as offsets of the empty topic {topic}, which is missing, and this \
-                 principal may not create it: grant it Create on topic {topic}, or create the topic with\n  \
-                 kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {partitions}",
-                cluster.properties().bootstrap()
+                 principal may not create it: grant it Create on topic {topic}, or create the topic with\n  {}",
+                cluster.properties().tool(
+                    "kafka-topics.sh",
+                    &["--create", "--topic", topic, "--partitions", &partitions.to_string()]
+                )
             ))
             .because(Reason::NoPermission)),
             // Too few brokers are up now.

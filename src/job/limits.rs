@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::base::error::Result;
+use crate::base::shell::line;
 use crate::job::Selection;
 use crate::job::window::Window;
 use crate::kafka::sys::Message;
@@ -182,21 +183,21 @@ impl Limits {
                 let limit = millis(self.retention);
                 format!(
                     "{topic} deletes records older than retention.ms={limit} ({} days), but {what}: the broker would \
-                     delete the records that are written; {} when it may delete them",
+                     delete the records that are written; {}",
                     limit / 86_400_000,
-                    self.mend("retention.ms", -1, limit)
+                    self.mend("retention.ms", -1, limit, " when it may delete them")
                 )
             }
             Unfit::TooOld => {
                 let limit = millis(self.before);
                 let key = "message.timestamp.before.max.ms";
-                let mend = self.mend(key, i64::MAX, limit);
+                let mend = self.mend(key, i64::MAX, limit, "");
                 format!("{topic} accepts no record older than {key}={limit}, but {what}; {mend}")
             }
             Unfit::TooNew => {
                 let limit = millis(self.after);
                 let key = "message.timestamp.after.max.ms";
-                let mend = self.mend(key, i64::MAX, limit);
+                let mend = self.mend(key, i64::MAX, limit, "");
                 format!(
                     "{topic} accepts no record later than the broker's clock plus {key}={limit}, but {what}; {mend}"
                 )
@@ -218,18 +219,26 @@ impl Limits {
         Some(format!(
             "{} deletes the oldest segments of a partition that is larger than retention.bytes={limit}, whatever the \
              records' age, and replicator cannot ask for a partition's size: the broker may delete old records and \
-             those that are written; {} when it may delete them",
+             those that are written; {}",
             self.topic,
-            self.mend("retention.bytes", -1, limit)
+            self.mend("retention.bytes", -1, limit, " when it may delete them")
         ))
     }
 
-    fn mend(&self, key: &str, to: i64, back: i64) -> String {
-        format!(
-            "change it with kafka-configs.sh --bootstrap-server {} --alter --topic {} --add-config {key}={to}, and \
-             change it back with --add-config {key}={back}",
-            self.bootstrap, self.topic
-        )
+    fn mend(&self, key: &str, to: i64, back: i64, when: &str) -> String {
+        let command = |value: i64| {
+            let setting = format!("{key}={value}");
+            let words = [
+                "kafka-configs.sh",
+                "--bootstrap-server",
+                &self.bootstrap,
+                "--alter",
+                "--topic",
+                &self.topic,
+            ];
+            line(&[&words[..], &["--add-config", &setting]].concat())
+        };
+        format!("change it with `{}`, and change it back{when} with `{}`", command(to), command(back))
     }
 }
 

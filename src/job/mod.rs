@@ -9,18 +9,21 @@ pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod rate;
 pub(crate) mod resolve;
+pub(crate) mod typed;
 pub(crate) mod window;
 
 use std::time::Duration;
 
 use chrono::NaiveDate;
 
+use crate::base::shell::line;
+use crate::base::zone::Tz;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
 use crate::job::window::{Window, WindowSpec};
 use crate::kafka::pace::TransactionLimits;
-use crate::kafka::properties::{DEFAULT_BOOTSTRAP, Properties};
+use crate::kafka::properties::Properties;
 use crate::kafka::sides::Sides;
 
 /// Which records of which topics, and how to tell them apart.
@@ -32,6 +35,8 @@ pub struct Selection {
     pub target: String,
     pub window: WindowSpec,
     pub date: Option<NaiveDate>,
+    /// The zone of times of day and of days.
+    pub zone: Tz,
     pub event_time: EventTime,
     pub rules: Rules,
     /// The most bytes that the index of identities may take.
@@ -64,34 +69,41 @@ impl Selection {
         shown(&self.target, &self.properties.target)
     }
 
-    /// The command line that fills `window` for these topics and by these rules, but with `identity` in place of their
-    /// own.
+    /// The command line for a shell that fills `window` for these topics and by these rules, but with `identity` in place
+    /// of their own.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
-        let mut command = "replicator".to_owned();
+        self.line(&["--window", &window.to_string()], identity)
+    }
+
+    /// The command line for a shell that does `command` with these topics in these clusters, by these rules, but with
+    /// `identity` in place of their own.
+    pub(crate) fn line(&self, command: &[&str], identity: &Identity) -> String {
         let Sides { source, target } = &self.properties;
-        if self.properties.are_two() || source.bootstrap() != DEFAULT_BOOTSTRAP {
-            command += &format!(" {} {}", source.option("bootstrap-server"), source.bootstrap());
-        }
+        let mut words = vec!["replicator".to_owned()];
+        let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
+        add(command);
+        add(&[&source.option("bootstrap-server"), source.bootstrap()]);
         if self.properties.are_two() {
-            command += &format!(" {} {}", target.option("bootstrap-server"), target.bootstrap());
+            add(&[&target.option("bootstrap-server"), target.bootstrap()]);
         }
-        command += &format!(" --window {window} --source {} --target {}", self.source, self.target);
+        source.options().iter().for_each(|option| add(&[option]));
+        add(&["--source", &self.source, "--target", &self.target]);
         if let EventTime::Field(pointer) = &self.event_time {
-            command += &format!(" --time-field '{}'", pointer.as_str());
+            add(&["--time-field", pointer.as_str()]);
         }
         if *identity != Identity::Key {
-            command += &format!(" --identity '{identity}'");
+            add(&["--identity", &identity.to_string()]);
         }
         if self.rules.on_conflict == OnConflict::Skip {
-            command += " --on-conflict skip";
+            add(&["--on-conflict", "skip"]);
         }
         if self.rules.skip_invalid {
-            command += " --skip-invalid";
+            add(&["--skip-invalid"]);
         }
         if self.rules.target_scan == TargetScan::All {
-            command += " --target-scan all";
+            add(&["--target-scan", "all"]);
         }
-        command
+        line(&words)
     }
 }
 

@@ -37,9 +37,11 @@ pub(crate) fn widen(properties: &Properties, topic: &str, partitions: usize, den
         // Another instance was first.
         Ok(()) | Err(RDKafkaErrorCode::InvalidPartitions) => Ok(()),
         Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(Error::refused(format!(
-            "{denied}: grant it Alter on topic {topic}, or add them with\n  kafka-topics.sh --bootstrap-server {} --alter \
-             --topic {topic} --partitions {partitions}",
-            properties.bootstrap()
+            "{denied}: grant it Alter on topic {topic}, or add them with\n  {}",
+            properties.tool(
+                "kafka-topics.sh",
+                &["--alter", "--topic", topic, "--partitions", &partitions.to_string()]
+            )
         ))
         .because(Reason::NoPermission)),
         Err(code) => Err(Error::code(what(), code)),

@@ -51,17 +51,23 @@ pub(crate) fn now(
 /// After a broker's death, the coordinator of transactions may take a transaction for committed although it wrote no
 /// marker. Then the group's coordinator never gives stable offsets.
 fn hanging(cluster: &Cluster, topic: &str) -> Error {
-    let (group, bootstrap) = (&cluster.group, cluster.properties().bootstrap());
+    let (group, properties) = (&cluster.group, cluster.properties());
+    let find = |topic| {
+        let words = ["find-hanging", "--topic", topic, "--max-transaction-timeout", "1"];
+        properties.tool("kafka-transactions.sh", &words)
+    };
+    let abort = ["abort", "--topic", "TOPIC", "--partition", "PARTITION", "--start-offset", "OFFSET"];
+    let delete = ["--delete-offsets", "--group", group, "--topic", topic];
     Error::restart(format!(
         "the coordinator of group {group} did not give its committed offsets within {} s: it is away, or a transaction of \
-         this job hangs. If this lasts while all brokers are up, find the transaction, abort it in each partition that is \
-         named (those of __consumer_offsets too), and delete the job's offsets, so that the next run scans the target:\n  \
-         kafka-transactions.sh --bootstrap-server {bootstrap} find-hanging --broker-id <each broker> \
-         --max-transaction-timeout 1\n  \
-         kafka-transactions.sh --bootstrap-server {bootstrap} abort --topic <topic> --partition <partition> --start-offset \
-         <offset>\n  kafka-consumer-groups.sh --bootstrap-server {bootstrap} --delete-offsets --group {group} --topic \
-         {topic}",
-        LONGEST.as_secs()
+         this job hangs. If this lasts while all brokers are up, find the transaction:\n  {}\n  {}\nabort it in each partition \
+         that is named, with the values that are shown for TOPIC, PARTITION and OFFSET:\n  {}\nand delete the job's \
+         offsets, so that the next run scans the target:\n  {}",
+        LONGEST.as_secs(),
+        find(topic),
+        find("__consumer_offsets"),
+        properties.tool("kafka-transactions.sh", &abort),
+        properties.tool("kafka-consumer-groups.sh", &delete)
     ))
     .because(Reason::Unreachable)
 }

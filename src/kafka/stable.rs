@@ -73,10 +73,12 @@ impl Cluster {
         let hanging = Error::failed(format!(
             "a transaction of another producer has been open in {name}-{partition} for {} s without progress: last \
              stable offset {start}, high watermark {end}, time of its first record {since}; wait for that producer, or \
-             find the transaction with\n  kafka-transactions.sh --bootstrap-server {} find-hanging --broker-id <leader> \
-             --topic {name} --partition {partition}\nabort it, and run again",
+             find the transaction with\n  {}\nabort it, and run again",
             patience.as_secs(),
-            self.properties.bootstrap(),
+            self.properties.tool(
+                "kafka-transactions.sh",
+                &["find-hanging", "--topic", name, "--partition", &partition.to_string()]
+            ),
         ))
         .because(Reason::HangingTransaction);
         self.properties.says(hanging)

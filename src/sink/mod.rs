@@ -253,7 +253,8 @@ impl Run<'_> {
                 None if job.follow => tracing::debug!("there is no topic {name} yet"),
                 None => {
                     return Err(Error::refused(format!(
-                        "there is no topic {name}; see kafka-topics.sh --list, or --follow to wait for it"
+                        "there is no topic {name}; see `{}`, or --follow to wait for it",
+                        cluster.properties().tool("kafka-topics.sh", &["--list"])
                     ))
                     .because(Reason::MissingTopic));
                 }
@@ -377,7 +378,7 @@ impl Run<'_> {
             patience: self.job.patience,
         };
         let bar = if self.job.follow { Progress { quiet: true } } else { self.progress };
-        let bar = bar.bar(&format!("sinking {name}"), ranges.iter().map(Range::len).sum());
+        let bar = bar.over(&format!("sinking {name}"), &ranges);
         let mut reader = Reader::open(&reading, &ranges)?;
         let most = failpoint::number("sink-write-records", WRITE_RECORDS);
         let (mut rows, mut bytes, mut content, mut since) = (Vec::new(), 0, 0, Instant::now());
@@ -395,7 +396,7 @@ impl Run<'_> {
                     (bytes, content, since) = (0, 0, Instant::now());
                 }
             }
-            bar.inc(batch.seen().len() as u64);
+            bar.set_position(reader.passed());
         }
         self.write(cluster, &part.topic, &rows, content, reader.positions())?;
         bar.finish_and_clear();

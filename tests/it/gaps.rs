@@ -8,6 +8,16 @@ use replicator::{Gaps, Interrupt, Progress, Window, WindowSpec, gaps, rfc3339};
 
 use crate::kit::*;
 
+/// Runs a printed command as somebody does who pastes it into a shell, in which nothing names the brokers.
+fn pasted(command: &str) -> std::process::Output {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_replicator"));
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", program.parent().expect("a folder").display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", command]).env("PATH", path).env_remove("KAFKA_BOOTSTRAP_SERVERS");
+    shell.output().expect("runs")
+}
+
 fn find(pair: &Pair) -> Gaps {
     let mut selection = pair.job.selection.clone();
     selection.window = WindowSpec::Instants(Window { start: None, end: None });
@@ -84,8 +94,7 @@ fn the_command_that_is_printed_fills_the_hole() {
     assert_eq!(holes.len(), 2);
     for hole in holes {
         let command = hole["command"].as_str().expect("a command");
-        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
-        let filled = replicator(&arguments).output().expect("runs");
+        let filled = pasted(command);
         assert_eq!(code(&filled), 0, "{}", stderr(&filled));
     }
     assert!(find(&pair).holes.is_empty());
@@ -114,11 +123,8 @@ fn keys_that_many_records_share_hide_no_hole() {
     assert_eq!((found.missing, found.conflicts), (missing, missing));
     assert_eq!(found.holes.len(), 1, "{found}");
     let command = &found.holes[0].command;
-    assert!(command.contains("--identity 'record'"), "{command}");
-    let arguments: Vec<String> =
-        command.split(' ').skip(1).map(|word| word.trim_matches('\'').to_owned()).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let filled = replicator(&arguments).output().expect("runs");
+    assert!(command.contains("--identity record"), "{command}");
+    let filled = pasted(command);
     assert_eq!(code(&filled), 0, "{}", stderr(&filled));
     let found = find(&pair);
     assert_eq!((found.missing, found.only_in_target), (0, 0), "{found}");
@@ -179,4 +185,27 @@ fn copies_under_another_time_are_named() {
             .expect("looks");
     assert_eq!(found.under_another_time, 100, "{found}");
     assert!(found.warnings[0].contains("differ only in timestamp"), "{found:?}");
+}
+
+/// The printed command has what a shell would read otherwise, and what the connection needs.
+#[test]
+fn the_command_that_is_printed_can_be_pasted_whatever_was_given() {
+    let pair = Pair::new(1, 1);
+    let timed =
+        |n: i64, key: &str| record(0, WINDOW.0 + n, key, &format!("{{\"the time\":{}}}", WINDOW.0 + n));
+    produce(&pair.a, &[timed(0, "a"), timed(1, "b"), timed(2, "c")]);
+    produce(&pair.b, &[timed(0, "a")]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("it's mine.properties").display().to_string();
+    std::fs::write(&file, "client.id=me\n").expect("written");
+    let arguments = ["gaps", "--source", &pair.a, "--target", &pair.b, "--time-field", "/the time"];
+    let more = ["-F", &file, "-X", "linger.ms=5", "--skip-invalid", "-o", "json"];
+    let found = receipt(&replicator(&[&arguments[..], &more].concat()).output().expect("runs"));
+    let command = found["holes"][0]["command"].as_str().expect("a command").to_owned();
+    for part in [broker(), "-X linger.ms=5", "-F '", "--time-field '/the time'", "--skip-invalid"] {
+        assert!(command.contains(part), "{part}: {command}");
+    }
+    let filled = pasted(&command);
+    assert_eq!(code(&filled), 0, "{command}: {}", stderr(&filled));
+    assert_eq!(consume(&pair.b).len(), 3);
 }

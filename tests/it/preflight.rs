@@ -46,9 +46,9 @@ fn all_findings_at_once() {
     );
     produce(&pair.a, &day(60, 1));
     let mut findings = vec![
-        "--add-config retention.ms=-1, and change it back with --add-config retention.ms=604800000",
+        "--add-config retention.ms=-1`, and change it back when it may delete them with `kafka-configs.sh",
         "message.timestamp.before.max.ms=3600000",
-        "--add-config retention.bytes=-1, and change it back with --add-config retention.bytes=2000000",
+        "--add-config retention.bytes=2000000`",
         "--allow-compacted-target",
         "has 1 replicas and min.insync.replicas=2: it never takes a write",
     ];

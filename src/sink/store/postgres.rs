@@ -43,7 +43,7 @@ impl Postgres {
         if encoding != "UTF8" {
             return Err(Error::refused(format!(
                 "the database's encoding is {encoding}, which cannot hold all text; use a database that was created with \
-                 CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+                 ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
         // Do not report that the tables exist already.
