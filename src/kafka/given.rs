@@ -1,6 +1,6 @@
 //! Collects what the flags, the environment and files say about clusters: their brokers, and client properties.
 //!
-//! Flags beat the environment, which beats the files. The prefix `source.` or `target.` makes a property one of that
+//! Flags beat the environment, which beats the files, which beat a profile. The prefix `source.` or `target.` makes a property one of that
 //! cluster alone; without a prefix it is one of both.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::environment::{Environment, variable_name};
+use super::profile::Profile;
 use super::properties::{DEFAULT_BOOTSTRAP, Properties};
 use super::rules::SECRET;
 use super::sides::{Side, Sides};
@@ -24,6 +25,7 @@ pub(crate) struct Given<'a> {
     pub file: Option<&'a Path>,
     /// `key=value` of each `-X`.
     pub flags: &'a [String],
+    pub profile: Option<&'a Profile>,
     pub source: GivenSide<'a>,
     pub target: GivenSide<'a>,
 }
@@ -41,6 +43,7 @@ type Map = BTreeMap<String, String>;
 
 /// Everything that is said, in layers. Later layers beat earlier ones.
 struct Layers {
+    profile: Map,
     file: Map,
     files: Sides<Map>,
     environment: Map,
@@ -77,6 +80,24 @@ impl Given<'_> {
             Brokers::One(brokers) => layers.of(brokers.clone(), None),
             Brokers::Unnamed => layers.of(DEFAULT_BOOTSTRAP.to_owned(), None),
         }
+        .map(|properties| properties.given_by(self.options()))
+    }
+
+    /// The options that give the same properties again, without the brokers.
+    fn options(&self) -> Vec<String> {
+        let mut options = Vec::new();
+        let mut add = |option: &str, value: &str| options.extend([option.to_owned(), value.to_owned()]);
+        let files = [
+            ("-F", self.file),
+            ("--source-command-config", self.source.file),
+            ("--target-command-config", self.target.file),
+        ];
+        self.profile.iter().for_each(|profile| add("--profile", &profile.name));
+        for (option, file) in files.into_iter().filter_map(|(option, file)| Some((option, file?))) {
+            add(option, &file.to_string_lossy());
+        }
+        self.flags.iter().for_each(|flag| add("-X", flag));
+        options
     }
 
     /// The properties of both clusters of a command that works on two topics. They are the same if one cluster is named,
@@ -96,11 +117,13 @@ impl Given<'_> {
         }
         match &layers.brokers {
             Brokers::Two(Sides { source, target }) => Ok(Sides {
-                source: layers.of(source.clone(), Some(Side::Source))?,
-                target: layers.of(target.clone(), Some(Side::Target))?,
+                source: layers.of(source.clone(), Some(Side::Source))?.given_by(self.options()),
+                target: layers.of(target.clone(), Some(Side::Target))?.given_by(self.options()),
             }),
-            Brokers::One(brokers) => Ok(layers.of(brokers.clone(), None)?.into()),
-            Brokers::Unnamed => Ok(layers.of(DEFAULT_BOOTSTRAP.to_owned(), None)?.into()),
+            Brokers::One(brokers) => Ok(layers.of(brokers.clone(), None)?.given_by(self.options()).into()),
+            Brokers::Unnamed => {
+                Ok(layers.of(DEFAULT_BOOTSTRAP.to_owned(), None)?.given_by(self.options()).into())
+            }
         }
     }
 
@@ -140,8 +163,16 @@ impl Given<'_> {
         };
         let in_environment =
             Named { one: environment.brokers, sides: environment.of_sides, from: "in the environment" };
+        let in_profile = Named {
+            one: self.profile.and_then(|profile| profile.bootstrap.clone()),
+            sides: self
+                .profile
+                .map_or(Sides { source: None, target: None }, |profile| profile.of_sides.clone()),
+            from: "in the profile",
+        };
+        let profile = self.profile.map_or_else(Map::new, |profile| profile.properties.clone());
         let mut brokers = Brokers::Unnamed;
-        for named in [by_flags, in_environment, in_files] {
+        for named in [by_flags, in_environment, in_files, in_profile] {
             brokers = named.brokers()?;
             if !matches!(brokers, Brokers::Unnamed) {
                 break;
@@ -162,12 +193,10 @@ impl Given<'_> {
             if let Some(key) = flags.keys().find(|key| split(key).0.is_some()) {
                 return for_one(&format!("-X {key}"));
             }
-            if let Some(key) = environment.properties.keys().chain(file.keys()).find(|k| split(k).0.is_some())
-            {
-                ignored = Some(key.clone());
-            }
+            let mut keys = environment.properties.keys().chain(file.keys()).chain(profile.keys());
+            ignored = keys.find(|key| split(key).0.is_some()).cloned();
         }
-        Ok(Layers { file, files, environment: environment.properties, flags, brokers, ignored })
+        Ok(Layers { profile, file, files, environment: environment.properties, flags, brokers, ignored })
     }
 
     fn flags(&self) -> Result<Map> {
@@ -243,8 +272,8 @@ impl Layers {
             Some(Side::Target) => Some(&self.files.target),
             None => None,
         };
-        for layer in [Some(&self.file), own, Some(&self.environment), Some(&self.flags)].into_iter().flatten()
-        {
+        let layers = [Some(&self.profile), Some(&self.file), own, Some(&self.environment), Some(&self.flags)];
+        for layer in layers.into_iter().flatten() {
             // Within a layer, a property of this side beats one of both.
             for wanted in [None, side] {
                 let of_side = layer.iter().map(|(key, value)| (split(key), value));
@@ -339,6 +368,40 @@ mod tests {
         assert!(matches!(error, Error::Usage(_)));
         assert!(error.to_string().contains(names), "{error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    /// Flags beat the environment, which beats the files, which beat the profile.
+    #[rstest]
+    #[case(0, "profile", "profile:1")]
+    #[case(1, "file", "file:1")]
+    #[case(2, "environment", "environment:1")]
+    #[case(3, "flag", "flag:1")]
+    fn a_profile_comes_last(#[case] others: usize, #[case] client: &str, #[case] brokers: &str) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "bootstrap.servers=file:1\nclient.id=file\n").expect("written");
+        let environment =
+            [("KAFKA_BOOTSTRAP_SERVERS", "environment:1"), ("REPLICATOR_CLIENT_ID", "environment")];
+        let environment = environment.into_iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        let profile = Profile {
+            name: "p".to_owned(),
+            bootstrap: Some("profile:1".to_owned()),
+            of_sides: Sides { source: None, target: None },
+            topics: Sides { source: None, target: None },
+            properties: [("client.id", "profile"), ("linger.ms", "7")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        };
+        let given = Given {
+            profile: Some(&profile),
+            file: (others >= 1).then(|| file.path()),
+            bootstrap: (others >= 3).then_some("flag:1"),
+            flags: if others >= 3 { &["client.id=flag".to_owned()] } else { &[] },
+            ..Given::default()
+        };
+        let found = given.one(environment.take(if others >= 2 { 2 } else { 0 })).expect("accepted");
+        assert_eq!((found.bootstrap(), found.common().get("client.id")), (brokers, Some(client)));
+        assert_eq!(found.common().get("linger.ms"), Some("7"), "of the profile alone");
+        assert_eq!(found.options()[..2], ["--profile", "p"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) mod pace;
 pub mod partition;
 pub(crate) mod position;
 pub(crate) mod producer;
+pub(crate) mod profile;
 pub(crate) mod properties;
 pub(crate) mod reader;
 pub(crate) mod record;

@@ -12,6 +12,7 @@ use super::given::Given;
 use super::rules::{GROUP, OURS, SECRET};
 use super::sides::Side;
 use crate::base::error::{Error, Result};
+use crate::base::shell::line;
 use crate::kafka::partition::Placement;
 
 /// The brokers to ask if none are named.
@@ -25,6 +26,8 @@ pub struct Properties {
     partitioner: Option<Placement>,
     /// Set if the job names two clusters.
     side: Option<Side>,
+    /// The options of the command line that give these properties.
+    options: Vec<String>,
 }
 
 impl Properties {
@@ -61,11 +64,25 @@ impl Properties {
                 ))
             })?),
         };
-        let properties = Properties { bootstrap, given, partitioner, side };
+        let properties = Properties { bootstrap, given, partitioner, side, options: Vec::new() };
         let mut all = properties.common();
         all.extend(properties.of_members());
         all.create_native_config().map_err(Properties::invalid).map_err(|err| properties.says(err))?;
         Ok(properties)
+    }
+
+    pub(super) fn given_by(self, options: Vec<String>) -> Properties {
+        Properties { options, ..self }
+    }
+
+    /// The options of the command line that give these properties, without the brokers.
+    pub(crate) fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// The command line of one of Kafka's own tools, for this cluster.
+    pub(crate) fn tool(&self, tool: &str, words: &[&str]) -> String {
+        line(&[&[tool, "--bootstrap-server", &self.bootstrap], words].concat())
     }
 
     pub(super) fn side(&self) -> Option<Side> {
