@@ -344,7 +344,7 @@ impl<'a> OpenSide<'a> {
             patience: self.selection.patience,
         };
         let what = format!("reading {}", self.topic.name);
-        let bar = self.progress.bar(&what, ranges.iter().map(Range::len).sum());
+        let bar = self.progress.over(&what, ranges);
         Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 }

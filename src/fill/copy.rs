@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 
+use super::bar::CopyBar;
 use super::marks::Marking;
 use super::state::Added;
 use super::{Mode, Run};
@@ -59,6 +60,8 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) epochs: Vec<i32>,
     /// With --scale-out, how the source's keys are placed.
     pub(super) source_placement: Option<Placement>,
+    /// About where the window ends in each partition, for the progress bar.
+    pub(super) window_ends: Vec<i64>,
 }
 
 enum Fate {
@@ -82,10 +85,8 @@ impl Copying<'_, '_> {
         let look = self.look.clone();
         let reading = self.run.reading(Side::Source, &self.ledger.name);
         let mut reader = Reader::looking(&reading, ranges, move |message| look.within(message))?;
-        let bar = self
-            .run
-            .progress
-            .bar(&format!("copying {}", job.selection.source), ranges.iter().map(Range::len).sum());
+        let mut bar =
+            CopyBar::new(self.run.progress, &job.selection.source, ranges, self.window_ends.clone());
         'batches: while !self.is_enough()
             && let Some(batch) = reader.next(interrupt)?
         {
@@ -104,7 +105,7 @@ impl Copying<'_, '_> {
                     self.slow_down(&reader)?;
                 }
             }
-            bar.inc(batch.seen().len() as u64);
+            bar.move_to(&reader);
             self.publish(&reader);
             if let Some(transaction) = &self.transaction {
                 transaction.poll();
@@ -120,7 +121,7 @@ impl Copying<'_, '_> {
         }
         self.commit(&reader)?;
         self.publish(&reader);
-        bar.finish_and_clear();
+        bar.end();
         Ok(())
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod consequences;
 pub(crate) mod preflight;
 pub(crate) mod receipt;
 
+mod bar;
 mod begin;
 mod close;
 mod compression;
@@ -97,6 +98,11 @@ impl Run<'_> {
 
         invariant::nothing_is_left(Rc::strong_count(&self.pace));
         failpoint::instant("before-init");
+        if self.mode == Mode::Fill {
+            tracing::debug!(
+                "taking over the job: this ends the open transaction of a dead run, and fences a live one"
+            );
+        }
         telemetry::phase(Phase::Init);
         // 1. Take over the transactional ids of this job. From here on, no earlier producer with these ids can commit,
         //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
@@ -116,7 +122,7 @@ impl Run<'_> {
             }
         }
         failpoint::instant("after-init");
-        tracing::debug!("initialised");
+        tracing::debug!("asking how far an earlier run came; an open commit delays the answer");
 
         // 2. Ask where the job's last committed transaction ended. If a transaction is about to commit offsets, the
         //    answer waits for it.
@@ -128,7 +134,8 @@ impl Run<'_> {
             Mode::Plan => vec![None; source.partitions],
         };
         failpoint::instant("after-committed");
-        tracing::debug!("asked for the committed offsets");
+        let known = committed.iter().flatten().count();
+        tracing::debug!("{known} of {} partitions have a committed position", committed.len());
 
         self.settle_doubt(&mut committed);
         // With --follow, a partition that bears its mark goes on behind it. The others need a fill first.
@@ -163,7 +170,7 @@ impl Run<'_> {
             failpoint::instant("between-the-ends");
         }
         let target_watermarks = clusters.target.watermarks(target)?;
-        tracing::debug!("took the target's ends");
+        tracing::debug!("took the target's ends: {:?}", ends(&target_watermarks));
         failpoint::instant("between-the-ends");
         let source_watermarks = too_early.map_or_else(|| clusters.source.watermarks(source), Ok)?;
         let mut snapshot = Snapshot { source: source_watermarks, target: target_watermarks };
@@ -173,7 +180,7 @@ impl Run<'_> {
         };
         let target_ends = ends(&snapshot.target);
         failpoint::instant("after-snapshot");
-        tracing::debug!("took the ends");
+        tracing::debug!("took the source's ends: {source_ends:?}; the run copies nothing beyond");
 
         // 4. Decide where to begin: at a committed offset whose mark still holds, otherwise by time. All records before
         //    the start are done, or are older than the window.
@@ -197,13 +204,17 @@ impl Run<'_> {
         }
 
         telemetry::phase(Phase::Wait);
+        tracing::debug!(
+            "waiting until every transaction below the ends is committed or aborted, for {} at most without progress",
+            humantime::format_duration(job.selection.patience)
+        );
         // 5. Wait until all transactions below the ends are committed or aborted. Then no record can appear there any
         //    more.
         let patience = job.selection.patience;
         clusters.target.wait_until_stable(target, &target_ends, patience, self.interrupt)?;
         clusters.source.wait_until_stable(source, &source_ends, patience, self.interrupt)?;
         failpoint::instant("after-wait");
-        tracing::debug!("every transaction below the ends has ended");
+        tracing::debug!("every transaction below the ends has ended, so no record can appear there any more");
 
         if self.mode == Mode::Plan {
             self.foresight = Some(Foresight::new(job, window, target.partitions)?);
@@ -212,6 +223,7 @@ impl Run<'_> {
         // 6. If nothing is left to read or to check, end here. After step 5, everything that was committed is readable,
         //    and closed marks say that the runs have checked what they wrote.
         if ranges.iter().all(|range| trusted.is_done(range)) {
+            tracing::debug!("an earlier run has done all of this, so nothing is scanned or copied");
             if is_anew || trusted.done().is_some_and(|done| done.in_window == 0) {
                 self.warn_of_nothing(&clusters.source, source, window);
             }
@@ -232,6 +244,7 @@ impl Run<'_> {
         telemetry::ends(ranges.iter().map(|range| (range.partition, range.end)));
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
+        tracing::debug!("scanning the target for what it holds already, so that nothing is written twice");
         let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look)?;
         marking.scanned(scanned.firsts.clone(), &trusted);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
@@ -243,7 +256,6 @@ impl Run<'_> {
         self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
         self.look_again(clusters, checked, &look, &scanned, &ranges)?;
         failpoint::instant("after-scan");
-        tracing::debug!("scanned the target");
         let group = match share {
             Some(share) => share.group.clone(),
             None => clusters
@@ -272,10 +284,20 @@ impl Run<'_> {
         };
         let target_placement = self.target_placement(&clusters.source, checked, &snapshot)?;
         telemetry::phase(Phase::Copy);
+        tracing::debug!(
+            "reading {} offsets of the source, up to its ends: a record of the window may stand behind later ones",
+            ranges.iter().map(Range::len).sum::<u64>()
+        );
         self.told.unfit.clear();
         // Read the clock again after taking the ends, so that no record counts as too new only because it was created
         // after the preflight.
         let limits = checked.limits.at(chrono::Utc::now().timestamp_millis());
+        // Only the bar needs this answer, so without it the bar is less exact.
+        let window_end =
+            window.end.filter(|_| self.progress.is_shown() && job.selection.event_time.is_indexed());
+        let window_ends = window_end.map_or_else(Vec::new, |end| {
+            clusters.source.positions_from(source, Some(end), &snapshot.source).unwrap_or_default()
+        });
         let mut copy = Copying {
             run: self,
             look: &look,
@@ -296,6 +318,7 @@ impl Run<'_> {
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
             epochs: vec![-1; source.partitions],
             source_placement: placement,
+            window_ends,
         };
         let result = copy.all(&ranges);
         // `close` and the marks rely on the snapshot, so it must still say how far the scan and the copy read.
@@ -329,10 +352,12 @@ impl Run<'_> {
         //    doubled one.
         failpoint::instant("after-copy");
         telemetry::phase(Phase::Close);
-        tracing::debug!("copied");
+        tracing::debug!(
+            "copied; checking that all copies are readable, and that nobody else wrote them meanwhile"
+        );
         self.close(clusters, checked, window, &snapshot.target)?;
         failpoint::instant("after-close");
-        tracing::debug!("checked the target");
+        tracing::debug!("the target holds what the run wrote");
 
         if self.is_stopped {
             return Ok(Ended::Done);

@@ -54,8 +54,7 @@ impl Run<'_> {
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
         let reading = self.reading(side, group);
-        let bar =
-            self.progress.bar(&format!("reading {}", reading.topic), ranges.iter().map(Range::len).sum());
+        let bar = self.progress.over(&format!("reading {}", reading.topic), ranges);
         Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 }

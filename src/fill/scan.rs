@@ -45,7 +45,7 @@ impl Run<'_> {
         judge.reserve(self.expected(clusters, checked, window, snapshot)?);
         let length = ranges.iter().map(Range::len).sum();
         let mut outside = look.has_outside().then(|| Outside::new(length, selection.index_memory));
-        let bar = self.progress.bar(&format!("scanning {}", selection.target), length);
+        let bar = self.progress.over(&format!("scanning {}", selection.target), &ranges);
         let at = look.clone();
         let reading = self.reading(Side::Target, &checked.ledger.name);
         let reader = Reader::looking(&reading, &ranges, move |message| at.at(message))?;
@@ -83,7 +83,7 @@ impl Run<'_> {
             self.warn_of_unexplained(snapshot);
             self.read_source(&clusters.source, checked, look, |seen| judge.explain(seen))?;
         }
-        tracing::debug!("{} identities in the window of {}", judge.len(), selection.target);
+        tracing::debug!("{} holds {} identities that count for the window", selection.target, judge.len());
         Ok(Scanned { ranges, judge, outside, firsts })
     }
 

@@ -62,6 +62,7 @@ pub struct Reader<T = ()> {
 }
 
 struct PartitionProgress {
+    start: i64,
     position: i64,
     end: i64,
 }
@@ -135,7 +136,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         let mut assignment = TopicPartitionList::new();
         for range in ranges {
             reader.partitions[index(range.partition)] =
-                Some(PartitionProgress { position: range.start, end: range.end });
+                Some(PartitionProgress { start: range.start, position: range.start, end: range.end });
             if !range.is_empty() {
                 reader.open += 1;
                 assignment
@@ -169,10 +170,27 @@ impl<T: Default + Send + 'static> Reader<T> {
                     each(message, seen)?;
                 }
             }
-            bar.inc(batch.seen().len() as u64);
+            bar.set_position(self.passed());
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// How many offsets of the ranges are read. Markers and aborted records take offsets too, so a count of records
+    /// would not reach the ranges' length.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed_below(&[])
+    }
+
+    /// How many offsets of the ranges are read that lie below the partitions' `ends`. A partition without an end counts
+    /// as a whole.
+    pub(crate) fn passed_below(&self, ends: &[i64]) -> u64 {
+        let passed = |(partition, progress): (usize, &Option<PartitionProgress>)| {
+            let Some(progress) = progress else { return 0 };
+            let end = ends.get(partition).copied().unwrap_or(i64::MAX);
+            u64::try_from(progress.position.min(end) - progress.start).unwrap_or(0)
+        };
+        self.partitions.iter().enumerate().map(passed).sum()
     }
 
     /// Waits for the next batch; `None` once each range was read to its end.

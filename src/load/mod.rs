@@ -323,8 +323,7 @@ impl Run<'_> {
             isolation: Isolation::ReadCommitted,
             patience: PATIENCE,
         };
-        let bar =
-            self.progress.bar(&format!("looking at {}", topic.name), ranges.iter().map(Range::len).sum());
+        let bar = self.progress.over(&format!("looking at {}", topic.name), &ranges);
         Reader::open(&reading, &ranges)?.for_each(interrupt, &bar, |message, ()| {
             if let Some(count) = lacking.get_mut(&known(message.key(), message.value())) {
                 *count = count.saturating_sub(1);

@@ -30,7 +30,7 @@ fn it_closes_the_gap_and_keeps_it_closed(#[case] clusters: usize) {
     stream.produce(&later(500, 3, 2));
     let follower = stream.follow(&[]);
     stream.until_holds(&before, &copies);
-    assert!(!follower.stderr().contains("scanned the target"), "{}", follower.stderr());
+    assert!(!follower.stderr().contains("scanning the target"), "{}", follower.stderr());
     assert_eq!(follower.stopped()["written"], 500);
     stream.assert_holds(&before, &copies);
 }
