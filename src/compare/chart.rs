@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::time::rfc3339;
+use crate::base::zone::{Tz, local};
 
 /// The timestamps of a topic's committed records, counted in equal buckets.
 #[derive(Debug)]
@@ -10,25 +10,42 @@ pub(crate) struct Histogram {
     topic: String,
     /// The start of the first bucket and the end of the last one, in milliseconds since the epoch.
     span: (i64, i64),
+    /// The zone of the labels.
+    zone: Tz,
     buckets: Vec<u64>,
     /// The count that fills a column to the top.
     full: u64,
 }
 
+/// The columns if stdout is no terminal.
 const COLUMNS: usize = 81;
+/// The fewest columns, in which the labels have room, and the most.
+const WIDTHS: (usize, usize) = (54, 200);
 const ROWS: u64 = 3;
 
+/// How many columns a chart may have on this terminal, beside its indentation.
+fn columns() -> usize {
+    let width = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    width.map_or(COLUMNS, |width| width.saturating_sub(INDENTATION).clamp(WIDTHS.0, WIDTHS.1))
+}
+
+const INDENTATION: usize = 2;
+
 impl Histogram {
-    /// Counts `timestamps` over `span`.
-    pub(crate) fn new(topic: &str, timestamps: &[i64], span: (i64, i64)) -> Histogram {
-        let mut buckets = vec![0; COLUMNS];
+    /// Counts `timestamps` over `span`. The labels are in `zone`.
+    pub(crate) fn new(topic: &str, timestamps: &[i64], span: (i64, i64), zone: Tz) -> Histogram {
+        Histogram::wide(columns(), topic, timestamps, span, zone)
+    }
+
+    fn wide(columns: usize, topic: &str, timestamps: &[i64], span: (i64, i64), zone: Tz) -> Histogram {
+        let mut buckets = vec![0; columns];
         let length = i128::from(span.1 - span.0).max(1);
         for timestamp in timestamps.iter().filter(|t| (span.0..span.1).contains(*t)) {
-            let bucket = i128::from(timestamp - span.0) * COLUMNS as i128 / length;
-            buckets[usize::try_from(bucket).unwrap_or(0).min(COLUMNS - 1)] += 1;
+            let bucket = i128::from(timestamp - span.0) * columns as i128 / length;
+            buckets[usize::try_from(bucket).unwrap_or(0).min(columns - 1)] += 1;
         }
         let full = buckets.iter().max().copied().unwrap_or(0).max(1);
-        Histogram { topic: topic.to_owned(), span, buckets, full }
+        Histogram { topic: topic.to_owned(), span, zone, buckets, full }
     }
 
     /// Draws this histogram to the scale of another one.
@@ -53,18 +70,16 @@ impl fmt::Display for Histogram {
                 .collect();
             writeln!(f, "  {line}")?;
         }
-        let label = |millis: i64| rfc3339(millis).get(11..16).unwrap_or("").to_owned();
         let (start, end) = self.span;
-        let middle = COLUMNS / 2 - 3;
-        write!(
-            f,
-            "  {:<w$}{:<v$}{}",
-            label(start),
-            label(start + (end - start) / 2),
-            label(end),
-            w = middle,
-            v = COLUMNS - middle - 5
-        )
+        let middle = start + (end - start) / 2;
+        let label = |millis: i64| {
+            local(self.zone, millis).map_or(String::new(), |at| at.format("%Y-%m-%d %H:%M").to_string())
+        };
+        let end = format!("{} {}", label(end), self.zone);
+        let room = self.buckets.len().saturating_sub(end.chars().count());
+        let half = (self.buckets.len() / 2).saturating_sub(8);
+        let middle = if half + 17 <= room { label(middle) } else { String::new() };
+        write!(f, "  {:<half$}{middle:<rest$}{end}", label(start), rest = room.saturating_sub(half))
     }
 }
 
@@ -77,7 +92,7 @@ mod tests {
         let hour = 3_600_000;
         let times: Vec<i64> =
             (0..8100).map(|n| n * hour / 1000).filter(|t| !(hour..3 * hour).contains(t)).collect();
-        let chart = Histogram::new("t", &times, (0, 8100 * hour / 1000)).to_string();
+        let chart = Histogram::wide(81, "t", &times, (0, 8100 * hour / 1000), Tz::UTC).to_string();
         let bottom = chart.lines().nth(3).expect("three rows");
         assert!(bottom.contains("          ") && bottom.contains('█'), "{chart}");
         assert_eq!(chart.lines().count(), 5);
@@ -85,6 +100,20 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        assert!(Histogram::new("t", &[], (0, 0)).to_string().contains("(0 records)"));
+        assert!(Histogram::new("t", &[], (0, 0), Tz::UTC).to_string().contains("(0 records)"));
+    }
+
+    #[rstest::rstest]
+    #[case(54, Tz::UTC, "  1970-01-01 00:00                  1970-01-02 00:00 UTC")]
+    #[case(
+        81,
+        Tz::Europe__Berlin,
+        "  1970-01-01 01:00                1970-01-01 13:00   1970-01-02 01:00 Europe/Berlin"
+    )]
+    fn labels_have_a_date_and_a_zone(#[case] columns: usize, #[case] zone: Tz, #[case] wanted: &str) {
+        let chart = Histogram::wide(columns, "t", &[], (0, 86_400_000), zone).to_string();
+        let labels = chart.lines().last().expect("labels");
+        assert_eq!(labels, wanted);
+        assert_eq!(labels.chars().count(), columns + 2);
     }
 }
