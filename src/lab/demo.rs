@@ -11,6 +11,8 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
+use crate::base::shell::line;
+use crate::base::zone::Tz;
 use crate::compare::chart::Histogram;
 use crate::compare::verify::{Comparison, verify};
 use crate::dashboard::Dashboard;
@@ -28,6 +30,7 @@ use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::sides::Sides;
 use crate::kafka::topic::Topic;
 use crate::lab::sandbox::{Backend, Sandbox};
+use crate::lab::tidy;
 use crate::load::{Given, LoadReceipt, Loading, load};
 use crate::sink::store;
 use crate::sink::{Sinking, sink};
@@ -82,14 +85,15 @@ pub fn demo(showing: &Showing, progress: Progress, interrupt: &Interrupt) -> Res
         tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
     }
     let stage = Stage::new(showing, &sandboxes, progress, interrupt)?;
-    stage.play(showing)?;
-    if showing.open || (!showing.on_stderr && std::io::stdout().is_terminal()) {
-        stage.show(showing.open)?;
-    }
-    if showing.keep {
+    let is_watched = showing.open || (!showing.on_stderr && std::io::stdout().is_terminal());
+    let result =
+        stage.play(showing).and_then(|()| if is_watched { stage.show(showing.open) } else { Ok(()) });
+    if showing.keep && result.is_ok() {
         stage.leave(showing, sandboxes);
+    } else if stage.is_on_named {
+        stage.remove().unwrap_or_else(|err| tracing::warn!("topics and groups are left there: {err}"));
     }
-    Ok(())
+    result
 }
 
 struct Stage<'a> {
@@ -98,6 +102,8 @@ struct Stage<'a> {
     _generated: Option<tempfile::TempDir>,
     /// The receipts of the fills, for the page.
     receipts: RefCell<Vec<Receipt>>,
+    /// The cluster is not of this demo.
+    is_on_named: bool,
     on_stderr: bool,
     progress: Progress,
     interrupt: &'a Interrupt,
@@ -119,9 +125,10 @@ impl<'a> Stage<'a> {
             target: at(&showing.properties.target, sandboxes.last()),
         };
         // On a named cluster, topics with the usual names may belong to somebody.
-        let suffix = match sandboxes.first().map(Sandbox::backend) {
-            Some(Backend::Named) => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
-            _ => String::new(),
+        let is_on_named = sandboxes.first().map(Sandbox::backend) == Some(Backend::Named);
+        let suffix = match is_on_named {
+            true => format!("-demo-{}", chrono::Utc::now().timestamp_millis()),
+            false => String::new(),
         };
         let (data, generated) = match &showing.data {
             Some(file) => (file.clone(), None),
@@ -140,6 +147,7 @@ impl<'a> Stage<'a> {
             target: format!("topicB{suffix}"),
             window: showing.window,
             date: None,
+            zone: Tz::UTC,
             event_time: EventTime::Timestamp,
             rules: Rules::by(showing.identity.clone()),
             index_memory: INDEX_MEMORY,
@@ -150,6 +158,7 @@ impl<'a> Stage<'a> {
             data,
             _generated: generated,
             receipts: RefCell::default(),
+            is_on_named,
             on_stderr: showing.on_stderr,
             progress,
             interrupt,
@@ -273,46 +282,55 @@ impl<'a> Stage<'a> {
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
         let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
-        let a = Histogram::new(&self.job.selection.source, &a, (floor, ceiling));
-        let b = Histogram::new(&self.job.selection.target, &b, (floor, ceiling)).scaled_as(&a);
+        let a = Histogram::new(&self.job.selection.source, &a, (floor, ceiling), Tz::UTC);
+        let b = Histogram::new(&self.job.selection.target, &b, (floor, ceiling), Tz::UTC).scaled_as(&a);
         say!(self.on_stderr, "{a}\n{b}\n");
         Ok(())
     }
 
+    /// Removes the topics from a cluster that is not of this demo, with the groups of the loads and fills.
+    fn remove(&self) -> Result<()> {
+        let Selection { source, target, properties, .. } = &self.job.selection;
+        tidy::remove(&properties.source, &[source, target])
+    }
+
     fn leave(&self, showing: &Showing, sandboxes: Vec<Sandbox>) {
         let addresses: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.bootstrap().to_owned()).collect();
-        let ends: Vec<String> = sandboxes.into_iter().filter_map(Sandbox::keep).collect();
-        let (running, variables, stop) = match addresses.as_slice() {
-            [_, _] => {
-                const TWO: [&str; 2] = ["KAFKA_SOURCE_BOOTSTRAP_SERVERS", "KAFKA_TARGET_BOOTSTRAP_SERVERS"];
-                ("The brokers keep running", TWO.as_slice(), "stop the brokers")
-            }
-            _ => ("The broker keeps running", ["KAFKA_BOOTSTRAP_SERVERS"].as_slice(), "stop the broker"),
+        let mut ends: Vec<String> = sandboxes.into_iter().filter_map(Sandbox::keep).collect();
+        let selection = &self.job.selection;
+        let what = match addresses.len() {
+            _ if self.is_on_named => "the topics",
+            1 => "the broker",
+            _ => "the brokers",
         };
-        say!(
-            self.on_stderr,
-            "\n{running} at {}. Try these, with `cargo run --release --` for `replicator`:",
-            addresses.join(" and ")
-        );
-        const ALL: [&str; 3] =
-            ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SOURCE_BOOTSTRAP_SERVERS", "KAFKA_TARGET_BOOTSTRAP_SERVERS"];
-        let others: Vec<&str> = ALL.into_iter().filter(|name| !variables.contains(name)).collect();
-        say!(self.on_stderr, "  unset {}", others.join(" "));
-        for (variable, address) in variables.iter().zip(&addresses) {
-            say!(self.on_stderr, "  export {variable}={address}");
+        if self.is_on_named {
+            let names = format!("{}|{}", selection.source, selection.target);
+            ends.push(selection.properties.source.tool("kafka-topics.sh", &["--delete", "--topic", &names]));
         }
-        let topics = format!("--source {} --target {}", self.job.selection.source, self.job.selection.target);
-        for line in [
-            format!("replicator --window {} {topics}", showing.window),
-            format!("replicator plan --window 10:00-11:00 {topics} --output json"),
-            format!("replicator verify --window {} {topics}", showing.window),
+        say!(self.on_stderr, "\nThe demo keeps {what} at {}. Try these:", addresses.join(" and "));
+        if let Some(folder) = folder_beside_path() {
+            say!(self.on_stderr, "  export PATH={}:\"$PATH\"", line(&[folder]));
+        }
+        let window = showing.window.to_string();
+        for words in [
+            &["fill", "--window", &window][..],
+            &["plan", "--window", "10:00-11:00", "--output", "json"],
+            &["verify", "--window", &window],
         ] {
-            say!(self.on_stderr, "  {line}");
+            say!(self.on_stderr, "  {}", selection.line(words, &selection.rules.identity));
         }
-        if !ends.is_empty() {
-            say!(self.on_stderr, "and {stop} with\n  {}", ends.join("\n  "));
-        }
+        say!(self.on_stderr, "and remove {what} with\n  {}", ends.join("\n  "));
     }
+}
+
+/// The folder of this program, unless a shell finds the program without it.
+fn folder_beside_path() -> Option<String> {
+    let own = std::env::current_exe().and_then(std::fs::canonicalize).ok()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("replicator")).find(|file| file.is_file());
+    let is_own = found.and_then(|file| std::fs::canonicalize(file).ok()).is_some_and(|file| file == own);
+    if is_own { None } else { Some(own.parent()?.to_string_lossy().into_owned()) }
 }
 
 /// Reads all of a topic and returns its timestamps, in milliseconds since the epoch.

@@ -3,3 +3,4 @@
 pub(crate) mod demo;
 pub(crate) mod drill;
 pub(crate) mod sandbox;
+mod tidy;

@@ -24,7 +24,9 @@ use self::stage::Stage;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::time::millis;
+use crate::kafka::properties::Properties;
 use crate::lab::sandbox::Backend;
+use crate::lab::tidy;
 
 /// The options of a drill.
 pub struct Drilling {
@@ -63,6 +65,19 @@ pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>)
     (report, result)
 }
 
+/// Removes what the round of `seed` left on a named cluster.
+fn remove_from(cluster: &Option<String>, seed: u64) -> Result<()> {
+    let properties = Properties::new(cluster.as_deref(), None, std::iter::empty(), &[])?;
+    let (source, target) = topics_of(seed);
+    tidy::remove(&properties, &[&source, &target])
+}
+
+/// The names of the source and the target of the round of `seed`.
+fn topics_of(seed: u64) -> (String, String) {
+    let suffix = format!("{seed}-{}", std::process::id());
+    (format!("drill-a-{suffix}"), format!("drill-b-{suffix}"))
+}
+
 fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &mut Report) -> Result<()> {
     let name = |fault: &Fault| {
         clap::ValueEnum::to_possible_value(fault).map_or(String::new(), |value| value.get_name().to_owned())
@@ -92,11 +107,17 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
         let turn = usize::try_from(seed).unwrap_or(0);
         let round = if drilling.follow {
             let plan = of_follow[turn % of_follow.len()].plan(seed, drilling.records, &brokers);
-            follow::play(&mut stage, &plan)?
+            follow::play(&mut stage, &plan)
         } else {
             let schedule = scenarios[turn % scenarios.len()].schedule(seed, drilling.records, &brokers);
-            play(&mut stage, &schedule)?
+            play(&mut stage, &schedule)
         };
+        if !is_ours {
+            // Topics of a round that went wrong too: the same seed makes them again.
+            remove_from(&drilling.cluster, seed)
+                .unwrap_or_else(|err| tracing::warn!("topics and groups are left there: {err}"));
+        }
+        let round = round?;
         if drilling.tells_rounds {
             // println! would panic if the reader is gone.
             let _ = writeln!(std::io::stdout(), "{round}\n");

@@ -20,6 +20,7 @@ use super::schedule::{Moment, Schedule};
 use super::stage::Stage;
 use super::tail::Tail;
 use super::topics::{Record, Topics, delivered, of, send};
+use super::topics_of;
 use crate::base::error::Result;
 use crate::kafka::sides::Side;
 
@@ -89,8 +90,7 @@ pub(super) fn play(stage: &mut Stage<'_>, schedule: &Schedule) -> Result<Round> 
 /// # Errors
 /// As [`play`].
 pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -> Result<Play<'s, 'a>> {
-    let suffix = format!("{}-{}", schedule.seed, std::process::id());
-    let (source, target) = (format!("drill-a-{suffix}"), format!("drill-b-{suffix}"));
+    let (source, target) = topics_of(schedule.seed);
     let shape = schedule.shape;
     let (of_source, of_target) = (stage.of(Side::Source), stage.of(Side::Target));
     of_source.topics.create(&source, shape.source_partitions, of_source.replicas())?;
