@@ -3,16 +3,14 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::builder::Styles;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
 use replicator::store::{self, check_flag, keep_receipt};
 use replicator::{
     About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
-    Progress, Result, Unread, asks_for_json, end_metrics, fill, gaps, generate, keep_metrics, lag, load,
-    memory, sink, verify,
+    Progress, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
+    keep_metrics, lag, load, manual, memory, sink, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
@@ -21,12 +19,11 @@ fn main() -> ExitCode {
     memory::keep_freed();
     #[cfg(feature = "lab")]
     let _failpoints = fail::FailScenario::setup();
-    let parsed = Cli::command().try_get_matches();
-    let (cli, matches) =
-        match parsed.and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches))) {
-            Ok(parsed) => parsed,
-            Err(err) => return unparsed(&err),
-        };
+    let parsed = command().try_get_matches();
+    let (cli, matches) = match parsed.and_then(|matches| Cli::of(&matches).map(|cli| (cli, matches))) {
+        Ok(parsed) => parsed,
+        Err(err) => return unparsed(&err),
+    };
     start_logging(&cli.common);
     let mut found = None;
     let result = misplaced_option(&matches)
@@ -67,27 +64,30 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
     let progress = Progress { quiet: common.quiet || common.log_format == Output::Json };
     let interrupt = Interrupt::install()?;
     match &cli.command {
-        None => {
-            let (told, result) = run_fill(&cli.job()?, &cli.fill, Mode::Fill, progress, &interrupt)?;
-            if let Some(Err(err)) = cli.store.as_deref().map(|url| keep(url, &*told, &result)) {
-                tracing::warn!("the receipt was not kept for the dashboard: {err}");
-            }
-            *found = Some(told);
-            result
-        }
+        None => fill_window(&cli.fill, progress, &interrupt, found),
+        Some(Command::Fill(args)) => fill_window(args, progress, &interrupt, found),
         Some(Command::Plan(args)) => {
-            let (told, result) = run_fill(&args.job(common)?, args, Mode::Plan, progress, &interrupt)?;
+            let (told, result) = run_fill(&args.job()?, &args.run, Mode::Plan, progress, &interrupt)?;
             *found = Some(told);
             result
         }
         Some(Command::Gaps(args)) => {
-            let selection = args.selection(common)?;
+            let selection = args.selection()?;
             keep_metrics(&args.metrics.wanted(), &About::topics("gaps", &selection), selection.patience)?;
-            let result = gaps(&selection, args.bucket, progress, &interrupt);
-            found_if_done(found, result).inspect_err(|_| *found = Some(Box::new(Unread::from(selection))))
+            match gaps(&selection, args.bucket, progress, &interrupt) {
+                Ok(gaps) => {
+                    let result = if args.exit_code { gaps.lacks_nothing() } else { Ok(()) };
+                    *found = Some(Box::new(gaps));
+                    result
+                }
+                Err(err) => {
+                    *found = Some(Box::new(Unread::from(selection)));
+                    Err(err)
+                }
+            }
         }
         Some(Command::Verify(args)) => {
-            let comparison = args.comparison(common)?;
+            let comparison = args.comparison()?;
             let selection = &comparison.selection;
             keep_metrics(&args.metrics.wanted(), &About::topics("verify", selection), selection.patience)?;
             let (findings, result) = verify(&comparison, progress, &interrupt);
@@ -99,7 +99,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Lag(args)) => {
-            let selection = args.selection(common)?;
+            let selection = args.selection()?;
             let (told, result) = lag(&selection, args.max_lag, &interrupt);
             *found = Some(match told {
                 Some(told) => Box::new(told),
@@ -108,7 +108,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Load(args)) => {
-            let (loading, properties) = (args.loading(), common.properties()?);
+            let (loading, properties) = (args.loading(), args.properties()?);
             let source = loading.file.display().to_string();
             let about = About { command: "load", source, target: loading.topic.clone() };
             keep_metrics(&args.metrics.wanted(), &about, PATIENCE)?;
@@ -120,7 +120,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             found_if_done(found, generate(&args.generating(), progress, &interrupt))
         }
         Some(Command::Sink(args)) => {
-            let sinking = args.sinking(common)?;
+            let sinking = args.sinking()?;
             let target = store::shown(&sinking.store);
             let about = About { command: "sink", source: sinking.topics.join(","), target };
             keep_metrics(&args.metrics.wanted(), &about, sinking.patience)?;
@@ -147,11 +147,26 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         }
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "replicator", &mut script);
+            clap_complete::generate(*shell, &mut command(), "replicator", &mut script);
             write_out(&script)
         }
-        Some(Command::Man { command }) => man(command.as_deref()),
+        Some(Command::Man { command }) => write_out(&manual(command.as_deref())?),
     }
+}
+
+/// The main job.
+fn fill_window(
+    args: &FillArgs,
+    progress: Progress,
+    interrupt: &Interrupt,
+    found: &mut Option<Box<dyn Found>>,
+) -> Result<()> {
+    let (told, result) = run_fill(&args.job()?, &args.run, Mode::Fill, progress, interrupt)?;
+    if let Some(Err(err)) = args.store.as_deref().map(|url| keep(url, &*told, &result)) {
+        tracing::warn!("the receipt was not kept for the dashboard: {err}");
+    }
+    *found = Some(told);
+    result
 }
 
 /// The findings of a run, and how it ended.
@@ -159,7 +174,7 @@ type Ended = (Box<dyn Found>, Result<()>);
 
 fn run_fill(
     job: &Job,
-    args: &FillArgs,
+    args: &RunArgs,
     mode: Mode,
     progress: Progress,
     interrupt: &Interrupt,
@@ -196,19 +211,6 @@ fn found_if_done(found: &mut Option<Box<dyn Found>>, result: Result<impl Found +
     Ok(())
 }
 
-fn man(name: Option<&str>) -> Result<()> {
-    let mut program = Cli::command().styles(Styles::plain());
-    program.build();
-    let command = match name {
-        None => Some(&program),
-        Some(name) => program.find_subcommand(name),
-    };
-    let command = command.ok_or_else(|| Error::usage("there is no such sub-command".to_owned()))?;
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(|e| Error::io("the page", e))?;
-    write_out(&page)
-}
-
 /// Prints what the command found out. JSON also says how it ended.
 fn print(cli: &Cli, found: Option<Box<dyn Found>>, result: Result<()>) -> Result<()> {
     let has_printed = matches!(cli.command, Some(Command::Completions { .. } | Command::Man { .. }));
@@ -229,23 +231,35 @@ fn write_out(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Refuses an option of the main job before a sub-command, because it would be ignored silently.
+/// Refuses an option before a sub-command that would be ignored silently.
 fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
-    let (command, _) = matches.subcommand()?;
-    let globals =
-        ["bootstrap_server", "property", "command_config", "output", "quiet", "verbose", "log_format"];
-    let misplaced = matches.ids().map(clap::Id::as_str).find(|id| {
-        // clap also has ids of groups, which it names after types.
-        let is_flag = !id.starts_with(char::is_uppercase);
-        is_flag && !globals.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine)
+    let (name, _) = matches.subcommand()?;
+    let program = command();
+    let taken = |id: &str| {
+        let mut of_command = program.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+        of_command.any(|argument| argument.get_id() == id)
+    };
+    // Options of every command, and those for a connection, may also stand before the sub-command.
+    let may_be_there = |argument: &clap::Arg| {
+        let is_of_connection = ["bootstrap_server", "property", "command_config", "profile"]
+            .contains(&argument.get_id().as_str());
+        argument.is_global_set() || (is_of_connection && taken(argument.get_id().as_str()))
+    };
+    let misplaced = program.get_arguments().find(|argument| {
+        let id = argument.get_id().as_str();
+        // clap has arguments of its own, such as --help, that it does not match here.
+        let is_given = matches.try_contains_id(id).unwrap_or(false)
+            && matches.value_source(id) == Some(ValueSource::CommandLine);
+        is_given && !may_be_there(argument)
     })?;
-    let flag = misplaced.replace('_', "-");
-    let takes = Cli::command();
-    let mut taken = takes.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
-    Some(Error::usage(if taken.any(|argument| argument.get_id() == misplaced) {
-        format!("put --{flag} after `{command}`")
+    let flag = match (misplaced.get_long(), misplaced.get_short()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, short) => format!("-{}", short.unwrap_or_default()),
+    };
+    Some(Error::usage(if taken(misplaced.get_id().as_str()) {
+        format!("put {flag} after `{name}`")
     } else {
-        format!("`{command}` takes no --{flag}")
+        format!("`{name}` takes no {flag}")
     }))
 }
 

@@ -5,29 +5,30 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use clap::Args;
 
-use super::common::Common;
 use super::heading;
 use super::metrics::MetricsArgs;
-use super::topics::{ClustersArgs, NamesArgs, SelectionArgs, TopicsArgs};
+use super::topics::{ClustersArgs, EVERYWHERE, NamesArgs, SelectionArgs, TopicsArgs};
 use crate::base::error::Result;
-use crate::base::time::parse_date;
+use crate::base::time::{parse_date, parse_duration};
+use crate::base::zone::Tz;
 use crate::compare::verify::Comparison;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
-use crate::job::window::{Window, WindowSpec};
+use crate::job::typed::TypedWindow;
 use crate::job::{INDEX_MEMORY, Rules, Selection};
-
-const EVERYWHERE: WindowSpec = WindowSpec::Instants(Window { start: None, end: None });
+use crate::kafka::sides::Sides;
 
 #[derive(Clone, Debug, Args)]
 pub struct GapsArgs {
     #[command(flatten)]
-    topics: TopicsArgs,
-    /// Look only in this window, in UTC, as in 11:00-13:00; by default everywhere
+    pub(super) topics: TopicsArgs,
+    /// Look only in this window, as in 11:00-13:00; by default everywhere
     ///
-    /// The end is exclusive. Other forms: 11:00-, -13:00 and 2021-04-14T11:00Z/2021-04-14T13:00Z.
+    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2h for the last two hours,
+    /// -2h..-1h, 2021-04-14T11:00Z..now, and 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names
+    /// another zone.
     #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
-    window: Option<WindowSpec>,
+    window: Option<TypedWindow>,
     /// The day of the window, if --window gives only times of day
     ///
     /// By default it is the day of the source's first and last records, if both are of one day.
@@ -43,20 +44,23 @@ pub struct GapsArgs {
     #[arg(
         long,
         default_value = "1m",
-        value_parser = humantime::parse_duration,
+        value_parser = parse_duration,
         value_name = "DURATION",
         help_heading = heading::WINDOW
     )]
     pub bucket: Duration,
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// Exit with code 4 if the target lacks records
+    #[arg(long, help_heading = heading::OUTPUT, display_order = heading::LATE)]
+    pub exit_code: bool,
 }
 
 impl GapsArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn selection(&self, common: &Common) -> Result<Selection> {
-        self.topics.selection(common, self.window.unwrap_or(EVERYWHERE), self.date)
+    pub fn selection(&self) -> Result<Selection> {
+        self.topics.selection(self.window.as_ref(), self.date)
     }
 }
 
@@ -74,8 +78,8 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn comparison(&self, common: &Common) -> Result<Comparison> {
-        Ok(Comparison { selection: self.selection.selection(common)?, strict_order: self.strict_order })
+    pub fn comparison(&self) -> Result<Comparison> {
+        Ok(Comparison { selection: self.selection.selection()?, strict_order: self.strict_order })
     }
 }
 
@@ -84,7 +88,7 @@ pub struct LagArgs {
     #[command(flatten)]
     names: NamesArgs,
     #[command(flatten)]
-    clusters: ClustersArgs,
+    pub(super) clusters: ClustersArgs,
     /// Exit with code 4 if more offsets than this are left, of all partitions together
     #[arg(long, value_name = "N", help_heading = heading::SAFETY)]
     pub max_lag: Option<u64>,
@@ -95,13 +99,16 @@ impl LagArgs {
     ///
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn selection(&self, common: &Common) -> Result<Selection> {
+    pub fn selection(&self) -> Result<Selection> {
+        let profile = self.clusters.connection.profile()?;
+        let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
-            properties: self.clusters.properties(common)?,
-            source: self.names.source.clone(),
-            target: self.names.target.clone(),
+            properties: self.clusters.properties(profile.as_ref())?,
+            source,
+            target,
             window: EVERYWHERE,
             date: None,
+            zone: Tz::UTC,
             event_time: EventTime::Timestamp,
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,

@@ -4,32 +4,27 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::common::Common;
 use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::SelectionArgs;
 use crate::base::error::{Error, Result};
+use crate::base::time::parse_duration;
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
+use crate::job::typed::TypedWindow;
 use crate::job::{Follow, Job, TargetScan};
 use crate::kafka::pace::TransactionLimits;
 
+/// The options of the main job.
 #[derive(Clone, Debug, Args)]
 pub struct FillArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Fill a target even if it is compacted
-    ///
-    /// In a compacted topic, an old value that is written after a newer one becomes the latest.
-    #[arg(long, help_heading = heading::SAFETY)]
-    pub allow_compacted_target: bool,
-    /// Stop once N records are written and committed
-    ///
-    /// Use it to try a fill on a few records. The run ends with exit code 0 and `complete: false`. The same command
-    /// without --limit goes on from there.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = heading::SAFETY)]
-    pub limit: Option<u64>,
-    /// Write no faster than this: 5000/s for records, or 10MB/s for bytes
+    #[command(flatten)]
+    pub follow: FollowArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Limit write throughput: 5000/s for records, or 10MB/s for bytes
     #[arg(long, value_name = "RATE", help_heading = heading::SPEED)]
     pub max_rate: Option<MaxRate>,
     /// Commit after N records at the latest
@@ -43,25 +38,75 @@ pub struct FillArgs {
         help_heading = heading::SPEED
     )]
     pub transaction_records: u32,
-    #[command(flatten)]
-    pub metrics: MetricsArgs,
+    /// Also keep the receipt in this store, for the dashboard
+    #[arg(
+        long,
+        env = "REPLICATOR_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = heading::OUTPUT,
+        display_order = heading::LATE
+    )]
+    pub store: Option<String>,
 }
 
 impl FillArgs {
     /// # Errors
     /// [`Error::Usage`] if the options contradict each other.
-    pub fn job(&self, common: &Common) -> Result<Job> {
+    pub fn job(&self) -> Result<Job> {
+        let limits =
+            TransactionLimits { records: self.transaction_records as usize, ..TransactionLimits::default() };
+        let moves = self.selection.window.as_ref().is_some_and(TypedWindow::is_relative);
+        if self.follow.follow && moves {
+            return Err(Error::usage(
+                "--follow may need its window again in days to come, so its start must be an instant, as in \
+                 --window 2021-04-14T11:00Z/",
+            ));
+        }
+        self.follow.of(Job { limits, max_rate: self.max_rate, ..self.run.job(&self.selection)? })
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl PlanArgs {
+    /// # Errors
+    /// [`Error::Usage`] if the options contradict each other.
+    pub fn job(&self) -> Result<Job> {
+        self.run.job(&self.selection)
+    }
+}
+
+/// What a plan and the main job share.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Fill a target even if it is compacted
+    ///
+    /// In a compacted topic, an old value that is written after a newer one becomes the latest.
+    #[arg(long, help_heading = heading::SAFETY)]
+    pub allow_compacted_target: bool,
+    /// Stop once N records are written and committed
+    ///
+    /// Use it to try a fill on a few records. The run ends with exit code 0 and `complete: false`. The same command
+    /// without --limit goes on from there.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = heading::SAFETY)]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
+}
+
+impl RunArgs {
+    fn job(&self, selection: &SelectionArgs) -> Result<Job> {
         Ok(Job {
-            selection: self.selection.selection(common)?,
             allow_compacted_target: self.allow_compacted_target,
-            limits: TransactionLimits {
-                records: self.transaction_records as usize,
-                ..TransactionLimits::default()
-            },
-            max_rate: self.max_rate,
             limit: self.limit,
-            scale_out: false,
-            follow: None,
+            ..Job::new(selection.selection()?)
         })
     }
 }
@@ -83,7 +128,7 @@ pub struct FollowArgs {
         long,
         requires = "follow",
         default_value = "200ms",
-        value_name = "TIME",
+        value_name = "DURATION",
         value_parser = parse_interval,
         help_heading = heading::FOLLOW
     )]
@@ -146,7 +191,7 @@ impl FollowArgs {
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
 fn parse_interval(text: &str) -> std::result::Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|_| "not a time; write 200ms or 1s".to_owned())?;
+    let interval = parse_duration(text)?;
     if interval > LONGEST_INTERVAL {
         return Err(format!("a run commits at least every {} s", LONGEST_INTERVAL.as_secs()));
     }

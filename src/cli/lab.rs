@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::common::{Common, Output};
+use super::common::{Common, ConnectionArgs, Output};
 use super::heading;
 use super::load::FieldArgs;
+use super::topics::parse_fixed;
 use crate::base::error::{Error, Result};
+use crate::base::time::parse_duration;
 use crate::job::identity::Identity;
 use crate::job::window::WindowSpec;
 use crate::lab::demo::Showing;
@@ -26,6 +28,7 @@ pub struct DemoArgs {
         long,
         default_value = "11:00-13:00",
         value_name = "WINDOW",
+        value_parser = parse_fixed,
         allow_hyphen_values = true,
         help_heading = heading::WINDOW
     )]
@@ -38,6 +41,8 @@ pub struct DemoArgs {
     /// equal records, with the same key, value, headers and timestamp.
     #[arg(long, default_value = "key", help_heading = heading::IDENTITY)]
     pub identity: Identity,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
     /// Start two clusters, and put each topic into one of its own
     #[arg(long, help_heading = heading::CONNECTION)]
     pub two_clusters: bool,
@@ -53,15 +58,16 @@ impl DemoArgs {
     /// # Errors
     /// [`Error::Usage`] names the refused property, or a cluster beside `--two-clusters`.
     pub fn showing(&self, common: &Common) -> Result<Showing> {
-        if self.two_clusters && common.cluster().is_some() {
+        if self.two_clusters && self.connection.cluster().is_some() {
             return Err(Error::usage(
                 "--two-clusters starts both clusters: leave out --bootstrap-server, or --two-clusters",
             ));
         }
+        tell_of_environment(self.connection.cluster());
         Ok(Showing {
-            cluster: common.cluster().map(str::to_owned),
+            cluster: self.connection.cluster().map(str::to_owned),
             two_clusters: self.two_clusters,
-            properties: common.properties_of_own(self.two_clusters)?,
+            properties: self.connection.properties_of_own(self.two_clusters)?,
             data: self.data.clone(),
             given: self.fields.given(),
             window: self.window,
@@ -90,15 +96,14 @@ pub struct DrillArgs {
     #[arg(long, default_value = "1", help_heading = heading::ROUNDS)]
     pub seed: u64,
     /// Begin new rounds for this long, as in 90s, 2m or 1h; at least one round is played
-    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration, help_heading = heading::ROUNDS)]
+    #[arg(long, default_value = "2m", value_parser = parse_duration, help_heading = heading::ROUNDS)]
     pub duration: Duration,
     /// Use this many clusters: with 2, the source is in one and the target in the other
     #[arg(long, default_value = "1", value_parser = one_or("2", 2), help_heading = heading::CONNECTION)]
     pub clusters: usize,
-    // This replaces the global option of the same name, whose alias `--brokers` means something else here.
     /// Drill on this cluster, without broker faults; by default a cluster is started
     #[arg(short, long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
-    bootstrap_server: Option<String>,
+    pub(super) bootstrap_server: Option<String>,
     /// Start a cluster of this many brokers
     ///
     /// With --clusters 2, the target's cluster has this many brokers, and the source's has one.
@@ -108,20 +113,17 @@ pub struct DrillArgs {
 
 impl DrillArgs {
     /// # Errors
-    /// [`Error::Usage`] if client properties are given.
+    /// [`Error::Usage`] for a cluster beside `--clusters 2`.
     pub fn drilling(&self, common: &Common) -> Result<Drilling> {
-        if !common.property.is_empty() || common.command_config.is_some() {
-            return Err(Error::usage(
-                "a drill takes no client properties: leave out -X and -F, and name a plaintext cluster",
-            ));
-        }
-        if self.clusters > 1 && common.cluster().is_some() {
+        let cluster = self.bootstrap_server.as_deref().filter(|hosts| !hosts.trim().is_empty());
+        if self.clusters > 1 && cluster.is_some() {
             return Err(Error::usage(
                 "--clusters 2 starts both clusters: leave out --bootstrap-server, or drill on the named cluster alone",
             ));
         }
+        tell_of_environment(cluster);
         Ok(Drilling {
-            cluster: common.cluster().map(str::to_owned),
+            cluster: cluster.map(str::to_owned),
             clusters: self.clusters,
             brokers: self.brokers,
             records: self.records,
@@ -131,6 +133,21 @@ impl DrillArgs {
             duration: self.duration,
             tells_rounds: common.output == Output::Text,
         })
+    }
+}
+
+/// The environment may name production's cluster, so only a flag makes this command write to a cluster that is there.
+fn tell_of_environment(cluster: Option<&str>) {
+    let is_named = std::env::vars_os().any(|(name, value)| {
+        !value.is_empty()
+            && name
+                .to_str()
+                .is_some_and(|name| name.starts_with("KAFKA_") && name.ends_with("BOOTSTRAP_SERVERS"))
+    });
+    if is_named && cluster.is_none() {
+        tracing::info!(
+            "this starts brokers of its own: the environment names a cluster, but only -b makes it use one"
+        );
     }
 }
 

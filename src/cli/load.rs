@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::Args;
 
+use super::common::ConnectionArgs;
 use super::heading;
 use super::metrics::MetricsArgs;
+use super::topics::parse_fixed;
+use crate::base::error::Result;
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
 use crate::generate::Generating;
 use crate::job::window::WindowSpec;
+use crate::kafka::properties::Properties;
 use crate::load::{Given, Loading};
 
 #[derive(Clone, Debug, Args)]
@@ -29,8 +33,14 @@ pub struct LoadArgs {
         help_heading = heading::TOPICS
     )]
     pub partitions: u16,
-    /// Leave out the events of this window, as in 11:00-13:00
-    #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
+    /// Leave out the events of this window, in UTC, as in 11:00-13:00
+    #[arg(
+        long,
+        value_name = "WINDOW",
+        value_parser = parse_fixed,
+        allow_hyphen_values = true,
+        help_heading = heading::WINDOW
+    )]
     pub except: Option<WindowSpec>,
     /// The day of --except; by default the day of the events, if all are of one day
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date, help_heading = heading::WINDOW)]
@@ -42,9 +52,17 @@ pub struct LoadArgs {
     pub skip_invalid: bool,
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
 }
 
 impl LoadArgs {
+    /// # Errors
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
+    pub fn properties(&self) -> Result<Properties> {
+        self.connection.properties()
+    }
+
     pub fn loading(&self) -> Loading {
         Loading {
             file: self.file.clone(),

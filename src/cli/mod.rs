@@ -1,10 +1,12 @@
 //! The command line, which clap parses.
 
+mod again;
 pub(crate) mod answer;
 pub(crate) mod common;
 mod compare;
 mod fill;
 mod heading;
+pub(crate) mod help;
 #[cfg(feature = "lab")]
 mod lab;
 mod load;
@@ -12,68 +14,50 @@ mod metrics;
 mod sink;
 mod topics;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 
-use self::common::Common;
+use self::common::{Common, ConnectionArgs};
 use self::compare::{GapsArgs, LagArgs, VerifyArgs};
-pub use self::fill::FillArgs;
-use self::fill::FollowArgs;
+use self::fill::PlanArgs;
+pub use self::fill::{FillArgs, RunArgs};
 #[cfg(feature = "lab")]
 use self::lab::{DemoArgs, DrillArgs};
 use self::load::{GenerateArgs, LoadArgs};
 use self::sink::{DashboardArgs, SinkArgs};
-use crate::base::error::Result;
-use crate::job::Job;
 
 /// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
 #[derive(Debug, Parser)]
-#[command(version, about, subcommand_negates_reqs = true, after_help = EXIT_CODES)]
+#[command(version, about, subcommand_negates_reqs = true)]
 pub struct Cli {
     #[command(flatten)]
     pub fill: FillArgs,
-    #[command(flatten)]
-    pub follow: FollowArgs,
     // Flattened last, so that its options come after the others.
     #[command(flatten)]
     pub common: Common,
-    /// Also keep the receipt in this store, for the dashboard
-    #[arg(
-        long,
-        env = "REPLICATOR_STORE",
-        hide_env_values = true,
-        value_name = "URL",
-        help_heading = heading::OUTPUT,
-        display_order = heading::LATE
-    )]
-    pub store: Option<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
 impl Cli {
-    /// The main job.
+    /// The command line of `matches`.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn job(&self) -> Result<Job> {
-        self.follow.of(self.fill.job(&self.common)?)
+    /// As clap's `from_arg_matches`.
+    pub fn of(matches: &ArgMatches) -> std::result::Result<Cli, clap::Error> {
+        let mut cli = Cli::from_arg_matches(matches)?;
+        if let Some(command) = &mut cli.command {
+            command.inherit(&cli.fill.selection.topics.clusters.connection);
+        }
+        Ok(cli)
     }
 }
 
-const EXIT_CODES: &str = "\
-Exit codes:
-    0  done
-    1  failed; it is safe to run again
-    2  the command line is wrong
-    3  refused, before anything was written
-    4  verify found a difference, or lag more than --max-lag
-    5  another run took over
-  130  interrupted; the open transaction was aborted";
-
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fill the gap; the same as without a sub-command
+    Fill(Box<FillArgs>),
     /// Show what a fill would do; it writes nothing and disturbs no running fill
-    Plan(FillArgs),
+    Plan(Box<PlanArgs>),
     /// Find out when the target lacks records that the source has
     Gaps(GapsArgs),
     /// Compare every record of the window in both topics
@@ -95,9 +79,36 @@ pub enum Command {
     #[cfg(feature = "lab")]
     Drill(DrillArgs),
     /// Print the completions for a shell
-    #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
     /// Print the manual page of the program, or of a sub-command, as roff
-    #[command(hide = true)]
     Man { command: Option<String> },
+}
+
+impl Command {
+    /// Adds the options for a connection that were given before the sub-command.
+    fn inherit(&mut self, before: &ConnectionArgs) {
+        let connection = match self {
+            Command::Fill(args) => &mut args.selection.topics.clusters.connection,
+            Command::Plan(args) => &mut args.selection.topics.clusters.connection,
+            Command::Gaps(args) => &mut args.topics.clusters.connection,
+            Command::Verify(args) => &mut args.selection.topics.clusters.connection,
+            Command::Lag(args) => &mut args.clusters.connection,
+            Command::Load(args) => &mut args.connection,
+            Command::Sink(args) => &mut args.connection,
+            #[cfg(feature = "lab")]
+            Command::Demo(args) => &mut args.connection,
+            #[cfg(feature = "lab")]
+            Command::Drill(args) => {
+                args.bootstrap_server = args.bootstrap_server.take().or(before.bootstrap_server.clone());
+                return;
+            }
+            Command::Generate(_)
+            | Command::Dashboard(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => {
+                return;
+            }
+        };
+        connection.inherit(before);
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::common::{Common, PatienceArgs};
+use super::common::{ConnectionArgs, PatienceArgs};
 use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::parse_address;
@@ -20,6 +20,8 @@ pub struct SinkArgs {
     /// Go on with new records until Ctrl-C
     #[arg(long, help_heading = heading::TOPICS)]
     pub follow: bool,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
     #[command(flatten)]
     pub patience: PatienceArgs,
     /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT
@@ -41,13 +43,13 @@ pub struct SinkArgs {
 impl SinkArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
-    pub fn sinking(&self, common: &Common) -> Result<Sinking> {
+    pub fn sinking(&self) -> Result<Sinking> {
         Ok(Sinking {
-            properties: common.properties()?,
+            properties: self.connection.properties()?,
             topics: self.topic.clone(),
             store: self.store.clone(),
             follow: self.follow,
-            patience: self.patience.duration(),
+            patience: self.patience.patience,
         })
     }
 }

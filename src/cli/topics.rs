@@ -7,28 +7,49 @@ use chrono::NaiveDate;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::common::{Common, PatienceArgs};
+use super::again::again;
+use super::common::{ConnectionArgs, PatienceArgs};
 use super::heading;
 use crate::base::error::{Error, Result};
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
+use crate::base::zone::{Tz, parse_zone};
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
-use crate::job::window::WindowSpec;
+use crate::job::typed::TypedWindow;
+use crate::job::window::{Window, WindowSpec};
 use crate::job::{OnConflict, Rules, Selection, TargetScan};
 use crate::kafka::given::{Given, GivenSide};
+use crate::kafka::profile::Profile;
 use crate::kafka::properties::Properties;
-use crate::kafka::sides::Sides;
+use crate::kafka::sides::{Side, Sides};
+
+/// No window.
+pub(super) const EVERYWHERE: WindowSpec = WindowSpec::Instants(Window { start: None, end: None });
 
 /// The names of two topics.
 #[derive(Clone, Debug, Args)]
 pub struct NamesArgs {
-    /// The topic that has the records
-    #[arg(long, default_value = "topicA", value_name = "TOPIC", help_heading = heading::TOPICS)]
-    pub source: String,
-    /// The topic with the gap
-    #[arg(long, default_value = "topicB", value_name = "TOPIC", help_heading = heading::TOPICS)]
-    pub target: String,
+    /// The topic that has the records [default: topicA]
+    #[arg(long, value_name = "TOPIC", help_heading = heading::TOPICS)]
+    source: Option<String>,
+    /// The topic with the gap [default: topicB]
+    #[arg(long, value_name = "TOPIC", help_heading = heading::TOPICS)]
+    target: Option<String>,
+}
+
+impl NamesArgs {
+    /// The names that are given, or those of the profile, or the usual ones.
+    pub(super) fn of(&self, profile: Option<&Profile>) -> Sides<String> {
+        let name = |given: &Option<String>, side: Side, usual: &str| {
+            let given = given.as_deref().or_else(|| profile?.topics.of(side).as_deref());
+            given.unwrap_or(usual).to_owned()
+        };
+        Sides {
+            source: name(&self.source, Side::Source, "topicA"),
+            target: name(&self.target, Side::Target, "topicB"),
+        }
+    }
 }
 
 /// Two topics, and how their records are compared.
@@ -36,6 +57,16 @@ pub struct NamesArgs {
 pub struct TopicsArgs {
     #[command(flatten)]
     pub names: NamesArgs,
+    /// The time zone of times of day, of days, and of what is shown, as in Europe/Berlin
+    #[arg(
+        long,
+        default_value = "UTC",
+        value_name = "ZONE",
+        value_parser = parse_zone,
+        help_heading = heading::WINDOW,
+        display_order = heading::LATE
+    )]
+    pub tz: Tz,
     /// Take the event time from this field of the JSON value, as in /event/time
     ///
     /// By default the event time is the record's timestamp.
@@ -53,11 +84,11 @@ pub struct TopicsArgs {
     /// Compare these records of the target
     #[arg(long, value_enum, default_value = "window", help_heading = heading::IDENTITY)]
     pub target_scan: TargetScan,
+    #[command(flatten)]
+    pub clusters: ClustersArgs,
     /// Leave out records without an identity or an event time, and count them
     #[arg(long, help_heading = heading::SAFETY)]
     pub skip_invalid: bool,
-    #[command(flatten)]
-    pub clusters: ClustersArgs,
     #[command(flatten)]
     pub patience: PatienceArgs,
     /// Memory for the index of identities, in MiB (20 to 60 bytes each)
@@ -72,27 +103,39 @@ pub struct TopicsArgs {
 }
 
 impl TopicsArgs {
-    pub fn selection(
-        &self,
-        common: &Common,
-        window: WindowSpec,
-        date: Option<NaiveDate>,
-    ) -> Result<Selection> {
+    /// The selection of these topics. Without a window, it is all of their records.
+    pub fn selection(&self, typed: Option<&TypedWindow>, date: Option<NaiveDate>) -> Result<Selection> {
+        // A moving window is resolved here, once, so that a run that starts up again keeps it.
+        let now = chrono::Utc::now().timestamp_millis();
+        let window = match typed {
+            Some(typed) => typed.at(now, self.tz).map_err(Error::usage)?,
+            None => EVERYWHERE,
+        };
         match (window, date) {
             (WindowSpec::Instants(_), Some(_)) => {
                 return Err(Error::usage(
                     "--date is for a window in times of day; this window has its own dates",
                 ));
             }
-            (window, Some(date)) => drop(window.on(date).map_err(Error::usage)?),
+            (window, Some(date)) => drop(window.on(date, self.tz).map_err(Error::usage)?),
             (_, None) => {}
         }
+        if let Some(typed) = typed.filter(|typed| typed.is_relative()) {
+            tracing::info!(
+                "the window {typed} moves, so the same command takes another window later; this one takes exactly this \
+                 window again:\n  {}",
+                again(std::env::args(), &window)
+            );
+        }
+        let profile = self.clusters.connection.profile()?;
+        let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
-            properties: self.clusters.properties(common)?,
-            source: self.names.source.clone(),
-            target: self.names.target.clone(),
+            properties: self.clusters.properties(profile.as_ref())?,
+            source,
+            target,
             window,
             date,
+            zone: self.tz,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
             rules: Rules {
                 identity: self.identity.clone(),
@@ -101,14 +144,16 @@ impl TopicsArgs {
                 target_scan: self.target_scan,
             },
             index_memory: (self.index_memory as usize) << 20,
-            patience: self.patience.duration(),
+            patience: self.patience.patience,
         })
     }
 }
 
-/// The clusters of the topics, if they are two.
+/// The cluster of the topics, or both.
 #[derive(Clone, Debug, Args)]
 pub struct ClustersArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
     /// Connect to these brokers for the source, if the topics are in two clusters
     ///
     /// Give --target-bootstrap-server too, and no --bootstrap-server. By default, the environment variables
@@ -138,8 +183,9 @@ pub struct ClustersArgs {
 }
 
 impl ClustersArgs {
-    pub(super) fn properties(&self, common: &Common) -> Result<Sides<Properties>> {
+    pub(super) fn properties(&self, profile: Option<&Profile>) -> Result<Sides<Properties>> {
         let given = Given {
+            profile,
             source: GivenSide {
                 bootstrap: self.source_bootstrap_server.as_deref(),
                 file: self.source_command_config.as_deref(),
@@ -148,7 +194,7 @@ impl ClustersArgs {
                 bootstrap: self.target_bootstrap_server.as_deref(),
                 file: self.target_command_config.as_deref(),
             },
-            ..common.given()
+            ..self.connection.given()
         };
         given.sides(std::env::vars_os())
     }
@@ -159,9 +205,11 @@ impl ClustersArgs {
 pub struct SelectionArgs {
     #[command(flatten)]
     pub topics: TopicsArgs,
-    /// The time window of the gap, in UTC, as in 11:00-13:00
+    /// The time window of the gap, as in 11:00-13:00
     ///
-    /// The end is exclusive. Other forms: 11:00-, -13:00 and 2021-04-14T11:00Z/2021-04-14T13:00Z.
+    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2h for the last two hours,
+    /// -2h..-1h, 2021-04-14T11:00Z..now, and 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names
+    /// another zone.
     #[arg(
         long,
         required = true,
@@ -169,7 +217,7 @@ pub struct SelectionArgs {
         allow_hyphen_values = true,
         help_heading = heading::WINDOW
     )]
-    pub window: Option<WindowSpec>,
+    pub window: Option<TypedWindow>,
     /// The day of the window, if --window gives only times of day
     ///
     /// By default it is the day of the source's first and last records, if both are of one day.
@@ -178,11 +226,22 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    pub fn selection(&self, common: &Common) -> Result<Selection> {
-        let window =
-            self.window.ok_or_else(|| Error::usage("--window is missing, as in --window 11:00-13:00"))?;
-        self.topics.selection(common, window, self.date)
+    pub fn selection(&self) -> Result<Selection> {
+        let window = self
+            .window
+            .as_ref()
+            .ok_or_else(|| Error::usage("--window is missing, as in --window 11:00-13:00"))?;
+        self.topics.selection(Some(window), self.date)
     }
+}
+
+/// Reads a window that does not move.
+pub(super) fn parse_fixed(text: &str) -> std::result::Result<WindowSpec, String> {
+    let typed: TypedWindow = text.parse()?;
+    if typed.is_relative() {
+        return Err("this window must stay the same whenever the command is run; give instants".to_owned());
+    }
+    typed.at(0, Tz::UTC)
 }
 
 pub(super) fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::index;
@@ -133,8 +133,8 @@ pub fn gaps(
     found.names = findings.names;
     found.names.found(&compared.topics);
     let (source, target) = (found.names.shown_source(), found.names.shown_target());
-    let chart = Histogram::new(&source, &times, span);
-    let lacking = Histogram::new(&target, &target_times, span).scaled_as(&chart);
+    let chart = Histogram::new(&source, &times, span, selection.zone);
+    let lacking = Histogram::new(&target, &target_times, span, selection.zone).scaled_as(&chart);
     found.holes = holes(&seen, bucket)
         .into_iter()
         .map(|records| Hole::new(records, compared.topics.source.partitions, selection, identity))
@@ -267,6 +267,17 @@ impl fmt::Display for Gaps {
 }
 
 impl Gaps {
+    /// # Errors
+    /// [`Error::Different`] if the target lacks records.
+    pub fn lacks_nothing(&self) -> Result<()> {
+        match self.missing {
+            0 => Ok(()),
+            missing => {
+                Err(Error::different(format!("{} lacks {missing} records", self.names.shown_target())))
+            }
+        }
+    }
+
     /// The sentences that account for all records that were read and are in no hole.
     fn sentences(&self) -> Vec<String> {
         let (source, target) = (self.names.shown_source(), self.names.shown_target());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::names;
 use crate::base::error::Result;
+use crate::base::zone::Tz;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::window::{Window, WindowSpec};
@@ -130,6 +131,7 @@ pub(super) fn command(
         source: source.topic.clone(),
         target: target.topic.clone(),
         window: WindowSpec::Instants(window),
+        zone: Tz::UTC,
         date: None,
         event_time: EventTime::Timestamp,
         rules: Rules::by(Identity::Key),

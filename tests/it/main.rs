@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod browser;
 mod claims;
+mod command_line;
 mod consequences;
 mod console;
 mod containers;
