@@ -21,7 +21,7 @@ fn a_user_id_as_key_is_refused_with_the_counts_and_the_way_out() {
     assert_eq!(result.expect_err("a plan finds it").exit_code(), 1);
     assert_eq!(plan.counts.conflicts, 158);
     let command = plan.command.expect("a command");
-    assert!(command.ends_with("--identity 'record'"), "{command}");
+    assert!(command.ends_with("--identity record"), "{command}");
     let (receipt, result) = pair.fill();
     let error = result.expect_err("refused");
     assert_eq!(error.exit_code(), 1);

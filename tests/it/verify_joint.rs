@@ -187,7 +187,7 @@ fn gaps_finds_the_same() {
         "{found:?}"
     );
     let command = found["holes"][0]["command"].as_str().expect("a command");
-    assert!(command.contains("--identity 'record'"), "{command}");
+    assert!(command.contains("--identity record"), "{command}");
 }
 
 #[test]
