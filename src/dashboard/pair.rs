@@ -13,6 +13,7 @@ use crate::job::identity::Identity;
 use crate::job::window::{Window, WindowSpec};
 use crate::job::{INDEX_MEMORY, Rules, Selection};
 use crate::kafka::given::{Given, GivenSide};
+use crate::kafka::properties::DEFAULT_BOOTSTRAP;
 use crate::sink::store::TopicSummary;
 
 /// The names that the page looks for if nobody names a topic.
@@ -138,7 +139,12 @@ pub(super) fn command(
         index_memory: INDEX_MEMORY,
         patience: Duration::from_secs(90),
     };
-    Ok(selection.command(window, &Identity::Key))
+    let told = selection.command(window, &Identity::Key);
+    match (&of_source, &of_target) {
+        // The store does not know the brokers, so whoever pastes the command names them.
+        (None, None) => Ok(told.replacen(&format!(" --bootstrap-server {DEFAULT_BOOTSTRAP}"), "", 1)),
+        _ => Ok(told),
+    }
 }
 
 #[cfg(test)]
@@ -163,17 +169,17 @@ mod tests {
     #[case::one(
         Some("a:1"),
         Some("a:1"),
-        "replicator --bootstrap-server a:1 --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --source a --target b"
+        "replicator --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --bootstrap-server a:1 --source a --target b"
     )]
     #[case::default(
         Some("localhost:9092"),
         Some("localhost:9092"),
-        "replicator --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --source a --target b"
+        "replicator --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --bootstrap-server localhost:9092 --source a --target b"
     )]
     #[case::two(
         Some("a:1"),
         Some("b:1"),
-        "replicator --source-bootstrap-server a:1 --target-bootstrap-server b:1 --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --source a --target b"
+        "replicator --window 1970-01-01T00:00:00Z/1970-01-01T00:00:01Z --source-bootstrap-server a:1 --target-bootstrap-server b:1 --source a --target b"
     )]
     #[case::unknown(
         None,
