@@ -37,8 +37,8 @@
 //!    ([`kafka::follow_mark`]). Checked: `a_mark_reads_back`.
 //!
 //! [`mod@sink`] reads topics into a [`store`], where people query them. It is exactly once in another way: a SQL
-//! database stores the records and the positions in one transaction of its own, and OpenSearch stores each record under
-//! an id of its own, so that storing it again changes nothing.
+//! database stores the records and the positions in one transaction of its own. OpenSearch and Elasticsearch store each
+//! record under an id of its own, so that storing it again changes nothing.
 //!
 //! The rooms, lowest first. Each room uses only rooms to its left (`tests/rooms.rs`):
 //! `base` ← `kafka` ← `telemetry` ← `job` ← `judge` ← {`fill`, `compare`, `load`, `sink`, `generate`} ← `dashboard` ← `lab` ← `cli`.

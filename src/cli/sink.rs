@@ -24,7 +24,7 @@ pub struct SinkArgs {
     pub(super) connection: ConnectionArgs,
     #[command(flatten)]
     pub patience: PatienceArgs,
-    /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT
+    /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE, opensearch+https://HOST:PORT or elasticsearch+https://HOST:PORT
     ///
     /// Give a URL with a password in the environment, not as a flag. A store can hold topics of several clusters, also
     /// topics of one name: run a sink for each cluster.

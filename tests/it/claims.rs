@@ -190,6 +190,7 @@ fn of_a_part_it_says_that_it_is_one() {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn copies_are_counted(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "copies") else { return };
     let pair = Pair::new(1, 1);
@@ -209,6 +210,7 @@ fn copies_are_counted(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_says_what_it_compared(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "compared") else { return };
     let pair = Pair::new(1, 1);
@@ -222,7 +224,7 @@ fn a_store_says_what_it_compared(#[case] kind: Kind) {
     sunk(&store, &[a, b]);
     let page = Page::open(&store.url);
     let found = overview(&page, a, b);
-    let by_counts = matches!(kind, Kind::OpenSearch);
+    let by_counts = matches!(kind, Kind::OpenSearch | Kind::Elasticsearch);
     let wanted = if by_counts { ("counts", 0) } else { ("records", 1) };
     assert_eq!(
         (found["compared"].as_str(), found["missing"].as_i64()),
@@ -244,6 +246,7 @@ fn a_store_says_what_it_compared(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_of_before_knows_no_ends(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "before") else { return };
     let pair = Pair::new(1, 1);
@@ -273,6 +276,7 @@ fn a_store_of_before_knows_no_ends(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn what_the_target_has_lost_since_is_not_held(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "trimmed") else { return };
     let pair = Pair::new(1, 1);

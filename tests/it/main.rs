@@ -25,6 +25,7 @@ mod lag;
 mod load;
 mod metrics;
 mod mirror;
+mod nodes;
 mod observe;
 mod one_name;
 mod pace;

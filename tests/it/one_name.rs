@@ -69,6 +69,7 @@ fn two_topics() -> (Across, String, Vec<Record>, Vec<Record>) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn both_lie_beside_each_other(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "one_name") else { return };
     let (Across { from: a, to: b, .. }, topic, of_a, of_b) = two_topics();
@@ -110,6 +111,7 @@ fn both_lie_beside_each_other(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn the_page_answers_for_each(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "one_page") else { return };
     let (Across { from: a, to: b, .. }, topic, of_a, of_b) = two_topics();
@@ -219,6 +221,7 @@ fn the_page_in_a_browser() {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn both_killed_in_mid_sink(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "one_killed") else { return };
     let across = Across::same_name(3, 2);
@@ -262,6 +265,7 @@ fn both_killed_in_mid_sink(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn made_anew_in_one_of_them(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "one_anew") else { return };
     let (Across { from: a, to: b, .. }, topic, of_a, of_b) = two_topics();
@@ -294,6 +298,7 @@ fn made_anew_in_one_of_them(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_of_an_earlier_version_goes_on(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "one_early") else { return };
     let (Across { from: a, to: b, .. }, topic, of_a, of_b) = two_topics();

@@ -106,6 +106,7 @@ fn hostile() -> Vec<Record> {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn whatever_a_record_holds(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "hostile") else { return };
     let pair = Pair::new(1, 1);
@@ -151,7 +152,7 @@ fn id_of(open: &mut Box<dyn Store>, topic: &str) -> String {
     topics.into_iter().find(|of| of.topic == topic).expect("it is in the store").topic_id
 }
 
-/// [`assert_kept`], but compares OpenSearch's answers as JSON and not as text.
+/// [`assert_kept`], but compares what OpenSearch and Elasticsearch answer as JSON and not as text.
 fn exact(store: &TestStore, topic: &str) -> Vec<Kept> {
     let normal = |record: &Record| {
         let parsed = |bytes: &Vec<u8>| {
@@ -159,7 +160,7 @@ fn exact(store: &TestStore, topic: &str) -> Vec<Kept> {
         };
         Record { value: record.value.as_ref().map(parsed), ..record.clone() }
     };
-    if !store.url.starts_with("opensearch") {
+    if !store.url.contains("search+") {
         return assert_kept(store, topic);
     }
     let kept = store.kept(topic);
@@ -172,6 +173,7 @@ fn exact(store: &TestStore, topic: &str) -> Vec<Kept> {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "gap") else { return };
     let pair = Pair::new(2, 2);
@@ -233,6 +235,7 @@ fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn killed_twenty_times_in_mid_sink(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "killed") else { return };
     let pair = Pair::new(3, 2);
@@ -268,6 +271,7 @@ fn killed_twenty_times_in_mid_sink(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn a_rival_takes_over(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "rival") else { return };
     let pair = Pair::new(2, 1);
@@ -285,6 +289,7 @@ fn a_rival_takes_over(#[case] kind: Kind) {
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
 #[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
 fn started_together_and_killed(#[case] kind: Kind) {
     let Some(store) = TestStore::new(kind, "together") else { return };
     let pair = Pair::new(2, 1);
@@ -395,7 +400,9 @@ fn refused_with_the_way_out() {
     fails(&["sink", "--topic", &pair.a, "--topic", &pair.a, "--store", &store.url], 2, "twice");
     fails(&["sink", "--topic", &pair.a, "--store", "sqlite:/no/such/directory/x"], 1, "directory");
     fails(&["sink", "--topic", &pair.a, "--store", "postgres://x@127.0.0.1:1/x"], 1, "is up");
-    fails(&["sink", "--topic", &pair.a, "--store", "opensearch+http://127.0.0.1:1"], 1, "is up");
+    for store in ["opensearch+http://127.0.0.1:1", "elasticsearch+http://127.0.0.1:1"] {
+        fails(&["sink", "--topic", &pair.a, "--store", store], 1, "is up");
+    }
     fails(&["sink", "--topic", &pair.a, "--store", "sqlite:/etc/passwd"], 1, "not a SQLite file");
 }
 

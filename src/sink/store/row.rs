@@ -103,7 +103,7 @@ fn digest(key: Option<&[u8]>, time_ms: i64, value: Option<&[u8]>) -> [u8; 16] {
     digest
 }
 
-/// The text, if it is JSON that SQLite, PostgreSQL and OpenSearch all accept.
+/// The text, if it is JSON that all stores accept.
 fn queryable(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     serde_json::from_str::<Checked>(text).ok().map(|_| text)

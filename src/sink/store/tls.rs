@@ -1,4 +1,4 @@
-//! Sets up TLS to a store, and decides which servers to trust. PostgreSQL and OpenSearch both use rustls.
+//! Sets up TLS to a store, and decides which servers to trust. All of them use rustls.
 
 use std::sync::Arc;
 

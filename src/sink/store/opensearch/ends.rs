@@ -50,7 +50,7 @@ pub(super) fn keep(
         start_offsets: watermarks.iter().map(|w| w.low).collect(),
         end_offsets: watermarks.iter().map(|w| w.high).collect(),
     };
-    http.call("PUT", &place(prefix, topic.id), &json!(document).to_string(), &[]).map(drop)
+    http.keep("PUT", &place(prefix, topic.id), &json!(document))
 }
 
 /// The ends of the topic that these positions belong to; `None` if the end of any of their partitions is unknown.
@@ -61,7 +61,7 @@ pub(super) fn of(http: &Http, prefix: &str, positions: &[PositionDocument]) -> R
         return match answer["found"] == false {
             true => Ok(None),
             false => Err(Error::failed(format!(
-                "OpenSearch did not give the ends of a topic: {}",
+                "the store did not give the ends of a topic: {}",
                 answer["error"]["reason"]
             ))),
         };

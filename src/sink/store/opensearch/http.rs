@@ -17,6 +17,8 @@ use crate::sink::store::url::{StoreUrl, is_local, without_port};
 
 pub(super) struct Http {
     agent: Agent,
+    /// `opensearch` or `elasticsearch`, as in the URL.
+    product: String,
     /// `https://host:port/`
     base: String,
     authorization: Option<String>,
@@ -42,18 +44,21 @@ impl Http {
     /// [`Error::Usage`] if a password would go to another machine in clear text; otherwise as [`tls::authorities`].
     pub(super) fn new(url: &StoreUrl<'_>) -> Result<Http> {
         let has_tls = url.scheme.ends_with("+https");
+        let product = url.scheme.split('+').next().unwrap_or_default();
         let is_here = is_local(without_port(url.hosts));
         if !has_tls && !is_here && url.has_password() {
-            return Err(Error::usage(
-                "--store opensearch+http:// would send the password in clear text: use opensearch+https://",
-            ));
+            return Err(Error::usage(format!(
+                "--store {product}+http:// would send the password in clear text: use {product}+https://"
+            )));
         }
         if url.parameters.iter().any(|(name, _)| *name != "ca") {
-            return Err(Error::usage("--store opensearch+https://HOST:PORT takes one parameter, ?ca=FILE"));
+            return Err(Error::usage(format!(
+                "--store {product}+https://HOST:PORT takes one parameter, ?ca=FILE"
+            )));
         }
         let ca = url.parameter("ca");
         if ca.is_some() && !has_tls {
-            return Err(Error::usage("--store: ?ca=FILE needs opensearch+https://"));
+            return Err(Error::usage(format!("--store: ?ca=FILE needs {product}+https://")));
         }
         let authorization = url.user.map(|user| {
             let user = format!("{user}:{}", url.password.unwrap_or_default());
@@ -77,7 +82,8 @@ impl Http {
             config = config.https_only(true).tls_config(tls.build());
         }
         let scheme = if has_tls { "https" } else { "http" };
-        Ok(Http { agent: config.build().into(), base: format!("{scheme}://{}/", url.hosts), authorization })
+        let (product, base) = (product.to_owned(), format!("{scheme}://{}/", url.hosts));
+        Ok(Http { agent: config.build().into(), product, base, authorization })
     }
 
     /// Sends a request, and repeats it while the server is too busy. So it must be safe to do the request twice.
@@ -98,18 +104,17 @@ impl Http {
                 ["/error/root_cause/0/reason", "/error/caused_by/reason", "/error/reason", "/error"];
             let reason = reasons.iter().find_map(|at| answer.pointer(at)).unwrap_or(&answer);
             let fix = if status == 401 || status == 403 {
-                "; name a user who has the rights, as opensearch+https://USER:PASSWORD@… in REPLICATOR_STORE"
+                let how = format!("{}+https://USER:PASSWORD@… in REPLICATOR_STORE", self.product);
+                format!("; name a user who has the rights, as {how}")
             } else {
-                ""
+                String::new()
             };
-            return Err(Error::failed(format!(
-                "the store in OpenSearch: {path} answered {status}: {reason}{fix}"
-            )));
+            return Err(Error::failed(format!("the store: {path} answered {status}: {reason}{fix}")));
         }
         unreachable!("the loop ends by itself")
     }
 
-    /// Searches the whole index. Without these checks, OpenSearch silently leaves out a shard that fails or is late.
+    /// Searches the whole index. Without these checks, the server silently leaves out a shard that fails or is late.
     ///
     /// # Errors
     /// As [`Http::call`], and [`Error::Failed`] if the answer is from a part of the index.
@@ -118,9 +123,23 @@ impl Http {
         let (_, answer) = self.call("POST", &path, &query.to_string(), &[])?;
         whole(&path, &answer)?;
         if answer["timed_out"] != false {
-            return Err(Error::failed(format!("the store in OpenSearch: {path} took too long")));
+            return Err(Error::failed(format!("the store: {path} took too long")));
         }
         Ok(answer)
+    }
+
+    /// Keeps a document. Something else than the store may answer 200 to everything, so the answer must say it.
+    ///
+    /// # Errors
+    /// As [`Http::call`], and [`Error::Failed`] if the answer does not say that the document is kept.
+    pub(super) fn keep(&self, method: &str, path: &str, document: &Value) -> Result<()> {
+        let (_, answer) = self.call(method, path, &document.to_string(), &[])?;
+        if answer["result"] == "created" || answer["result"] == "updated" {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "the store: the answer of {path} did not say that it kept the document; check that the URL names the store"
+        )))
     }
 
     /// Makes searches find everything that was stored before this call.
@@ -142,7 +161,7 @@ impl Http {
             } else {
                 "check that it is up, without TLS, and run again"
             };
-            Error::failed(format!("the store in OpenSearch: no answer from {}: {why}; {fix}", self.base))
+            Error::failed(format!("the store: no answer from {}: {why}; {fix}", self.base))
         };
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
@@ -163,7 +182,7 @@ fn whole(path: &str, answer: &Value) -> Result<()> {
     match answer["_shards"]["failed"].as_u64() {
         Some(0) => Ok(()),
         failed => Err(Error::failed(format!(
-            "the store in OpenSearch: {path} was answered without {} of its shards: {}",
+            "the store: {path} was answered without {} of its shards: {}",
             failed.map_or("some".to_owned(), |failed| failed.to_string()),
             answer["_shards"]["failures"][0]["reason"]["reason"]
         ))),

@@ -1,9 +1,10 @@
-//! OpenSearch, or another server with its bulk API.
+//! OpenSearch and Elasticsearch. Nothing that this program asks of them differs, so only the URL tells them
+//! apart.
 //!
-//! `opensearch+https://` verifies the server's certificate and name. It trusts the authorities that this machine trusts, or
-//! those in the file of `?ca=FILE`. `opensearch+http://` refuses to send a password to another machine.
+//! `…+https://` verifies the server's certificate and name. It trusts the authorities that this machine trusts, or
+//! those in the file of `?ca=FILE`. `…+http://` refuses to send a password to another machine.
 //!
-//! OpenSearch has no transactions. So a row's id names its record, and each row is stored at most once, whoever stores
+//! These servers have no transactions. So a row's id names its record, and each row is stored at most once, whoever stores
 //! it. The positions follow, by a conditional update of their own documents. If a run dies in between, the next run stores
 //! the same rows again, which changes nothing.
 
@@ -40,7 +41,7 @@ impl OpenSearch {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
         if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.chars().all(is_plain) {
             return Err(Error::usage(
-                "--store opensearch+https://HOST:PORT/PREFIX: the prefix of the indices may have only lower-case letters, \
+                "--store …+https://HOST:PORT/PREFIX: the prefix of the indices may have only lower-case letters, \
                  digits, hyphens and underscores"
                     .to_owned(),
             ));
@@ -105,20 +106,20 @@ fn filter(topic_id: &str, start_ms: i64, end_ms: i64) -> Value {
 
 fn hits(answer: &Value) -> Result<&[Value]> {
     let hits = answer["hits"]["hits"].as_array();
-    hits.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the hits"))
+    hits.map(Vec::as_slice).ok_or_else(|| Error::failed("the store answered without the hits"))
 }
 
 /// The buckets of the aggregation `all`. The list may be empty, but a whole answer always has it.
 fn aggregated(answer: &Value) -> Result<&[Value]> {
     let buckets = answer["aggregations"]["all"]["buckets"].as_array();
-    buckets.map(Vec::as_slice).ok_or_else(|| Error::failed("OpenSearch answered without the buckets"))
+    buckets.map(Vec::as_slice).ok_or_else(|| Error::failed("the store answered without the buckets"))
 }
 
 fn buckets(answer: &Value) -> Result<impl Iterator<Item = (&Value, u64)>> {
     let count = |bucket: &Value| bucket["doc_count"].as_u64();
     let buckets = aggregated(answer)?;
     if buckets.iter().any(|bucket| count(bucket).is_none()) {
-        return Err(Error::failed("OpenSearch answered a bucket without a count"));
+        return Err(Error::failed("the store answered a bucket without a count"));
     }
     Ok(buckets.iter().map(move |bucket| (&bucket["key"], count(bucket).unwrap_or(0))))
 }
@@ -285,7 +286,7 @@ impl Store for OpenSearch {
     fn keep_receipt(&mut self, receipt: &Value) -> Result<()> {
         let document = json!({"at_ms": now_ms(), "receipt": receipt});
         let path = format!("{}/_doc?refresh=true", self.index("receipts"));
-        self.http.call("POST", &path, &document.to_string(), &[]).map(drop)
+        self.http.keep("POST", &path, &document)
     }
 }
 
@@ -296,8 +297,13 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers each search with `answer`, and everything else with success. It ends with the process.
-    fn server(answer: &'static str) -> String {
+    /// A server that answers each search with `search`, and everything else with success. It ends with the process.
+    fn server(search: &'static str) -> String {
+        answering(search, r#"{"_shards":{"total":1,"successful":1,"failed":0}}"#)
+    }
+
+    /// A server that answers each search with `search`, and everything else with `rest`. It ends with the process.
+    fn answering(search: &'static str, rest: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let place = listener.local_addr().expect("an address").to_string();
         std::thread::spawn(move || {
@@ -317,8 +323,7 @@ mod tests {
                     }
                 }
                 reader.read_exact(&mut vec![0; length]).expect("a body");
-                let whole = r#"{"_shards":{"total":1,"successful":1,"failed":0}}"#;
-                let body = if first.contains("_search") { answer } else { whole };
+                let body = if first.contains("_search") { search } else { rest };
                 let body = if first.starts_with("HEAD") { "" } else { body };
                 let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}", body.len());
                 write!(stream, "{head}\r\n\r\n{body}").expect("answered");
@@ -346,6 +351,19 @@ mod tests {
         ] {
             let told = of(part).expect_err(part).to_string();
             assert!(told.contains(says), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_greets_everybody_keeps_nothing() {
+        for page in ["<html>please log in</html>", "{}", r#"{"result":"noop"}"#] {
+            let url = format!("elasticsearch+http://{}", answering(page, page));
+            let mut store = OpenSearch::open(&StoreUrl::parse(&url).expect("a URL")).expect("opens");
+            let of = TopicOf { name: "t", id: "i", bootstrap: "b" };
+            for kept in [store.keep_receipt(&json!({})), store.keep_watermarks(of, &[], 0)] {
+                let told = kept.expect_err(page).to_string();
+                assert!(told.contains("did not say that it kept"), "{told}");
+            }
         }
     }
 }

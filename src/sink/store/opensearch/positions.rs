@@ -130,7 +130,7 @@ impl Positions {
         let documents = answer["docs"].as_array().map_or(&[][..], Vec::as_slice);
         if documents.len() != partitions {
             return Err(Error::failed(format!(
-                "OpenSearch answered for {} of {partitions} positions",
+                "the store answered for {} of {partitions} positions",
                 documents.len()
             )));
         }
@@ -176,7 +176,7 @@ impl Positions {
                     (status, _) if is_busy(status) && tries < TRIES => again.push(*change),
                     (status, _) => {
                         return Err(Error::failed(format!(
-                            "OpenSearch answered {status} for the position of {}-{}: {}",
+                            "the store answered {status} for the position of {}-{}: {}",
                             after.topic, after.partition, item["error"]["reason"]
                         )));
                     }
@@ -229,7 +229,7 @@ fn version(item: &Value) -> Option<(u64, u64)> {
 
 fn place(document: &Value) -> Result<Option<Place>> {
     if let Some(error) = document.get("error") {
-        return Err(Error::failed(format!("OpenSearch did not give a position: {}", error["reason"])));
+        return Err(Error::failed(format!("the store did not give a position: {}", error["reason"])));
     }
     if document["found"] != true {
         return Ok(None);
@@ -237,6 +237,6 @@ fn place(document: &Value) -> Result<Option<Place>> {
     let position =
         PositionDocument::deserialize(&document["_source"]).map_err(|e| Error::io("a position", e))?;
     let (sequence, term) = version(document)
-        .ok_or_else(|| Error::failed("OpenSearch gave no version of a position".to_owned()))?;
+        .ok_or_else(|| Error::failed("the store gave no version of a position".to_owned()))?;
     Ok(Some(Place { position, sequence, term }))
 }

@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::sink::store::summary::scalars;
 use crate::sink::store::{Content, Row, TopicOf};
 
-/// The value is not mapped. Otherwise OpenSearch would refuse a value if one of its fields had another type in an earlier
+/// The value is not mapped. Otherwise the server would refuse a value if one of its fields had another type in an earlier
 /// value. Queries use `facets`, which holds the value's top-level fields as `name=value`.
 pub(super) fn mapping() -> Value {
     let keyword = json!({"type": "keyword", "ignore_above": 1024});
@@ -116,7 +116,7 @@ pub(super) fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) 
         let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
         if items.len() != waiting.len() {
             return Err(Error::failed(format!(
-                "OpenSearch answered for {} of {} records",
+                "the store answered for {} of {} records",
                 items.len(),
                 waiting.len()
             )));
@@ -134,7 +134,7 @@ pub(super) fn store(http: &Http, index: &str, topic: TopicOf<'_>, rows: &[Row]) 
                 }
                 status => {
                     return Err(Error::failed(format!(
-                        "OpenSearch answered {status} for partition {} offset {} of {}: {}",
+                        "the store answered {status} for partition {} offset {} of {}: {}",
                         row.partition, row.offset, topic.name, item["create"]["error"]["reason"]
                     )));
                 }
