@@ -34,9 +34,19 @@ fn round(output: &Output) -> Value {
 #[rstest]
 #[case::runs_on_one_broker("1", "kill,terminate,freeze,rival,foreign,append,forget")]
 #[case::three_brokers("3", "broker,kill,rolling,broker")]
+fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
+    is_there_once(brokers, faults);
+}
+
+#[rstest]
 #[case::network("3", "cut,silent,late-commit,slow,kill")]
 #[case::outlived("1", "outlive")]
-fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
+#[ignore = "takes minutes"]
+fn all_is_there_once_after_more(#[case] brokers: &str, #[case] faults: &str) {
+    is_there_once(brokers, faults);
+}
+
+fn is_there_once(brokers: &str, faults: &str) {
     let output =
         drill(&["--brokers", brokers, "--faults", faults, "--records", "4000"]).output().expect("runs");
     assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
@@ -49,12 +59,22 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
 
 /// The source is in one cluster, and the target in another.
 #[rstest]
-#[case::both_sides("1", "broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
-#[case::topics("1", "anew,kill,ledger,anew,append,grow,kill,anew")]
-#[case::instances("1", "scale-out,kill,broker,scale-out,kill,freeze")]
-#[case::mirror("1", "mirror,kill,mirror,broker")]
-fn all_is_there_once_in_another_cluster(#[case] brokers: &str, #[case] faults: &str) {
-    let output = drill(&["--clusters", "2", "--brokers", brokers, "--faults", faults, "--records", "4000"])
+#[case::both_sides("broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
+#[case::instances("scale-out,kill,broker,scale-out,kill,freeze")]
+fn all_is_there_once_in_another_cluster(#[case] faults: &str) {
+    is_there_once_in_another_cluster(faults);
+}
+
+#[rstest]
+#[case::topics("anew,kill,ledger,anew,append,grow,kill,anew")]
+#[case::mirror("mirror,kill,mirror,broker")]
+#[ignore = "takes minutes"]
+fn all_is_there_once_in_another_cluster_after_more(#[case] faults: &str) {
+    is_there_once_in_another_cluster(faults);
+}
+
+fn is_there_once_in_another_cluster(faults: &str) {
+    let output = drill(&["--clusters", "2", "--brokers", "1", "--faults", faults, "--records", "4000"])
         .output()
         .expect("runs");
     assert!(output.status.success(), "{}\n{:#}", stderr(&output), round(&output));
