@@ -280,7 +280,9 @@ fn start_logging(common: &Common) {
         (_, 1) => "replicator=debug",
         _ => "replicator=trace,librdkafka=debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let given = std::env::var("RUST_LOG").ok().filter(|given| !given.is_empty());
+    let filter =
+        given.and_then(|given| EnvFilter::try_new(given).ok()).unwrap_or_else(|| EnvFilter::new(default));
     // rdkafka logs an error if a consumer was closed before it was dropped.
     let closes = "rdkafka::consumer::base_consumer=off".parse();
     let filter = closes.map_or(filter.clone(), |closes| filter.add_directive(closes));

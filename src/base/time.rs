@@ -63,8 +63,9 @@ pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
 /// # Errors
 /// A sentence that shows the form.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("`{text}` is not a length of time; write 200ms, 90s, 5m or 2h"))
+    // humantime takes M for months.
+    let length = humantime::parse_duration(text).ok().filter(|_| !text.contains('M'));
+    length.ok_or_else(|| format!("`{text}` is not a length of time; write 200ms, 90s, 5m or 2h"))
 }
 
 /// `2021-04-14`, for `--date`.
@@ -72,5 +73,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A sentence that shows the form.
 pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a date; write 2021-04-14"))
+    // chrono takes 21-04-14 for the year 21.
+    let day = text.parse().ok().filter(|_| text.len() == "2021-04-14".len());
+    day.ok_or_else(|| format!("`{text}` is not a date; write 2021-04-14"))
 }

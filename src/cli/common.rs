@@ -138,8 +138,8 @@ impl ConnectionArgs {
 pub struct PatienceArgs {
     /// Fail after this long without progress, as in 90s or 5m; a bare number is in seconds
     ///
-    /// A common cause is the open transaction of another producer. With --follow, a run goes on waiting, and /healthz
-    /// fails after this time.
+    /// A common cause is the open transaction of another producer. A fill with --follow goes on waiting, and
+    /// /healthz fails after this time.
     #[arg(
         long,
         default_value = "90s",

@@ -63,6 +63,12 @@ impl FillArgs {
                  --window 2021-04-14T11:00Z/",
             ));
         }
+        if self.follow.scale_out && moves {
+            return Err(Error::usage(
+                "--scale-out needs the same window in each instance, but this one moves: give instants, as in --window \
+                 2021-04-14T11:00Z/2021-04-14T13:00Z",
+            ));
+        }
         self.follow.of(Job { limits, max_rate: self.max_rate, ..self.run.job(&self.selection)? })
     }
 }
@@ -190,10 +196,16 @@ impl FollowArgs {
 /// Less than the time that a transaction may be open.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Shorter, a record would have a transaction of its own, and each commit takes longer than that.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
+
 fn parse_interval(text: &str) -> std::result::Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval > LONGEST_INTERVAL {
         return Err(format!("a run commits at least every {} s", LONGEST_INTERVAL.as_secs()));
+    }
+    if interval < SHORTEST_INTERVAL {
+        return Err(format!("a run commits every {} ms at most", SHORTEST_INTERVAL.as_millis()));
     }
     Ok(interval)
 }

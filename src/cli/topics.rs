@@ -57,7 +57,7 @@ impl NamesArgs {
 pub struct TopicsArgs {
     #[command(flatten)]
     pub names: NamesArgs,
-    /// The time zone of times of day, of days, and of what is shown, as in Europe/Berlin
+    /// The time zone of times of day, of days, and of the chart of `gaps`, as in Europe/Berlin
     #[arg(
         long,
         default_value = "UTC",
@@ -124,7 +124,7 @@ impl TopicsArgs {
             tracing::info!(
                 "the window {typed} moves, so the same command takes another window later; this one takes exactly this \
                  window again:\n  {}",
-                again(std::env::args(), &window)
+                again(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), &window)
             );
         }
         let profile = self.clusters.connection.profile()?;

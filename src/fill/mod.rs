@@ -266,7 +266,13 @@ impl Run<'_> {
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
-            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_alone) => None,
+            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_all) => None,
+            Some(_)
+                if job.selection.rules.identity != Identity::Record
+                    && followed.as_ref().is_some_and(|followed| followed.fills_alone) =>
+            {
+                None
+            }
             // Here, equal records in two partitions are two different records, so the placement of keys does not
             // matter.
             Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
@@ -282,7 +288,10 @@ impl Run<'_> {
             )?),
             None => None,
         };
-        let target_placement = self.target_placement(&clusters.source, checked, &snapshot)?;
+        let target_placement = match followed.as_ref().and_then(|followed| followed.to) {
+            Some(to) => to,
+            None => self.target_placement(&clusters.source, checked, &snapshot)?,
+        };
         telemetry::phase(Phase::Copy);
         tracing::debug!(
             "reading {} offsets of the source, up to its ends: a record of the window may stand behind later ones",

@@ -35,7 +35,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// How many transactional ids to initialise at the same time, each by a client of its own.
+/// How many transactional ids to initialise at the same time beside the one that writes, each by a client of its own.
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait for other instances before checking whether they work on another job.
@@ -140,7 +140,8 @@ impl Run<'_> {
         let next = AtomicUsize::new(0);
         let fence = || {
             while let Some(id) = others.get(next.fetch_add(1, Relaxed)) {
-                init(id, &Rc::new(Pace::new(TransactionLimits::default())))?;
+                init(id, &Rc::new(Pace::new(TransactionLimits::default())))
+                    .inspect_err(|_| next.store(others.len(), Relaxed))?;
             }
             Ok(())
         };
@@ -284,7 +285,7 @@ pub(super) fn members_at_work() -> Error {
 
 pub(super) fn equal_in_two_places(job: &Job) -> Error {
     Error::refused(format!(
-        "instances that fill together with --identity record needs topics with the same number of partitions: otherwise equal records \
+        "instances that fill together with --identity record need topics with the same number of partitions: otherwise equal records \
          of two partitions could be in one partition of the target, and two instances would both take the same copy \
          for their own; {}",
         alone(job)

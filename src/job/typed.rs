@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use super::window::{FORMS, Window, WindowSpec};
-use crate::base::time::{Moment, millis, parse_moment};
+use crate::base::time::{Moment, millis, parse_date, parse_duration, parse_moment};
 use crate::base::zone::{Tz, end_of, instant, start_of};
 
 /// A window as it was typed. The present and a time zone turn it into a [`WindowSpec`].
@@ -89,7 +89,7 @@ impl FromStr for TypedWindow {
                 (None, None) => return Err(format!("the window has neither a start nor an end; {FORMS}")),
                 (start, end) => Form::Between(start, end),
             },
-            None => match (text.parse(), humantime::parse_duration(text)) {
+            None => match (parse_date(text), parse_duration(text)) {
                 (Ok(day), _) => Form::Day(day),
                 (_, Ok(length)) => Form::Between(Some(Edge::Ago(length)), Some(Edge::Ago(Duration::ZERO))),
                 _ => Form::TimesOfDay(text.parse()?),
@@ -101,7 +101,7 @@ impl FromStr for TypedWindow {
 
 /// `now`, `-2h` or an instant; nothing for no edge.
 fn edge(text: &str) -> Result<Option<Edge>, String> {
-    let ago = || text.strip_prefix('-').and_then(|length| humantime::parse_duration(length).ok());
+    let ago = || text.strip_prefix('-').and_then(|length| parse_duration(length).ok());
     match text {
         "" => Ok(None),
         "now" => Ok(Some(Edge::Ago(Duration::ZERO))),

@@ -1,7 +1,7 @@
 //! The metadata of an offset that `--follow` committed: everything that the source committed from the joint up to this
 //! offset is in the target. Pure.
 //!
-//! Unlike the mark of a fill (see [`mark`](super::mark)), it names no window and no numbers of partitions, and it stays
+//! Unlike the mark of a fill (see [`mark`](super::mark)), it names no window, and it stays
 //! true while leaders move and low watermarks rise. Only a log that was cut makes it untrue. A log is cut without its end
 //! showing it if it has grown again since. So the mark holds checkpoints, which a leader can confirm by its epochs
 //! (KIP-101, KIP-320).
@@ -32,8 +32,8 @@ pub(crate) struct FollowMark {
     pub job: Fingerprint,
     /// How copies are placed; `None` if records keep their partition.
     pub to: Option<Placement>,
-    /// The source's partitions from this one on were new at this commit: no follow had begun to copy them. A follow copies
-    /// such a partition from its beginning.
+    /// The first partition of the source that no follow had begun to copy, as far as this instance knew at this commit. A
+    /// follow copies a later partition that has no offset from its beginning.
     pub partitions: usize,
     /// From this offset on, all committed records are copied, equal ones too. Below it, a fill has decided.
     pub joint: i64,

@@ -74,7 +74,7 @@ impl Profile {
             }));
         };
         let entry: Entry =
-            entry.try_into().map_err(|err: toml::de::Error| usage(err.message().to_owned()))?;
+            entry.try_into().map_err(|err: toml::de::Error| usage(without_values(err.message())))?;
         let mut properties = BTreeMap::new();
         flatten(String::new(), entry.properties, &mut properties).map_err(usage)?;
         Ok(Profile {
@@ -84,6 +84,14 @@ impl Profile {
             topics: Sides { source: entry.source, target: entry.target },
             properties,
         })
+    }
+}
+
+/// What the parser says about a key of the wrong type shows the value, which may hold a secret.
+fn without_values(told: &str) -> String {
+    match told.strip_prefix("invalid type: ").and_then(|told| told.split_once(", expected ")) {
+        Some((_, expected)) => format!("a key has a value of the wrong type: expected {expected}"),
+        None => told.to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::base::range::{id, index};
 use crate::fill::close::is_of_logs;
 use crate::fill::preflight::Preflight;
 use crate::fill::state::Snapshot;
+use crate::job::identity::Identity;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::follow_mark::{Checkpoint, FollowMark};
 use crate::kafka::mark::{Committed, Fingerprint};
@@ -44,30 +45,31 @@ impl Run<'_> {
         let keeps = to.map_or(source.partitions == target.partitions, |to| to.is_none());
         let covered = if keeps { target.partitions.min(source.partitions) } else { source.partitions };
         let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
-        let fills_alone = (0..covered).all(|partition| {
-            share.partitions.contains(&id(partition)) || is_marked(partition) || is_new(&marks, partition)
-        });
-        // Another instance may get the new partitions later, so they stay new for the others until it has them.
-        let begun = (0..covered)
-            .rev()
-            .find(|partition| is_marked(*partition) || share.partitions.contains(&id(*partition)));
-        let known = known(&marks).map_or(covered, |known| known.max(begun.map_or(0, |last| last + 1)));
+        let is_own = |partition: usize| share.partitions.contains(&id(partition));
+        let is_new = |partition: usize| is_new(&marks, committed, partition);
+        let fills_alone =
+            (0..covered).all(|partition| is_own(partition) || is_marked(partition) || is_new(partition));
         let mut followed = Followed {
             own: BTreeMap::new(),
             unfilled: BTreeSet::new(),
             fills_alone,
+            fills_all: (0..covered).all(|partition| is_own(partition) && !is_marked(partition)),
+            to,
             left_out: Vec::new(),
-            known,
+            // Another instance may get the new partitions later, so they stay new for the others until it has begun.
+            known: known(&marks)
+                .map_or(covered, |known| begun(known, |partition| is_marked(partition) || is_own(partition))),
         };
         for partition in &share.partitions {
             if keeps && index(*partition) >= target.partitions {
                 followed.left_out.push(*partition);
                 continue;
             }
-            let is_new = is_new(&marks, index(*partition));
             let own = match (marks.get(index(*partition)).cloned().flatten(), to) {
                 (Some(marked), _) => Own::of(marked),
-                (None, Some(to)) if is_new => Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 }),
+                (None, Some(to)) if is_new(index(*partition)) => {
+                    Own::new(checked, to, Checkpoint { offset: 0, epoch: -1 })
+                }
                 (None, _) => {
                     followed.unfilled.insert(*partition);
                     continue;
@@ -81,6 +83,18 @@ impl Run<'_> {
                     "the partitions {:?} of {} have no position, and {} has {} partitions, but the source has {}: give \
                      them equal numbers of partitions, and run again",
                     followed.unfilled, source.name, target.name, target.partitions, source.partitions
+                ))
+                .because(Reason::TopicConfiguration),
+            ));
+        }
+        let is_record = self.job.selection.rules.identity == Identity::Record;
+        if is_record && !keeps && source.partitions == target.partitions && !followed.unfilled.is_empty() {
+            return Err(clusters.target.properties().says(
+                Error::failed(format!(
+                    "the partitions {:?} of {} have no position. Their copies are where their keys belong, since the \
+                     topics once had different numbers of partitions, but --identity record looks for them in the \
+                     partitions of these numbers: run with another --identity",
+                    followed.unfilled, source.name
                 ))
                 .because(Reason::TopicConfiguration),
             ));
@@ -127,10 +141,11 @@ impl Run<'_> {
                 }
                 continue;
             };
-            let lost = Error::failed(format!(
-                "the committed offset {} of {}-{partition} {}",
-                own.position, source.name, why.1
-            ));
+            let what = match own.committed {
+                Some(position) => format!("the committed offset {position}"),
+                None => format!("the place {} from which on nothing is copied yet", own.position),
+            };
+            let lost = Error::failed(format!("{what} of {}-{partition} {}", source.name, why.1));
             return Err(clusters.source.properties().says(lost.because(why.0)));
         }
         truncation::check(clusters.source.properties(), &source.name, &suspects, self.interrupt)
@@ -148,7 +163,11 @@ impl Run<'_> {
         ends: &[(i32, i64)],
         mut followed: Followed,
     ) -> Result<Followed> {
-        let to = self.target_placement(&clusters.source, checked, snapshot)?;
+        // The first joint decided for all.
+        let to = match followed.to {
+            Some(to) => to,
+            None => self.target_placement(&clusters.source, checked, snapshot)?,
+        };
         for (partition, end) in ends {
             let place = Checkpoint { offset: *end, epoch: snapshot.source[index(*partition)].epoch };
             followed.own.insert(*partition, Own::new(checked, to, place));
@@ -175,10 +194,35 @@ fn known(marks: &[Option<(i64, FollowMark)>]) -> Option<usize> {
     marks.iter().flatten().map(|(_, mark)| mark.partitions).max()
 }
 
-/// Whether the source got this partition after all marks were committed, so that a follow copies it from its beginning. If
-/// there are no marks, its own may be lost.
-pub(super) fn is_new(marks: &[Option<(i64, FollowMark)>], partition: usize) -> bool {
-    known(marks).is_some_and(|known| partition >= known)
+/// The first partition from `known` on that nobody has begun to copy.
+fn begun(known: usize, has_begun: impl Fn(usize) -> bool) -> usize {
+    (known..).find(|partition| !has_begun(*partition)).unwrap_or(known)
+}
+
+/// Whether the source got this partition after all marks were committed, so that a follow copies it from its beginning. An
+/// offset of any kind is history. If there are no marks, its own may be lost.
+pub(super) fn is_new(
+    marks: &[Option<(i64, FollowMark)>],
+    committed: &[Option<Committed>],
+    partition: usize,
+) -> bool {
+    let has_offset = committed.get(partition).is_some_and(Option::is_some);
+    !has_offset && known(marks).is_some_and(|known| partition >= known)
+}
+
+impl Followed {
+    /// Takes notice of the partitions that other instances have begun to copy since. Then this instance's marks must say so
+    /// too: otherwise a partition whose own mark is lost would seem to be new.
+    pub(super) fn hear(&mut self, job: &Fingerprint, committed: &[Option<Committed>]) {
+        let marks = marks(job, committed);
+        let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
+        let of_others = known(&marks).unwrap_or(0).max(self.known);
+        let now = begun(of_others, |partition| is_marked(partition) || self.own.contains_key(&id(partition)));
+        if now > self.known {
+            self.known = now;
+            self.own.values_mut().for_each(|own| own.renewed = None);
+        }
+    }
 }
 
 /// How copies are placed, as the first joint decided. It stays so when a topic grows. `None` if there is no joint.
@@ -199,7 +243,10 @@ pub(super) fn check_target(
 ) -> Result<()> {
     let mut suspects = Vec::new();
     for (partition, then) in &mark.target {
-        let Some(now) = now.get(index(*partition)) else { continue };
+        let Some(now) = now.get(index(*partition)) else {
+            let behind = Error::restart(format!("a broker does not know {}-{partition} yet", target.name));
+            return Err(clusters.target.properties().says(behind));
+        };
         not_replaced(&clusters.target, (&target.name, *partition), *now, *then)?;
         if now.high < then.offset {
             let lost = Error::failed(format!(
@@ -244,4 +291,69 @@ pub(in crate::fill) fn way_out(err: Error, checked: &Preflight, clusters: &Clust
         );
     }
     Error::Failed(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(partitions: usize) -> FollowMark {
+        let source = Checkpoint { offset: 7, epoch: 0 };
+        let job = FollowMark::job("a", "b");
+        FollowMark { job, to: None, partitions, joint: 0, level: 0, source, target: Vec::new() }
+    }
+
+    /// The offset of each partition: that of a follow which knew so many partitions, one of something else, or none.
+    fn committed(each: &[Option<usize>]) -> Vec<Option<Committed>> {
+        let one = |known: &Option<usize>| match known {
+            Some(0) => Some(Committed { position: 7, metadata: String::new() }),
+            Some(known) => Some(Committed { position: 7, metadata: mark(*known).to_string() }),
+            None => None,
+        };
+        each.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_partition_is_new_only_if_no_mark_knows_it_and_it_has_no_offset() {
+        let is_new = |each: &[Option<usize>], partition| {
+            let committed = committed(each);
+            is_new(&marks(&FollowMark::job("a", "b"), &committed), &committed, partition)
+        };
+        assert!(is_new(&[Some(1), None], 1));
+        assert!(is_new(&[Some(1)], 1), "the ledger may still be narrower");
+        assert!(!is_new(&[Some(1), Some(0)], 1), "somebody reset its offset");
+        assert!(!is_new(&[Some(2), None], 1), "its mark was lost");
+        assert!(!is_new(&[Some(1), None, Some(3)], 1), "another instance knows it");
+        assert!(!is_new(&[None, None], 1), "all marks may be lost");
+    }
+
+    #[test]
+    fn partitions_behind_one_that_nobody_has_begun_stay_new() {
+        let begun_are =
+            |known, begun_ones: &[usize]| begun(known, |partition| begun_ones.contains(&partition));
+        assert_eq!(begun_are(2, &[]), 2);
+        assert_eq!(begun_are(2, &[0, 1, 2, 3]), 4);
+        assert_eq!(begun_are(2, &[3]), 2);
+        assert_eq!(begun_are(2, &[2, 4]), 3);
+    }
+
+    #[test]
+    fn an_instance_hears_of_partitions_that_others_have_begun() {
+        let own = Own::of((7, mark(1)));
+        let own = Own { renewed: Some(std::time::Instant::now()), ..own };
+        let mut followed = Followed {
+            own: BTreeMap::from([(0, own)]),
+            unfilled: BTreeSet::new(),
+            fills_alone: true,
+            fills_all: false,
+            to: Some(None),
+            left_out: Vec::new(),
+            known: 1,
+        };
+        let job = FollowMark::job("a", "b");
+        followed.hear(&job, &committed(&[Some(1), None]));
+        assert!(followed.known == 1 && followed.own[&0].renewed.is_some());
+        followed.hear(&job, &committed(&[Some(1), Some(2)]));
+        assert!(followed.known == 2 && followed.own[&0].renewed.is_none(), "its mark must say so too");
+    }
 }

@@ -83,7 +83,7 @@ impl StartUps<'_, '_> {
         let Topics { sides, .. } = &self.topics;
         let is_left_out = |partition: usize| keeps && partition >= sides.target.partitions;
         Ok((0..sides.source.partitions).all(|partition| {
-            is_new(&marks, partition)
+            is_new(&marks, &committed, partition)
                 || is_left_out(partition)
                 || marks.get(partition).is_some_and(Option::is_some)
         }))

@@ -73,9 +73,13 @@ pub(super) struct Followed {
     pub(super) unfilled: BTreeSet<i32>,
     /// Whether other instances have nothing to fill. Then no copy of this fill's records can come from them.
     pub(super) fills_alone: bool,
+    /// Whether this instance has all partitions, and no follow has begun to copy any of them.
+    pub(super) fills_all: bool,
+    /// How copies are placed, if a joint has decided it.
+    pub(super) to: Option<Option<Placement>>,
     /// Those for which the target has no partition.
     left_out: Vec<i32>,
-    /// The source's partitions from this one on are new: no follow has begun to copy them.
+    /// The first partition of the source that no follow has begun to copy, as far as this instance knows.
     known: usize,
 }
 

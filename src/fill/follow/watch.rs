@@ -15,6 +15,7 @@ use crate::fill::preflight::Preflight;
 use crate::fill::state::Added;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::member::Share;
+use crate::kafka::offsets;
 use crate::kafka::sides::{Clusters, Side};
 use crate::kafka::topic::Topic;
 use crate::telemetry::standing::{self, PartitionStanding, Standing};
@@ -22,7 +23,8 @@ use crate::telemetry::standing::{self, PartitionStanding, Standing};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often a run without a terminal logs where it stands.
 const LOG: Duration = Duration::from_secs(60);
-/// When to look once more for a reversed job: it may have started at the same time.
+/// When to look once more for a reversed job, which may have started at the same time, and how often to look at the marks
+/// of other instances.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// After this time without a record of a partition, though its leader says that there are more, the run makes new clients.
 /// A client whose last broker answered that there are no brokers, as one does when it stops, waits for good
@@ -38,6 +40,8 @@ pub(super) struct Watch {
     logged: Instant,
     began: Instant,
     has_looked_for_reversed: bool,
+    /// When the other instances' marks were last looked at.
+    heard: Instant,
     renews_after: Duration,
     /// The ends of the source's partitions at the last look, and its time in milliseconds since the epoch.
     last: Option<(Vec<Range>, i64)>,
@@ -53,6 +57,7 @@ impl Watch {
             logged: Instant::now(),
             began: Instant::now(),
             has_looked_for_reversed: false,
+            heard: Instant::now(),
             renews_after: retention.map_or(RENEW, |retention| RENEW.min(retention / 4)),
             last: None,
             last_commit: None,
@@ -106,6 +111,13 @@ impl Following<'_, '_> {
             self.run.live.foreign += foreign;
             Ok(())
         })?;
+        if self.watch.heard.elapsed() > LOOK_AGAIN {
+            self.watch.heard = Instant::now();
+            let committed = answered(Side::Target, || {
+                offsets::now(&clusters.target, checked.ledger.extent(), self.run.interrupt)
+            })?;
+            self.followed.hear(&checked.follow_job(), &committed);
+        }
         if !self.watch.has_looked_for_reversed && self.watch.began.elapsed() > LOOK_AGAIN {
             self.watch.has_looked_for_reversed = true;
             checked.check_reversed(self.run.job, clusters, self.run.interrupt)?;

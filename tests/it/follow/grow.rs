@@ -63,7 +63,7 @@ fn without_a_partition_of_the_target_the_others_go_on() {
 
 /// The keys of the records before are placed by another number of partitions. Two instances share the work.
 #[test]
-fn partitions_that_were_added_while_nobody_followed_are_filled() {
+fn partitions_that_were_added_while_nobody_followed_are_followed_too() {
     let stream = Stream::new(1, 2, 2);
     let records = placed(day(300, 1), 2);
     stream.produce(&records);
