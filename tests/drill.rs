@@ -112,9 +112,15 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &str) {
     "records are lost"
 )]
 #[case::no_scan_without_a_mark("break-scan-without-mark=return", "ledger,kill", "doubled")]
+fn a_drill_on_two_clusters_can_fail(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
+    finds_on_two_clusters(failpoints, faults, finds);
+}
+
+#[rstest]
 #[case::no_topic_ids("break-same-topics=return", "anew,anew,anew", "exit 0 after a topic was made anew")]
 #[case::not_subscribed("break-subscribed-ledger=return", "scale-out,kill", "but commit offsets of")]
-fn a_drill_on_two_clusters_can_fail(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
+#[ignore = "takes minutes"]
+fn a_drill_on_two_clusters_can_fail_too(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
     finds_on_two_clusters(failpoints, faults, finds);
 }
 
