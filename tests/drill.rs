@@ -60,12 +60,12 @@ fn is_there_once(brokers: &str, faults: &str) {
 /// The source is in one cluster, and the target in another.
 #[rstest]
 #[case::both_sides("broker,kill,cut,silent,late-commit,foreign,broker,terminate")]
-#[case::instances("scale-out,kill,broker,scale-out,kill,freeze")]
 fn all_is_there_once_in_another_cluster(#[case] faults: &str) {
     is_there_once_in_another_cluster(faults);
 }
 
 #[rstest]
+#[case::instances("scale-out,kill,broker,scale-out,kill,freeze")]
 #[case::topics("anew,kill,ledger,anew,append,grow,kill,anew")]
 #[case::mirror("mirror,kill,mirror,broker")]
 #[ignore = "takes minutes"]

@@ -130,9 +130,16 @@ impl Side {
         let reader = self.reader("read_uncommitted");
         let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
         let partitions = metadata.topics()[0].partitions().len();
-        (0..i32::try_from(partitions).expect("fits"))
-            .map(|partition| reader.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks"))
-            .collect()
+        // A broker that has just started may not lead its partitions yet.
+        let of_partition = |partition| {
+            let mut found = None;
+            until(|| {
+                found = reader.fetch_watermarks(topic, partition, TIMEOUT).ok();
+                found.is_some()
+            });
+            found.expect("watermarks")
+        };
+        (0..i32::try_from(partitions).expect("fits")).map(of_partition).collect()
     }
 
     pub(crate) fn last_stable_offsets(&self, topic: &str) -> Vec<i64> {

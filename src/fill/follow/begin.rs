@@ -57,8 +57,9 @@ impl Run<'_> {
             to,
             left_out: Vec::new(),
             // Another instance may get the new partitions later, so they stay new for the others until it has begun.
-            known: known(&marks)
-                .map_or(covered, |known| begun(known, |partition| is_marked(partition) || is_own(partition))),
+            known: known(&marks).map_or(covered, |known| {
+                begun(known, covered, |partition| is_marked(partition) || is_own(partition))
+            }),
         };
         for partition in &share.partitions {
             if keeps && index(*partition) >= target.partitions {
@@ -194,9 +195,9 @@ fn known(marks: &[Option<(i64, FollowMark)>]) -> Option<usize> {
     marks.iter().flatten().map(|(_, mark)| mark.partitions).max()
 }
 
-/// The first partition from `known` on that nobody has begun to copy.
-fn begun(known: usize, has_begun: impl Fn(usize) -> bool) -> usize {
-    (known..).find(|partition| !has_begun(*partition)).unwrap_or(known)
+/// The first partition from `known` on that nobody has begun to copy. Those from `covered` on cannot be copied yet.
+fn begun(known: usize, covered: usize, has_begun: impl Fn(usize) -> bool) -> usize {
+    (known..covered).find(|partition| !has_begun(*partition)).unwrap_or(known.max(covered))
 }
 
 /// Whether the source got this partition after all marks were committed, so that a follow copies it from its beginning. An
@@ -217,7 +218,8 @@ impl Followed {
         let marks = marks(job, committed);
         let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
         let of_others = known(&marks).unwrap_or(0).max(self.known);
-        let now = begun(of_others, |partition| is_marked(partition) || self.own.contains_key(&id(partition)));
+        let has_begun = |partition| is_marked(partition) || self.own.contains_key(&id(partition));
+        let now = begun(of_others, committed.len().max(of_others), has_begun);
         if now > self.known {
             self.known = now;
             self.own.values_mut().for_each(|own| own.renewed = None);
@@ -329,12 +331,12 @@ mod tests {
 
     #[test]
     fn partitions_behind_one_that_nobody_has_begun_stay_new() {
-        let begun_are =
-            |known, begun_ones: &[usize]| begun(known, |partition| begun_ones.contains(&partition));
+        let begun_are = |known, ones: &[usize]| begun(known, 5, |partition| ones.contains(&partition));
         assert_eq!(begun_are(2, &[]), 2);
         assert_eq!(begun_are(2, &[0, 1, 2, 3]), 4);
         assert_eq!(begun_are(2, &[3]), 2);
         assert_eq!(begun_are(2, &[2, 4]), 3);
+        assert_eq!(begun_are(2, &[2, 3, 4, 5]), 5, "the target has only 5 partitions");
     }
 
     #[test]
