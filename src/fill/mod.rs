@@ -266,13 +266,7 @@ impl Run<'_> {
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
         };
         let placement = match share {
-            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_all) => None,
-            Some(_)
-                if job.selection.rules.identity != Identity::Record
-                    && followed.as_ref().is_some_and(|followed| followed.fills_alone) =>
-            {
-                None
-            }
+            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_alone) => None,
             // Here, equal records in two partitions are two different records, so the placement of keys does not
             // matter.
             Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
@@ -292,6 +286,9 @@ impl Run<'_> {
             Some(to) => to,
             None => self.target_placement(&clusters.source, checked, &snapshot)?,
         };
+        if let Some(followed) = &mut followed {
+            followed.to = Some(target_placement);
+        }
         telemetry::phase(Phase::Copy);
         tracing::debug!(
             "reading {} offsets of the source, up to its ends: a record of the window may stand behind later ones",

@@ -1,7 +1,7 @@
 //! Collects what the flags, the environment and files say about clusters: their brokers, and client properties.
 //!
-//! Flags beat the environment, which beats the files, which beat a profile. The prefix `source.` or `target.` makes a property one of that
-//! cluster alone; without a prefix it is one of both.
+//! Flags beat the environment, which beats the files, which beat a profile. The prefix `source.` or `target.` makes a
+//! property one of that cluster alone; without a prefix it is one of both.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -49,6 +49,8 @@ struct Layers {
     environment: Map,
     flags: Map,
     brokers: Brokers,
+    /// The options that give all of this but the brokers.
+    options: Vec<String>,
     /// A property of one of two clusters, although one is named.
     ignored: Option<String>,
 }
@@ -80,7 +82,6 @@ impl Given<'_> {
             Brokers::One(brokers) => layers.of(brokers.clone(), None),
             Brokers::Unnamed => layers.of(DEFAULT_BOOTSTRAP.to_owned(), None),
         }
-        .map(|properties| properties.given_by(self.options()))
     }
 
     /// The options that give the same properties again, without the brokers.
@@ -117,13 +118,11 @@ impl Given<'_> {
         }
         match &layers.brokers {
             Brokers::Two(Sides { source, target }) => Ok(Sides {
-                source: layers.of(source.clone(), Some(Side::Source))?.given_by(self.options()),
-                target: layers.of(target.clone(), Some(Side::Target))?.given_by(self.options()),
+                source: layers.of(source.clone(), Some(Side::Source))?,
+                target: layers.of(target.clone(), Some(Side::Target))?,
             }),
-            Brokers::One(brokers) => Ok(layers.of(brokers.clone(), None)?.given_by(self.options()).into()),
-            Brokers::Unnamed => {
-                Ok(layers.of(DEFAULT_BOOTSTRAP.to_owned(), None)?.given_by(self.options()).into())
-            }
+            Brokers::One(brokers) => Ok(layers.of(brokers.clone(), None)?.into()),
+            Brokers::Unnamed => Ok(layers.of(DEFAULT_BOOTSTRAP.to_owned(), None)?.into()),
         }
     }
 
@@ -196,7 +195,8 @@ impl Given<'_> {
             let mut keys = environment.properties.keys().chain(file.keys()).chain(profile.keys());
             ignored = keys.find(|key| split(key).0.is_some()).cloned();
         }
-        Ok(Layers { profile, file, files, environment: environment.properties, flags, brokers, ignored })
+        let (environment, options) = (environment.properties, self.options());
+        Ok(Layers { profile, file, files, environment, flags, brokers, options, ignored })
     }
 
     fn flags(&self) -> Result<Map> {
@@ -281,7 +281,7 @@ impl Layers {
                 all.extend(of_side.map(|((_, key), value)| (key.to_owned(), value.clone())));
             }
         }
-        Properties::checked(bootstrap, all, side)
+        Ok(Properties::checked(bootstrap, all, side)?.given_by(self.options.clone()))
     }
 }
 

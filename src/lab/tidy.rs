@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use rdkafka::admin::AdminOptions;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::base::error::{Error, Result};
 use crate::kafka::properties::Properties;
@@ -17,7 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Error::Failed`] if the cluster does not delete them.
 pub(super) fn remove(properties: &Properties, topics: &[&str]) -> Result<()> {
-    let failed = |what: &str, why: &dyn std::fmt::Display| Error::failed(format!("removing {what}: {why}"));
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
     let admin = properties.admin()?;
     let list = admin.inner().fetch_group_list(None, TIMEOUT).map_err(|err| failed("groups", &err))?;
@@ -28,21 +27,26 @@ pub(super) fn remove(properties: &Properties, topics: &[&str]) -> Result<()> {
     };
     let groups: Vec<&str> = names.filter(is_ours).collect();
     if !groups.is_empty() {
-        let deleted =
-            block_on(admin.delete_groups(&groups, &options)).map_err(|err| failed("groups", &err))?;
-        let gone = |code: RDKafkaErrorCode| code == RDKafkaErrorCode::GroupIdNotFound;
-        if let Some((group, code)) =
-            deleted.into_iter().filter_map(std::result::Result::err).find(|(_, c)| !gone(*c))
-        {
-            return Err(failed(&format!("group {group}"), &code));
-        }
+        let deleted = block_on(admin.delete_groups(&groups, &options));
+        check("group", deleted, &[RDKafkaErrorCode::GroupIdNotFound])?;
     }
-    let deleted = block_on(admin.delete_topics(topics, &options)).map_err(|err| failed("topics", &err))?;
-    let gone = |code: RDKafkaErrorCode| {
-        [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic].contains(&code)
-    };
-    match deleted.into_iter().filter_map(std::result::Result::err).find(|(_, code)| !gone(*code)) {
-        Some((topic, code)) => Err(failed(&format!("topic {topic}"), &code)),
+    let deleted = block_on(admin.delete_topics(topics, &options));
+    check("topic", deleted, &[RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic])
+}
+
+/// Checks that each of `what` is gone, by this deletion or before.
+fn check(
+    what: &str,
+    deleted: KafkaResult<Vec<std::result::Result<String, (String, RDKafkaErrorCode)>>>,
+    gone: &[RDKafkaErrorCode],
+) -> Result<()> {
+    let answers = deleted.map_err(|err| failed(&format!("{what}s"), &err))?;
+    match answers.into_iter().filter_map(std::result::Result::err).find(|(_, code)| !gone.contains(code)) {
+        Some((name, code)) => Err(failed(&format!("{what} {name}"), &code)),
         None => Ok(()),
     }
+}
+
+fn failed(what: &str, why: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("removing {what}: {why}"))
 }

@@ -278,22 +278,7 @@ fn health(tell: impl FnOnce(&mut Health)) {
 
 /// Says what each metric means.
 fn describe() {
-    for (name, what) in [
-        ("replicator_read_records_total", "Records of the source that were read"),
-        ("replicator_in_window_records_total", "Records read that are in the window"),
-        ("replicator_already_in_target_records_total", "Records of the window that the target held already"),
-        ("replicator_duplicates_in_source_records_total", "Records that the source holds more than once"),
-        (
-            "replicator_conflicting_records_total",
-            "Records with the identity of a record that has other content",
-        ),
-        ("replicator_invalid_records_total", "Records without identity or event time"),
-        ("replicator_written_records_total", "Records written and committed"),
-        ("replicator_written_bytes_total", "Bytes of keys and values written and committed"),
-        ("replicator_transactions_total", "Transactions committed"),
-        ("replicator_aborted_transactions_total", "Transactions aborted"),
-        ("replicator_restarts_total", "Start-ups after a failure"),
-    ] {
+    for (name, what, _) in TOTALS {
         describe_counter!(name, what);
     }
     for (name, what) in [
@@ -360,34 +345,44 @@ pub(crate) struct Totals {
     pub restarts: u64,
 }
 
+const WRITTEN: &str = "replicator_written_records_total";
+const WRITTEN_BYTES: &str = "replicator_written_bytes_total";
+const RESTARTS: &str = "replicator_restarts_total";
+
+/// The name of a total, its meaning, and where it is.
+type Total = (&'static str, &'static str, fn(&Totals) -> u64);
+
+#[rustfmt::skip]
+const TOTALS: [Total; 11] = [
+    ("replicator_read_records_total", "Records of the source that were read", |of| of.read),
+    ("replicator_in_window_records_total", "Records read that are in the window", |of| of.in_window),
+    ("replicator_already_in_target_records_total", "Records of the window that the target held already", |of| of.already_in_target),
+    ("replicator_duplicates_in_source_records_total", "Records that the source holds more than once", |of| of.duplicates_in_source),
+    ("replicator_conflicting_records_total", "Records with the identity of a record that has other content", |of| of.conflicts),
+    ("replicator_invalid_records_total", "Records without identity or event time", |of| of.invalid),
+    (WRITTEN, "Records written and committed", |of| of.written),
+    (WRITTEN_BYTES, "Bytes of keys and values written and committed", |of| of.written_bytes),
+    ("replicator_transactions_total", "Transactions committed", |of| of.transactions),
+    ("replicator_aborted_transactions_total", "Transactions aborted", |of| of.aborted_transactions),
+    (RESTARTS, "Start-ups after a failure", |of| of.restarts),
+];
+
 /// Sets the totals of a fill.
 pub(crate) fn totals(totals: Totals) {
-    for (name, total) in [
-        ("replicator_read_records_total", totals.read),
-        ("replicator_in_window_records_total", totals.in_window),
-        ("replicator_already_in_target_records_total", totals.already_in_target),
-        ("replicator_duplicates_in_source_records_total", totals.duplicates_in_source),
-        ("replicator_conflicting_records_total", totals.conflicts),
-        ("replicator_invalid_records_total", totals.invalid),
-        ("replicator_written_records_total", totals.written),
-        ("replicator_written_bytes_total", totals.written_bytes),
-        ("replicator_transactions_total", totals.transactions),
-        ("replicator_aborted_transactions_total", totals.aborted_transactions),
-        ("replicator_restarts_total", totals.restarts),
-    ] {
-        counter!(name).absolute(total);
+    for (name, _, total) in TOTALS {
+        counter!(name).absolute(total(&totals));
     }
 }
 
 /// Sets the totals of one topic that a sink writes into its store.
 pub(crate) fn sunk(topic: &str, records: u64, bytes: u64) {
-    counter!("replicator_written_records_total", "source" => topic.to_owned()).absolute(records);
-    counter!("replicator_written_bytes_total", "source" => topic.to_owned()).absolute(bytes);
+    counter!(WRITTEN, "source" => topic.to_owned()).absolute(records);
+    counter!(WRITTEN_BYTES, "source" => topic.to_owned()).absolute(bytes);
 }
 
 /// Counts a start-up after a failure.
 pub(crate) fn restarted() {
-    counter!("replicator_restarts_total").increment(1);
+    counter!(RESTARTS).increment(1);
 }
 
 pub(crate) fn positions(positions: impl Iterator<Item = (i32, i64)>) {

@@ -44,16 +44,19 @@ impl Run<'_> {
         let to = placement(&marks);
         let keeps = to.map_or(source.partitions == target.partitions, |to| to.is_none());
         let covered = if keeps { target.partitions.min(source.partitions) } else { source.partitions };
-        let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
+        let is_marked = |partition: usize| is_marked(&marks, partition);
         let is_own = |partition: usize| share.partitions.contains(&id(partition));
         let is_new = |partition: usize| is_new(&marks, committed, partition);
-        let fills_alone =
-            (0..covered).all(|partition| is_own(partition) || is_marked(partition) || is_new(partition));
+        let is_record = self.job.selection.rules.identity == Identity::Record;
+        let fills_alone = (0..covered).all(|partition| match is_record && !keeps {
+            // Equal records are counted in all partitions together, so copies that a follow wrote would count too.
+            true => is_own(partition) && !is_marked(partition),
+            false => is_own(partition) || is_marked(partition) || is_new(partition),
+        });
         let mut followed = Followed {
             own: BTreeMap::new(),
             unfilled: BTreeSet::new(),
             fills_alone,
-            fills_all: (0..covered).all(|partition| is_own(partition) && !is_marked(partition)),
             to,
             left_out: Vec::new(),
             // Another instance may get the new partitions later, so they stay new for the others until it has begun.
@@ -88,7 +91,6 @@ impl Run<'_> {
                 .because(Reason::TopicConfiguration),
             ));
         }
-        let is_record = self.job.selection.rules.identity == Identity::Record;
         if is_record && !keeps && source.partitions == target.partitions && !followed.unfilled.is_empty() {
             return Err(clusters.target.properties().says(
                 Error::failed(format!(
@@ -190,6 +192,10 @@ pub(in crate::fill) fn marks(
     committed.iter().map(|committed| mark(committed.as_ref()?)).collect()
 }
 
+pub(super) fn is_marked(marks: &[Option<(i64, FollowMark)>], partition: usize) -> bool {
+    marks.get(partition).is_some_and(Option::is_some)
+}
+
 /// The source's partitions from this one on are new, as far as the marks know. `None` if there are no marks.
 fn known(marks: &[Option<(i64, FollowMark)>]) -> Option<usize> {
     marks.iter().flatten().map(|(_, mark)| mark.partitions).max()
@@ -216,9 +222,8 @@ impl Followed {
     /// too: otherwise a partition whose own mark is lost would seem to be new.
     pub(super) fn hear(&mut self, job: &Fingerprint, committed: &[Option<Committed>]) {
         let marks = marks(job, committed);
-        let is_marked = |partition: usize| marks.get(partition).is_some_and(Option::is_some);
         let of_others = known(&marks).unwrap_or(0).max(self.known);
-        let has_begun = |partition| is_marked(partition) || self.own.contains_key(&id(partition));
+        let has_begun = |partition| is_marked(&marks, partition) || self.own.contains_key(&id(partition));
         let now = begun(of_others, committed.len().max(of_others), has_begun);
         if now > self.known {
             self.known = now;
@@ -347,7 +352,6 @@ mod tests {
             own: BTreeMap::from([(0, own)]),
             unfilled: BTreeSet::new(),
             fills_alone: true,
-            fills_all: false,
             to: Some(None),
             left_out: Vec::new(),
             known: 1,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::begin::{is_new, marks, placement};
+use super::begin::{is_marked, is_new, marks, placement};
 use super::watch::answered;
 use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
@@ -83,9 +83,7 @@ impl StartUps<'_, '_> {
         let Topics { sides, .. } = &self.topics;
         let is_left_out = |partition: usize| keeps && partition >= sides.target.partitions;
         Ok((0..sides.source.partitions).all(|partition| {
-            is_new(&marks, &committed, partition)
-                || is_left_out(partition)
-                || marks.get(partition).is_some_and(Option::is_some)
+            is_new(&marks, &committed, partition) || is_left_out(partition) || is_marked(&marks, partition)
         }))
     }
 

@@ -71,10 +71,8 @@ pub(super) struct Followed {
     pub(super) own: BTreeMap<i32, Own>,
     /// Those that a fill must bring up to a joint.
     pub(super) unfilled: BTreeSet<i32>,
-    /// Whether other instances have nothing to fill. Then no copy of this fill's records can come from them.
+    /// Whether no other instance has a copy that this one's fill could take for that of its own record.
     pub(super) fills_alone: bool,
-    /// Whether this instance has all partitions, and no follow has begun to copy any of them.
-    pub(super) fills_all: bool,
     /// How copies are placed, if a joint has decided it.
     pub(super) to: Option<Option<Placement>>,
     /// Those for which the target has no partition.

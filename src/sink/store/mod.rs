@@ -2,8 +2,8 @@
 //! sinks them.
 //!
 //! Exactly once works as follows. A topic's id, a partition and an offset identify a record. A SQL store writes the rows
-//! and the next offsets in one database transaction. OpenSearch and Elasticsearch store the rows first, under ids that cannot occur twice,
-//! and then the next offsets. A conditional update moves the next offsets: it names the offset they move from and the run
+//! and the next offsets in one database transaction. OpenSearch and Elasticsearch store the rows first, under ids that
+//! cannot occur twice, and then the next offsets. A conditional update moves the next offsets: it names the offset they move from and the run
 //! that owns them. If two runs write at once, one of them fails with [`Error::Fenced`].
 
 mod opensearch;

@@ -111,32 +111,24 @@ impl Writers {
 }
 
 impl Writers {
-    /// The confirmed transactions of which records are missing among these.
+    /// The confirmed transactions that lack most of their records among these. Some records have values that do not tell
+    /// them apart, so a transaction that lacks a few is none of them.
     pub(super) fn missing(&self, found: &[Record]) -> Vec<String> {
         let found: HashSet<&[u8]> = found.iter().filter_map(|record| record.value.as_deref()).collect();
-        let commits = self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = |commit: &Commit| {
-            let Commit { writer, records, millis } = commit;
+        let told = |Commit { writer, records, millis }: &Commit| {
             let is_lost = |n: &usize| !found.contains(value(*writer, *n).as_slice());
             let lost: Vec<usize> = records.clone().filter(is_lost).collect();
-            format!(
-                "writer {writer}, records {records:?}, committed from {} to {} ms: {} not found: {lost:?}",
-                millis.0,
-                millis.1,
-                lost.len()
-            )
+            let (all, (called, confirmed)) = (records.clone().count(), millis);
+            (all > 5 && (all - lost.len()) * 3 < all).then(|| {
+                format!(
+                    "writer {writer}, records {records:?}, committed from {called} to {confirmed} ms: {} not found: \
+                     {lost:?}",
+                    lost.len()
+                )
+            })
         };
-        // Some records have other values, so a transaction is only suspicious if it lacks many.
-        let is_suspicious = |commit: &&Commit| {
-            let all = commit.records.clone().count();
-            let there = commit
-                .records
-                .clone()
-                .filter(|n| found.contains(value(commit.writer, *n).as_slice()))
-                .count();
-            all > 5 && there * 3 < all
-        };
-        commits.iter().filter(is_suspicious).map(missing).collect()
+        let commits = self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.iter().filter_map(told).collect()
     }
 }
 
