@@ -8,10 +8,7 @@ use super::*;
 #[case::one_cluster(1)]
 #[case::two_clusters(2)]
 fn new_partitions_are_followed_from_their_beginning(#[case] clusters: usize) {
-    let stream = Stream::new(clusters, 2, 2);
-    let records = placed(day(300, 1), 2);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(clusters, 2);
     let follower = stream.follow(&["--create-partitions", "-X", "topic.metadata.refresh.interval.ms=1000"]);
     follower.until_says("following");
     stream.from.grow(&stream.source, 4);
@@ -39,10 +36,7 @@ fn new_partitions_are_followed_from_their_beginning(#[case] clusters: usize) {
 
 #[test]
 fn without_a_partition_of_the_target_the_others_go_on() {
-    let stream = Stream::new(1, 1, 1);
-    let records = placed(day(300, 1), 1);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(1, 1);
     let options = ["-X", "topic.metadata.refresh.interval.ms=1000"];
     let follower = stream.follow(&options);
     follower.until_says("following");
@@ -64,10 +58,7 @@ fn without_a_partition_of_the_target_the_others_go_on() {
 /// The keys of the records before are placed by another number of partitions. Two instances share the work.
 #[test]
 fn partitions_that_were_added_while_nobody_followed_are_followed_too() {
-    let stream = Stream::new(1, 2, 2);
-    let records = placed(day(300, 1), 2);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(1, 2);
     let follower = stream.follow(&[]);
     follower.until_says("following");
     follower.stopped();

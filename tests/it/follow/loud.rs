@@ -34,11 +34,8 @@ fn a_fill_does_not_replace_the_positions_of_a_follow() {
 
 #[test]
 fn a_record_that_the_target_refuses_is_named_and_all_before_it_is_there() {
-    let stream = Stream::new(1, 1, 1);
+    let (stream, mut copies) = of_a_day(1, 1);
     stream.to.alter(&stream.target, "max.message.bytes", "20000");
-    let records = placed(day(300, 1), 1);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
     let follower = stream.follow(&[]);
     follower.until_says("following");
     copies.extend(later(40, 1, 0));
@@ -61,10 +58,7 @@ fn a_record_that_the_target_refuses_is_named_and_all_before_it_is_there() {
 
 #[test]
 fn a_record_that_no_copy_can_equal_is_named_and_all_before_it_is_there() {
-    let stream = Stream::new(1, 1, 1);
-    let records = placed(day(300, 1), 1);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(1, 1);
     let follower = stream.follow(&[]);
     follower.until_says("following");
     copies.extend(later(40, 1, 0));

@@ -166,6 +166,14 @@ fn read(mut file: &File) -> String {
     text
 }
 
+/// A source of 300 records, an empty target, and the records that a follow from 11:00 on must copy.
+fn of_a_day(clusters: usize, partitions: i32) -> (Stream, Vec<Record>) {
+    let stream = Stream::new(clusters, partitions, partitions);
+    let records = placed(day(300, 1), partitions);
+    stream.produce(&records);
+    (stream, from_eleven(&records))
+}
+
 /// A source whose target lacks most of 11:00-16:45: the source's records, and the target's.
 fn story(stream: &Stream, partitions: i32) -> (Vec<Record>, Vec<Record>) {
     let records = placed(day(3000, 1), partitions);

@@ -13,10 +13,7 @@ fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
 
 #[test]
 fn another_writer_is_counted_and_told() {
-    let stream = Stream::new(1, 2, 2);
-    let records = placed(day(300, 1), 2);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(1, 2);
     let address = observe::free_address();
     let follower = stream.follow(&["--metrics-listen", &address.to_string()]);
     follower.until_says("following");
@@ -50,10 +47,7 @@ fn another_writer_is_counted_and_told() {
 
 #[test]
 fn an_open_transaction_in_the_target_is_told() {
-    let stream = Stream::new(1, 1, 1);
-    let records = placed(day(300, 1), 1);
-    stream.produce(&records);
-    let mut copies = from_eleven(&records);
+    let (stream, mut copies) = of_a_day(1, 1);
     let address = observe::free_address();
     let follower = stream.follow(&["--metrics-listen", &address.to_string(), "--patience", "2"]);
     follower.until_says("following");

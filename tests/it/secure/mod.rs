@@ -4,6 +4,7 @@ mod acls;
 pub(crate) mod broker;
 mod crossing;
 mod errors;
+mod follow_acls;
 mod two;
 mod two_acls;
 mod ways;

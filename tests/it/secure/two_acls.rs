@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::crossing::*;
 use super::*;
 
-const FOLLOW: &str = "fill --follow --allow-unchecked-loop";
+pub(super) const FOLLOW: &str = "fill --follow --allow-unchecked-loop";
 const FILLS: &[&str] = &["fill", "fill --scale-out", FOLLOW];
 const ALL: &[&str] = &["plan", "gaps", "verify", "fill", "fill --scale-out", "lag", FOLLOW];
 const POSITIONS: &[&str] = &["fill", "fill --scale-out", "lag", FOLLOW];
@@ -28,7 +28,7 @@ pub(super) const RIGHTS: &[(On, i8, &[&str])] = &[
 
 const ADVISED: [(On, i8); 2] = [(On::Source, DESCRIBE_CONFIGS), (On::Target, DESCRIBE_CONFIGS)];
 
-fn needed(command: &str) -> Vec<(On, i8)> {
+pub(super) fn needed(command: &str) -> Vec<(On, i8)> {
     let rights = RIGHTS.iter().filter(|(.., commands)| commands.contains(&command));
     rights.map(|(on, operation, _)| (*on, *operation)).collect()
 }
@@ -37,7 +37,7 @@ fn without(rights: &[(On, i8)], missing: (On, i8)) -> Vec<(On, i8)> {
     rights.iter().filter(|right| **right != missing).copied().collect()
 }
 
-fn arguments(command: &str) -> Vec<&str> {
+pub(super) fn arguments(command: &str) -> Vec<&str> {
     let mut arguments: Vec<&str> = command.split(' ').filter(|word| *word != "fill").collect();
     if command == FOLLOW {
         arguments.extend(["--window", "2021-04-14T11:00Z/"]);
@@ -92,7 +92,7 @@ fn refused(crossing: &Crossing, command: &str, rights: &[(On, i8)], missing: (On
     assert!((crossing.source_state(), crossing.target_ends()) == before, "nothing is written");
 }
 
-fn refused_without_each(crossing: &Crossing, command: &str) {
+pub(super) fn refused_without_each(crossing: &Crossing, command: &str) {
     let needed = needed(command);
     for missing in &needed {
         if *missing == (On::Ledger, CREATE) && to().topics().contains(&crossing.ledger()) {
@@ -448,94 +448,4 @@ fn one_cluster_whose_second_principal_does_not_see_the_source() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(from().watermarks(&crossing.source).len(), from().committed(&job, &crossing.source).len());
     assert!(!from().topics().contains(&crossing.ledger()));
-}
-
-/// A follow of a person at work.
-struct Following<'c> {
-    crossing: &'c Crossing,
-    child: std::process::Child,
-}
-
-impl Following<'_> {
-    fn start<'c>(crossing: &'c Crossing, person: &Person, arguments: &[&str]) -> Following<'c> {
-        let (from, to) = (crossing.to_source(person), crossing.to_target(person));
-        let mut command = crossing.command((&from, &to), Way::OneFile, arguments);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-        Following { crossing, child }
-    }
-
-    /// Waits until each of so many partitions of the ledger has the mark of a follow.
-    fn until_joined(self, partitions: usize) -> Self {
-        let (job, ledger) = (self.crossing.job(), self.crossing.ledger());
-        until(|| to().topics().contains(&ledger) && to().watermarks(&ledger).len() == partitions);
-        until(|| to().committed(&job, &ledger).iter().all(|(_, mark)| mark.contains(" follow ")));
-        self
-    }
-
-    fn stopped(self) {
-        signal(&self.child, "-TERM");
-        let output = self.child.wait_with_output().expect("ends");
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
-    }
-
-    /// Waits until it ends because it lacks this right.
-    fn refused(self, sentence: &str) {
-        let output = self.child.wait_with_output().expect("ends");
-        assert_eq!(receipt(&output)["error"]["reason"], "no-permission", "{}", stderr(&output));
-        assert!(stderr(&output).contains(sentence), "{sentence}: {}", stderr(&output));
-    }
-}
-
-/// Asserts that the target holds each record once. Those before the window were there already.
-fn assert_all_there(crossing: &Crossing, more: &[Record]) {
-    let (mut found, mut wanted) = (to().consume(&crossing.target), [&records()[..], more].concat());
-    found.sort();
-    wanted.sort();
-    assert_same(&found, &wanted);
-}
-
-/// A follow needs the rights of a fill with --scale-out. It must also see whether a reversed job is at work, or be told to
-/// go on without.
-#[test]
-fn a_follow_does_not_take_a_job_that_it_may_not_see_for_none() {
-    let crossing = Crossing::new();
-    refused_without_each(&crossing, FOLLOW);
-    let person = crossing.person();
-    crossing.grant(&person, needed(FOLLOW));
-    let unchecked = arguments(FOLLOW);
-    let checked: Vec<&str> =
-        unchecked.iter().filter(|word| **word != "--allow-unchecked-loop").copied().collect();
-    let unseen = crossing.run_for(&person, &checked);
-    assert_eq!(code(&unseen), 3, "{}", stderr(&unseen));
-    assert_eq!(receipt(&unseen)["error"]["reason"], "reversed-job");
-    assert!(stderr(&unseen).contains("could not be seen"), "{}", stderr(&unseen));
-    Following::start(&crossing, &person, &unchecked).until_joined(2).stopped();
-    crossing.grant_describe_of_reversed(&person);
-    Following::start(&crossing, &person, &checked).until_joined(2).stopped();
-    assert_all_there(&crossing, &[]);
-}
-
-/// Partitions are added to the target, and to the ledger, by whom may alter them.
-#[test]
-fn a_follow_needs_alter_to_add_partitions() {
-    let crossing = Crossing::new();
-    let person = crossing.person();
-    crossing.grant(&person, needed(FOLLOW));
-    let options = ["--create-partitions", "-X", "topic.metadata.refresh.interval.ms=1000"];
-    let arguments = [&arguments(FOLLOW)[..], &options].concat();
-    let following = Following::start(&crossing, &person, &arguments).until_joined(2);
-    from().grow(&crossing.source, 3);
-    let new = Record { partition: 2, ..records()[0].clone() };
-    from().produce(&crossing.source, std::slice::from_ref(&new));
-    following.refused(&format!("grant it Alter on topic {}", crossing.target));
-    assert_eq!(crossing.target_ends().len(), 2);
-    crossing.grant(&person, [(On::Target, ALTER)]);
-    let following = Following::start(&crossing, &person, &arguments);
-    following.refused(&format!("grant it Alter on topic {}", crossing.ledger()));
-    assert_all_there(&crossing, &[]);
-    crossing.grant(&person, [(On::Ledger, ALTER)]);
-    let following = Following::start(&crossing, &person, &arguments).until_joined(3);
-    until(|| to().consume(&crossing.target).len() > records().len());
-    following.stopped();
-    assert_all_there(&crossing, &[new]);
 }
