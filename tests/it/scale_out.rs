@@ -314,7 +314,10 @@ fn a_live_target_whose_beginning_moves_costs_no_start_up() {
     for output in &outputs {
         assert_eq!(code(output), 0, "{}", stderr(output));
         let start_ups = stderr(output).matches("this instance has the partitions").count();
-        assert!((1..=3).contains(&start_ups), "{start_ups} start-ups: {}", stderr(output));
+        // On a slow machine the group moves partitions when each of the three joins, and when each of the others ends.
+        assert!((1..=5).contains(&start_ups), "{start_ups} start-ups: {}", stderr(output));
+        let is_asked_anew = stderr(output).contains("may lack records that this instance had finished");
+        assert!(!is_asked_anew, "{}", stderr(output));
     }
     let sorted = |topic: &str| {
         let mut records = window_of(&consume(topic));

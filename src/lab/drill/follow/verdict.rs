@@ -18,14 +18,16 @@ use crate::lab::drill::topics::Record;
 /// once it follows.
 pub(in crate::lab::drill) fn may_end(ended: &Ended) -> bool {
     let suffered = ended.suffered;
-    let has_followed = ended.stderr.contains("following ");
+    // It fills again if the group gives it a partition that nobody has filled yet.
+    let is_following =
+        ended.stderr.rfind("following ") > ended.stderr.rfind("this instance has the partitions");
     match (ended.status.code(), ended.status.signal()) {
         (Some(0), _) => suffered.terminated,
         // If a cluster is away when SIGTERM comes, it cannot know what became of its last transaction.
         (Some(1), _) => {
             suffered.troubled && suffered.terminated && ended.stderr.contains("outcome was unknown")
         }
-        (Some(130), _) => suffered.terminated && !has_followed,
+        (Some(130), _) => suffered.terminated && !is_following,
         (_, Some(9)) => suffered.killed,
         // SIGTERM came before the instance could install its handler.
         (_, Some(15)) => suffered.terminated && ended.stderr.is_empty(),
@@ -134,7 +136,8 @@ mod tests {
     use crate::lab::drill::run::Suffered;
 
     const STARTING: &str = "this instance has the partitions {0}";
-    const FOLLOWS: &str = "following a in the partitions [0]";
+    const FOLLOWS: &str = "this instance has the partitions {0}\nfollowing a in the partitions [0]";
+    const GIVEN_MORE: &str = "following a in the partitions []\nthis instance has the partitions {0}";
 
     /// The status is as `waitpid` gives it: the exit code times 256, or the signal.
     #[rstest]
@@ -146,6 +149,7 @@ mod tests {
     #[case::cluster_away_at_first(1 << 8, STARTING, Suffered { troubled: true, ..Suffered::default() }, false)]
     #[case::failed_at_first(1 << 8, STARTING, Suffered::default(), false)]
     #[case::interrupted_fill(130 << 8, STARTING, Suffered { terminated: true, ..Suffered::default() }, true)]
+    #[case::interrupted_fill_after_following_nothing(130 << 8, GIVEN_MORE, Suffered { terminated: true, ..Suffered::default() }, true)]
     #[case::interrupted(130 << 8, FOLLOWS, Suffered { terminated: true, ..Suffered::default() }, false)]
     #[case::fenced(5 << 8, FOLLOWS, Suffered { troubled: true, ..Suffered::default() }, false)]
     #[case::no_handler_yet(15, "", Suffered { terminated: true, ..Suffered::default() }, true)]
