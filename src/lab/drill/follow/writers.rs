@@ -1,7 +1,6 @@
 //! Producers that commit and abort transactions in the source all the time.
 
-use std::collections::HashSet;
-use std::ops::RangeInclusive;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -44,8 +43,7 @@ struct Shared {
 /// A transaction whose commit the broker has confirmed.
 struct Commit {
     writer: usize,
-    /// The numbers of its records. Most of them say theirs in their value.
-    records: RangeInclusive<usize>,
+    records: Vec<Record>,
     /// When the commit was called, and when it was confirmed, in milliseconds since the writers started.
     millis: (u128, u128),
 }
@@ -110,26 +108,48 @@ impl Writers {
     }
 }
 
+/// What a topic lacks of the confirmed transactions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// The transactions of which nothing is there.
+    pub whole: Vec<String>,
+    /// The number of other records that it lacks.
+    pub others: usize,
+}
+
 impl Writers {
-    /// The confirmed transactions that lack most of their records among these. Some records have values that do not tell
-    /// them apart, so a transaction that lacks a few is none of them.
-    pub(super) fn missing(&self, found: &[Record]) -> Vec<String> {
-        let found: HashSet<&[u8]> = found.iter().filter_map(|record| record.value.as_deref()).collect();
-        let told = |Commit { writer, records, millis }: &Commit| {
-            let is_lost = |n: &usize| !found.contains(value(*writer, *n).as_slice());
-            let lost: Vec<usize> = records.clone().filter(is_lost).collect();
-            let (all, (called, confirmed)) = (records.clone().count(), millis);
-            (all > 5 && (all - lost.len()) * 3 < all).then(|| {
-                format!(
-                    "writer {writer}, records {records:?}, committed from {called} to {confirmed} ms: {} not found: \
-                     {lost:?}",
-                    lost.len()
-                )
-            })
-        };
-        let commits = self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        commits.iter().filter_map(told).collect()
+    /// Compares the confirmed transactions with what a reader found.
+    pub(super) fn missing(&self, found: &[Record]) -> Missing {
+        missing(&self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner), found)
     }
+}
+
+/// Equal records of several transactions cannot be told apart, so only their number counts.
+fn missing(commits: &[Commit], found: &[Record]) -> Missing {
+    let mut lost: HashMap<&Record, usize> = HashMap::new();
+    commits
+        .iter()
+        .flat_map(|commit| &commit.records)
+        .for_each(|record| *lost.entry(record).or_default() += 1);
+    for record in found {
+        if let Some(count) = lost.get_mut(record) {
+            *count = count.saturating_sub(1);
+        }
+    }
+    let mut whole = Vec::new();
+    for Commit { writer, records, millis: (called, confirmed) } in commits {
+        let mut rest = lost.clone();
+        let take =
+            |record| rest.get_mut(record).and_then(|count| count.checked_sub(1).map(|less| *count = less));
+        if records.iter().map(take).all(|taken| taken.is_some()) {
+            whole.push(format!(
+                "{} records of writer {writer}, committed from {called} to {confirmed} ms",
+                records.len()
+            ));
+            lost = rest;
+        }
+    }
+    Missing { whole, others: lost.values().sum() }
 }
 
 /// The value by which most records of a writer are known.
@@ -182,7 +202,6 @@ impl Writer {
     fn transaction(&mut self, producer: &BaseProducer) -> Result<()> {
         let commits = self.rng.random_bool(0.8);
         let count = self.rng.random_range(1..40);
-        let first = self.made + 1;
         let records: Vec<Record> = (0..count).map(|_| self.record(commits)).collect();
         let number = u64::try_from(records.len()).unwrap_or(0);
         let shared = self.shared.clone();
@@ -198,7 +217,7 @@ impl Writer {
         let result = producer.commit_transaction(PATIENCE).map_err(of("commit"));
         if result.is_ok() {
             let (writer, millis) = (self.number, (called, shared.began.elapsed().as_millis()));
-            let commit = Commit { writer, records: first..=self.made, millis };
+            let commit = Commit { writer, records, millis };
             shared.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
         }
         let counter = if result.is_ok() { &shared.wrote.committed } else { &shared.wrote.unknown };
@@ -233,5 +252,47 @@ impl Writer {
             record.headers = vec![("trace".to_owned(), Some(vec![0xff, 0, 7])), ("trace".to_owned(), None)];
         }
         record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Three transactions of one writer; `s` stands for records that are equal.
+    #[rstest]
+    #[case::nothing("abcss", &[], 0)]
+    #[case::in_another_order("scbsa", &[], 0)]
+    #[case::a_transaction("css", &[0], 0)]
+    #[case::with_one_of_two_equal_records("abs", &[1], 0)]
+    #[case::a_part("acss", &[], 1)]
+    #[case::two_transactions("cs", &[0, 2], 0)]
+    #[case::a_transaction_and_a_part("as", &[1], 1)]
+    #[case::more_than_was_committed("abcsssx", &[], 0)]
+    fn a_lost_transaction_is_told_from_a_lost_record(
+        #[case] found: &str,
+        #[case] whole: &[usize],
+        #[case] others: usize,
+    ) {
+        let records = |values: &str| -> Vec<Record> {
+            let record = |value: u8| Record {
+                partition: 0,
+                time: 0,
+                key: None,
+                value: Some(vec![value]),
+                headers: Vec::new(),
+            };
+            values.bytes().map(record).collect()
+        };
+        let commit =
+            |(writer, values): (usize, &&str)| Commit { writer, records: records(values), millis: (1, 2) };
+        let commits: Vec<Commit> = ["ab", "cs", "s"].iter().enumerate().map(commit).collect();
+        let missing = missing(&commits, &records(found));
+        let named: Vec<usize> = (0..3)
+            .filter(|n| missing.whole.iter().any(|told| told.contains(&format!("writer {n},"))))
+            .collect();
+        assert_eq!((named.as_slice(), missing.others), (whole, others));
     }
 }
