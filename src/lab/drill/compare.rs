@@ -37,14 +37,15 @@ impl Differences {
 }
 
 /// Everything that a fill must copy: key, value, headers and time.
-type Content<'a> = (&'a Option<Vec<u8>>, &'a Option<Vec<u8>>, &'a [(String, Option<Vec<u8>>)], i64);
+pub(super) type Content<'a> =
+    (&'a Option<Vec<u8>>, &'a Option<Vec<u8>>, &'a [(String, Option<Vec<u8>>)], i64);
 
 fn content(record: &Record) -> Content<'_> {
     (&record.key, &record.value, &record.headers, record.time)
 }
 
 /// How often each content occurs.
-fn count<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Content<'r>, u64> {
+pub(super) fn count<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Content<'r>, u64> {
     let mut counts = HashMap::new();
     for record in records {
         *counts.entry(content(record)).or_default() += 1;

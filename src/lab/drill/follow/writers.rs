@@ -1,6 +1,5 @@
 //! Producers that commit and abort transactions in the source all the time.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,6 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::base::error::{Error, Result};
 use crate::base::range::id;
+use crate::lab::drill::compare::count;
 use crate::lab::drill::data::{Shape, WINDOW};
 use crate::lab::drill::topics::{Record, Topics, delivered, of, send};
 
@@ -106,55 +106,41 @@ impl Writers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(Wrote { committed: read(committed), aborted: read(aborted), unknown: read(unknown) })
     }
-}
 
-/// What a topic lacks of the confirmed transactions.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// The transactions of which nothing is there.
-    pub whole: Vec<String>,
-    /// The number of other records that it lacks.
-    pub others: usize,
-}
-
-impl Writers {
     /// Compares the confirmed transactions with what a reader found.
     pub(super) fn missing(&self, found: &[Record]) -> Missing {
         missing(&self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner), found)
     }
 }
 
+/// What a topic lacks of the confirmed transactions.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// The transactions of which nothing is there.
+    pub whole: Vec<String>,
+    /// The number of other records that it lacks.
+    pub others: u64,
+}
+
 /// Equal records of several transactions cannot be told apart, so only their number counts.
 fn missing(commits: &[Commit], found: &[Record]) -> Missing {
-    let mut lost: HashMap<&Record, usize> = HashMap::new();
-    commits
-        .iter()
-        .flat_map(|commit| &commit.records)
-        .for_each(|record| *lost.entry(record).or_default() += 1);
-    for record in found {
-        if let Some(count) = lost.get_mut(record) {
-            *count = count.saturating_sub(1);
-        }
+    let found = count(found);
+    let mut lost = count(commits.iter().flat_map(|commit| &commit.records));
+    for (content, lost) in &mut lost {
+        *lost = lost.saturating_sub(found.get(content).copied().unwrap_or(0));
     }
     let mut whole = Vec::new();
     for Commit { writer, records, millis: (called, confirmed) } in commits {
-        let mut rest = lost.clone();
-        let take =
-            |record| rest.get_mut(record).and_then(|count| count.checked_sub(1).map(|less| *count = less));
-        if records.iter().map(take).all(|taken| taken.is_some()) {
+        let own = count(records);
+        if own.iter().all(|(content, own)| lost[content] >= *own) {
+            lost.iter_mut().for_each(|(content, lost)| *lost -= own.get(content).copied().unwrap_or(0));
             whole.push(format!(
                 "{} records of writer {writer}, committed from {called} to {confirmed} ms",
                 records.len()
             ));
-            lost = rest;
         }
     }
     Missing { whole, others: lost.values().sum() }
-}
-
-/// The value by which most records of a writer are known.
-fn value(writer: usize, n: usize) -> Vec<u8> {
-    format!("{{\"writer\":{writer},\"n\":{n}}}").into_bytes()
 }
 
 impl Drop for Writers {
@@ -246,7 +232,7 @@ impl Writer {
             _ if !commits => Some(b"{\"aborted\":true}".to_vec()),
             0 => None,
             1 | 2 => Some(format!("{{\"same\":true,\"partition\":{partition}}}").into_bytes()),
-            _ => Some(value(self.number, self.made)),
+            _ => Some(format!("{{\"writer\":{},\"n\":{}}}", self.number, self.made).into_bytes()),
         };
         if rng.random_range(0..20) == 0 {
             record.headers = vec![("trace".to_owned(), Some(vec![0xff, 0, 7])), ("trace".to_owned(), None)];
@@ -274,7 +260,7 @@ mod tests {
     fn a_lost_transaction_is_told_from_a_lost_record(
         #[case] found: &str,
         #[case] whole: &[usize],
-        #[case] others: usize,
+        #[case] others: u64,
     ) {
         let records = |values: &str| -> Vec<Record> {
             let record = |value: u8| Record {
