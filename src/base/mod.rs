@@ -2,6 +2,7 @@
 
 pub(crate) mod error;
 pub(crate) mod failpoint;
+pub(crate) mod http;
 pub(crate) mod interrupt;
 pub(crate) mod invariant;
 pub(crate) mod json;
@@ -11,4 +12,6 @@ pub(crate) mod range;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod time;
+pub(crate) mod tls;
+pub(crate) mod url;
 pub(crate) mod zone;

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::sink::store::{is_local, without_port};
+use crate::base::url::{is_local, without_port};
 
 /// Whether a `Host` header, with or without a port, is `localhost`, an address, or one of `allowed`.
 pub(crate) fn is_allowed(host: &str, allowed: &[String]) -> bool {

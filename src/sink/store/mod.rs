@@ -12,20 +12,16 @@ mod row;
 mod sql;
 mod sqlite;
 mod summary;
-mod tls;
-mod url;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 pub use row::{Content, Row};
-pub use url::{is_local, shown, without_port};
-
-use self::url::{AMBIGUOUS, StoreUrl};
 
 use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
+use crate::base::url::{self, AMBIGUOUS, Url};
 use crate::kafka::watermarks::Watermarks;
 
 /// A topic, identified by its id. If it is deleted and created again, it has another id. Topics in two clusters have
@@ -196,9 +192,9 @@ pub struct Span {
 /// The kind of store that a URL names.
 enum Kind<'a> {
     File(&'a str),
-    Postgres(StoreUrl<'a>),
+    Postgres(Url<'a>),
     /// OpenSearch or Elasticsearch.
-    Search(StoreUrl<'a>),
+    Search(Url<'a>),
 }
 
 impl Kind<'_> {
@@ -213,7 +209,7 @@ impl Kind<'_> {
                  elasticsearch+https://HOST:PORT{why}"
             ))
         };
-        let Some(parts) = StoreUrl::parse(url) else {
+        let Some(parts) = Url::parse(url) else {
             return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
         };
         match parts.scheme {
@@ -239,6 +235,11 @@ pub fn open(url: &str) -> Result<Box<dyn Store>> {
         Kind::Postgres(url) => Box::new(sql::SqlStore::new(postgres::Postgres::open(&url)?)?),
         Kind::Search(url) => Box::new(opensearch::OpenSearch::open(&url)?),
     })
+}
+
+/// The URL without secrets.
+pub fn shown(url: &str) -> String {
+    if url.starts_with("sqlite:") { url.to_owned() } else { url::shown(url) }
 }
 
 /// Refuses a URL with a password in a flag, because the process list shows flags.

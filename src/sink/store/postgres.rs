@@ -16,10 +16,10 @@ use postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::{Cell, Database, Parameter};
-use super::tls::{self, Proof};
-use super::url::{StoreUrl, is_local};
 use super::{Content, Row, TopicOf};
 use crate::base::error::{Error, Result};
+use crate::base::tls::{self, Proof};
+use crate::base::url::{Url, is_local};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(super) struct Postgres(Client);
 
 impl Postgres {
-    pub(super) fn open(url: &StoreUrl<'_>) -> Result<Postgres> {
+    pub(super) fn open(url: &Url<'_>) -> Result<Postgres> {
         let (config, tls) = config(url)?;
         let client = match tls {
             Some((proof, file)) => {
@@ -56,7 +56,7 @@ impl Postgres {
 type Proven = (Proof, Option<String>);
 
 /// How to connect, and what the server must prove if TLS is used.
-fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
+fn config(url: &Url<'_>) -> Result<(Config, Option<Proven>)> {
     // The message does not repeat the URL, which may hold a password.
     let wrong = |why: &str| Error::usage(format!("--store postgres://USER@HOST/DATABASE: {why}"));
     let mut config: Config = without_tls(url).parse().map_err(|e| wrong(&chain(&e)))?;
@@ -98,7 +98,7 @@ fn config(url: &StoreUrl<'_>) -> Result<(Config, Option<Proven>)> {
 
 /// The URL for the client. The client takes the first `@` for the end of the user, so this encodes the other ones. The
 /// TLS parameters are left out and set separately.
-fn without_tls(url: &StoreUrl<'_>) -> String {
+fn without_tls(url: &Url<'_>) -> String {
     let ours = |name: &str| ["sslmode", "sslrootcert"].contains(&name);
     let kept = url.parameters.iter().filter(|(name, _)| !ours(name));
     let parameters: Vec<String> = kept.map(|(name, value)| format!("{name}={value}")).collect();
@@ -245,13 +245,13 @@ mod tests {
         Some(Proof::AuthorityAndName)
     )]
     fn tls_by_default(#[case] url: &str, #[case] mode: SslMode, #[case] proof: Option<Proof>) {
-        let (config, tls) = config(&StoreUrl::parse(url).expect("a URL")).expect("a configuration");
+        let (config, tls) = config(&Url::parse(url).expect("a URL")).expect("a configuration");
         assert_eq!((config.get_ssl_mode(), tls.map(|(proof, _)| proof)), (mode, proof));
     }
 
     #[test]
     fn the_last_at_ends_the_password() {
-        let url = StoreUrl::parse("postgres://me:a@b%3F@host:5433/db?connect_timeout=3").expect("a URL");
+        let url = Url::parse("postgres://me:a@b%3F@host:5433/db?connect_timeout=3").expect("a URL");
         let (config, _) = config(&url).expect("a configuration");
         assert_eq!((config.get_password(), config.get_ports()), (Some(&b"a@b?"[..]), &[5433][..]));
         assert_eq!(config.get_hosts(), [Host::Tcp("host".into())]);

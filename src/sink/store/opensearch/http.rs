@@ -1,38 +1,25 @@
 //! Sends JSON over HTTP to one node.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use ureq::Agent;
-use ureq::http::{Request, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::base::error::{Error, Result};
-use crate::sink::store::tls;
-use crate::sink::store::url::{StoreUrl, is_local, without_port};
+use crate::base::http::{Server, is_busy};
+use crate::base::url::Url;
 
 pub(super) struct Http {
-    agent: Agent,
+    server: Server,
     /// `opensearch` or `elasticsearch`, as in the URL.
     product: String,
-    /// `https://host:port/`
-    base: String,
-    authorization: Option<String>,
 }
 
 /// How often a request is repeated while the server is too busy.
 pub(super) const TRIES: u32 = 9;
 /// The first pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Whether the server says that it has too much to do.
-pub(super) fn is_busy(status: u64) -> bool {
-    matches!(status, 429 | 502 | 503 | 504)
-}
+/// The longest time for an answer.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Waits before the next try. Each pause is longer than the one before: 51 s in all.
 pub(super) fn pause(tries: u32) {
@@ -41,49 +28,10 @@ pub(super) fn pause(tries: u32) {
 
 impl Http {
     /// # Errors
-    /// [`Error::Usage`] if a password would go to another machine in clear text; otherwise as [`tls::authorities`].
-    pub(super) fn new(url: &StoreUrl<'_>) -> Result<Http> {
-        let has_tls = url.scheme.ends_with("+https");
-        let product = url.scheme.split('+').next().unwrap_or_default();
-        let is_here = is_local(without_port(url.hosts));
-        if !has_tls && !is_here && url.has_password() {
-            return Err(Error::usage(format!(
-                "--store {product}+http:// would send the password in clear text: use {product}+https://"
-            )));
-        }
-        if url.parameters.iter().any(|(name, _)| *name != "ca") {
-            return Err(Error::usage(format!(
-                "--store {product}+https://HOST:PORT takes one parameter, ?ca=FILE"
-            )));
-        }
-        let ca = url.parameter("ca");
-        if ca.is_some() && !has_tls {
-            return Err(Error::usage(format!("--store: ?ca=FILE needs {product}+https://")));
-        }
-        let authorization = url.user.map(|user| {
-            let user = format!("{user}:{}", url.password.unwrap_or_default());
-            format!("Basic {}", BASE64.encode(percent_decode_str(&user).collect::<Vec<u8>>()))
-        });
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            // Follow no redirects: they could send the password to another server.
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_global(Some(Duration::from_secs(120)));
-        if is_here {
-            config = config.proxy(None);
-        }
-        if has_tls {
-            let owned = |der: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(der).to_owned();
-            let authorities = tls::authorities(ca.as_deref())?.iter().map(owned).collect();
-            let tls = TlsConfig::builder()
-                .root_certs(RootCerts::Specific(Arc::new(authorities)))
-                .unversioned_rustls_crypto_provider(tls::provider());
-            config = config.https_only(true).tls_config(tls.build());
-        }
-        let scheme = if has_tls { "https" } else { "http" };
-        let (product, base) = (product.to_owned(), format!("{scheme}://{}/", url.hosts));
-        Ok(Http { agent: config.build().into(), product, base, authorization })
+    /// As [`Server::new`].
+    pub(super) fn new(url: &Url<'_>) -> Result<Http> {
+        let product = url.scheme.split('+').next().unwrap_or_default().to_owned();
+        Ok(Http { server: Server::new(url, "--store", TIMEOUT)?, product })
     }
 
     /// Sends a request, and repeats it while the server is too busy. So it must be safe to do the request twice.
@@ -152,29 +100,10 @@ impl Http {
     }
 
     fn once(&self, method: &str, path: &str, body: &str) -> Result<(u64, Value)> {
-        let failed = |e: &dyn std::fmt::Display| {
-            let why = e.to_string();
-            let fix = if why.contains("invalid peer certificate") {
-                "name the file with its authority's certificate as ?ca=FILE in the URL"
-            } else if self.base.starts_with("https") {
-                "check that it is up, with TLS, and run again"
-            } else {
-                "check that it is up, without TLS, and run again"
-            };
-            Error::failed(format!("the store: no answer from {}: {why}; {fix}", self.base))
-        };
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
         let kind = if path.contains("_bulk") { "application/x-ndjson" } else { "application/json" };
-        let request =
-            request.header(header::CONTENT_TYPE, kind).body(body.to_owned()).map_err(|e| failed(&e))?;
-        let mut response = self.agent.run(request).map_err(|e| failed(&e))?;
-        let status = u64::from(response.status().as_u16());
-        let text =
-            response.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| failed(&e))?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        let answer = self.server.ask(method, &format!("/{path}"), kind, body);
+        let (status, text) = answer.map_err(|why| Error::failed(format!("the store: {why}")))?;
+        Ok((u64::from(status), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 }
 

@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use self::http::Http;
 use self::positions::{PositionDocument, Positions};
 use super::summary::{SAMPLE, repeating};
-use super::url::StoreUrl;
 use super::{Advance, Compared, Lack, Span, Store, TopicOf, TopicSummary, now_ms};
 use crate::base::error::{Error, Result};
+use crate::base::url::Url;
 use crate::kafka::watermarks::Watermarks;
 
 pub(super) struct OpenSearch {
@@ -33,7 +33,7 @@ pub(super) struct OpenSearch {
 }
 
 impl OpenSearch {
-    pub(super) fn open(url: &StoreUrl<'_>) -> Result<OpenSearch> {
+    pub(super) fn open(url: &Url<'_>) -> Result<OpenSearch> {
         let prefix = match url.path.trim_matches('/') {
             "" => "replicator",
             prefix => prefix,
@@ -336,7 +336,7 @@ mod tests {
     fn an_answer_of_a_part_is_none() {
         let of = |answer| {
             let url = format!("opensearch+http://{}", server(answer));
-            OpenSearch::open(&StoreUrl::parse(&url).expect("a URL")).expect("opens").topics()
+            OpenSearch::open(&Url::parse(&url).expect("a URL")).expect("opens").topics()
         };
         let whole = r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":[]}}"#;
         assert_eq!(of(whole).expect("topics"), []);
@@ -358,7 +358,7 @@ mod tests {
     fn a_page_that_greets_everybody_keeps_nothing() {
         for page in ["<html>please log in</html>", "{}", r#"{"result":"noop"}"#] {
             let url = format!("elasticsearch+http://{}", answering(page, page));
-            let mut store = OpenSearch::open(&StoreUrl::parse(&url).expect("a URL")).expect("opens");
+            let mut store = OpenSearch::open(&Url::parse(&url).expect("a URL")).expect("opens");
             let of = TopicOf { name: "t", id: "i", bootstrap: "b" };
             for kept in [store.keep_receipt(&json!({})), store.keep_watermarks(of, &[], 0)] {
                 let told = kept.expect_err(page).to_string();

@@ -1,4 +1,4 @@
-//! Sets up TLS to a store, and decides which servers to trust. All of them use rustls.
+//! Sets up TLS to a store or a registry, and decides which servers to trust. Both use rustls.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 
 /// The proof that a server must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(crate) enum Proof {
     /// Nothing. The connection is encrypted, whoever answers.
     None,
     /// A trusted authority signed the server's certificate.
@@ -23,7 +23,7 @@ pub(super) enum Proof {
     AuthorityAndName,
 }
 
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -32,7 +32,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 /// [`Error::Usage`] if the file cannot be read or has no certificate, [`Error::Failed`] if this machine has none.
-pub(super) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'static>>> {
     let Some(file) = file else {
         let found = rustls_native_certs::load_native_certs();
         if let (true, why) = (found.certs.is_empty(), found.errors.first()) {
@@ -44,7 +44,7 @@ pub(super) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'stat
         return Ok(found.certs);
     };
     let none = |why: &dyn std::fmt::Display| {
-        Error::usage(format!("the certificates of the store's authority, {file}: {why}"))
+        Error::usage(format!("the certificates of the server's authority, {file}: {why}"))
     };
     let found = CertificateDer::pem_file_iter(file).map_err(|e| none(&e))?;
     let found: Vec<_> = found.collect::<std::result::Result<_, _>>().map_err(|e| none(&e))?;
@@ -53,7 +53,7 @@ pub(super) fn authorities(file: Option<&str>) -> Result<Vec<CertificateDer<'stat
 
 /// # Errors
 /// As [`authorities`].
-pub(super) fn client(proof: Proof, file: Option<&str>) -> Result<ClientConfig> {
+pub(crate) fn client(proof: Proof, file: Option<&str>) -> Result<ClientConfig> {
     let provider = provider();
     let (roots, inner) = if proof == Proof::None {
         (Vec::new(), None)

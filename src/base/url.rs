@@ -1,4 +1,4 @@
-//! Parses a store's URL, as RFC 3986 defines it. Pure.
+//! Parses the URL of a server, as RFC 3986 defines it. Pure.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 /// `scheme://[user[:password]@]hosts[/path][?parameters]`. All parts stay as they were written, percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoreUrl<'a> {
+pub(crate) struct Url<'a> {
     pub scheme: &'a str,
     pub user: Option<&'a str>,
     pub password: Option<&'a str>,
@@ -19,13 +19,13 @@ pub(super) struct StoreUrl<'a> {
 }
 
 /// The advice for a URL that can be read in two ways. It does not repeat the URL, which may hold a password.
-pub(super) const AMBIGUOUS: &str =
+pub(crate) const AMBIGUOUS: &str =
     "write a / ? # or @ in a user's name, in a password or after the host as %2F %3F %23 or %40";
 
-impl<'a> StoreUrl<'a> {
+impl<'a> Url<'a> {
     /// `None` if it is not such a URL, or if it can be read in two ways: for some parsers, a `?` in a password ends the
     /// host, and for others it does not.
-    pub(super) fn parse(url: &'a str) -> Option<StoreUrl<'a>> {
+    pub(crate) fn parse(url: &'a str) -> Option<Url<'a>> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if tail.contains(['@', '#']) {
@@ -45,15 +45,15 @@ impl<'a> StoreUrl<'a> {
         let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
         let pair = |pair: &'a str| pair.split_once('=').unwrap_or((pair, ""));
         let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
-        Some(StoreUrl { scheme, user, password, hosts, path, parameters })
+        Some(Url { scheme, user, password, hosts, path, parameters })
     }
 
-    pub(super) fn parameter(&self, wanted: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn parameter(&self, wanted: &str) -> Option<Cow<'a, str>> {
         let value = self.parameters.iter().rev().find(|(name, _)| decoded(name) == wanted)?.1;
         Some(decoded(value))
     }
 
-    pub(super) fn has_password(&self) -> bool {
+    pub(crate) fn has_password(&self) -> bool {
         self.password.is_some_and(|password| !password.is_empty()) || self.parameter("password").is_some()
     }
 }
@@ -73,13 +73,13 @@ fn is_host(text: &str) -> bool {
 }
 
 /// Whether a name or an address, without a port, always means this machine.
-pub fn is_local(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// The name or address of a host, without the port that it may have.
-pub fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -87,12 +87,9 @@ pub fn without_port(host: &str) -> &str {
 }
 
 /// The URL without a password and parameters, which may be secret. If it cannot be parsed, only its scheme is shown.
-pub fn shown(url: &str) -> String {
-    if url.starts_with("sqlite:") {
-        return url.to_owned();
-    }
-    match StoreUrl::parse(url) {
-        Some(StoreUrl { scheme, user, hosts, path, .. }) => {
+pub(crate) fn shown(url: &str) -> String {
+    match Url::parse(url) {
+        Some(Url { scheme, user, hosts, path, .. }) => {
             let user = user.map_or(String::new(), |user| format!("{user}@"));
             format!("{scheme}://{user}{hosts}{path}")
         }
@@ -109,7 +106,6 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("sqlite:a/b.db", "sqlite:a/b.db")]
     #[case("postgres://me:hunter2@host/db?password=hunter2", "postgres://me@host/db")]
     #[case("opensearch+http://me:hunt@er2@host:9200", "opensearch+http://me@host:9200")]
     #[case("postgres://host/db", "postgres://host/db")]
@@ -134,13 +130,13 @@ mod tests {
     #[case("postgres://me@host/db?sslmode=require", false)]
     #[case("postgres://me:@host/db", false)]
     fn a_password_is_found(#[case] url: &str, #[case] wanted: bool) {
-        assert_eq!(StoreUrl::parse(url).map(|url| url.has_password()), Some(wanted));
+        assert_eq!(Url::parse(url).map(|url| url.has_password()), Some(wanted));
     }
 
     #[test]
     fn the_parts() {
-        let url = StoreUrl::parse("postgres://me:p%40@db:5433/d?sslmode=verify-ca&sslrootcert=%2Fca.pem")
-            .expect("one");
+        let url =
+            Url::parse("postgres://me:p%40@db:5433/d?sslmode=verify-ca&sslrootcert=%2Fca.pem").expect("one");
         assert_eq!(
             (url.user, url.password, url.hosts, url.path),
             (Some("me"), Some("p%40"), "db:5433", "/d")
