@@ -7,7 +7,7 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 
 use replicator::{
     EventTime, Extras, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Rules, Sandbox,
-    Selection, Tz, fill, topics::Record, topics::Topics, topics::delivered, topics::send,
+    Schemas, Selection, Tz, fill, topics::Record, topics::Topics, topics::delivered, topics::send,
 };
 
 const PARTITIONS: usize = 6;
@@ -59,6 +59,7 @@ impl Bench {
             date: None,
             zone: Tz::UTC,
             event_time: EventTime::Timestamp,
+            schemas: Schemas::default(),
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(60),

@@ -90,6 +90,7 @@ pub use generate::generate;
 pub use job::event_time::{EventTime, of_json};
 pub use job::identity::{Fingers, Identity};
 pub use job::names::Names;
+pub use job::schema::Schemas;
 pub use job::window::{Window, WindowSpec};
 pub use job::{INDEX_MEMORY, Job, Mode, OnConflict, Rules, Selection, TargetScan};
 pub use judge::{Judge, Signature};

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use replicator::store::{self, check_flag, keep_receipt};
 use replicator::{
     About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
-    Progress, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
+    Progress, Result, RunArgs, Schemas, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
     keep_metrics, lag, load, manual, memory, sink, verify,
 };
 #[cfg(feature = "lab")]
@@ -263,13 +263,16 @@ fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
     }))
 }
 
-/// Refuses a `--store` flag whose URL holds a password, for the main job and for the sub-command.
+/// Refuses a flag whose URL holds a password, for the main job and for the sub-command.
 fn secret_flag(matches: &clap::ArgMatches) -> Option<Error> {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     [Some(matches), of_command].into_iter().flatten().find_map(|matches| {
-        let url = matches.try_get_one::<String>("store").ok().flatten()?;
-        let is_written = matches.value_source("store") == Some(ValueSource::CommandLine);
-        if is_written { check_flag(url).err() } else { None }
+        let refused = |id: &str, check: fn(&str) -> replicator::Result<()>| {
+            let url = matches.try_get_one::<String>(id).ok().flatten()?;
+            let is_written = matches.value_source(id) == Some(ValueSource::CommandLine);
+            if is_written { check(url).err() } else { None }
+        };
+        refused("store", check_flag).or_else(|| refused("schema_registry", Schemas::check_flag))
     })
 }
 

@@ -95,6 +95,8 @@ pub enum Reason {
     Unreachable,
     /// The brokers answer, but the command made no progress within `--patience`.
     NoProgress,
+    /// The Schema Registry does not answer, or the URL names something else.
+    SchemaRegistry,
     /// A partition has fewer replicas in sync than `min.insync.replicas`, and accepts no writes until they are back.
     NotEnoughReplicas,
     /// Another producer's transaction stayed open longer than `--patience` allows.

@@ -14,6 +14,7 @@ use crate::base::zone::Tz;
 use crate::compare::verify::Comparison;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
+use crate::job::schema::Schemas;
 use crate::job::typed::TypedWindow;
 use crate::job::{INDEX_MEMORY, Rules, Selection};
 use crate::kafka::sides::Sides;
@@ -110,6 +111,7 @@ impl LagArgs {
             date: None,
             zone: Tz::UTC,
             event_time: EventTime::Timestamp,
+            schemas: Schemas::default(),
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(90),

@@ -171,6 +171,11 @@ const ENVIRONMENT: &[(&str, &str, Option<&str>)] = &[
         Some("store"),
     ),
     (
+        "REPLICATOR_SCHEMA_REGISTRY",
+        "The Schema Registry, unless --schema-registry names it. Here, the URL may hold a password.",
+        Some("schema_registry"),
+    ),
+    (
         "XDG_CONFIG_HOME",
         "The folder that holds replicator/config.toml, with the profiles; by default ~/.config.",
         Some("profile"),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::common::{ConnectionArgs, PatienceArgs};
 use super::heading;
 use super::metrics::MetricsArgs;
-use super::topics::parse_address;
+use super::topics::{SchemaArgs, parse_address};
 use crate::base::error::Result;
 use crate::dashboard::host;
 use crate::sink::Sinking;
@@ -24,6 +24,8 @@ pub struct SinkArgs {
     pub(super) connection: ConnectionArgs,
     #[command(flatten)]
     pub patience: PatienceArgs,
+    #[command(flatten)]
+    pub(super) schemas: SchemaArgs,
     /// Copy into sqlite:FILE, postgres://USER@HOST/DATABASE, opensearch+https://HOST:PORT or elasticsearch+https://HOST:PORT
     ///
     /// Give a URL with a password in the environment, not as a flag. A store can hold topics of several clusters, also
@@ -48,6 +50,7 @@ impl SinkArgs {
             properties: self.connection.properties()?,
             topics: self.topic.clone(),
             store: self.store.clone(),
+            schemas: self.schemas.schemas()?,
             follow: self.follow,
             patience: self.patience.patience,
         })

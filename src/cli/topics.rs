@@ -16,6 +16,7 @@ use crate::base::time::parse_date;
 use crate::base::zone::{Tz, parse_zone};
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
+use crate::job::schema::Schemas;
 use crate::job::typed::TypedWindow;
 use crate::job::window::{Window, WindowSpec};
 use crate::job::{OnConflict, Rules, Selection, TargetScan};
@@ -67,7 +68,7 @@ pub struct TopicsArgs {
         display_order = heading::LATE
     )]
     pub tz: Tz,
-    /// Take the event time from this field of the JSON value, as in /event/time
+    /// Take the event time from this field of the value, as in /event/time
     ///
     /// By default the event time is the record's timestamp.
     #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW, display_order = heading::LATE)]
@@ -84,6 +85,8 @@ pub struct TopicsArgs {
     /// Compare these records of the target
     #[arg(long, value_enum, default_value = "window", help_heading = heading::IDENTITY)]
     pub target_scan: TargetScan,
+    #[command(flatten)]
+    pub schemas: SchemaArgs,
     #[command(flatten)]
     pub clusters: ClustersArgs,
     /// Leave out records without an identity or an event time, and count them
@@ -137,6 +140,7 @@ impl TopicsArgs {
             date,
             zone: self.tz,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
+            schemas: self.schemas.schemas()?,
             rules: Rules {
                 identity: self.identity.clone(),
                 on_conflict: self.on_conflict,
@@ -146,6 +150,33 @@ impl TopicsArgs {
             index_memory: (self.index_memory as usize) << 20,
             patience: self.patience.patience,
         })
+    }
+}
+
+/// How fields of values are read.
+#[derive(Clone, Debug, Args)]
+pub struct SchemaArgs {
+    /// Read fields of Avro, Protobuf and JSON Schema values by this Schema Registry
+    ///
+    /// It is for values in Confluent's wire format, which name a schema by its id. Give a URL with a password in the
+    /// environment, not as a flag; https://HOST:PORT?ca=FILE names the authority of its certificate. Copies have the bytes
+    /// of their originals, so both clusters need one registry, or two with the same ids.
+    #[arg(
+        long,
+        env = "REPLICATOR_SCHEMA_REGISTRY",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = NonEmptyStringValueParser::new(),
+        help_heading = heading::IDENTITY
+    )]
+    schema_registry: Option<String>,
+}
+
+impl SchemaArgs {
+    /// # Errors
+    /// As [`Schemas::at`].
+    pub(super) fn schemas(&self) -> Result<Schemas> {
+        self.schema_registry.as_deref().map_or(Ok(Schemas::default()), Schemas::at)
     }
 }
 

@@ -172,11 +172,11 @@ impl Notes for Counted {
         self.pairing.explained(seen);
     }
 
-    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
-        self.pairing.source(message, seen, judged);
-        let is_conflict = judged == Judged::By(Verdict::Conflict);
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: &Judged) {
+        let is_conflict = *judged == Judged::By(Verdict::Conflict);
         let is_left_out = matches!(judged, Judged::LeftOut(_)) || (is_conflict && self.skips_conflicts);
-        let is_missing = (is_conflict && !is_left_out) || judged == Judged::By(Verdict::New);
+        self.pairing.source(message, seen, judged);
+        let is_missing = (is_conflict && !is_left_out) || *judged == Judged::By(Verdict::New);
         self.found.left_out += u64::from(is_left_out);
         self.found.missing += u64::from(is_missing);
         self.found.conflicts += u64::from(is_missing && is_conflict);

@@ -9,6 +9,7 @@ mod joints;
 mod pairing;
 mod positions;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use self::joints::Joints;
@@ -46,15 +47,15 @@ pub(crate) trait Notes {
     fn explained(&mut self, seen: &Sighting);
 
     /// Takes a record of the source's window.
-    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged);
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: &Judged);
 }
 
 /// The decision about a record of the source's window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Judged {
     By(Verdict),
     /// A fill cannot copy the record, for this reason, and `--skip-invalid` leaves it out.
-    LeftOut(&'static str),
+    LeftOut(Cow<'static, str>),
 }
 
 /// The topics of a comparison, and what it found beside the notes.
@@ -195,21 +196,19 @@ impl Pair<'_> {
                 if let Some(above) = above.as_mut().filter(|_| self.joints.are_below(message)) {
                     let verdict = above.judge(seen.signature);
                     lacks_above |= verdict == Verdict::New;
-                    notes.source(message, seen, Judged::By(verdict));
+                    notes.source(message, seen, &Judged::By(verdict));
                     return Ok(());
                 }
-                if let Some(why) = self
-                    .look
-                    .why_invalid(message, seen, self.keeps_partitions)
-                    .filter(|_| skips_invalid && !judge.holds(seen.signature))
-                {
-                    notes.source(message, seen, Judged::LeftOut(why));
+                let may_be_left_out = skips_invalid && !judge.holds(seen.signature);
+                let why = || self.look.why_invalid(message, seen, self.keeps_partitions);
+                if let Some(why) = if may_be_left_out { why()? } else { None } {
+                    notes.source(message, seen, &Judged::LeftOut(why));
                     return Ok(());
                 }
                 if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.signature)) {
                     second.suspect(seen.signature, judge.holds(seen.signature))?;
                 }
-                notes.source(message, seen, Judged::By(judge.source(seen.signature)?));
+                notes.source(message, seen, &Judged::By(judge.source(seen.signature)?));
                 Ok(())
             },
         )?;
@@ -323,7 +322,7 @@ impl<'a> OpenSide<'a> {
     fn read(
         &self,
         millis: Option<i64>,
-        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
         self.read_ranges(&self.ranges(millis)?, look, each)
@@ -332,7 +331,7 @@ impl<'a> OpenSide<'a> {
     fn read_ranges(
         &self,
         ranges: &[Range],
-        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
         let group = self.selection.name();

@@ -121,14 +121,14 @@ impl Notes for Pairing {
         }
     }
 
-    fn source(&mut self, message: &Message, seen: &Sighting, judged: Judged) {
+    fn source(&mut self, message: &Message, seen: &Sighting, judged: &Judged) {
         self.found.in_source += 1;
         let verdict = match judged {
             Judged::LeftOut(why) => {
                 self.found.invalid += 1;
                 return self.found.example(why, || describe(message));
             }
-            Judged::By(verdict) => verdict,
+            Judged::By(verdict) => *verdict,
         };
         match verdict {
             Verdict::AlreadyInTarget => self.pair(seen.signature.exact_key(), message),

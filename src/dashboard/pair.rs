@@ -10,6 +10,7 @@ use crate::base::error::Result;
 use crate::base::zone::Tz;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
+use crate::job::schema::Schemas;
 use crate::job::window::{Window, WindowSpec};
 use crate::job::{INDEX_MEMORY, Rules, Selection};
 use crate::kafka::given::{Given, GivenSide};
@@ -135,6 +136,7 @@ pub(super) fn command(
         zone: Tz::UTC,
         date: None,
         event_time: EventTime::Timestamp,
+        schemas: Schemas::default(),
         rules: Rules::by(Identity::Key),
         index_memory: INDEX_MEMORY,
         patience: Duration::from_secs(90),

@@ -123,7 +123,7 @@ pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fin
         EventTime::Timestamp => "timestamp".to_owned(),
         EventTime::Field(pointer) => format!("field {}", pointer.as_str()),
     };
-    Fingerprint::of(&[
+    let mut parts = vec![
         window.to_string(),
         event_time,
         job.selection.rules.identity.to_string(),
@@ -136,5 +136,11 @@ pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fin
         checked.source.id.clone(),
         checked.target.id.clone(),
         format!("{} {}", checked.source.partitions, checked.target.partitions),
-    ])
+    ];
+    // With a registry, other values have the fields. Which registry it is does not matter: ids mean the same in each, or
+    // copies of the bytes could not be read.
+    if job.selection.schemas.are_used() {
+        parts.push("schema registry".to_owned());
+    }
+    Fingerprint::of(&parts)
 }

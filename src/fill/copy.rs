@@ -1,5 +1,6 @@
 //! Copies the source's ranges. Every branch that a record can take begins in this file.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,7 +69,7 @@ enum Fate {
     Passed,
     Write,
     Conflict,
-    Invalid(&'static str),
+    Invalid(Cow<'static, str>),
 }
 
 impl Copying<'_, '_> {
@@ -170,7 +171,7 @@ impl Copying<'_, '_> {
             Fate::Passed => Ok(()),
             Fate::Write => match self.limits.of_record(message) {
                 Some(unfit) => self.refuse(message, unfit),
-                None => self.write(message),
+                None => self.write(message, sighting.time),
             },
             Fate::Conflict => {
                 self.pending.conflicts += 1;
@@ -179,7 +180,7 @@ impl Copying<'_, '_> {
             }
             Fate::Invalid(why) => {
                 self.pending.invalid += 1;
-                self.run.told.example(why, message);
+                self.run.told.example(&why, message);
                 self.block_if(!job.selection.rules.skip_invalid)
             }
         }
@@ -204,7 +205,7 @@ impl Copying<'_, '_> {
             return Ok(Fate::Passed);
         }
         self.pending.in_window += u64::from(seen.time.is_some());
-        if let Some(why) = self.look.why_invalid(message, &seen, self.keeps_partition()) {
+        if let Some(why) = self.look.why_invalid(message, &seen, self.keeps_partition())? {
             return Ok(Fate::Invalid(why));
         }
         if let Some(placement) = self.source_placement {
@@ -232,12 +233,12 @@ impl Copying<'_, '_> {
         })
     }
 
-    fn write(&mut self, message: &Message) -> Result<()> {
+    fn write(&mut self, message: &Message, time: Option<i64>) -> Result<()> {
         self.pending.written += 1;
         self.pending.written_bytes += message.bytes() as u64;
         let Some(producer) = self.producer.filter(|_| !self.blocked) else {
             if let Some(foresight) = &mut self.run.foresight {
-                foresight.write(message);
+                foresight.write(message, time);
             }
             return Ok(());
         };

@@ -50,7 +50,7 @@ impl Run<'_> {
         side: Side,
         group: &str,
         ranges: &[Range],
-        look: impl Fn(&Message) -> Sighting + Send + 'static,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
         each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
         let reading = self.reading(side, group);

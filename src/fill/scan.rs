@@ -57,7 +57,7 @@ impl Run<'_> {
                 return Err(selection.properties.target.says(stamped.because(Reason::OtherTimestamps)));
             }
             if let Some(foresight) = &mut self.foresight {
-                foresight.look_at(message);
+                foresight.look_at(message, seen.time);
             }
             if !seen.has_identity {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! The event time of a record: its timestamp, or a field of its JSON value. Pure.
+//! The event time of a record: its timestamp, or a field of its value. Pure.
 
 use serde_json::Number;
 
@@ -16,17 +16,18 @@ pub enum EventTime {
 }
 
 impl EventTime {
-    /// Milliseconds since the epoch; `None` if the record has no event time.
-    pub fn of(&self, message: &Message) -> Option<i64> {
+    /// Milliseconds since the epoch; `None` if the record has no event time. `json` is its value as JSON, as
+    /// [`Schemas::json`](super::schema::Schemas::json) gives it.
+    pub fn of(&self, message: &Message, json: Option<&[u8]>) -> Option<i64> {
         match self {
             EventTime::Timestamp => Some(message.timestamp().0).filter(|millis| *millis >= 0),
-            EventTime::Field(pointer) => pointer.find(message.value()?).ok()?.and_then(of_json),
+            EventTime::Field(pointer) => pointer.find(json?).ok()?.and_then(of_json),
         }
     }
 
     /// Why a record has no event time.
-    pub fn why_none(&self, message: &Message) -> &'static str {
-        let (EventTime::Field(pointer), Some(value)) = (self, message.value()) else {
+    pub fn why_none(&self, json: Option<&[u8]>) -> &'static str {
+        let (EventTime::Field(pointer), Some(value)) = (self, json) else {
             return "no event time";
         };
         match pointer.find(value) {

@@ -14,7 +14,7 @@ pub enum Identity {
     Key,
     KeyAndValue,
     Value,
-    /// A field of the JSON value: the content of a string, or any other value as it is written
+    /// A field of the value as JSON: the content of a string, or any other value as it is written
     /// (`json::Written::text`).
     Field(Pointer),
     /// The whole record: key, value, headers and timestamp. Equal records are counted, not taken for one.
@@ -22,9 +22,9 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Why a record has no identity of this kind.
-    pub fn why_none(&self, message: &Message) -> &'static str {
-        let (Identity::Field(pointer), Some(value)) = (self, message.value()) else { return "no identity" };
+    /// Why a record has no identity of this kind. `json` is its value as JSON.
+    pub fn why_none(&self, json: Option<&[u8]>) -> &'static str {
+        let (Identity::Field(pointer), Some(value)) = (self, json) else { return "no identity" };
         match pointer.find(value) {
             Err(_) => "no identity: the value is not JSON",
             Ok(None) => "no identity: the field is absent or null",
@@ -89,15 +89,23 @@ impl Fingers {
 
     /// `None` if the record has no such identity ([`Identity::why_none`]): its key is null, or it lacks the field. The
     /// hash never covers the timestamp. For [`Identity::Record`], the hash of the content covers it
-    /// ([`Fingers::contents`]).
-    pub fn identity(&self, identity: &Identity, message: &Message) -> Option<IdentityHash> {
-        if *identity != Identity::Record {
-            return self.identity_of(identity, message.key(), message.value());
+    /// ([`Fingers::contents`]). `json` is the record's value as JSON; only an identity by a field needs it.
+    pub fn identity(
+        &self,
+        identity: &Identity,
+        message: &Message,
+        json: Option<&[u8]>,
+    ) -> Option<IdentityHash> {
+        match identity {
+            Identity::Record => {
+                let mut hasher = self.identity;
+                all_but_time(&mut hasher, message);
+                let hash = hasher.finish128();
+                Some([hash.h1, hash.h2])
+            }
+            Identity::Field(_) => self.identity_of(identity, None, json),
+            _ => self.identity_of(identity, message.key(), message.value()),
         }
-        let mut hasher = self.identity;
-        all_but_time(&mut hasher, message);
-        let hash = hasher.finish128();
-        Some([hash.h1, hash.h2])
     }
 
     /// [`Fingers::identity`] of a record with `key`, `value` and no headers.

@@ -9,6 +9,7 @@ pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod rate;
 pub(crate) mod resolve;
+pub(crate) mod schema;
 pub(crate) mod typed;
 pub(crate) mod window;
 
@@ -21,6 +22,7 @@ use crate::base::zone::Tz;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
+use crate::job::schema::Schemas;
 use crate::job::window::{Window, WindowSpec};
 use crate::kafka::pace::TransactionLimits;
 use crate::kafka::properties::Properties;
@@ -38,6 +40,8 @@ pub struct Selection {
     /// The zone of times of day and of days.
     pub zone: Tz,
     pub event_time: EventTime,
+    /// How fields of a value are read.
+    pub schemas: Schemas,
     pub rules: Rules,
     /// The most bytes that the index of identities may take.
     pub index_memory: usize,
@@ -90,6 +94,9 @@ impl Selection {
         add(&["--source", &self.source, "--target", &self.target]);
         if let EventTime::Field(pointer) = &self.event_time {
             add(&["--time-field", pointer.as_str()]);
+        }
+        if let Some(url) = self.schemas.flag() {
+            add(&["--schema-registry", url]);
         }
         if *identity != Identity::Key {
             add(&["--identity", &identity.to_string()]);

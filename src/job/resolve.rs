@@ -201,7 +201,11 @@ fn look(cluster: &Cluster, selection: &Selection, source: &Topic, interrupt: &In
         };
         let reader = Reader::open(&reading, &Range::all(&starts, &ends))?;
         reader.for_each(interrupt, &indicatif::ProgressBar::hidden(), |message, ()| {
-            if let Some(time) = selection.event_time.of(message) {
+            let json = match message.value() {
+                Some(value) if !selection.event_time.is_indexed() => selection.schemas.json(value)?.ok(),
+                _ => None,
+            };
+            if let Some(time) = selection.event_time.of(message, json.as_deref()) {
                 let (first, last) = look.span.unwrap_or((time, time));
                 look.span = Some((first.min(time), last.max(time)));
                 look.days.extend(day_of(selection.zone, time));

@@ -1,8 +1,12 @@
 //! Reads the time, the identity and the content of one record. It does not depend on other records.
 
+use std::borrow::Cow;
+
 use super::mixed;
+use crate::base::error::Result;
 use crate::job::event_time::EventTime;
 use crate::job::identity::{Fingers, Identity, IdentityHash};
+use crate::job::schema::{Decoded, Schemas};
 use crate::job::window::Window;
 use crate::job::{Selection, TargetScan};
 use crate::kafka::sys::Message;
@@ -13,6 +17,7 @@ pub(crate) struct Look {
     fingers: Fingers,
     identity: Identity,
     event_time: EventTime,
+    schemas: Schemas,
     window: Window,
     scan: TargetScan,
     /// Equal records in two partitions are two different records.
@@ -65,6 +70,7 @@ impl Look {
             fingers,
             identity: selection.rules.identity.clone(),
             event_time: selection.event_time.clone(),
+            schemas: selection.schemas.clone(),
             window,
             scan: selection.rules.target_scan,
             by_partition: keeps_partitions && selection.rules.identity == Identity::Record,
@@ -72,26 +78,50 @@ impl Look {
     }
 
     /// Looks at the whole record.
-    pub(crate) fn at(&self, message: &Message) -> Sighting {
-        let seen = self.without_mark(message);
-        self.marked(seen, message)
+    ///
+    /// # Errors
+    /// As [`Schemas::json`].
+    pub(crate) fn at(&self, message: &Message) -> Result<Sighting> {
+        let json = self.json(message)?;
+        let seen = self.without_mark(message, json.as_deref());
+        Ok(self.marked(seen, message, json.as_deref()))
     }
 
     /// Looks at the whole record if it is in the window, and otherwise only at its time.
-    pub(crate) fn within(&self, message: &Message) -> Sighting {
-        let seen = self.without_mark(message);
-        if seen.is_in_window { self.marked(seen, message) } else { seen }
+    ///
+    /// # Errors
+    /// As [`Schemas::json`].
+    pub(crate) fn within(&self, message: &Message) -> Result<Sighting> {
+        // If no field gives the time, there is no need to decode the values outside of the window.
+        let is_by_field = !self.event_time.is_indexed();
+        let json = if is_by_field { self.json(message)? } else { None };
+        let seen = self.without_mark(message, json.as_deref());
+        if !seen.is_in_window {
+            return Ok(seen);
+        }
+        let json = if is_by_field { json } else { self.json(message)? };
+        Ok(self.marked(seen, message, json.as_deref()))
     }
 
-    fn without_mark(&self, message: &Message) -> Sighting {
-        let time = self.event_time.of(message);
+    /// The value as JSON, if a field of it counts and it can be read.
+    fn json<'m>(&self, message: &'m Message) -> Result<Option<Cow<'m, [u8]>>> {
+        Ok(self.decoded(message)?.and_then(std::result::Result::ok))
+    }
+
+    fn decoded<'m>(&self, message: &'m Message) -> Result<Option<Decoded<'m>>> {
+        let counts = !self.event_time.is_indexed() || matches!(self.identity, Identity::Field(_));
+        message.value().filter(|_| counts).map(|value| self.schemas.json(value)).transpose()
+    }
+
+    fn without_mark(&self, message: &Message, json: Option<&[u8]>) -> Sighting {
+        let time = self.event_time.of(message, json);
         let is_in_window = time.is_none_or(|time| self.window.contains(time));
         Sighting { time, is_in_window, ..Sighting::default() }
     }
 
-    fn marked(&self, seen: Sighting, message: &Message) -> Sighting {
+    fn marked(&self, seen: Sighting, message: &Message, json: Option<&[u8]>) -> Sighting {
         let (exact, loose) = self.fingers.contents(message);
-        let identity = self.fingers.identity(&self.identity, message);
+        let identity = self.fingers.identity(&self.identity, message, json);
         let mut signature = Signature { identity: identity.unwrap_or([exact, 0]), exact, loose };
         if self.by_partition {
             signature.identity = mixed(signature.identity, u64::from(message.partition().unsigned_abs()) + 1);
@@ -115,23 +145,32 @@ impl Look {
     }
 
     /// The reason why a record of the source's window cannot be copied, if there is one.
+    ///
+    /// # Errors
+    /// As [`Schemas::json`].
     pub(crate) fn why_invalid(
         &self,
         message: &Message,
         seen: &Sighting,
         keeps_partitions: bool,
-    ) -> Option<&'static str> {
+    ) -> Result<Option<Cow<'static, str>>> {
+        let why = |none: &dyn Fn(Option<&[u8]>) -> &'static str| {
+            Ok(Some(match self.decoded(message)? {
+                Some(Err(why)) => Cow::Owned(format!("{}: {why}", none(None))),
+                decoded => Cow::Borrowed(none(decoded.and_then(std::result::Result::ok).as_deref())),
+            }))
+        };
         if seen.time.is_none() {
-            Some(self.event_time.why_none(message))
+            why(&|json| self.event_time.why_none(json))
         } else if message.timestamp().0 == 0 {
             // librdkafka would replace it with the time of the copy.
-            Some("timestamp 0")
+            Ok(Some(Cow::Borrowed("timestamp 0")))
         } else if !keeps_partitions && message.key().is_none() {
-            Some("null key, and the partition counts differ")
+            Ok(Some(Cow::Borrowed("null key, and the partition counts differ")))
         } else if !seen.has_identity {
-            Some(self.identity.why_none(message))
+            why(&|json| self.identity.why_none(json))
         } else {
-            None
+            Ok(None)
         }
     }
 }

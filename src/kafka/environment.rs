@@ -10,7 +10,7 @@ use super::sides::{Side, Sides};
 use crate::base::error::{Error, Result};
 
 /// Variables of ours that are not properties: for --store, and for the cluster of the tests.
-const NO_PROPERTY: &[&str] = &["STORE", "TEST_BOOTSTRAP_SERVERS"];
+const NO_PROPERTY: &[&str] = &["STORE", "SCHEMA_REGISTRY", "TEST_BOOTSTRAP_SERVERS"];
 
 /// The brokers and the properties that the environment names.
 pub(super) struct Environment {
@@ -135,6 +135,7 @@ mod tests {
             ("REPLICATOR_METRICS_PORT_9090_TCP_PROTO", "tcp"),
             ("REPLICATOR_METRICS_PORT_9090_TCP_ADDR", "10.0.0.1"),
             ("REPLICATOR_STORE", "sqlite:x.db"),
+            ("REPLICATOR_SCHEMA_REGISTRY", "http://x"),
             ("REPLICATOR_TEST_BOOTSTRAP_SERVERS", "x:1"),
         ]);
         assert!(found.properties.is_empty() && found.ignored.is_empty());

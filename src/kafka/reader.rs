@@ -49,11 +49,14 @@ impl<T> Looked<T> {
     }
 }
 
+/// What the polling thread hands over. After an error it ends.
+type Batches<T> = Receiver<Result<Looked<T>>>;
+
 /// Reads each range once, in order within a partition.
 pub struct Reader<T = ()> {
     properties: Properties,
     topic: String,
-    batches: Option<Receiver<Looked<T>>>,
+    batches: Option<Batches<T>>,
     partitions: Vec<Option<PartitionProgress>>,
     open: usize,
     /// Time that the loop spends elsewhere does not count.
@@ -78,20 +81,20 @@ impl Reader {
     /// # Errors
     /// As [`Reader::looking`].
     pub fn open(reading: &Reading<'_>, ranges: &[Range]) -> Result<Reader> {
-        Reader::looking(reading, ranges, |_| ())
+        Reader::looking(reading, ranges, |_| Ok(()))
     }
 }
 
 impl<T: Default + Send + 'static> Reader<T> {
     /// A reader that calls `look` with each record on the thread that polls, in parallel to the reading loop. `look`
-    /// may see records outside of the ranges.
+    /// may see records outside of the ranges. If it fails, so does the reading.
     ///
     /// # Errors
     /// [`Error::Failed`] if the consumer cannot be assigned; as [`Properties::consumer`].
     pub fn looking(
         reading: &Reading<'_>,
         ranges: &[Range],
-        look: impl Fn(&Message) -> T + Send + 'static,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
     ) -> Result<Reader<T>> {
         Reader::at(reading, ranges, &[], look)
     }
@@ -104,7 +107,7 @@ impl<T: Default + Send + 'static> Reader<T> {
     pub(crate) fn following(
         reading: &Reading<'_>,
         places: &[(i32, Checkpoint)],
-        look: impl Fn(&Message) -> T + Send + 'static,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
     ) -> Result<Reader<T>> {
         let (ranges, epochs): (Vec<Range>, Vec<i32>) = places
             .iter()
@@ -119,7 +122,7 @@ impl<T: Default + Send + 'static> Reader<T> {
         reading: &Reading<'_>,
         ranges: &[Range],
         epochs: &[i32],
-        look: impl Fn(&Message) -> T + Send + 'static,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
     ) -> Result<Reader<T>> {
         let slots = ranges.iter().map(|range| index(range.partition) + 1).max().unwrap_or(0);
         let says = |err| reading.properties.says(err);
@@ -196,7 +199,7 @@ impl<T: Default + Send + 'static> Reader<T> {
     /// Waits for the next batch; `None` once each range was read to its end.
     ///
     /// # Errors
-    /// [`Error::Failed`] names the partition that makes no progress; as [`Interrupt::check`].
+    /// [`Error::Failed`] names the partition that makes no progress; as [`Interrupt::check`] and `look`.
     pub fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Looked<T>>> {
         interrupt.check()?;
         let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
@@ -207,12 +210,16 @@ impl<T: Default + Send + 'static> Reader<T> {
         let batch = batches.recv();
         // Count this as waiting until the batch turns out to bring progress.
         self.patience.wait(waiting.elapsed());
-        batch.map(Some).map_err(|_| self.stuck())
+        batch.map_err(|_| self.stuck())?.map(Some)
     }
 
     /// The next batch, if it is there already.
-    pub(crate) fn ready(&self) -> Option<Looked<T>> {
-        self.batches.as_ref().filter(|_| self.open > 0)?.try_recv().ok()
+    ///
+    /// # Errors
+    /// As `look`.
+    pub(crate) fn ready(&self) -> Result<Option<Looked<T>>> {
+        let Some(batches) = self.batches.as_ref().filter(|_| self.open > 0) else { return Ok(None) };
+        batches.try_recv().ok().transpose()
     }
 
     /// Advances the position over `event`, and returns its record if that lies in a range.
@@ -310,8 +317,8 @@ impl<T> Drop for Reader<T> {
 
 fn poll_in_background<T: Default + Send + 'static>(
     consumer: BaseConsumer<Listener>,
-    look: impl Fn(&Message) -> T + Send + 'static,
-) -> Result<(Receiver<Looked<T>>, JoinHandle<()>)> {
+    look: impl Fn(&Message) -> Result<T> + Send + 'static,
+) -> Result<(Batches<T>, JoinHandle<()>)> {
     let consumer = Arc::new(consumer);
     let queue = ConsumerQueue::new(consumer.clone())
         .ok_or_else(|| Error::failed("the consumer has no queue".to_owned()))?;
@@ -328,8 +335,8 @@ fn poll_in_background<T: Default + Send + 'static>(
 
 fn poll_until_dropped<T: Default>(
     queue: &ConsumerQueue<Listener>,
-    sender: &SyncSender<Looked<T>>,
-    look: impl Fn(&Message) -> T,
+    sender: &SyncSender<Result<Looked<T>>>,
+    look: impl Fn(&Message) -> Result<T>,
 ) {
     let mut max = 64; // until the size of a record is known
     loop {
@@ -339,11 +346,12 @@ fn poll_until_dropped<T: Default>(
         }
         let look = |event| match event {
             Event::Record(message) => look(message),
-            _ => T::default(),
+            _ => Ok(T::default()),
         };
-        let seen = batch.events().map(look).collect();
+        let seen: Result<Vec<T>> = batch.events().map(look).collect();
+        let has_failed = seen.is_err();
         // Send an empty batch too: this thread sees only from a failed send that the receiver is gone.
-        if sender.send(Looked { batch, seen }).is_err() {
+        if sender.send(seen.map(|seen| Looked { batch, seen })).is_err() || has_failed {
             return;
         }
     }

@@ -21,6 +21,7 @@ use crate::fill::receipt::Receipt;
 use crate::generate::{Generating, generate};
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
+use crate::job::schema::Schemas;
 use crate::job::window::WindowSpec;
 use crate::job::{INDEX_MEMORY, Job, Mode, Rules, Selection};
 use crate::kafka::client::Isolation;
@@ -149,6 +150,7 @@ impl<'a> Stage<'a> {
             date: None,
             zone: Tz::UTC,
             event_time: EventTime::Timestamp,
+            schemas: Schemas::default(),
             rules: Rules::by(showing.identity.clone()),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(90),
@@ -220,6 +222,7 @@ impl<'a> Stage<'a> {
         let Sides { source, target } = &selection.properties;
         for (properties, topic) in [(source, &selection.source), (target, &selection.target)] {
             let sinking = Sinking {
+                schemas: Schemas::default(),
                 properties: properties.clone(),
                 topics: vec![topic.clone()],
                 store: url.clone(),

@@ -4,13 +4,11 @@
 //! positions together. A sink keeps no other state: the next run continues from what a dead run stored. With
 //! `--follow`, a run does one round after the other.
 
+mod receipt;
 pub mod store;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::{Duration, Instant};
-
-use serde::Serialize;
 
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint;
@@ -19,14 +17,18 @@ use crate::base::patience::Patience;
 use crate::base::progress::Progress;
 use crate::base::range::{Range, id, index};
 use crate::base::time::millis;
+use crate::job::schema::Schemas;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
 use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::record::describe;
 use crate::kafka::restart::{self, StartUp};
 use crate::kafka::sides::Side;
+use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
+use crate::sink::receipt::{SinkReceipt, Sunk};
 use crate::sink::store::{Advance, Move, Row, Store, TopicOf, now_ms};
 use crate::telemetry::standing::{self, PartitionStanding, Standing};
 use crate::telemetry::{self, Phase};
@@ -37,37 +39,12 @@ pub struct Sinking {
     pub topics: Vec<String>,
     /// The URL of the store, as [`store::open`] takes it.
     pub store: String,
+    /// Values that name a schema are kept as JSON.
+    pub schemas: Schemas,
     /// Continue with new records until the run is interrupted.
     pub follow: bool,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
-}
-
-/// The receipt of a sink. All counts are of records.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct SinkReceipt {
-    pub store: String,
-    pub topics: Vec<Sunk>,
-    /// Written by this run, of all topics.
-    pub written: u64,
-    pub elapsed_ms: u64,
-    /// Whether the store has all records that each topic held when the sink last asked for its ends.
-    pub complete: bool,
-}
-
-/// The part of a sink's receipt about one topic.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Sunk {
-    pub topic: String,
-    /// Written by this run.
-    pub written: u64,
-    /// In the store now, written by this run or earlier ones. `None` if the store did not answer, or if the run did not
-    /// learn the topic's id and the store holds topics of its name.
-    pub in_store: Option<u64>,
-    /// Offsets from the store's positions up to the topic's ends. `None` if the sink did not ask for the ends.
-    pub behind_offsets: Option<u64>,
-    /// When the sink last asked for the ends, in milliseconds since the epoch.
-    pub as_of_ms: Option<i64>,
 }
 
 const GROUP: &str = "replicator/sink";
@@ -102,6 +79,7 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
             topics: HashMap::new(),
             begun: Instant::now(),
             patience: Patience::new(job.patience),
+            has_told_of_bytes: false,
         };
         let result = run.connect().and_then(|cluster| restart::until_done(&mut run, cluster));
         receipt.topics = run.sunk();
@@ -142,6 +120,8 @@ struct Run<'a> {
     begun: Instant,
     /// The time that has passed since a round last succeeded or wrote something.
     patience: Patience,
+    /// Whether the log names a value that could not be read by its schema.
+    has_told_of_bytes: bool,
 }
 
 /// The state of a topic after the last round.
@@ -386,7 +366,7 @@ impl Run<'_> {
             for (event, ()) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
                     content += message.bytes() as u64;
-                    let row = Row::of(message);
+                    let row = self.row(message)?;
                     bytes += row.size();
                     rows.push(row);
                 }
@@ -401,6 +381,20 @@ impl Run<'_> {
         self.write(cluster, &part.topic, &rows, content, reader.positions())?;
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// The record as the store keeps it. A value that does not fit its schema stays bytes.
+    fn row(&mut self, message: &Message) -> Result<Row> {
+        let Some(value) = message.value() else { return Ok(Row::of(message, None)) };
+        Ok(match self.job.schemas.json(value)? {
+            Ok(json) => Row::of(message, Some(&json)),
+            Err(why) => {
+                if !std::mem::replace(&mut self.has_told_of_bytes, true) {
+                    tracing::warn!("kept as bytes, as others may be after it: {why}: {}", describe(message));
+                }
+                Row::of(message, None)
+            }
+        })
     }
 
     /// Writes rows whose keys and values are `content` bytes, and the positions behind them.
@@ -466,25 +460,5 @@ fn is_still(cluster: &Cluster, topic: &Topic) -> Result<()> {
         Some(now) if now.id == topic.id => Ok(()),
         _ => Err(Error::restart(format!("{} was deleted while the sink read it", topic.name))
             .because(Reason::TopicChanged)),
-    }
-}
-
-impl fmt::Display for SinkReceipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "sink into {}", self.store)?;
-        for sunk in &self.topics {
-            write!(f, "  {:<22}{:>12} written", sunk.topic, sunk.written)?;
-            sunk.in_store.map_or(Ok(()), |records| write!(f, ", {records} in the store"))?;
-            match sunk.behind_offsets {
-                Some(0) => {}
-                Some(behind) => write!(f, ", {behind} offsets behind its end")?,
-                None => write!(f, ", its end not known")?,
-            }
-            writeln!(f)?;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "for reading")]
-        let seconds = self.elapsed_ms as f64 / 1000.0;
-        let state = if self.complete { "complete" } else { "NOT complete" };
-        write!(f, "  {state} after {seconds:.1} s")
     }
 }

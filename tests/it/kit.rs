@@ -15,7 +15,7 @@ use rdkafka::producer::BaseProducer;
 pub(crate) use replicator::topics::Record;
 use replicator::{
     EventTime, INDEX_MEMORY, Identity, Interrupt, Job, Mode, Progress, Properties, Receipt, Result, Rules,
-    Selection, Tz, fill, partition,
+    Schemas, Selection, Tz, fill, partition,
 };
 use replicator::{Sandbox, topics};
 
@@ -278,6 +278,7 @@ pub(crate) fn job(a: &str, b: &str) -> Job {
         date: NaiveDate::from_ymd_opt(2021, 4, 14),
         zone: Tz::UTC,
         event_time: EventTime::Timestamp,
+        schemas: Schemas::default(),
         rules: Rules::by(Identity::Key),
         index_memory: INDEX_MEMORY,
         patience: Duration::from_secs(30),

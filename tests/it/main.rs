@@ -43,6 +43,7 @@ mod refusals;
 mod restarts;
 mod runbook;
 mod scale_out;
+mod schemas;
 mod secure;
 mod shapes;
 mod sink;

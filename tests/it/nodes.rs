@@ -89,42 +89,55 @@ public class SingleNode {
 
 /// The directory with the product's jars in `libs`, and those of its module in `modules/module`.
 fn fetched(product: &Product) -> Result<PathBuf, String> {
+    in_cache(&format!("{}-{}", product.name, product.version), |part| {
+        let failed = |e: std::io::Error| format!("{}: {e}", part.display());
+        fs::write(part.join("pom.xml"), pom(product)).map_err(failed)?;
+        maven(part, &["dependency:copy-dependencies", "-DoutputDirectory=libs"])?;
+        if let Some(module) = &product.module {
+            let place = part.join("modules/module");
+            fs::create_dir_all(&place).map_err(failed)?;
+            fs::write(place.join("plugin-descriptor.properties"), module.descriptor).map_err(failed)?;
+            for jar in fs::read_dir(part.join("libs")).map_err(failed)?.flatten() {
+                let name = jar.file_name();
+                if module.jars.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+                    fs::rename(jar.path(), place.join(&name)).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The directory of this name in the user's cache. If it is not there, `fetch` fills it.
+pub(crate) fn in_cache(
+    name: &str,
+    fetch: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<PathBuf, String> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let cache = cache.ok_or("no HOME for the jars")?.join("replicator");
-    let home = cache.join(format!("{}-{}", product.name, product.version));
-    if home.join("libs").is_dir() {
+    let home = cache.join(name);
+    if home.is_dir() {
         return Ok(home);
     }
     let failed = |e: std::io::Error| format!("{}: {e}", cache.display());
     fs::create_dir_all(&cache).map_err(failed)?;
     let part = tempfile::tempdir_in(&cache).map_err(failed)?;
-    let part = part.path();
-    fs::write(part.join("pom.xml"), pom(product)).map_err(failed)?;
-    let copied = Command::new("mvn")
-        .args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"])
-        .current_dir(part)
-        .output()
-        .map_err(|_| how(product))?;
-    if !copied.status.success() {
-        return Err(format!("Maven did not fetch it: {}", String::from_utf8_lossy(&copied.stdout)));
-    }
-    if let Some(module) = &product.module {
-        let place = part.join("modules/module");
-        fs::create_dir_all(&place).map_err(failed)?;
-        fs::write(place.join("plugin-descriptor.properties"), module.descriptor).map_err(failed)?;
-        for jar in fs::read_dir(part.join("libs")).map_err(failed)?.flatten() {
-            let name = jar.file_name();
-            if module.jars.iter().any(|start| name.to_string_lossy().starts_with(start)) {
-                fs::rename(jar.path(), place.join(&name)).map_err(failed)?;
-            }
-        }
-    }
+    fetch(part.path())?;
     // Another process may have been faster.
-    if let Err(why) = fs::rename(part, &home) {
-        return if home.join("libs").is_dir() { Ok(home) } else { Err(failed(why)) };
+    match fs::rename(part.path(), &home) {
+        Err(why) if !home.is_dir() => Err(failed(why)),
+        _ => Ok(home),
     }
-    Ok(home)
+}
+
+pub(crate) fn maven(dir: &Path, arguments: &[&str]) -> Result<(), String> {
+    let done = Command::new("mvn").args(["-q", "-B"]).args(arguments).current_dir(dir).output();
+    let done = done.map_err(|_| NEEDED.to_owned())?;
+    if !done.status.success() {
+        return Err(format!("Maven did not fetch it: {}", String::from_utf8_lossy(&done.stdout)));
+    }
+    Ok(())
 }
 
 fn pom(product: &Product) -> String {
@@ -144,9 +157,7 @@ fn pom(product: &Product) -> String {
     )
 }
 
-fn how(product: &Product) -> String {
-    format!("{} needs Java 17 and Maven: apt-get install openjdk-17-jre-headless maven", product.name)
-}
+pub(crate) const NEEDED: &str = "Java 17 and Maven are needed: apt-get install openjdk-17-jre-headless maven";
 
 pub(crate) fn start(product: &Product) -> Result<Server, String> {
     let home = fetched(product)?;
@@ -158,7 +169,7 @@ pub(crate) fn start(product: &Product) -> Result<Server, String> {
     let (libs, program) = (shown(&home.join("libs/*")), shown(&program));
     let (data, port, modules) = (shown(&dir.join("data")), port.to_string(), shown(&home.join("modules")));
     let command = ["java", "-Xmx512m", "-cp", &libs, &program, &data, &port, &modules].map(str::to_owned);
-    Command::new("java").arg("-version").output().map_err(|_| how(product))?;
+    Command::new("java").arg("-version").output().map_err(|_| NEEDED.to_owned())?;
     let pipe = pipe(spawn(&dir, "TERM", REMOVE, command.to_vec()));
     let at = format!("127.0.0.1:{port}");
     wait_for(product.name, &dir, || ureq::get(format!("http://{at}/_cluster/health")).call().is_ok())?;

@@ -262,12 +262,12 @@ fn node(kind: Kind) -> Option<&'static str> {
     }
 }
 
-fn server(
+pub(crate) fn server(
     once: &'static OnceLock<Option<Server>>,
     start: fn() -> Result<Server, String>,
 ) -> Option<&'static str> {
     let server = once.get_or_init(|| {
-        start().map_err(|why| tell(&format!("SKIPPED, and all tests of this store: {why}"))).ok()
+        start().map_err(|why| tell(&format!("SKIPPED, and all tests that need it: {why}"))).ok()
     });
     server.as_ref().map(|server| server.at.as_str())
 }

@@ -74,12 +74,12 @@ impl<'a> Foresight<'a> {
         self.fingers.identity_of(&Identity::Key, message.key(), None).map(|[hash, _]| hash)
     }
 
-    /// Notes a record of the target.
-    pub(crate) fn look_at(&mut self, message: &Message) {
+    /// Notes a record of the target, with its event time.
+    pub(crate) fn look_at(&mut self, message: &Message, time: Option<i64>) {
         self.read += 1;
         let is_by_timestamp = self.job.selection.event_time.is_indexed();
         self.is_stamped |= is_by_timestamp && message.timestamp().1;
-        let Some(time) = self.job.selection.event_time.of(message) else { return };
+        let Some(time) = time else { return };
         let marks = &mut self.marks[index(message.partition())];
         if self.window.contains(time) {
             marks.end = Some(message.next_position());
@@ -100,11 +100,11 @@ impl<'a> Foresight<'a> {
         }
     }
 
-    /// Notes a record that the fill would write.
-    pub(crate) fn write(&mut self, message: &Message) {
+    /// Notes a record that the fill would write, with its event time.
+    pub(crate) fn write(&mut self, message: &Message, time: Option<i64>) {
         self.bytes +=
             [message.key(), message.value()].iter().flatten().map(|part| part.len() as u64).sum::<u64>();
-        let Some(time) = self.job.selection.event_time.of(message) else { return };
+        let Some(time) = time else { return };
         let Some(newest) = self.key(message).and_then(|key| self.newest.get_mut(&key)) else { return };
         if newest.time > time && !std::mem::replace(&mut newest.is_counted, true) {
             self.keys += 1;

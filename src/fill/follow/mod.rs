@@ -224,11 +224,12 @@ impl Following<'_, '_> {
         let places: Vec<(i32, Checkpoint)> =
             self.followed.own.iter().map(|(partition, own)| (*partition, own.mark.source)).collect();
         let name = self.checked.ledger.name.clone();
-        let mut reader: Reader = Reader::following(&self.run.reading(Side::Source, &name), &places, |_| ())?;
+        let mut reader: Reader =
+            Reader::following(&self.run.reading(Side::Source, &name), &places, |_| Ok(()))?;
         tracing::info!("following {} in the partitions {:?}", self.run.told.names.shown_source(), self.own());
         loop {
             // Take all that waits, before a commit lets more of it wait.
-            let ready = if self.run.interrupt.check().is_ok() { reader.ready() } else { None };
+            let ready = if self.run.interrupt.check().is_ok() { reader.ready()? } else { None };
             let has_more = ready.is_some();
             let next = match ready {
                 Some(batch) => Ok(Some(batch)),

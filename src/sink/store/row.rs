@@ -21,7 +21,7 @@ pub struct Row {
     /// A JSON array of `{"name", "value"}`, in order. Bytes that are not text are in `name_base64` or `value_base64`.
     /// `None` if there are no headers.
     pub headers: Option<String>,
-    /// A hash of key, timestamp and value. A record and its copy in another topic have the same digest.
+    /// A hash of key, timestamp and the value's bytes. A record and its copy in another topic have the same digest.
     pub digest: [u8; 16],
 }
 
@@ -30,25 +30,29 @@ pub struct Row {
 pub enum Content {
     /// A tombstone.
     Null,
-    /// The value's text as it was written. Every store can query it: it is UTF-8 without NUL, at most 128 levels deep,
+    /// The value's text as it was written, or as its schema gives it. Every store can query it: it is UTF-8 without NUL, at most 128 levels deep,
     /// with numbers in the range of a double and without lone surrogates.
     Json(String),
     Raw(Vec<u8>),
 }
 
 impl Row {
-    pub fn of(message: &Message) -> Row {
+    /// The record. `json` is its value as JSON; if no store can query that, the value stays bytes.
+    pub fn of(message: &Message, json: Option<&[u8]>) -> Row {
         let mut headers = Vec::new();
         message.for_each_header(|name, value| headers.push(header(name, value)));
-        let (key, value, time_ms) = (message.key(), message.value(), message.timestamp().0);
+        let (key, time_ms) = (message.key(), message.timestamp().0);
         Row {
             partition: message.partition(),
             offset: message.offset(),
             time_ms,
             key: key.map(<[u8]>::to_vec),
-            value: Content::of(value),
+            value: match Content::of(json) {
+                Content::Json(text) => Content::Json(text),
+                _ => Content::of(message.value()),
+            },
             headers: (!headers.is_empty()).then(|| Value::Array(headers).to_string()),
-            digest: digest(key, time_ms, value),
+            digest: digest(key, time_ms, message.value()),
         }
     }
 

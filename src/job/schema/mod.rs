@@ -1,0 +1,119 @@
+//! Reads values that name their schema in a Schema Registry.
+//!
+//! Such a value begins with a zero byte and the id of its schema, four bytes, big-endian; the rest is Avro, Protobuf or
+//! JSON ("Wire Format" in the documentation of Confluent's Schema Registry). This gives the value as JSON, so that all
+//! other code reads a field in one way. It is only for reading: a copy has the bytes of the original.
+
+mod avro;
+mod protobuf;
+mod registry;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use self::avro::Avro;
+use self::protobuf::Protobuf;
+use self::registry::Registry;
+use crate::base::error::{Error, Result};
+use crate::base::url::Url;
+
+/// A value as JSON, or why it cannot be read.
+pub(crate) type Decoded<'v> = std::result::Result<Cow<'v, [u8]>, String>;
+
+/// The Schema Registry that a command line names, if it names one.
+#[derive(Clone, Default)]
+pub struct Schemas(Option<Arc<Registry>>);
+
+/// The first byte of a value that names its schema. No JSON begins with it.
+const MAGIC: u8 = 0;
+
+impl Schemas {
+    /// The registry at `url`: `http[s]://[USER:PASSWORD@]HOST:PORT[/PATH][?ca=FILE]`. This asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the URL is not valid, or would send a password in clear text.
+    pub fn at(url: &str) -> Result<Schemas> {
+        Ok(Schemas(Some(Arc::new(Registry::new(url)?))))
+    }
+
+    /// Refuses a URL with a password in a flag, because the process list shows flags.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the URL has a password.
+    pub fn check_flag(url: &str) -> Result<()> {
+        match Url::parse(url) {
+            Some(url) if url.has_password() => Err(Error::usage(
+                "--schema-registry: the process list shows flags; put a URL with a password into the environment as \
+                 REPLICATOR_SCHEMA_REGISTRY",
+            )),
+            // Whether it is a URL at all is checked with the other options.
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn are_used(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The registry's URL for a command line; `None` if the URL has a password, which comes from the environment.
+    pub(crate) fn flag(&self) -> Option<&str> {
+        self.0.as_ref()?.flag()
+    }
+
+    /// The value as JSON, if it names a schema and there is a registry. Any other value is returned as it is.
+    ///
+    /// # Errors
+    /// [`Error::Restart`] if the registry does not answer, [`Error::Refused`] if it rejects this user or is something else. A schema that the registry does not know, and a value that does not fit its schema, are no errors but
+    /// reasons.
+    pub(crate) fn json<'v>(&self, value: &'v [u8]) -> Result<Decoded<'v>> {
+        let (Some(registry), Some((&MAGIC, rest))) = (&self.0, value.split_first()) else {
+            return Ok(Ok(Cow::Borrowed(value)));
+        };
+        let Some((id, rest)) = rest.split_first_chunk() else {
+            return Ok(Err("the value ends within the id of its schema".to_owned()));
+        };
+        let id = u32::from_be_bytes(*id);
+        Ok(match &*registry.schema(id)? {
+            Ok(schema) => {
+                schema.json(rest).map_err(|why| format!("the value does not fit schema {id}: {why}"))
+            }
+            Err(why) => Err(why.clone()),
+        })
+    }
+}
+
+/// What a schema says about the bytes after its id.
+enum Schema {
+    Avro(Avro),
+    Protobuf(Protobuf),
+    /// The bytes are JSON. Whether they fit the schema does not matter here.
+    Json,
+}
+
+/// A schema as the registry keeps it.
+struct Source {
+    /// `AVRO`, `PROTOBUF` or `JSON`.
+    kind: String,
+    text: String,
+    /// The names and texts of the schemas that it refers to, and that those refer to.
+    references: Vec<(String, String)>,
+}
+
+impl Schema {
+    fn parse(source: &Source) -> std::result::Result<Schema, String> {
+        match source.kind.as_str() {
+            "AVRO" => Avro::parse(&source.text, &source.references).map(Schema::Avro),
+            "PROTOBUF" => Protobuf::parse(&source.text, &source.references).map(Schema::Protobuf),
+            "JSON" => Ok(Schema::Json),
+            kind => Err(format!("its type {kind} is neither AVRO nor PROTOBUF nor JSON")),
+        }
+    }
+
+    fn json<'v>(&self, bytes: &'v [u8]) -> Decoded<'v> {
+        match self {
+            Schema::Avro(schema) => schema.json(bytes).map(Cow::Owned),
+            Schema::Protobuf(schema) => schema.json(bytes).map(Cow::Owned),
+            Schema::Json => Ok(Cow::Borrowed(bytes)),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Asks a Schema Registry for schemas, each once: a schema never changes under its id.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{Schema, Source};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::http::{Server, is_busy};
+use crate::base::url::{AMBIGUOUS, Url, shown};
+
+const OPTION: &str = "--schema-registry";
+/// The longest time for an answer. Ctrl-C waits for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// How many schemas are kept. Values that are no such values at all could name any number of them.
+const KEPT: usize = 10_000;
+
+/// A schema, or why there is none to read values by.
+type Known = Arc<std::result::Result<Schema, String>>;
+
+pub(super) struct Registry {
+    server: Server,
+    /// The path of the API, without a slash at its end.
+    path: String,
+    url: String,
+    has_password: bool,
+    known: Mutex<HashMap<u32, Known>>,
+}
+
+impl Registry {
+    pub(super) fn new(url: &str) -> Result<Registry> {
+        // The message does not repeat the URL, which may hold a password.
+        let wrong =
+            |why: &str| Error::usage(format!("{OPTION} takes https://HOST:PORT or http://HOST:PORT{why}"));
+        let Some(parts) = Url::parse(url) else {
+            return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
+        };
+        if !matches!(parts.scheme, "http" | "https") || parts.hosts.is_empty() || parts.hosts.contains(',') {
+            return Err(wrong(""));
+        }
+        Ok(Registry {
+            server: Server::new(&parts, OPTION, TIMEOUT)?,
+            path: parts.path.trim_end_matches('/').to_owned(),
+            url: url.to_owned(),
+            has_password: parts.has_password(),
+            known: Mutex::default(),
+        })
+    }
+
+    pub(super) fn flag(&self) -> Option<&str> {
+        (!self.has_password).then_some(self.url.as_str())
+    }
+
+    /// The schema with this id, or why values cannot be read by it.
+    ///
+    /// # Errors
+    /// As [`super::Schemas::json`].
+    pub(super) fn schema(&self, id: u32) -> Result<Known> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = known().get(&id) {
+            return Ok(schema.clone());
+        }
+        // Several threads may ask for the same schema. That does no harm.
+        let schema = Arc::new(match self.source(id)? {
+            Some(Ok(source)) => {
+                tracing::debug!("schema {id} of {} is of type {}", shown(&self.url), source.kind);
+                Schema::parse(&source).map_err(|why| format!("schema {id} cannot be used: {why}"))
+            }
+            Some(Err(why)) => Err(format!("schema {id} cannot be used: {why}")),
+            None => Err(format!("the registry knows no schema {id}")),
+        });
+        let mut known = known();
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(id, schema.clone());
+        Ok(schema)
+    }
+
+    /// The schema with this id and all that it refers to; `None` if the registry says that there is no such id. The
+    /// inner error says which reference is missing.
+    fn source(&self, id: u32) -> Result<Option<std::result::Result<Source, String>>> {
+        let path = format!("/schemas/ids/{id}");
+        let Some(answer) = self.get(&path)? else { return Ok(None) };
+        let mut references = BTreeMap::new();
+        let mut wanted = vec![answer.clone()];
+        while let Some(of) = wanted.pop() {
+            for reference in of["references"].as_array().into_iter().flatten() {
+                let (name, subject) = (&reference["name"], &reference["subject"]);
+                let (Some(name), Some(subject)) = (name.as_str(), subject.as_str()) else {
+                    return Err(self.not_a_registry(&path, "a reference without a name or a subject"));
+                };
+                if references.contains_key(name) {
+                    continue;
+                }
+                let subject = utf8_percent_encode(subject, NON_ALPHANUMERIC);
+                let path = format!("/subjects/{subject}/versions/{}", reference["version"]);
+                let Some(answer) = self.get(&path)? else {
+                    return Ok(Some(Err(format!("it refers to {name}, which the registry does not know"))));
+                };
+                references.insert(name.to_owned(), self.text(&path, &answer)?);
+                wanted.push(answer);
+            }
+        }
+        let kind = answer["schemaType"].as_str().unwrap_or("AVRO").to_owned();
+        let text = self.text(&path, &answer)?;
+        Ok(Some(Ok(Source { kind, text, references: references.into_iter().collect() })))
+    }
+
+    fn text(&self, path: &str, answer: &Value) -> Result<String> {
+        let text = answer["schema"].as_str().map(str::to_owned);
+        text.ok_or_else(|| self.not_a_registry(path, "an answer without a schema"))
+    }
+
+    /// The answer to a question; `None` if the registry says, in its own words, that it has no such thing. A bare 404
+    /// may come from any server.
+    fn get(&self, path: &str) -> Result<Option<Value>> {
+        let mut tries = 1;
+        let (status, text) = loop {
+            let why = match self.server.ask("GET", &format!("{}{path}", self.path), ACCEPTED, "") {
+                Ok((status, _)) if is_busy(status.into()) => {
+                    format!("{} answered {status}", shown(&self.url))
+                }
+                Ok(answer) => break answer,
+                Err(why) => why,
+            };
+            if tries == TRIES {
+                let told = format!("the Schema Registry: {why}");
+                return Err(Error::restart(told).because(Reason::SchemaRegistry));
+            }
+            std::thread::sleep(PAUSE * tries);
+            tries += 1;
+        };
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        match (status, answer["error_code"].as_u64()) {
+            (200, _) => Ok(Some(answer)),
+            (404, Some(40401..=40403)) => Ok(None),
+            (401 | 403, _) => Err(Error::refused(format!(
+                "the Schema Registry {} answered {status} to {path}; name a user who may read schemas, as \
+                 https://USER:PASSWORD@… in REPLICATOR_SCHEMA_REGISTRY",
+                shown(&self.url)
+            ))
+            .because(Reason::NoPermission)),
+            (500.., _) => {
+                let told = format!("the Schema Registry {} answered {status} to {path}", shown(&self.url));
+                Err(Error::restart(told).because(Reason::SchemaRegistry))
+            }
+            _ => Err(self.not_a_registry(path, &format!("status {status}"))),
+        }
+    }
+
+    fn not_a_registry(&self, path: &str, answered: &str) -> Error {
+        Error::refused(format!(
+            "{} answered {path} with {answered}, which no Schema Registry does; {OPTION} names the place of its API, as \
+             in http://HOST:8081, or http://HOST:8080/apis/ccompat/v7 for Apicurio",
+            shown(&self.url)
+        ))
+        .because(Reason::SchemaRegistry)
+    }
+}
+
+const ACCEPTED: &str = "application/vnd.schemaregistry.v1+json";
