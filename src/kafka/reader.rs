@@ -348,10 +348,14 @@ fn poll_until_dropped<T: Default>(
             Event::Record(message) => look(message),
             _ => Ok(T::default()),
         };
-        let seen: Result<Vec<T>> = batch.events().map(look).collect();
-        let has_failed = seen.is_err();
+        let mut seen = Vec::with_capacity(batch.len());
+        let looked = batch.events().try_for_each(|event| {
+            seen.push(look(event)?);
+            Ok(())
+        });
+        let has_failed = looked.is_err();
         // Send an empty batch too: this thread sees only from a failed send that the receiver is gone.
-        if sender.send(seen.map(|seen| Looked { batch, seen })).is_err() || has_failed {
+        if sender.send(looked.map(|()| Looked { batch, seen })).is_err() || has_failed {
             return;
         }
     }

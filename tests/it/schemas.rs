@@ -304,6 +304,12 @@ fn a_registry_that_is_away_is_waited_for_and_never_taken_for_an_answer() {
     let nobody = filling(&pair, "http://127.0.0.1:1", &["--patience", "2", "--skip-invalid"]);
     assert_eq!((code(&nobody), &receipt(&nobody)["error"]["reason"]), (1, &json!("schema-registry")));
     assert!(stderr(&nobody).contains("127.0.0.1:1"), "{}", stderr(&nobody));
+    let (a, b) = (&pair.a, &pair.b);
+    let verify =
+        ["verify", "--bootstrap-server", broker(), "--source", a, "--target", b, "--identity", "field:id"];
+    let more = ["--window", "2021-04-14", "--output", "json", "--schema-registry", "http://127.0.0.1:1"];
+    let verified = replicator(&[&verify[..], &more].concat()).output().expect("runs");
+    assert_eq!((code(&verified), &receipt(&verified)["error"]["reason"]), (1, &json!("schema-registry")));
     // A server that is no registry, or the wrong path of one, says 404 to everything.
     for (refused, says) in [
         ("404 Not Found", "no Schema Registry does"),
