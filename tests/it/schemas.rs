@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use replicator::{EventTime, Identity, Schemas};
+use replicator::{EventTime, Identity, Schemas, Window};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -205,6 +205,8 @@ fn fields_of_values_with_a_schema_count(#[case] of: &str) {
     result.unwrap_or_else(|e| panic!("{e} {findings:?}"));
     assert_eq!(findings.in_source, 17);
     assert_eq!(pair.filled().counts.written, 0);
+    let command = pair.job.selection.command(Window { start: None, end: None }, &Identity::Key);
+    assert!(command.contains(&format!("--schema-registry http://{at}")), "{command}");
 
     // The same identity under another schema is another content of it.
     let n = (0..58).find(|n| is_in_window(*n)).expect("one");
@@ -223,13 +225,18 @@ fn values_that_cannot_be_read_are_counted_and_named() {
     let good = old("good", WINDOW.0);
     let unknown = with_id(999_999, &good[5..]);
     let cut = good[..good.len() - 1].to_vec();
-    let values = [good.clone(), unknown, cut, vec![0, 0, 0]];
+    let values = [good.clone(), unknown, cut, vec![0, 0, 0], with_id(0, b"?"), with_id(u32::MAX, b"?")];
     let records = values.map(|value| Record { value: Some(value), ..record(0, WINDOW.0, "k", "") });
     produce(&pair.a, &records);
     let (receipt, result) = pair.fill();
-    assert_eq!((receipt.counts.invalid, result.expect_err("refused").exit_code()), (3, 1));
+    assert_eq!((receipt.counts.invalid, result.expect_err("refused").exit_code()), (5, 1));
     let told = receipt.examples.join("\n");
-    for says in ["knows no schema 999999", "at: the bytes end too early", "ends within the id"] {
+    for says in [
+        "knows no schema 999999",
+        "at: the bytes end too early",
+        "ends within the id",
+        "no registry has a schema 4294967295",
+    ] {
         assert!(told.contains(says), "{told}");
     }
     assert_eq!(consume(&pair.b), []);
@@ -243,8 +250,8 @@ fn values_that_cannot_be_read_are_counted_and_named() {
         result.expect("fills");
         (receipt.counts.written, receipt.counts.invalid)
     };
-    assert_eq!(skipping(Schemas::default()), (0, 4));
-    assert_eq!(skipping(pair.job.selection.schemas.clone()), (1, 3));
+    assert_eq!(skipping(Schemas::default()), (0, 6));
+    assert_eq!(skipping(pair.job.selection.schemas.clone()), (1, 5));
     assert_same(&consume(&pair.b), &records[..1]);
 }
 

@@ -72,7 +72,11 @@ impl Schemas {
         let Some((id, rest)) = rest.split_first_chunk() else {
             return Ok(Err("the value ends within the id of its schema".to_owned()));
         };
+        // The id is a signed integer, so a registry need not take a larger one for a question.
         let id = u32::from_be_bytes(*id);
+        if i32::try_from(id).is_err() {
+            return Ok(Err(format!("no registry has a schema {id}")));
+        }
         Ok(match &*registry.schema(id)? {
             Ok(schema) => {
                 schema.json(rest).map_err(|why| format!("the value does not fit schema {id}: {why}"))

@@ -99,7 +99,7 @@ impl Registry {
                     continue;
                 }
                 let subject = utf8_percent_encode(subject, NON_ALPHANUMERIC);
-                let path = format!("/subjects/{subject}/versions/{}", reference["version"]);
+                let path = format!("/subjects/{subject}/versions/{}?deleted=true", reference["version"]);
                 let Some(answer) = self.get(&path)? else {
                     return Ok(Some(Err(format!("it refers to {name}, which the registry does not know"))));
                 };
