@@ -67,12 +67,13 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         None => fill_window(&cli.fill, progress, &interrupt, found),
         Some(Command::Fill(args)) => fill_window(args, progress, &interrupt, found),
         Some(Command::Plan(args)) => {
-            let (told, result) = run_fill(&args.job()?, &args.run, Mode::Plan, progress, &interrupt)?;
+            let (told, result) =
+                run_fill(&args.job(&interrupt)?, &args.run, Mode::Plan, progress, &interrupt)?;
             *found = Some(told);
             result
         }
         Some(Command::Gaps(args)) => {
-            let selection = args.selection()?;
+            let selection = args.selection(&interrupt)?;
             keep_metrics(&args.metrics.wanted(), &About::topics("gaps", &selection), selection.patience)?;
             match gaps(&selection, args.bucket, progress, &interrupt) {
                 Ok(gaps) => {
@@ -87,7 +88,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             }
         }
         Some(Command::Verify(args)) => {
-            let comparison = args.comparison()?;
+            let comparison = args.comparison(&interrupt)?;
             let selection = &comparison.selection;
             keep_metrics(&args.metrics.wanted(), &About::topics("verify", selection), selection.patience)?;
             let (findings, result) = verify(&comparison, progress, &interrupt);
@@ -99,7 +100,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Lag(args)) => {
-            let selection = args.selection()?;
+            let selection = args.selection(&interrupt)?;
             let (told, result) = lag(&selection, args.max_lag, &interrupt);
             *found = Some(match told {
                 Some(told) => Box::new(told),
@@ -108,7 +109,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             result
         }
         Some(Command::Load(args)) => {
-            let (loading, properties) = (args.loading(), args.properties()?);
+            let (loading, properties) = (args.loading(), args.properties(&interrupt)?);
             let source = loading.file.display().to_string();
             let about = About { command: "load", source, target: loading.topic.clone() };
             keep_metrics(&args.metrics.wanted(), &about, PATIENCE)?;
@@ -120,7 +121,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             found_if_done(found, generate(&args.generating(), progress, &interrupt))
         }
         Some(Command::Sink(args)) => {
-            let sinking = args.sinking()?;
+            let sinking = args.sinking(&interrupt)?;
             let target = store::shown(&sinking.store);
             let about = About { command: "sink", source: sinking.topics.join(","), target };
             keep_metrics(&args.metrics.wanted(), &about, sinking.patience)?;
@@ -136,7 +137,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             page.serve(&interrupt)
         }
         #[cfg(feature = "lab")]
-        Some(Command::Demo(args)) => demo(&args.showing(common)?, progress, &interrupt),
+        Some(Command::Demo(args)) => demo(&args.showing(common, &interrupt)?, progress, &interrupt),
         #[cfg(feature = "lab")]
         Some(Command::Drill(args)) => {
             let (report, result) = drill(&args.drilling(common)?, &interrupt);
@@ -161,7 +162,7 @@ fn fill_window(
     interrupt: &Interrupt,
     found: &mut Option<Box<dyn Found>>,
 ) -> Result<()> {
-    let (told, result) = run_fill(&args.job()?, &args.run, Mode::Fill, progress, interrupt)?;
+    let (told, result) = run_fill(&args.job(interrupt)?, &args.run, Mode::Fill, progress, interrupt)?;
     if let Some(Err(err)) = args.store.as_deref().map(|url| keep(url, &*told, &result)) {
         tracing::warn!("the receipt was not kept for the dashboard: {err}");
     }

@@ -91,6 +91,8 @@ pub enum Reason {
     Interrupted,
     /// This principal lacks a permission that the command needs, or the brokers reject this client.
     NoPermission,
+    /// The command that a profile names for a secret failed, or printed nothing.
+    NoSecret,
     /// No broker answered in time, or the broker that the command needs did not.
     Unreachable,
     /// The brokers answer, but the command made no progress within `--patience`.

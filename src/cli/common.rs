@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::heading;
 use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
 use crate::base::time::parse_duration;
 use crate::kafka::given::Given;
 use crate::kafka::profile::Profile;
@@ -50,7 +51,7 @@ pub(crate) struct ConnectionArgs {
     /// Connect to these brokers first, given as host:port and separated by commas
     ///
     /// By default, the environment variable KAFKA_BOOTSTRAP_SERVERS names the brokers. If it is not set,
-    /// bootstrap.servers in the file of -F names them. Otherwise they are at localhost:9092.
+    /// bootstrap.servers in the file of -F names them, or the profile. Otherwise they are at localhost:9092.
     #[arg(
         short,
         long,
@@ -71,8 +72,8 @@ pub(crate) struct ConnectionArgs {
     pub(super) command_config: Option<PathBuf>,
     /// Take brokers, client properties and topics from this profile of ~/.config/replicator/config.toml
     ///
-    /// $XDG_CONFIG_HOME may name another folder than ~/.config. -F, the environment and flags override the profile. A
-    /// secret in it is { env = "NAME" } or { command = "pass show kafka" }.
+    /// $XDG_CONFIG_HOME may name another folder than ~/.config. Flags and -F override the profile. If the environment
+    /// contradicts it, a flag must decide. A secret in it is { env = "NAME" } or { command = "pass show kafka" }.
     #[arg(long, value_name = "NAME", help_heading = heading::CONNECTION)]
     pub(super) profile: Option<String>,
 }
@@ -93,9 +94,9 @@ impl ConnectionArgs {
     }
 
     /// # Errors
-    /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
-    pub(super) fn properties(&self) -> Result<Properties> {
-        let profile = self.profile()?;
+    /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property; also as [`Profile::read`].
+    pub(super) fn properties(&self, interrupt: &Interrupt) -> Result<Properties> {
+        let profile = self.profile(interrupt)?;
         Given { profile: profile.as_ref(), ..self.given() }.one(std::env::vars_os())
     }
 
@@ -104,8 +105,12 @@ impl ConnectionArgs {
     /// # Errors
     /// As [`ConnectionArgs::properties`].
     #[cfg(feature = "lab")]
-    pub(super) fn properties_of_own(&self, are_two: bool) -> Result<Sides<Properties>> {
-        let profile = self.profile()?;
+    pub(super) fn properties_of_own(
+        &self,
+        are_two: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Sides<Properties>> {
+        let profile = self.profile(interrupt)?;
         let given = Given { profile: profile.as_ref(), ..self.given() };
         let given = if are_two {
             let own = GivenSide { bootstrap: Some(DEFAULT_BOOTSTRAP), file: None };
@@ -118,8 +123,8 @@ impl ConnectionArgs {
 
     /// # Errors
     /// As [`Profile::read`].
-    pub(super) fn profile(&self) -> Result<Option<Profile>> {
-        self.profile.as_deref().map(Profile::read).transpose()
+    pub(super) fn profile(&self, interrupt: &Interrupt) -> Result<Option<Profile>> {
+        self.profile.as_deref().map(|name| Profile::read(name, interrupt)).transpose()
     }
 
     /// What the flags give, without the profile.

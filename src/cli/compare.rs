@@ -9,6 +9,7 @@ use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::{ClustersArgs, EVERYWHERE, NamesArgs, SelectionArgs, TopicsArgs};
 use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
 use crate::base::time::{parse_date, parse_duration};
 use crate::base::zone::Tz;
 use crate::compare::verify::Comparison;
@@ -60,8 +61,8 @@ pub struct GapsArgs {
 impl GapsArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn selection(&self) -> Result<Selection> {
-        self.topics.selection(self.window.as_ref(), self.date)
+    pub fn selection(&self, interrupt: &Interrupt) -> Result<Selection> {
+        self.topics.selection(self.window.as_ref(), self.date, interrupt)
     }
 }
 
@@ -79,8 +80,8 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn comparison(&self) -> Result<Comparison> {
-        Ok(Comparison { selection: self.selection.selection()?, strict_order: self.strict_order })
+    pub fn comparison(&self, interrupt: &Interrupt) -> Result<Comparison> {
+        Ok(Comparison { selection: self.selection.selection(interrupt)?, strict_order: self.strict_order })
     }
 }
 
@@ -100,8 +101,8 @@ impl LagArgs {
     ///
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
-    pub fn selection(&self) -> Result<Selection> {
-        let profile = self.clusters.connection.profile()?;
+    pub fn selection(&self, interrupt: &Interrupt) -> Result<Selection> {
+        let profile = self.clusters.connection.profile(interrupt)?;
         let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
             properties: self.clusters.properties(profile.as_ref())?,

@@ -8,6 +8,7 @@ use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::SelectionArgs;
 use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
 use crate::base::time::parse_duration;
 use crate::job::identity::Identity;
 use crate::job::rate::MaxRate;
@@ -53,7 +54,7 @@ pub struct FillArgs {
 impl FillArgs {
     /// # Errors
     /// [`Error::Usage`] if the options contradict each other.
-    pub fn job(&self) -> Result<Job> {
+    pub fn job(&self, interrupt: &Interrupt) -> Result<Job> {
         let limits =
             TransactionLimits { records: self.transaction_records as usize, ..TransactionLimits::default() };
         let moves = self.selection.window.as_ref().is_some_and(TypedWindow::is_relative);
@@ -69,7 +70,7 @@ impl FillArgs {
                  2021-04-14T11:00Z/2021-04-14T13:00Z",
             ));
         }
-        self.follow.of(Job { limits, max_rate: self.max_rate, ..self.run.job(&self.selection)? })
+        self.follow.of(Job { limits, max_rate: self.max_rate, ..self.run.job(&self.selection, interrupt)? })
     }
 }
 
@@ -84,8 +85,8 @@ pub struct PlanArgs {
 impl PlanArgs {
     /// # Errors
     /// [`Error::Usage`] if the options contradict each other.
-    pub fn job(&self) -> Result<Job> {
-        self.run.job(&self.selection)
+    pub fn job(&self, interrupt: &Interrupt) -> Result<Job> {
+        self.run.job(&self.selection, interrupt)
     }
 }
 
@@ -108,11 +109,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    fn job(&self, selection: &SelectionArgs) -> Result<Job> {
+    fn job(&self, selection: &SelectionArgs, interrupt: &Interrupt) -> Result<Job> {
         Ok(Job {
             allow_compacted_target: self.allow_compacted_target,
             limit: self.limit,
-            ..Job::new(selection.selection()?)
+            ..Job::new(selection.selection(interrupt)?)
         })
     }
 }

@@ -11,6 +11,7 @@ use super::heading;
 use super::load::FieldArgs;
 use super::topics::parse_fixed;
 use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
 use crate::base::time::parse_duration;
 use crate::job::identity::Identity;
 use crate::job::window::WindowSpec;
@@ -57,7 +58,7 @@ pub struct DemoArgs {
 impl DemoArgs {
     /// # Errors
     /// [`Error::Usage`] names the refused property, or a cluster beside `--two-clusters`.
-    pub fn showing(&self, common: &Common) -> Result<Showing> {
+    pub fn showing(&self, common: &Common, interrupt: &Interrupt) -> Result<Showing> {
         if self.two_clusters && self.connection.cluster().is_some() {
             return Err(Error::usage(
                 "--two-clusters starts both clusters: leave out --bootstrap-server, or --two-clusters",
@@ -67,7 +68,7 @@ impl DemoArgs {
         Ok(Showing {
             cluster: self.connection.cluster().map(str::to_owned),
             two_clusters: self.two_clusters,
-            properties: self.connection.properties_of_own(self.two_clusters)?,
+            properties: self.connection.properties_of_own(self.two_clusters, interrupt)?,
             data: self.data.clone(),
             given: self.fields.given(),
             window: self.window,

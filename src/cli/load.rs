@@ -10,6 +10,7 @@ use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::parse_fixed;
 use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
 use crate::generate::Generating;
@@ -59,8 +60,8 @@ pub struct LoadArgs {
 impl LoadArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
-    pub fn properties(&self) -> Result<Properties> {
-        self.connection.properties()
+    pub fn properties(&self, interrupt: &Interrupt) -> Result<Properties> {
+        self.connection.properties(interrupt)
     }
 
     pub fn loading(&self) -> Loading {

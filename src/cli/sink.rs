@@ -9,6 +9,7 @@ use super::heading;
 use super::metrics::MetricsArgs;
 use super::topics::{SchemaArgs, parse_address};
 use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
 use crate::dashboard::host;
 use crate::sink::Sinking;
 
@@ -45,9 +46,9 @@ pub struct SinkArgs {
 impl SinkArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) names the refused property.
-    pub fn sinking(&self) -> Result<Sinking> {
+    pub fn sinking(&self, interrupt: &Interrupt) -> Result<Sinking> {
         Ok(Sinking {
-            properties: self.connection.properties()?,
+            properties: self.connection.properties(interrupt)?,
             topics: self.topic.clone(),
             store: self.store.clone(),
             schemas: self.schemas.schemas()?,

@@ -11,6 +11,7 @@ use super::again::again;
 use super::common::{ConnectionArgs, PatienceArgs};
 use super::heading;
 use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
 use crate::base::json::Pointer;
 use crate::base::time::parse_date;
 use crate::base::zone::{Tz, parse_zone};
@@ -107,7 +108,12 @@ pub struct TopicsArgs {
 
 impl TopicsArgs {
     /// The selection of these topics. Without a window, it is all of their records.
-    pub fn selection(&self, typed: Option<&TypedWindow>, date: Option<NaiveDate>) -> Result<Selection> {
+    pub fn selection(
+        &self,
+        typed: Option<&TypedWindow>,
+        date: Option<NaiveDate>,
+        interrupt: &Interrupt,
+    ) -> Result<Selection> {
         // A moving window is resolved here, once, so that a run that starts up again keeps it.
         let now = chrono::Utc::now().timestamp_millis();
         let window = match typed {
@@ -130,7 +136,7 @@ impl TopicsArgs {
                 again(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), &window)
             );
         }
-        let profile = self.clusters.connection.profile()?;
+        let profile = self.clusters.connection.profile(interrupt)?;
         let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
             properties: self.clusters.properties(profile.as_ref())?,
@@ -257,12 +263,12 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    pub fn selection(&self) -> Result<Selection> {
+    pub fn selection(&self, interrupt: &Interrupt) -> Result<Selection> {
         let window = self
             .window
             .as_ref()
             .ok_or_else(|| Error::usage("--window is missing, as in --window 11:00-13:00"))?;
-        self.topics.selection(Some(window), self.date)
+        self.topics.selection(Some(window), self.date, interrupt)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Collects what the flags, the environment and files say about clusters: their brokers, and client properties.
 //!
-//! Flags beat the environment, which beats the files, which beat a profile. The prefix `source.` or `target.` makes a
+//! Flags beat the environment, which beats the files, which beat a profile. But the environment never beats a profile
+//! silently: somebody typed `--profile`, and may not know what the environment says. The prefix `source.` or `target.` makes a
 //! property one of that cluster alone; without a prefix it is one of both.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use super::environment::{Environment, variable_name};
@@ -43,6 +45,8 @@ type Map = BTreeMap<String, String>;
 
 /// Everything that is said, in layers. Later layers beat earlier ones.
 struct Layers {
+    /// The name of the profile.
+    profile_name: String,
     profile: Map,
     file: Map,
     files: Sides<Map>,
@@ -56,10 +60,23 @@ struct Layers {
 }
 
 /// The brokers that are named: of one cluster, or of two.
+#[derive(PartialEq, Eq)]
 enum Brokers {
     Unnamed,
     One(String),
     Two(Sides<String>),
+}
+
+impl fmt::Display for Brokers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Brokers::Unnamed => f.write_str("no brokers"),
+            Brokers::One(brokers) => f.write_str(brokers),
+            Brokers::Two(Sides { source, target }) => {
+                write!(f, "{source} for the source and {target} for the target")
+            }
+        }
+    }
 }
 
 impl Given<'_> {
@@ -170,13 +187,10 @@ impl Given<'_> {
             from: "in the profile",
         };
         let profile = self.profile.map_or_else(Map::new, |profile| profile.properties.clone());
-        let mut brokers = Brokers::Unnamed;
-        for named in [by_flags, in_environment, in_files, in_profile] {
-            brokers = named.brokers()?;
-            if !matches!(brokers, Brokers::Unnamed) {
-                break;
-            }
-        }
+        let brokers = match by_flags.brokers()? {
+            Brokers::Unnamed => self.without_flags(in_environment, in_files, in_profile)?,
+            by_flags => by_flags,
+        };
         let flags = self.flags()?;
         let for_one = |what: &str| {
             Err(Error::usage(format!(
@@ -196,7 +210,41 @@ impl Given<'_> {
             ignored = keys.find(|key| split(key).0.is_some()).cloned();
         }
         let (environment, options) = (environment.properties, self.options());
-        Ok(Layers { profile, file, files, environment, flags, brokers, options, ignored })
+        let profile_name = self.profile.map_or_else(String::new, |profile| profile.name.clone());
+        Ok(Layers { profile_name, profile, file, files, environment, flags, brokers, options, ignored })
+    }
+
+    /// The brokers, if no flag names them.
+    fn without_flags(&self, environment: Named, files: Named, profile: Named) -> Result<Brokers> {
+        let names = environment.variables();
+        let environment = environment.brokers()?;
+        if environment == Brokers::Unnamed {
+            let in_files = files.brokers()?;
+            return if in_files == Brokers::Unnamed { profile.brokers() } else { Ok(in_files) };
+        }
+        let of_profile = profile.brokers()?;
+        if of_profile != Brokers::Unnamed && of_profile != environment {
+            let name = self.profile.map_or("", |profile| &profile.name);
+            let choose = match (&of_profile, &environment) {
+                (Brokers::One(one), Brokers::One(other)) => format!("-b {one} or -b {other}"),
+                _ => "-b, or with --source-bootstrap-server and --target-bootstrap-server".to_owned(),
+            };
+            return Err(Error::usage(format!(
+                "--profile {name} names {of_profile}, but the environment's {names} names {environment}: choose with \
+                 {choose}, or unset {names}"
+            )));
+        }
+        // An error in the files does not matter here.
+        if let Ok(in_files) = files.brokers()
+            && in_files != Brokers::Unnamed
+            && in_files != environment
+        {
+            tracing::warn!(
+                "the brokers are those of the environment's {names}, {environment}, and not those of the command config, \
+                 {in_files}; -b decides"
+            );
+        }
+        Ok(environment)
     }
 
     fn flags(&self) -> Result<Map> {
@@ -241,6 +289,17 @@ struct Named {
 }
 
 impl Named {
+    /// The variables that give this, if it is from the environment.
+    fn variables(&self) -> String {
+        let given = [
+            (&self.one, "KAFKA_BOOTSTRAP_SERVERS"),
+            (&self.sides.source, "KAFKA_SOURCE_BOOTSTRAP_SERVERS"),
+            (&self.sides.target, "KAFKA_TARGET_BOOTSTRAP_SERVERS"),
+        ];
+        let given = given.into_iter().filter(|(brokers, _)| brokers.is_some());
+        given.map(|(_, name)| name).collect::<Vec<_>>().join(" and ")
+    }
+
     fn brokers(self) -> Result<Brokers> {
         let given = |brokers: Option<String>| brokers.filter(|brokers| !brokers.trim().is_empty());
         let Named { one, sides: Sides { source, target }, from } = self;
@@ -264,6 +323,31 @@ impl Named {
 }
 
 impl Layers {
+    /// # Errors
+    /// [`Error::Usage`] if the environment has another value than the profile, and no flag decides. It shows no value,
+    /// since it may be a secret.
+    fn check_profile(&self, side: Option<Side>) -> Result<()> {
+        let values = |layer| -> BTreeMap<&str, (&str, &str)> {
+            of_side(layer, side).map(|(key, name, value)| (name, (key, value))).collect()
+        };
+        let (flags, profile) = (values(&self.flags), values(&self.profile));
+        for (name, (key, value)) in values(&self.environment) {
+            if flags.contains_key(name) || profile.get(name).is_none_or(|(_, wanted)| *wanted == value) {
+                continue;
+            }
+            let variable = variable_name(key);
+            let way = match SECRET.contains(&name) {
+                true => String::new(),
+                false => format!("choose with -X {key}=…, or "),
+            };
+            return Err(Error::usage(format!(
+                "--profile {} and the environment's {variable} give {name} different values: {way}unset {variable}",
+                self.profile_name
+            )));
+        }
+        Ok(())
+    }
+
     /// The properties of one side; without a side, those of the only cluster.
     fn of(&self, bootstrap: String, side: Option<Side>) -> Result<Properties> {
         let mut all = Map::new();
@@ -272,17 +356,23 @@ impl Layers {
             Some(Side::Target) => Some(&self.files.target),
             None => None,
         };
+        self.check_profile(side)?;
         let layers = [Some(&self.profile), Some(&self.file), own, Some(&self.environment), Some(&self.flags)];
         for layer in layers.into_iter().flatten() {
-            // Within a layer, a property of this side beats one of both.
-            for wanted in [None, side] {
-                let of_side = layer.iter().map(|(key, value)| (split(key), value));
-                let of_side = of_side.filter(|((is, _), _)| *is == wanted);
-                all.extend(of_side.map(|((_, key), value)| (key.to_owned(), value.clone())));
-            }
+            all.extend(of_side(layer, side).map(|(_, key, value)| (key.to_owned(), value.to_owned())));
         }
         Ok(Properties::checked(bootstrap, all, side)?.given_by(self.options.clone()))
     }
+}
+
+/// The properties of a layer that are for this side: each as it is written, its name, and its value. Those of this side
+/// alone come last, since they beat those of both.
+fn of_side(layer: &Map, side: Option<Side>) -> impl Iterator<Item = (&str, &str, &str)> {
+    let wanted = [Some(None), side.map(Some)].into_iter().flatten();
+    wanted.flat_map(move |wanted| {
+        let found = layer.iter().map(|(key, value)| (key.as_str(), split(key), value.as_str()));
+        found.filter(move |(_, (is, _), _)| *is == wanted).map(|(key, (_, name), value)| (key, name, value))
+    })
 }
 
 #[cfg(test)]
@@ -370,18 +460,19 @@ mod tests {
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
-    /// Flags beat the environment, which beats the files, which beat the profile.
+    /// Flags beat the files, which beat the profile.
     #[rstest]
     #[case(0, "profile", "profile:1")]
     #[case(1, "file", "file:1")]
-    #[case(2, "environment", "environment:1")]
-    #[case(3, "flag", "flag:1")]
+    #[case(2, "flag", "flag:1")]
     fn a_profile_comes_last(#[case] others: usize, #[case] client: &str, #[case] brokers: &str) {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "bootstrap.servers=file:1\nclient.id=file\n").expect("written");
-        let environment =
-            [("KAFKA_BOOTSTRAP_SERVERS", "environment:1"), ("REPLICATOR_CLIENT_ID", "environment")];
-        let environment = environment.into_iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        let environment = || {
+            let said =
+                [("KAFKA_BOOTSTRAP_SERVERS", "environment:1"), ("REPLICATOR_CLIENT_ID", "environment")];
+            said.into_iter().map(|(k, v)| (OsString::from(k), OsString::from(v)))
+        };
         let profile = Profile {
             name: "p".to_owned(),
             bootstrap: Some("profile:1".to_owned()),
@@ -394,14 +485,20 @@ mod tests {
         let given = Given {
             profile: Some(&profile),
             file: (others >= 1).then(|| file.path()),
-            bootstrap: (others >= 3).then_some("flag:1"),
-            flags: if others >= 3 { &["client.id=flag".to_owned()] } else { &[] },
+            bootstrap: (others >= 2).then_some("flag:1"),
+            flags: if others >= 2 { &["client.id=flag".to_owned()] } else { &[] },
             ..Given::default()
         };
-        let found = given.one(environment.take(if others >= 2 { 2 } else { 0 })).expect("accepted");
+        let found = given.one(environment().take(if others >= 2 { 2 } else { 0 })).expect("accepted");
         assert_eq!((found.bootstrap(), found.common().get("client.id")), (brokers, Some(client)));
         assert_eq!(found.common().get("linger.ms"), Some("7"), "of the profile alone");
         assert_eq!(found.options()[..2], ["--profile", "p"]);
+        // The environment does not beat the profile, and no flag decides.
+        for name in ["KAFKA_BOOTSTRAP_SERVERS", "REPLICATOR_CLIENT_ID"] {
+            let refused = given.one(environment().filter(|(variable, _)| variable.to_str() == Some(name)));
+            let refused = refused.err().map(|err| (err.exit_code(), err.to_string().contains(name)));
+            assert_eq!(refused, (others < 2).then_some((2, true)), "{name}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod restart;
 mod rules;
+mod secret;
 pub(crate) mod sides;
 pub(crate) mod stable;
 pub(crate) mod sys;

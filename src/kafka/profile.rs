@@ -11,15 +11,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::given::split;
 use super::rules::SECRET;
+use super::secret::printed_by;
 use super::sides::Sides;
 use crate::base::error::{Error, Result};
+use crate::base::interrupt::Interrupt;
 
 /// A profile, with the values of its secrets.
 #[derive(Clone)]
@@ -47,16 +48,18 @@ impl Profile {
     /// Reads the profile `name` of the user's file, and asks for its secrets.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is no such profile, or if it has an unknown key or a secret in clear.
-    pub(crate) fn read(name: &str) -> Result<Profile> {
+    /// [`Error::Usage`] if there is no such profile, or if it has an unknown key or a secret in clear; [`Error::Failed`] if
+    /// the command for a secret fails; [`Error::Interrupted`] if a signal came while one ran.
+    pub(crate) fn read(name: &str, interrupt: &Interrupt) -> Result<Profile> {
         let path = path().ok_or_else(|| {
             Error::usage("--profile: neither XDG_CONFIG_HOME nor HOME says where the profiles are")
         })?;
-        Profile::of_file(name, &path)
+        Profile::of_file(name, &path, interrupt)
     }
 
-    fn of_file(name: &str, path: &Path) -> Result<Profile> {
-        let usage = |told: String| Error::usage(format!("--profile {name}: {}: {told}", path.display()));
+    fn of_file(name: &str, path: &Path, interrupt: &Interrupt) -> Result<Profile> {
+        let place = format!("--profile {name}: {}", path.display());
+        let usage = |told: String| Error::usage(told).within(&place);
         let text = std::fs::read_to_string(path).map_err(|err| usage(err.to_string()))?;
         // The error's own text would show the line, which may hold a secret.
         let at = |err: &toml::de::Error| {
@@ -76,7 +79,8 @@ impl Profile {
         let entry: Entry =
             entry.try_into().map_err(|err: toml::de::Error| usage(without_values(err.message())))?;
         let mut properties = BTreeMap::new();
-        flatten(String::new(), entry.properties, &mut properties).map_err(usage)?;
+        flatten(String::new(), entry.properties, &mut properties, interrupt)
+            .map_err(|err| err.within(&place))?;
         Ok(Profile {
             name: name.to_owned(),
             bootstrap: entry.bootstrap_server,
@@ -107,32 +111,32 @@ fn flatten(
     prefix: String,
     table: Table,
     found: &mut BTreeMap<String, String>,
-) -> std::result::Result<(), String> {
+    interrupt: &Interrupt,
+) -> Result<()> {
     for (key, value) in table {
         let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
         let plain = match value {
-            Value::Table(table) => match asked(&key, &table) {
-                Some(value) => {
-                    found.insert(key, value?);
-                    continue;
+            Value::Table(table) => {
+                match asked(&key, &table, interrupt)? {
+                    Some(value) => drop(found.insert(key, value)),
+                    None => flatten(key, table, found, interrupt)?,
                 }
-                None => {
-                    flatten(key, table, found)?;
-                    continue;
-                }
-            },
+                continue;
+            }
             Value::String(text) => text,
             Value::Integer(number) => number.to_string(),
             Value::Boolean(is_so) => is_so.to_string(),
             Value::Float(_) | Value::Datetime(_) | Value::Array(_) => {
-                return Err(format!("the value of {key} is neither text nor a whole number, true or false"));
+                return Err(Error::usage(format!(
+                    "the value of {key} is neither text nor a whole number, true or false"
+                )));
             }
         };
         if SECRET.contains(&split(&key).1) {
-            return Err(format!(
+            return Err(Error::usage(format!(
                 "{key} is a secret, so it may not stand here in clear: write {{ env = \"NAME\" }} or \
                  {{ command = \"pass show kafka\" }}"
-            ));
+            )));
         }
         found.insert(key, plain);
     }
@@ -140,31 +144,21 @@ fn flatten(
 }
 
 /// The value that `{ env = "NAME" }` or `{ command = "…" }` stands for; `None` for another table.
-fn asked(key: &str, table: &Table) -> Option<std::result::Result<String, String>> {
+fn asked(key: &str, table: &Table, interrupt: &Interrupt) -> Result<Option<String>> {
     let mut entries = table.iter();
     match (entries.next(), entries.next()) {
-        (Some((how, Value::String(name))), None) if how == "env" => {
-            Some(std::env::var(name).map_err(|err| {
+        (Some((how, Value::String(name))), None) if how == "env" => match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(err) => {
                 let why = if err == std::env::VarError::NotPresent { "not set" } else { "not UTF-8" };
-                format!("{key} is the environment variable {name}, which is {why}")
-            }))
+                Err(Error::usage(format!("{key} is the environment variable {name}, which is {why}")))
+            }
+        },
+        (Some((how, Value::String(command))), None) if how == "command" => {
+            printed_by(key, command, interrupt).map(Some)
         }
-        (Some((how, Value::String(command))), None) if how == "command" => Some(output_of(key, command)),
-        _ => None,
+        _ => Ok(None),
     }
-}
-
-fn output_of(key: &str, command: &str) -> std::result::Result<String, String> {
-    // The command may ask its user on the terminal.
-    let output = Command::new("sh").args(["-c", command]).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|err| format!("the command of {key} could not be run: {err}"))?;
-    if !output.status.success() {
-        return Err(format!("the command of {key} failed ({})", output.status));
-    }
-    let text =
-        String::from_utf8(output.stdout).map_err(|_| format!("the command of {key} printed no UTF-8"))?;
-    let value = text.strip_suffix('\n').unwrap_or(&text);
-    if value.is_empty() { Err(format!("the command of {key} printed nothing")) } else { Ok(value.to_owned()) }
 }
 
 #[cfg(test)]
@@ -172,6 +166,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::base::error::Reason;
 
     const FILE: &str = r#"
         [prod]
@@ -193,7 +188,7 @@ mod tests {
     fn read(name: &str, text: &str) -> Result<Profile> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
-        Profile::of_file(name, file.path())
+        Profile::of_file(name, file.path(), &Interrupt::default())
     }
 
     #[test]
@@ -236,17 +231,26 @@ mod tests {
         "[p.properties]\na.b = { env = 'NO_SUCH_NAME' }",
         "NO_SUCH_NAME, which is not set"
     )]
-    #[case::fails(
-        "p",
-        "[p.properties]\na.b = { command = 'echo hunter2; exit 3' }",
-        "the command of a.b failed"
-    )]
-    #[case::silent("p", "[p.properties]\na.b = { command = 'true' }", "printed nothing")]
     #[case::list("p", "[p.properties]\na.b = ['hunter2']", "neither text nor")]
     fn refused(#[case] name: &str, #[case] text: &str, #[case] says: &str) {
         let error = read(name, text).err().expect("refused");
         assert!(matches!(error, Error::Usage(_)));
         assert!(error.to_string().contains(says), "{error}");
         assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("12345"), "{error}");
+    }
+
+    /// What the command's text says after its first word may be a secret.
+    #[rstest]
+    #[case("echo hunter2; echo closed >&2; exit 3", "`echo …`", "failed (exit status: 3): closed")]
+    #[case("TOKEN=hunter2 false", "the command, which gives a.b", "failed (exit status: 1)")]
+    #[case("true", "`true …`", "printed nothing")]
+    #[case("printf '\\377'", "`printf …`", "printed no UTF-8")]
+    fn a_command_that_gives_nothing(#[case] command: &str, #[case] names: &str, #[case] says: &str) {
+        let text = format!("[p.properties]\na.b = {{ command = {command:?} }}");
+        let error = read("p", &text).err().expect("failed");
+        assert_eq!((error.exit_code(), error.reason()), (1, Reason::NoSecret));
+        let told = error.to_string();
+        assert!(told.contains(names) && told.contains(says) && told.starts_with("--profile p: "), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
     }
 }

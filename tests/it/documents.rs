@@ -6,7 +6,7 @@ use std::process::Command;
 use std::{fs, iter};
 
 use clap::Parser;
-use replicator::{Cli, Error};
+use replicator::{Cli, Error, Interrupt};
 
 use crate::console::blocks;
 
@@ -69,8 +69,10 @@ fn every_command_is_one_of_the_program() {
             }
             let parsed = Cli::try_parse_from(arguments(&command));
             let job = parsed.map_err(|e| e.to_string()).and_then(|cli| match &cli.command {
-                None => cli.fill.job().map(drop).map_err(|e| e.to_string()),
-                Some(replicator::Command::Fill(fill)) => fill.job().map(drop).map_err(|e| e.to_string()),
+                None => cli.fill.job(&Interrupt::default()).map(drop).map_err(|e| e.to_string()),
+                Some(replicator::Command::Fill(fill)) => {
+                    fill.job(&Interrupt::default()).map(drop).map_err(|e| e.to_string())
+                }
                 Some(_) => Ok(()),
             });
             assert_eq!(job, Ok(()), "{name}: {command}");

@@ -36,6 +36,7 @@ mod page_counts;
 mod placement;
 mod postgres;
 mod preflight;
+mod profiles;
 mod queue;
 pub mod raw;
 mod record;
