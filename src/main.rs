@@ -3,13 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
 use tracing_subscriber::EnvFilter;
 
-use replicator::store::{self, check_flag, keep_receipt};
+use replicator::store::{self, keep_receipt};
 use replicator::{
     About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
-    Progress, Result, RunArgs, Schemas, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
+    Progress, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
     keep_metrics, lag, load, manual, memory, sink, verify,
 };
 #[cfg(feature = "lab")]
@@ -19,16 +18,13 @@ fn main() -> ExitCode {
     memory::keep_freed();
     #[cfg(feature = "lab")]
     let _failpoints = fail::FailScenario::setup();
-    let parsed = command().try_get_matches();
-    let (cli, matches) = match parsed.and_then(|matches| Cli::of(&matches).map(|cli| (cli, matches))) {
-        Ok(parsed) => parsed,
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
         Err(err) => return unparsed(&err),
     };
     start_logging(&cli.common);
     let mut found = None;
-    let result = misplaced_option(&matches)
-        .or_else(|| secret_flag(&matches))
-        .map_or_else(|| run(&cli, &mut found), Err);
+    let result = run(&cli, &mut found);
     if let Err(err) = keep_last(found.as_deref(), &result) {
         tracing::warn!("{err}");
     }
@@ -230,51 +226,6 @@ fn write_out(bytes: &[u8]) -> Result<()> {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("stdout", err)),
         _ => Ok(()),
     }
-}
-
-/// Refuses an option before a sub-command that would be ignored silently.
-fn misplaced_option(matches: &clap::ArgMatches) -> Option<Error> {
-    let (name, _) = matches.subcommand()?;
-    let program = command();
-    let taken = |id: &str| {
-        let mut of_command = program.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
-        of_command.any(|argument| argument.get_id() == id)
-    };
-    // Options of every command, and those for a connection, may also stand before the sub-command.
-    let may_be_there = |argument: &clap::Arg| {
-        let is_of_connection = ["bootstrap_server", "property", "command_config", "profile"]
-            .contains(&argument.get_id().as_str());
-        argument.is_global_set() || (is_of_connection && taken(argument.get_id().as_str()))
-    };
-    let misplaced = program.get_arguments().find(|argument| {
-        let id = argument.get_id().as_str();
-        // clap has arguments of its own, such as --help, that it does not match here.
-        let is_given = matches.try_contains_id(id).unwrap_or(false)
-            && matches.value_source(id) == Some(ValueSource::CommandLine);
-        is_given && !may_be_there(argument)
-    })?;
-    let flag = match (misplaced.get_long(), misplaced.get_short()) {
-        (Some(long), _) => format!("--{long}"),
-        (None, short) => format!("-{}", short.unwrap_or_default()),
-    };
-    Some(Error::usage(if taken(misplaced.get_id().as_str()) {
-        format!("put {flag} after `{name}`")
-    } else {
-        format!("`{name}` takes no {flag}")
-    }))
-}
-
-/// Refuses a flag whose URL holds a password, for the main job and for the sub-command.
-fn secret_flag(matches: &clap::ArgMatches) -> Option<Error> {
-    let of_command = matches.subcommand().map(|(_, matches)| matches);
-    [Some(matches), of_command].into_iter().flatten().find_map(|matches| {
-        let refused = |id: &str, check: fn(&str) -> replicator::Result<()>| {
-            let url = matches.try_get_one::<String>(id).ok().flatten()?;
-            let is_written = matches.value_source(id) == Some(ValueSource::CommandLine);
-            if is_written { check(url).err() } else { None }
-        };
-        refused("store", check_flag).or_else(|| refused("schema_registry", Schemas::check_flag))
-    })
 }
 
 fn start_logging(common: &Common) {

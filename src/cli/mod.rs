@@ -11,9 +11,14 @@ pub(crate) mod help;
 mod lab;
 mod load;
 mod metrics;
+mod misplaced;
 mod sink;
 mod topics;
 
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 
 use self::common::{Common, ConnectionArgs};
@@ -24,6 +29,9 @@ pub use self::fill::{FillArgs, RunArgs};
 use self::lab::{DemoArgs, DrillArgs};
 use self::load::{GenerateArgs, LoadArgs};
 use self::sink::{DashboardArgs, SinkArgs};
+use crate::base::error::Result;
+use crate::job::schema::Schemas;
+use crate::sink::store::check_flag;
 
 /// Fills a time-window gap in one Kafka topic from another, exactly once, however often it runs.
 #[derive(Debug, Parser)]
@@ -39,17 +47,40 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The command line of `matches`.
+    /// Reads a command line, whose first word is the program.
     ///
     /// # Errors
-    /// As clap's `from_arg_matches`.
-    pub fn of(matches: &ArgMatches) -> std::result::Result<Cli, clap::Error> {
-        let mut cli = Cli::from_arg_matches(matches)?;
+    /// What clap says about it; also a secret in a flag, or an option at a place where nobody heeds it.
+    pub fn read(arguments: impl Iterator<Item = OsString>) -> std::result::Result<Cli, clap::Error> {
+        let arguments: Vec<OsString> = arguments.collect();
+        let matches = help::command()
+            .try_get_matches_from(&arguments)
+            .map_err(|err| misplaced::closer(err, &arguments))?;
+        check_secrets(&matches)?;
+        misplaced::check(&matches)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
         if let Some(command) = &mut cli.command {
             command.inherit(&cli.fill.selection.topics.clusters.connection);
         }
         Ok(cli)
     }
+}
+
+/// Refuses a flag whose URL holds a password, for the main job and for the sub-command.
+fn check_secrets(matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+    let of_command = matches.subcommand().map(|(_, matches)| matches);
+    for matches in [Some(matches), of_command].into_iter().flatten() {
+        let checks: [(&str, fn(&str) -> Result<()>); 2] =
+            [("store", check_flag), ("schema_registry", Schemas::check_flag)];
+        for (id, check) in checks {
+            if let Ok(Some(url)) = matches.try_get_one::<String>(id)
+                && matches.value_source(id) == Some(ValueSource::CommandLine)
+            {
+                check(url).map_err(|err| help::command().error(ErrorKind::ValueValidation, err))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug, Subcommand)]

@@ -43,8 +43,41 @@ fn the_main_job_has_a_name() {
         let help = String::from_utf8(run(&["fill", "--help"]).stdout).expect("text");
         assert!(help.contains(flag), "{flag}: {help}");
     }
-    let misplaced = run(&["--window", "11:00-13:00", "fill"]);
-    assert!(code(&misplaced) == 2 && stderr(&misplaced).contains("--window"), "{}", stderr(&misplaced));
+}
+
+/// Options of the main job go behind the name of another command. The message shows where.
+#[rstest]
+#[case(&["--window", "11:00-13:00", "plan"], "put --window after `plan`: replicator plan --window 11:00-13:00")]
+#[case(&["--window=11-13", "--date", "2021-04-14", "verify", "--strict-order"], "replicator verify --window 11-13 --date 2021-04-14 …")]
+#[case(&["--source", "my topic", "--window", "2h", "fill", "--follow"], "replicator fill --source 'my topic' --window 2h …")]
+#[case(&["--skip-invalid", "--source", "a", "gaps"], "replicator gaps --source a --skip-invalid")]
+#[case(&["--source", "a", "-b", "x:1", "lag", "-q"], "replicator lag --source a …")]
+#[case(&["--time-field", "/at", "load", "events.json"], "replicator load --time-field /at …")]
+#[case(&["--patience", "5m", "sink", "--topic", "a"], "replicator sink --patience 5m …")]
+#[case(&["--window", "11-13", "gaps", "--date", "2021-04-14"], "replicator gaps --window 11-13 …")]
+#[case(&["--follow", "plan"], "`plan` takes no --follow")]
+#[case(&["--window", "11-13", "load", "events.json"], "`load` takes no --window")]
+#[case(&["--window", "11-13", "dashboard"], "`dashboard` takes no --window")]
+#[case(&["--store", "sqlite:x.db", "--window", "2h", "generate"], "`generate` takes no --window and no --store")]
+fn an_option_before_the_name_of_a_command(#[case] typed: &[&str], #[case] says: &str) {
+    let output = run(typed);
+    assert!(code(&output) == 2 && stderr(&output).contains(says), "{}", stderr(&output));
+    let output = run(&[&["-o", "json"], typed].concat());
+    let answer = receipt(&output);
+    assert!(answer["error"]["message"].as_str().is_some_and(|told| told.contains(says)), "{answer:?}");
+}
+
+/// What is wrong beside that is still told by clap.
+#[test]
+fn what_is_required_and_in_its_place() {
+    for typed in [&["plan"][..], &["-b", "x:1", "verify"], &["load", "--topic", "a"], &["--source", "a"]] {
+        let output = run(typed);
+        let told = stderr(&output);
+        assert!(code(&output) == 2 && told.contains("required arguments were not provided"), "{told}");
+    }
+    // No URL with a password is shown again.
+    let secret = run(&["--store", "postgres://me:hunter2@host/db", "sink"]);
+    assert!(code(&secret) == 2 && !stderr(&secret).contains("hunter2"), "{}", stderr(&secret));
 }
 
 fn sorted(mut records: Vec<Record>) -> Vec<Record> {
