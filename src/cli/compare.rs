@@ -26,9 +26,9 @@ pub struct GapsArgs {
     pub(super) topics: TopicsArgs,
     /// Look only in this window, as in 11:00-13:00; by default everywhere
     ///
-    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2h for the last two hours,
-    /// -2h..-1h, 2021-04-14T11:00Z..now, and 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names
-    /// another zone.
+    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2021-04-14/2021-04-16
+    /// for two days, 2h for the last two hours, -2h..-1h, 2021-04-14T11:00Z..now, and
+    /// 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names another zone.
     #[arg(long, value_name = "WINDOW", allow_hyphen_values = true, help_heading = heading::WINDOW)]
     window: Option<TypedWindow>,
     /// The day of the window, if --window gives only times of day

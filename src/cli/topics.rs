@@ -136,6 +136,9 @@ impl TopicsArgs {
                 again(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), &window)
             );
         }
+        if let Some(day) = typed.and_then(TypedWindow::excluded_day) {
+            tracing::info!("the window ends where {day} begins, so nothing of that day is in it");
+        }
         let profile = self.clusters.connection.profile(interrupt)?;
         let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
@@ -244,9 +247,9 @@ pub struct SelectionArgs {
     pub topics: TopicsArgs,
     /// The time window of the gap, as in 11:00-13:00
     ///
-    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2h for the last two hours,
-    /// -2h..-1h, 2021-04-14T11:00Z..now, and 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names
-    /// another zone.
+    /// The end is exclusive. Other forms: 11-13, 11:00-, -13:00, 2021-04-14 for the whole day, 2021-04-14/2021-04-16
+    /// for two days, 2h for the last two hours, -2h..-1h, 2021-04-14T11:00Z..now, and
+    /// 2021-04-14T11:00Z/2021-04-14T13:00Z. Times are in UTC, unless --tz names another zone.
     #[arg(
         long,
         required = true,

@@ -30,6 +30,8 @@ enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Edge {
     At(Moment),
+    /// Where this day begins.
+    Day(NaiveDate),
     /// This long ago.
     Ago(Duration),
 }
@@ -43,12 +45,21 @@ impl Edge {
         match self {
             Edge::At(Moment::Instant(millis)) => Ok(millis),
             Edge::At(Moment::Local(local)) => instant(zone, local),
+            Edge::Day(day) => start_of(zone, day).ok_or_else(|| format!("{day} is beyond the calendar")),
             Edge::Ago(length) => Ok(now.saturating_sub(i64::try_from(millis(length)).unwrap_or(i64::MAX))),
         }
     }
 }
 
 impl TypedWindow {
+    /// The day at whose beginning the window ends, if it was typed as a day. Somebody may take it for a part of the window.
+    pub(crate) fn excluded_day(&self) -> Option<NaiveDate> {
+        match self.form {
+            Form::Between(_, Some(Edge::Day(day))) => Some(day),
+            _ => None,
+        }
+    }
+
     /// Whether the window moves with the present: two runs of one command then take two windows.
     pub(crate) fn is_relative(&self) -> bool {
         match self.form {
@@ -65,6 +76,11 @@ impl TypedWindow {
         let window = match self.form {
             Form::TimesOfDay(times) => return Ok(times),
             Form::Day(day) => Window::new(start_of(zone, day), end_of(zone, day)),
+            Form::Between(Some(Edge::Day(day)), Some(Edge::Day(end))) if day == end => {
+                return Err(format!(
+                    "the window is empty: it ends where {end} begins; write {day} for that whole day"
+                ));
+            }
             Form::Between(start, end) => {
                 let edge = |edge: Option<Edge>| edge.map(|edge| edge.at(now, zone)).transpose();
                 Window::new(edge(start)?, edge(end)?)
@@ -107,9 +123,10 @@ fn edge(text: &str) -> Result<Option<Edge>, String> {
         "now" => Ok(Some(Edge::Ago(Duration::ZERO))),
         text => parse_moment(text)
             .map(Edge::At)
+            .or_else(|| parse_date(text).ok().map(Edge::Day))
             .or_else(|| ago().map(Edge::Ago))
             .map(Some)
-            .ok_or_else(|| format!("`{text}` is neither an instant nor a time before now; {FORMS}")),
+            .ok_or_else(|| format!("`{text}` is neither an instant, a day nor a time before now; {FORMS}")),
     }
 }
 
@@ -139,6 +156,12 @@ mod tests {
     #[case("2021-04-14T11:00Z/now", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z", true)]
     #[case("2021-04-14T11:00Z..2021-04-14T12:00Z", "2021-04-14T11:00:00Z/2021-04-14T12:00:00Z", false)]
     #[case("2021-04-14", "2021-04-14T00:00:00Z/2021-04-15T00:00:00Z", false)]
+    #[case("2021-04-14/2021-04-15", "2021-04-14T00:00:00Z/2021-04-15T00:00:00Z", false)]
+    #[case("2021-04-14..2021-04-16", "2021-04-14T00:00:00Z/2021-04-16T00:00:00Z", false)]
+    #[case("2021-04-14..", "2021-04-14T00:00:00Z/", false)]
+    #[case("/2021-04-14", "/2021-04-14T00:00:00Z", false)]
+    #[case("2021-04-14..now", "2021-04-14T00:00:00Z/2021-04-14T13:00:00Z", true)]
+    #[case("2021-04-14T11:00Z/2021-04-15", "2021-04-14T11:00:00Z/2021-04-15T00:00:00Z", false)]
     #[case("11-13", "11:00-13:00", false)]
     fn of_every_day(#[case] text: &str, #[case] wanted: &str, #[case] is_relative: bool) {
         assert_eq!(resolved(text, Tz::UTC).as_deref(), Ok(wanted));
@@ -148,6 +171,7 @@ mod tests {
     #[rstest]
     #[case("2021-04-14", "2021-04-13T22:00:00Z/2021-04-14T22:00:00Z")]
     #[case("2021-03-28", "2021-03-27T23:00:00Z/2021-03-28T22:00:00Z")]
+    #[case("2021-03-28/2021-03-29", "2021-03-27T23:00:00Z/2021-03-28T22:00:00Z")]
     #[case("2021-04-14T11:00/2021-04-14T13:00Z", "2021-04-14T09:00:00Z/2021-04-14T13:00:00Z")]
     #[case("2h", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z")]
     fn of_a_zone(#[case] text: &str, #[case] wanted: &str) {
@@ -158,9 +182,12 @@ mod tests {
     #[case("0s", "empty")]
     #[case("now..-2h", "reversed")]
     #[case("-1h..-2h", "reversed")]
+    #[case("2021-04-14/2021-04-14", "write 2021-04-14 for that whole day")]
+    #[case("2021-04-15..2021-04-14", "reversed")]
+    #[case("2021-04-14/2021-02-30", "neither an instant, a day nor a time before now")]
     #[case("..", "neither a start nor an end")]
-    #[case("2h..now", "neither an instant nor a time before now")]
-    #[case("-2..now", "neither an instant nor a time before now")]
+    #[case("2h..now", "neither an instant, a day nor a time before now")]
+    #[case("-2..now", "neither an instant, a day nor a time before now")]
     #[case("yesterday", "not a window")]
     #[case("2021-02-30", "not a window")]
     #[case("2021-10-31T02:30/2021-10-31T04:00", "twice")]

@@ -211,8 +211,8 @@ impl OtherDays {
 }
 
 /// The forms that a window may have.
-pub(crate) const FORMS: &str = "write 11:00-13:00, 11-13, 11:00-, -13:00, 2021-04-14, 2h, -2h..now or \
-     2021-04-14T11:00Z/2021-04-14T13:00Z";
+pub(crate) const FORMS: &str = "write 11:00-13:00, 11-13, 11:00-, -13:00, 2021-04-14, 2h, -2h..now, \
+     2021-04-14/2021-04-16 or 2021-04-14T11:00Z/2021-04-14T13:00Z";
 
 /// Reads times of day, or two instants. The command line takes more forms: see
 /// [`TypedWindow`](super::typed::TypedWindow).
@@ -313,7 +313,7 @@ mod tests {
     #[case("11", "not a window")]
     #[case("2021-04-14T13:00Z/2021-04-14T11:00Z", "reversed")]
     #[case("2021-04-14T13:00Z/2021-04-14T13:00Z", "empty")]
-    #[case("2021-04-31T11:00Z/2021-05-01T11:00Z", "neither an instant nor")]
+    #[case("2021-04-31T11:00Z/2021-05-01T11:00Z", "neither an instant, a day nor")]
     fn nonsense(#[case] text: &str, #[case] says: &str) {
         let error = on_the_day(text).expect_err("refused");
         assert!(error.contains(says), "{error}");

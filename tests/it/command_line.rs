@@ -91,6 +91,8 @@ fn sorted(mut records: Vec<Record>) -> Vec<Record> {
 #[case(&["--window", "2021-04-14"], "2021-04-14T00:00:00Z", "2021-04-15T00:00:00Z")]
 #[case(&["--window", "2021-04-14", "--tz", "Asia/Kolkata"], "2021-04-13T18:30:00Z", "2021-04-14T18:30:00Z")]
 #[case(&["--window", "2021-04-14T13:00/2021-04-14T15:00", "--tz", "Europe/Berlin"], "2021-04-14T11:00:00Z", "2021-04-14T13:00:00Z")]
+#[case(&["--window", "2021-04-14/2021-04-15"], "2021-04-14T00:00:00Z", "2021-04-15T00:00:00Z")]
+#[case(&["--window", "2021-04-13..2021-04-15", "--tz", "Asia/Kolkata"], "2021-04-12T18:30:00Z", "2021-04-14T18:30:00Z")]
 fn windows_of_every_day(#[case] window: &[&str], #[case] start: &str, #[case] end: &str) {
     let (pair, _) = loaded();
     let topics = ["plan", "--source", &pair.a, "--target", &pair.b, "--output", "json"];
@@ -99,6 +101,11 @@ fn windows_of_every_day(#[case] window: &[&str], #[case] start: &str, #[case] en
     assert_eq!((code(&output), &plan["window"]), (0, &json!({ "start": start, "end": end })));
     let told = stderr(&output);
     assert!(told.contains(&format!("window [{start}, {end})")), "{told}");
+    assert_eq!(
+        ["2021-04-14/2021-04-15", "2021-04-13..2021-04-15"].contains(&window[1]),
+        told.contains("ends where 2021-04-15 begins"),
+        "{told}"
+    );
     assert_eq!(
         window.contains(&"Europe/Berlin"),
         told.contains("in Europe/Berlin [2021-04-14T13:00:00+02:00, "),
