@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::heading;
+#[cfg(feature = "lab")]
+use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::time::parse_duration;
@@ -100,7 +102,8 @@ impl ConnectionArgs {
         Given { profile: profile.as_ref(), ..self.given() }.one(std::env::vars_os())
     }
 
-    /// The properties for a cluster that the command starts itself, unless a flag names one; or for two clusters.
+    /// The properties for a cluster that the command starts itself, unless a flag names one; or for two clusters. What the
+    /// environment and a profile say is for the user's own clusters.
     ///
     /// # Errors
     /// As [`ConnectionArgs::properties`].
@@ -110,6 +113,12 @@ impl ConnectionArgs {
         are_two: bool,
         interrupt: &Interrupt,
     ) -> Result<Sides<Properties>> {
+        let is_own = self.cluster().is_none();
+        if is_own && self.profile.is_some() {
+            return Err(Error::usage(
+                "--profile is for clusters of yours, but this command starts brokers of its own: leave it out, or add -b",
+            ));
+        }
         let profile = self.profile(interrupt)?;
         let given = Given { profile: profile.as_ref(), ..self.given() };
         let given = if are_two {
@@ -118,7 +127,7 @@ impl ConnectionArgs {
         } else {
             Given { bootstrap: Some(self.cluster().unwrap_or(DEFAULT_BOOTSTRAP)), ..given }
         };
-        given.sides(std::env::vars_os())
+        given.sides(std::env::vars_os().filter(|_| !is_own))
     }
 
     /// # Errors

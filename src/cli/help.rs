@@ -192,6 +192,16 @@ pub fn command() -> Command {
         let examples = listed("Examples:", examples(&name));
         command = command.mut_subcommand(name, |sub| sub.after_help(examples));
     }
+    #[cfg(feature = "lab")]
+    let command = command.mut_subcommand("demo", |demo| {
+        demo.mut_arg("bootstrap_server", |brokers| {
+            let what = "Use this cluster, given as host:port; by default a broker is started";
+            brokers.help(what).long_help(format!(
+                "{what}\n\nKAFKA_BOOTSTRAP_SERVERS is ignored, because it may name production. Topics and groups of the demo are \
+                 removed at its end, unless --keep is given."
+            ))
+        })
+    });
     let codes: String = EXIT_CODES.iter().map(|(code, what)| format!("\n  {code:>3}  {what}")).collect();
     command.after_help(format!("{}\n\nExit codes:{codes}", listed("Examples:", examples(""))))
 }
@@ -213,7 +223,11 @@ pub fn manual(name: Option<&str>) -> Result<Vec<u8>> {
     let mut program = command().styles(Styles::plain());
     program.build();
     let found = name.map_or(Some(&program), |name| program.find_subcommand(name));
-    let found = found.ok_or_else(|| Error::usage("there is no such sub-command".to_owned()))?;
+    let found = found.ok_or_else(|| {
+        let names: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
+        let name = name.unwrap_or_default();
+        Error::usage(format!("there is no command `{name}`; the commands are {}", names.join(", ")))
+    })?;
     // These texts have sections of their own here.
     let man = clap_mangen::Man::new(found.clone().after_help(""));
     let mut page = Vec::new();
@@ -230,12 +244,14 @@ pub fn manual(name: Option<&str>) -> Result<Vec<u8>> {
     })();
     written.map_err(|e| Error::io("the page", e))?;
     let has = |id: &str| found.get_arguments().any(|argument| argument.get_id() == id);
+    // The demo uses no cluster of the environment.
+    let is_heeded = |variable: &str| name != Some("demo") || !variable.starts_with("KAFKA_");
     let mut rest = ".SH EXAMPLES\n".to_owned();
     for (what, line) in examples(name.unwrap_or_default()) {
         rest += &format!(".TP\n{}\n\\fB{}\\fR\n", escaped(what), escaped(line));
     }
     rest += ".SH ENVIRONMENT\n";
-    for (name, what, _) in ENVIRONMENT.iter().filter(|(.., of)| of.is_none_or(has)) {
+    for (name, what, _) in ENVIRONMENT.iter().filter(|(name, _, of)| of.is_none_or(has) && is_heeded(name)) {
         rest += &format!(".TP\n\\fB{}\\fR\n{}\n", escaped(name), escaped(what));
     }
     rest += ".SH EXIT STATUS\n";
@@ -284,9 +300,10 @@ mod tests {
             for section in [".SH NAME", ".SH EXAMPLES", ".SH ENVIRONMENT", ".SH EXIT STATUS"] {
                 assert_eq!(page.matches(section).count(), 1, "{name:?} {section}");
             }
-            let takes_brokers = page.contains("KAFKA_BOOTSTRAP_SERVERS");
-            let heeds_none =
-                ["generate", "dashboard", "completions", "man", "drill"].contains(&name.unwrap_or(""));
+            let (_, environment) = page.split_once(".SH ENVIRONMENT").expect("the section");
+            let takes_brokers = environment.contains("KAFKA_BOOTSTRAP_SERVERS");
+            let heeds_none = ["generate", "dashboard", "completions", "man", "demo", "drill"]
+                .contains(&name.unwrap_or(""));
             assert_eq!(takes_brokers, !heeds_none, "{name:?}");
         }
     }

@@ -103,6 +103,9 @@ pub struct DrillArgs {
     #[arg(long, default_value = "1", value_parser = one_or("2", 2), help_heading = heading::CONNECTION)]
     pub clusters: usize,
     /// Drill on this cluster, without broker faults; by default a cluster is started
+    ///
+    /// KAFKA_BOOTSTRAP_SERVERS is ignored, because it may name production. Topics and groups of the drill are removed at
+    /// its end.
     #[arg(short, long, value_name = "HOSTS", help_heading = heading::CONNECTION)]
     pub(super) bootstrap_server: Option<String>,
     /// Start a cluster of this many brokers
@@ -139,15 +142,13 @@ impl DrillArgs {
 
 /// The environment may name production's cluster, so only a flag makes this command write to a cluster that is there.
 fn tell_of_environment(cluster: Option<&str>) {
-    let is_named = std::env::vars_os().any(|(name, value)| {
-        !value.is_empty()
-            && name
-                .to_str()
-                .is_some_and(|name| name.starts_with("KAFKA_") && name.ends_with("BOOTSTRAP_SERVERS"))
+    let mut named = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.to_str().filter(|_| !value.is_empty())?.to_owned();
+        (name.starts_with("KAFKA_") && name.ends_with("BOOTSTRAP_SERVERS")).then_some(name)
     });
-    if is_named && cluster.is_none() {
+    if let (Some(name), None) = (named.next(), cluster) {
         tracing::info!(
-            "this starts brokers of its own: the environment names a cluster, but only -b makes it use one"
+            "the environment's {name} is ignored: this starts brokers of its own; only -b makes it use a cluster of yours"
         );
     }
 }

@@ -280,15 +280,19 @@ fn of_what_goes_on_until_it_is_told_to_end() {
 /// The environment may name production's cluster, so the demo uses only a cluster that a flag names, or its own.
 #[test]
 fn of_the_demo() {
-    let demo = |arguments: &[&str]| {
+    let demo = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = replicator(&[&["demo", "-o", "json"], arguments].concat());
-        let output = command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").output().expect("runs");
+        let output = command.envs(variables.iter().copied()).output().expect("runs");
         answer(&output, "done", 0);
         stderr(&output)
     };
-    let story = demo(&["-q", "-b", broker()]);
+    let elsewhere = ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+    let story = demo(&["-q", "-b", broker()], &[elsewhere]);
     assert!(story.contains("the second run wrote 0"), "the story is on stderr: {story}");
-    let story = demo(&[]);
+    // What the environment says is for another cluster than the demo's own.
+    let secure = ("REPLICATOR_SECURITY_PROTOCOL", "SASL_SSL");
+    let story = demo(&[], &[elsewhere, secure]);
+    assert!(story.contains("the environment's KAFKA_BOOTSTRAP_SERVERS is ignored"), "{story}");
     let told = story.lines().find(|line| line.contains("on Kafka at")).expect("which cluster it is on");
     assert!(!told.contains(broker()) && !told.contains("127.0.0.1:1 "), "one of its own: {told}");
 }

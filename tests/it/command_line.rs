@@ -272,8 +272,13 @@ fn what_the_demo_and_the_drills_make_they_remove() {
     let name: String = story[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
     is_clean(&name);
 
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store.db");
     let drill =
         replicator(&["drill", "-b", broker(), "--duration", "1s", "--faults", "kill", "--records", "500"])
+            // This is for the jobs of its user.
+            .env("REPLICATOR_STORE", format!("sqlite:{}", store.display()))
+            .env("REPLICATOR_SECURITY_PROTOCOL", "SASL_SSL")
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
             .spawn()
@@ -282,6 +287,31 @@ fn what_the_demo_and_the_drills_make_they_remove() {
     let drill = drill.wait_with_output().expect("ends");
     assert_eq!(code(&drill), 0, "{}", stderr(&drill));
     is_clean(&name);
+    assert!(!store.exists(), "no receipt of a drill is kept");
+}
+
+/// What a command does not do with the cluster that the environment names, its help and its messages say.
+#[rstest]
+#[case("demo", &["--two-clusters"])]
+#[case("drill", &["--clusters", "2"])]
+fn brokers_of_their_own(#[case] name: &str, #[case] two: &[&str]) {
+    let help = |arguments: &[&str]| {
+        String::from_utf8(run(arguments).stdout).expect("text").replace("\n          ", " ")
+    };
+    let of_option = help(&[name, "--help"]);
+    assert!(of_option.contains("KAFKA_BOOTSTRAP_SERVERS is ignored"), "{of_option}");
+    assert!(!of_option.contains("By default, the environment variable"), "{of_option}");
+    let page = help(&["man", name]);
+    let (_, variables) = page.split_once(".SH ENVIRONMENT").expect("the section");
+    assert!(!variables.contains("KAFKA_BOOTSTRAP_SERVERS"), "no variable that it heeds");
+    let both = run(&[&[name, "-b", broker()], two].concat());
+    assert!(code(&both) == 2 && stderr(&both).contains("leave out"), "{}", stderr(&both));
+}
+
+#[test]
+fn a_profile_for_brokers_of_the_demo() {
+    let output = run(&["demo", "--profile", "prod"]);
+    assert!(code(&output) == 2 && stderr(&output).contains("or add -b"), "{}", stderr(&output));
 }
 
 /// What the demo prints can be pasted: each command carries its brokers, and needs no variable.

@@ -194,7 +194,12 @@ fn completions_and_manual() {
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains(says), "{arguments:?}");
     }
-    assert_eq!(code(&replicator(&["man", "women"]).output().expect("runs")), 2);
+    let none = replicator(&["man", "women"]).output().expect("runs");
+    let told = stderr(&none);
+    assert!(
+        code(&none) == 2 && told.contains("no command `women`") && told.contains("fill, plan, gaps"),
+        "{told}"
+    );
     let help = replicator(&["--help"]).output().expect("runs").stdout;
     assert!(String::from_utf8_lossy(&help).contains("\n  completions "), "listed");
 }

@@ -31,6 +31,11 @@ pub(super) struct RunArguments {
 impl RunArguments {
     fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
+        // These are for the jobs of whoever drills: properties of another cluster, and a store for receipts.
+        let of_user = std::env::vars_os().map(|(name, _)| name);
+        for name in of_user.filter(|name| name.to_string_lossy().starts_with("REPLICATOR_")) {
+            command.env_remove(name);
+        }
         command
             .args(["--source", &self.source, "--target", &self.target])
             .args(["--transaction-records", &self.transaction_records.to_string()])
