@@ -97,6 +97,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         }
         Some(Command::Lag(args)) => {
             let selection = args.selection(&interrupt)?;
+            keep_metrics(&args.metrics.wanted(), &About::topics("lag", &selection), selection.patience)?;
             let (told, result) = lag(&selection, args.max_lag, &interrupt);
             *found = Some(match told {
                 Some(told) => Box::new(told),

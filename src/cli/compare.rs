@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use clap::Args;
 
 use super::heading;
-use super::metrics::MetricsArgs;
+use super::metrics::{MetricsArgs, MetricsFileArgs};
 use super::topics::{ClustersArgs, EVERYWHERE, NamesArgs, SelectionArgs, TopicsArgs};
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
@@ -94,6 +94,8 @@ pub struct LagArgs {
     /// Exit with code 4 if more offsets than this are left, of all partitions together
     #[arg(long, value_name = "N", help_heading = heading::SAFETY)]
     pub max_lag: Option<u64>,
+    #[command(flatten)]
+    pub metrics: MetricsFileArgs,
 }
 
 impl LagArgs {

@@ -22,6 +22,19 @@ pub struct MetricsArgs {
         display_order = heading::LATE
     )]
     pub metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub file: MetricsFileArgs,
+}
+
+impl MetricsArgs {
+    pub fn wanted(&self) -> Wanted {
+        Wanted { listen: self.metrics_listen, ..self.file.wanted() }
+    }
+}
+
+/// For a command that is over before anybody asks it.
+#[derive(Clone, Debug, Args)]
+pub struct MetricsFileArgs {
     /// Write Prometheus metrics to this file, as in /var/lib/node_exporter/replicator.prom
     ///
     /// The node exporter's textfile collector reads it. It is written every 15 seconds, and when the run ends, also if the
@@ -30,9 +43,9 @@ pub struct MetricsArgs {
     pub metrics_file: Option<PathBuf>,
 }
 
-impl MetricsArgs {
+impl MetricsFileArgs {
     pub fn wanted(&self) -> Wanted {
-        Wanted { listen: self.metrics_listen, file: self.metrics_file.clone() }
+        Wanted { listen: None, file: self.metrics_file.clone() }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::kafka::lag::{self, LAG};
 use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::sides::{Clusters, Sides};
 use crate::kafka::topic::Topic;
+use crate::telemetry::standing::{PartitionStanding, Standing};
 
 /// How far a job is behind its source.
 #[derive(Debug, Serialize)]
@@ -79,6 +80,7 @@ const NAMED: usize = 5;
 pub fn lag(selection: &Selection, max_lag: Option<u64>, interrupt: &Interrupt) -> (Option<Lag>, Result<()>) {
     match found(selection, interrupt) {
         Ok(found) => {
+            found.standing().show();
             let verdict = found.verdict(max_lag);
             (Some(found), verdict)
         }
@@ -284,6 +286,21 @@ fn named(partitions: &[&PartitionLag]) -> String {
 }
 
 impl Lag {
+    /// The same for the metrics. A partition without a position is counted from its low watermark, as here.
+    fn standing(&self) -> Standing {
+        let of = |of: &PartitionLag| PartitionStanding {
+            partition: of.partition,
+            position: of.position.unwrap_or(of.low),
+            end: of.end,
+            low: of.low,
+        };
+        Standing {
+            partitions: self.partitions.iter().map(of).collect(),
+            behind: self.behind_seconds.unwrap_or(f64::NAN),
+            ..Standing::default()
+        }
+    }
+
     fn verdict(&self, max_lag: Option<u64>) -> Result<()> {
         let (source, mut told, mut reason) = (self.names.shown_source(), Vec::new(), Reason::LogLost);
         for of in self.partitions.iter().filter(|of| of.is_outside()).take(NAMED) {

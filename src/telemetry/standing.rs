@@ -13,7 +13,8 @@ pub(crate) struct Standing {
     /// The topic that this is about, if the run has several sources.
     pub topic: Option<String>,
     pub partitions: Vec<PartitionStanding>,
-    /// How old the oldest record that is left may be, in seconds since it became readable; 0 if nothing is left.
+    /// How old the oldest record that is left may be, in seconds since it became readable; 0 if nothing is left. NaN if
+    /// nobody knows; then it is not shown.
     pub behind: f64,
     /// The time of the last commit in milliseconds since the epoch.
     pub last_commit: Option<i64>,
@@ -70,6 +71,20 @@ impl Standing {
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     pub(crate) fn publish(&self) {
         super::stands(&self.troubles);
+        self.show();
+        gauge!("replicator_troubles").set(self.troubles.len() as f64);
+        if let Some(foreign) = self.foreign {
+            counter!("replicator_foreign_offsets_total").absolute(foreign);
+        }
+        // A run with several sources says so itself, once it is through with all.
+        if self.topic.is_none() && self.troubles.is_empty() {
+            super::succeeded();
+        }
+    }
+
+    /// Shows how far the partitions are: for somebody who looks at a job from outside.
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+    pub(crate) fn show(&self) {
         let topic = self.topic.as_deref();
         let partitions: Vec<i32> = self.partitions.iter().map(|of| of.partition).collect();
         let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,14 +108,6 @@ impl Standing {
         of_topic(BEHIND).set(self.behind);
         if let Some(at) = self.last_commit {
             of_topic(COMMIT).set(at as f64 / 1000.0);
-        }
-        gauge!("replicator_troubles").set(self.troubles.len() as f64);
-        if let Some(foreign) = self.foreign {
-            counter!("replicator_foreign_offsets_total").absolute(foreign);
-        }
-        // A run with several sources says so itself, once it is through with all.
-        if topic.is_none() && self.troubles.is_empty() {
-            super::succeeded();
         }
     }
 }

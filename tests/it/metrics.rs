@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::follow_marks::Marks;
 use crate::kit::*;
 use crate::observe::{free_address, get, samples};
 
@@ -156,6 +157,55 @@ fn comparisons_and_loads_keep_what_they_found() {
     assert_eq!(value(&loaded, "replicator_run_records", &labels), 2.0);
 }
 
+/// The lag as somebody sees it who does not belong to the job: also if no follow is there any more to tell it.
+#[test]
+fn a_lag_is_kept_also_if_the_follow_is_gone() {
+    let pair = Pair::new(3, 3);
+    let records = (0..3).flat_map(|partition| (0..10).map(move |n| record(partition, DAY + n, "k", "v")));
+    produce(&pair.a, &records.collect::<Vec<_>>());
+    trim(&pair.a, 0, 4);
+    let marks = Marks::of_pair(&pair);
+    let level = replicator::rfc3339(chrono::Utc::now().timestamp_millis() - HOUR);
+    marks.commit(&[(0, 10, 0), (1, 7, 0), (2, 10, 0)], &level);
+    let file = MetricsFile::new();
+    let lag = |more: &[&str]| {
+        let mut lag = replicator(&["lag", "--source", &pair.a, "--target", &pair.b]);
+        lag.args(more);
+        lag
+    };
+    file.of(&mut lag(&[]), 0);
+    let text = file.text();
+    let found = samples(&text);
+    let of = |name: &str, partition: &str| {
+        let labels = [("command", "lag"), ("source", &pair.a), ("target", &pair.b), ("partition", partition)];
+        value(&found, name, &labels)
+    };
+    for (name, wanted) in [
+        ("replicator_lag_offsets", [0.0, 3.0, 0.0]),
+        ("replicator_position_offset", [10.0, 7.0, 10.0]),
+        ("replicator_end_offset", [10.0; 3]),
+        ("replicator_headroom_offsets", [6.0, 7.0, 10.0]),
+    ] {
+        assert_eq!(["0", "1", "2"].map(|partition| of(name, partition)), wanted, "{name}");
+    }
+    let behind = value(&found, "replicator_behind_seconds", &[("command", "lag")]);
+    assert!((3600.0..30_000.0).contains(&behind), "{behind}");
+    let success = value(&found, SUCCESS, &[]);
+    assert!(!text.contains("NaN") && !has(&found, "replicator_troubles"), "{text}");
+    check_by_promtool(&text);
+
+    // More than that is too much, and no success.
+    file.of(&mut lag(&["--max-lag", "2"]), 4);
+    let found = file.samples();
+    assert_eq!((value(&found, "replicator_run_exit_code", &[]), value(&found, SUCCESS, &[])), (4.0, success));
+    // Without a position, nobody knows how far the job is. A number of before would say that somebody does.
+    delete_group(&marks.group);
+    file.of(&mut lag(&[]), 3);
+    let found = file.samples();
+    assert!(!has(&found, "replicator_lag_offsets") && !has(&found, "replicator_behind_seconds"), "{found:?}");
+    assert_eq!(value(&found, "replicator_run_exit_code", &[]), 3.0);
+}
+
 #[test]
 fn a_metrics_file_that_would_not_be_read_or_written_is_refused_at_once() {
     let pair = Pair::new(1, 1);
@@ -166,7 +216,8 @@ fn a_metrics_file_that_would_not_be_read_or_written_is_refused_at_once() {
     let events = folder.path().join("events.json");
     std::fs::write(&events, "{\"id\":\"a\",\"time\":1618400000}\n").expect("written");
     let topic = unique("loaded");
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
+        &["lag"],
         &["--window", "11:00-13:00"],
         &["plan", "--window", "11:00-13:00"],
         &["verify", "--window", "11:00-13:00"],
