@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
-use replicator::store::{self, keep_receipt};
+use replicator::store::{self, Keeping};
 use replicator::{
     About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
-    Progress, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill, gaps, generate,
-    keep_metrics, lag, load, manual, memory, sink, verify,
+    Progress, Receipt, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill_telling, gaps,
+    generate, keep_metrics, lag, load, manual, memory, sink, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
@@ -64,7 +64,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         Some(Command::Fill(args)) => fill_window(args, progress, &interrupt, found),
         Some(Command::Plan(args)) => {
             let (told, result) =
-                run_fill(&args.job(&interrupt)?, &args.run, Mode::Plan, progress, &interrupt)?;
+                run_fill(&args.job(&interrupt)?, &args.run, Mode::Plan, progress, &interrupt, None)?;
             *found = Some(told);
             result
         }
@@ -159,8 +159,12 @@ fn fill_window(
     interrupt: &Interrupt,
     found: &mut Option<Box<dyn Found>>,
 ) -> Result<()> {
-    let (told, result) = run_fill(&args.job(interrupt)?, &args.run, Mode::Fill, progress, interrupt)?;
-    if let Some(Err(err)) = args.store.as_deref().map(|url| keep(url, &*told, &result)) {
+    let job = args.job(interrupt)?;
+    let keeping = args.store.as_deref().map(Keeping::start).transpose()?;
+    let tell = |receipt| keeping.iter().for_each(|keeping| keeping.tell(&receipt));
+    let tell = keeping.is_some().then_some(&tell as &dyn Fn(Receipt));
+    let (told, result) = run_fill(&job, &args.run, Mode::Fill, progress, interrupt, tell)?;
+    if let Some(Err(err)) = keeping.map(|keeping| keep(keeping, &*told, &result)) {
         tracing::warn!("the receipt was not kept for the dashboard: {err}");
     }
     *found = Some(told);
@@ -176,6 +180,7 @@ fn run_fill(
     mode: Mode,
     progress: Progress,
     interrupt: &Interrupt,
+    tell: Option<&dyn Fn(Receipt)>,
 ) -> Result<Ended> {
     let command = match mode {
         Mode::Plan => "plan",
@@ -183,7 +188,7 @@ fn run_fill(
         Mode::Fill => "fill",
     };
     keep_metrics(&args.metrics.wanted(), &About::topics(command, &job.selection), job.selection.patience)?;
-    let (receipt, result) = fill(job, mode, progress, interrupt);
+    let (receipt, result) = fill_telling(job, mode, progress, interrupt, tell);
     let told: Box<dyn Found> =
         if receipt.has_read(&result) { Box::new(receipt) } else { Box::new(Unread::from(receipt)) };
     Ok((told, result))
@@ -196,11 +201,9 @@ fn keep_last(found: Option<&dyn Found>, result: &Result<()>) -> Result<()> {
     end_metrics(exit_code, &answer.unwrap_or_default())
 }
 
-/// Keeps the object that `--output json` prints, in the store that `url` names.
-fn keep(url: &str, found: &dyn Found, result: &Result<()>) -> Result<()> {
-    let answer: serde_json::Value =
-        serde_json::from_str(&found.json(result)?).map_err(|e| Error::io("the answer", e))?;
-    keep_receipt(url, &answer)
+/// Keeps the object that `--output json` prints.
+fn keep(keeping: Keeping, found: &dyn Found, result: &Result<()>) -> Result<()> {
+    keeping.end(serde_json::from_str(&found.json(result)?).map_err(|e| Error::io("the answer", e))?)
 }
 
 /// For commands that have a result only if they succeed.

@@ -40,6 +40,8 @@ pub struct FillArgs {
     )]
     pub transaction_records: u32,
     /// Also keep the receipt in this store, for the dashboard
+    ///
+    /// The page shows the run from its start on, and if it was killed, when it gave its last sign.
     #[arg(
         long,
         env = "REPLICATOR_STORE",

@@ -1,20 +1,11 @@
 //! The pair of topics that the page shows: which one it is, its runs, and the command that fills its gaps. Pure.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::names;
-use crate::base::error::Result;
-use crate::base::zone::Tz;
-use crate::job::event_time::EventTime;
-use crate::job::identity::Identity;
-use crate::job::schema::Schemas;
-use crate::job::window::{Window, WindowSpec};
-use crate::job::{INDEX_MEMORY, Rules, Selection};
-use crate::kafka::given::{Given, GivenSide};
-use crate::kafka::properties::DEFAULT_BOOTSTRAP;
+use crate::job::command_line;
+use crate::job::window::Window;
 use crate::sink::store::TopicSummary;
 
 /// The names that the page looks for if nobody names a topic.
@@ -107,46 +98,20 @@ pub(super) fn annotate(receipts: &mut [Value], topics: &[TopicSummary]) {
     }
 }
 
-/// The command that fills `[start_ms, end_ms)`: the one that `gaps` prints, with the brokers at which a sink reached the
-/// topics. For a topic whose brokers the store does not know, it names none.
-///
-/// # Errors
-/// [`Error::Usage`](crate::base::error::Error::Usage) if the store's brokers are none.
-pub(super) fn command(
-    source: &TopicSummary,
-    target: &TopicSummary,
-    start_ms: i64,
-    end_ms: i64,
-) -> Result<String> {
-    let of = |topic: &'_ TopicSummary| topic.bootstrap_server.clone();
-    let (of_source, of_target) = (of(source), of(target));
-    let side = |bootstrap| GivenSide { bootstrap, file: None };
-    let given = match (of_source.as_deref(), of_target.as_deref()) {
-        (Some(source), Some(target)) if source != target => {
-            Given { source: side(Some(source)), target: side(Some(target)), ..Given::default() }
+/// The command that fills `[start_ms, end_ms)`, with the brokers at which a sink reached the topics. For a topic whose
+/// brokers the store does not know, it names none: whoever pastes the command names them.
+pub(super) fn command(source: &TopicSummary, target: &TopicSummary, start_ms: i64, end_ms: i64) -> String {
+    let brokers = [source, target].map(|topic| topic.bootstrap_server.as_deref());
+    let connection = match brokers {
+        [Some(source), Some(target)] if source != target => {
+            vec!["--source-bootstrap-server", source, "--target-bootstrap-server", target]
         }
-        (source, target) => Given { bootstrap: source.or(target), ..Given::default() },
+        [source, target] => {
+            source.or(target).map_or_else(Vec::new, |brokers| vec!["--bootstrap-server", brokers])
+        }
     };
-    let window = Window { start: Some(start_ms), end: Some(end_ms) };
-    let selection = Selection {
-        properties: given.sides(std::iter::empty())?,
-        source: source.topic.clone(),
-        target: target.topic.clone(),
-        window: WindowSpec::Instants(window),
-        zone: Tz::UTC,
-        date: None,
-        event_time: EventTime::Timestamp,
-        schemas: Schemas::default(),
-        rules: Rules::by(Identity::Key),
-        index_memory: INDEX_MEMORY,
-        patience: Duration::from_secs(90),
-    };
-    let told = selection.command(window, &Identity::Key);
-    match (&of_source, &of_target) {
-        // The store does not know the brokers, so whoever pastes the command names them.
-        (None, None) => Ok(told.replacen(&format!(" --bootstrap-server {DEFAULT_BOOTSTRAP}"), "", 1)),
-        _ => Ok(told),
-    }
+    let window = Window { start: Some(start_ms), end: Some(end_ms) }.to_string();
+    command_line(&["--window", &window], &connection, &source.topic, &target.topic, &[])
 }
 
 #[cfg(test)]
@@ -193,7 +158,7 @@ mod tests {
         #[case] of_target: Option<&str>,
         #[case] wanted: &str,
     ) {
-        let told = command(&topic("a", of_source, 1), &topic("b", of_target, 1), 0, 1000).expect("a command");
+        let told = command(&topic("a", of_source, 1), &topic("b", of_target, 1), 0, 1000);
         assert_eq!(told, wanted);
     }
 

@@ -312,6 +312,7 @@ impl Copying<'_, '_> {
                 self.committed.clone_from(&positions);
                 self.run.advanced.extend(positions.iter().map(|(partition, _)| partition));
                 self.run.written.iter_mut().for_each(Added::commit);
+                self.run.tell();
                 Ok(())
             }
             Err(err) => {

@@ -61,14 +61,29 @@ use crate::telemetry::{self, Phase};
 /// # Errors
 /// Any [`Error`] that has an exit code of its own, so never [`Error::Restart`].
 pub fn fill(job: &Job, mode: Mode, progress: Progress, interrupt: &Interrupt) -> (Receipt, Result<()>) {
+    fill_telling(job, mode, progress, interrupt, None)
+}
+
+/// [`fill()`], which tells after each commit what the receipt would say, and waits until `tell` returns.
+///
+/// # Errors
+/// As [`fill()`].
+pub fn fill_telling(
+    job: &Job,
+    mode: Mode,
+    progress: Progress,
+    interrupt: &Interrupt,
+    tell: Option<&dyn Fn(Receipt)>,
+) -> (Receipt, Result<()>) {
     let started = Instant::now();
     let fingers = match Fingers::new() {
         Ok(fingers) => fingers,
         Err(err) => return (Receipt { names: Names::from(&job.selection), ..Receipt::default() }, Err(err)),
     };
-    let mut run = Run::new(job, mode, progress, interrupt, fingers);
+    let mut run = Run { tell, ..Run::new(job, mode, progress, interrupt, fingers) };
     telemetry::phase(Phase::Preflight);
     run.publish(Counts::default());
+    run.tell();
     let result = match run.until_done() {
         Err(Error::Restart { why, .. } | Error::Grown(why)) => Err(Error::failed(why)),
         result => result,

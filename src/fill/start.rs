@@ -83,6 +83,7 @@ impl Run<'_> {
         self.told.window = Some(resolved.window);
         self.told.other_days = resolved.other_days;
         resolved.warning.into_iter().for_each(|warning| self.told.warn(warning));
+        self.tell();
         Ok(resolved.window)
     }
 }

@@ -12,7 +12,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
 use crate::fill::consequences::Foresight;
-use crate::fill::receipt::Counts;
+use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::Fingers;
 use crate::job::names::Names;
 use crate::job::{Job, Mode};
@@ -54,6 +54,8 @@ pub(super) struct Run<'a> {
     /// Used only with `--follow`.
     pub(super) live: Live,
     pub(super) told: Told,
+    /// Who hears on the way what the receipt would say.
+    pub(super) tell: Option<&'a dyn Fn(Receipt)>,
 }
 
 /// A transaction whose commit got no answer.
@@ -110,6 +112,7 @@ impl<'a> Run<'a> {
             joined: Joined::default(),
             live: Live::default(),
             told: Told { names: Names::from(&job.selection), ..Told::default() },
+            tell: None,
         }
     }
 }

@@ -86,6 +86,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Tells what the receipt would say now.
+    pub(super) fn tell(&self) {
+        if let Some(tell) = self.tell {
+            tell(self.receipt());
+        }
+    }
+
     pub(super) fn publish(&self, counts: Counts) {
         // A plan writes nothing, and counts what a fill would write.
         let (written, written_bytes) = match self.mode {

@@ -83,35 +83,45 @@ impl Selection {
     /// `identity` in place of their own.
     pub(crate) fn line(&self, command: &[&str], identity: &Identity) -> String {
         let Sides { source, target } = &self.properties;
-        let mut words = vec!["replicator".to_owned()];
-        let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
-        add(command);
-        add(&[&source.option("bootstrap-server"), source.bootstrap()]);
+        let (of_source, of_target) = (source.option("bootstrap-server"), target.option("bootstrap-server"));
+        let mut connection = vec![of_source.as_str(), source.bootstrap()];
         if self.properties.are_two() {
-            add(&[&target.option("bootstrap-server"), target.bootstrap()]);
+            connection.extend([of_target.as_str(), target.bootstrap()]);
         }
-        source.options().iter().for_each(|option| add(&[option]));
-        add(&["--source", &self.source, "--target", &self.target]);
+        connection.extend(source.options().iter().map(String::as_str));
+        let (identity, mut rules) = (identity.to_string(), Vec::new());
         if let EventTime::Field(pointer) = &self.event_time {
-            add(&["--time-field", pointer.as_str()]);
+            rules.extend(["--time-field", pointer.as_str()]);
         }
         if let Some(url) = self.schemas.flag() {
-            add(&["--schema-registry", url]);
+            rules.extend(["--schema-registry", url]);
         }
-        if *identity != Identity::Key {
-            add(&["--identity", &identity.to_string()]);
+        if identity != Identity::Key.to_string() {
+            rules.extend(["--identity", &identity]);
         }
         if self.rules.on_conflict == OnConflict::Skip {
-            add(&["--on-conflict", "skip"]);
+            rules.extend(["--on-conflict", "skip"]);
         }
         if self.rules.skip_invalid {
-            add(&["--skip-invalid"]);
+            rules.push("--skip-invalid");
         }
         if self.rules.target_scan == TargetScan::All {
-            add(&["--target-scan", "all"]);
+            rules.extend(["--target-scan", "all"]);
         }
-        line(&words)
+        command_line(command, &connection, &self.source, &self.target, &rules)
     }
+}
+
+/// The command line for a shell that does `command` with two topics. `connection` are the options that name the brokers, or
+/// none if whoever runs it must name them; `rules` are options too.
+pub(crate) fn command_line(
+    command: &[&str],
+    connection: &[&str],
+    source: &str,
+    target: &str,
+    rules: &[&str],
+) -> String {
+    line(&[&["replicator"], command, connection, &["--source", source, "--target", target], rules].concat())
 }
 
 fn shown(topic: &str, properties: &Properties) -> String {

@@ -33,6 +33,7 @@ mod packaging;
 mod page;
 mod page_bounds;
 mod page_counts;
+mod page_runs;
 mod placement;
 mod postgres;
 mod preflight;

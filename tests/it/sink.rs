@@ -224,11 +224,18 @@ fn the_gap_is_seen_and_then_is_not(#[case] kind: Kind) {
     assert_eq!(open.topics().expect("topics").iter().map(|s| s.records).sum::<u64>(), 1620);
     assert_eq!(lacks(&mut open, a, b), []);
     for n in 0..3 {
-        open.keep_receipt(&json!({"n": n, "0": {"a": [n]}})).expect("kept");
+        open.keep_receipt(&n.to_string(), &json!({"n": n, "0": {"a": [n]}})).expect("kept");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let newest: Vec<Value> = open.receipts(2).expect("receipts");
     assert_eq!(newest, [json!({"n": 2, "0": {"a": [2]}}), json!({"n": 1, "0": {"a": [1]}})]);
+    // A later one of the same run takes the place of the earlier one, and is the newest.
+    open.keep_receipt("0", &json!({"n": "again"})).expect("kept");
+    let newest: Vec<Value> = open.receipts(10).expect("receipts");
+    assert_eq!(
+        newest.iter().map(|kept| &kept["n"]).collect::<Vec<_>>(),
+        [&json!("again"), &json!(2), &json!(1)]
+    );
 }
 
 #[rstest]

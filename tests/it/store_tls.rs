@@ -257,7 +257,7 @@ fn a_node_is_known_by_its_certificate(#[case] kind: Kind) {
     };
     let mut store = open("localhost", &format!("?ca={right}")).expect("opens");
     store.ping().expect("answers");
-    store.keep_receipt(&json!({"n": 1})).expect("kept");
+    store.keep_receipt("0", &json!({"n": 1})).expect("kept");
     assert_eq!(store.receipts(2).expect("receipts"), [json!({"n": 1})]);
     let why = failure(open("localhost", &format!("?ca={wrong}")));
     assert!(why.contains("invalid peer certificate") && why.contains("?ca=FILE"), "{why}");

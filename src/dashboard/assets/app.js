@@ -3,7 +3,7 @@
 
 import * as charts from "./charts.js";
 import * as tables from "./tables.js";
-import { $, KINDS, cut, freshness, number, plural, several, verdict } from "./words.js";
+import { $, KINDS, cut, freshness, isSilent, number, plural, several, verdict } from "./words.js";
 
 const PAUSE_MS = 2000;
 
@@ -109,10 +109,20 @@ function tell() {
     `Records of ${pair.source} and ${pair.target} over time. ${headline}. ${$("detail").textContent}`);
   $("missing").setAttribute("aria-label", missing === null ? "The missing records are not known."
     : `Missing records over time: ${number(missing)} in ${plural(gaps.length, "gap")}.`);
+  drawRuns();
   $("gap").textContent = gaps && gaps.length > 1 ? "Show the gaps" : "Show the gap";
   $("gap").disabled = !gaps || gaps.length === 0;
   $("whole").disabled = !isZoomed();
   $("back").disabled = !isZoomed();
+}
+
+/** A run that is at work changes all the time. But the table is left alone while it says the same: somebody may mark a text. */
+function drawRuns() {
+  const { receipts, receipts_of_others: others, now_ms: now } = overview;
+  const said = JSON.stringify([receipts.map((run) => (run.status === "running" ? [{ ...run, at: "" }, isSilent(run, now)] : run)), others]);
+  if (said === shown.runs) return;
+  shown.runs = said;
+  tables.runs(overview);
 }
 
 function topics() {
@@ -160,13 +170,12 @@ function draw() {
   tables.figures(overview, isZoomed());
   tables.gaps(overview, show);
   tables.partitions(overview);
-  tables.runs(overview);
   return charts.draw(overview);
 }
 
 // ---- the loop
 
-const shown = { overview: "" };
+const shown = { overview: "", runs: "" };
 /** The breakdowns on the page: what was asked for, of which records, and when. */
 const broken = { of: "", asked: "", overview: "", at: 0 };
 let turn = 0;
@@ -191,7 +200,7 @@ async function refresh() {
       history.replaceState(history.state, "", `?${asked()}`);
     }
     // If only the time has changed, leave the charts alone: somebody's pointer may be on them.
-    const now = JSON.stringify(found, (key, value) => (["as_of_ms", "now_ms", "chosen"].includes(key) ? undefined : value));
+    const now = JSON.stringify(found, (key, value) => (["as_of_ms", "now_ms", "chosen", "receipts"].includes(key) ? undefined : value));
     overview = found;
     if (now !== shown.overview) {
       shown.overview = now;

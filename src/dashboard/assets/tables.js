@@ -1,6 +1,6 @@
 // The figures, the list of gaps, the partitions, the runs and the breakdowns.
 
-import { $, at, cut, element, isOpen, known, number, plural, short } from "./words.js";
+import { $, at, cut, element, isOpen, isSilent, known, number, plural, short } from "./words.js";
 
 /** How many rows of a long list are shown at first. On a narrow screen a row is several lines. */
 const first = () => (innerWidth > 760 ? 12 : 4);
@@ -142,7 +142,7 @@ export function partitions(overview) {
   table("partitions", heads, found.map((row) => [String(row.partition), ...counts.map(([name]) => value(row, name))]));
 }
 
-export function runs({ receipts, receipts_of_others: others, has_earlier_receipts: earlier, store }) {
+export function runs({ receipts, receipts_of_others: others, has_earlier_receipts: earlier, store, now_ms: now }) {
   $("no-runs").hidden = receipts.length > 0 || earlier;
   $("runs").hidden = receipts.length === 0;
   const notes = [];
@@ -153,15 +153,22 @@ export function runs({ receipts, receipts_of_others: others, has_earlier_receipt
   const text = (instant) => (typeof instant === "string" ? instant.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "…");
   const window = ({ start, end } = {}) => (start || end
     ? `${text(start)} – ${start && end && start.slice(0, 10) === end.slice(0, 10) ? text(end).slice(11) : text(end)}` : "–");
+  const isRunning = (run) => run.status === "running";
   const result = (run) => {
+    if (isRunning(run)) {
+      const place = run.host ? ` on ${run.host}` : "";
+      return isSilent(run, now) ? element("span", "bad", `no sign since ${text(run.at)}${place}: killed, or cut off from this store`)
+        : element("span", "running", `running${place}`);
+    }
     if (run.error) return element("span", "bad", `${run.status || "failed"}: ${run.error.message}`);
     if (run.done_before) return `nothing was left to do since ${text(run.done_before.at)}`;
     return run.complete ? "complete" : element("span", "bad", "not complete");
   };
   const took = (run) => (typeof run.elapsed_ms === "number" ? `${(run.elapsed_ms / 1000).toFixed(1)} s` : "–");
+  const when = (run) => (isRunning(run) ? `since ${text(run.started)}` : text(run.at));
   const heads = [["Ended (UTC)", "title"], ["Window (UTC)", "window"], ["Read", "number"], ["Already there", "number"], ["Written", "number"],
     ["Took", "number"], ["Result", "wrap"]];
-  table("runs", heads, receipts.map((run) => [text(run.at), window(run.window), known(run.read), known(run.already_in_target),
+  table("runs", heads, receipts.map((run) => [when(run), window(run.window), known(run.read), known(run.already_in_target),
     known(run.written), took(run), result(run)]));
 }
 

@@ -155,6 +155,7 @@ impl Following<'_, '_> {
         self.tell(&standing);
         standing.publish();
         self.run.publish(self.run.told.counts);
+        self.run.tell();
         Ok(())
     }
 

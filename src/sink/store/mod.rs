@@ -9,6 +9,7 @@
 mod opensearch;
 mod postgres;
 mod row;
+mod running;
 mod sql;
 mod sqlite;
 mod summary;
@@ -18,6 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 pub use row::{Content, Row};
+pub use running::Keeping;
 
 use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
@@ -178,7 +180,8 @@ pub trait Store: Send {
     /// The last kept receipts, newest first.
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>>;
 
-    fn keep_receipt(&mut self, receipt: &serde_json::Value) -> Result<()>;
+    /// Keeps the receipt of a run, in place of an earlier one of the same run. `run` is hexadecimal.
+    fn keep_receipt(&mut self, run: &str, receipt: &serde_json::Value) -> Result<()>;
 }
 
 /// `[start_ms, end_ms)`, in buckets of `bucket_ms`.
@@ -255,14 +258,14 @@ pub fn check_flag(url: &str) -> Result<()> {
     }
 }
 
-/// Keeps a run's receipt in the store that `url` names, with the current time as `at`.
+/// Keeps the receipt of a run that has ended in the store that `url` names, with the current time as `at`.
 ///
 /// # Errors
 /// As [`open()`] and [`Store::keep_receipt`].
 pub fn keep_receipt(url: &str, receipt: &impl Serialize) -> Result<()> {
     let mut receipt = serde_json::to_value(receipt).map_err(|e| Error::io("the receipt", e))?;
     receipt["at"] = rfc3339(now_ms()).into();
-    open(url)?.keep_receipt(&receipt)
+    open(url)?.keep_receipt(&new_owner()?, &receipt)
 }
 
 /// Milliseconds since the epoch.

@@ -97,6 +97,7 @@ CREATE TABLE IF NOT EXISTS ends (
     as_of_ms BIGINT NOT NULL, PRIMARY KEY (topic_id, partition));
 CREATE TABLE IF NOT EXISTS topic_brokers (topic_id TEXT NOT NULL PRIMARY KEY, bootstrap_server TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipts (at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (run TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL, receipt TEXT NOT NULL);
 "#;
 
 const TAKE: &str = "INSERT INTO positions (topic_id, topic, partition, next_offset, records, owner, since_ms) \
@@ -145,8 +146,11 @@ const LACKS: &str = "SELECT (time_ms - $1) / $2 * $2 + $1 AS bucket, partition, 
      AND t.digest = s.digest)) AS m WHERE m.lack > 0) AS lacks GROUP BY 1, 2 ORDER BY 1, 2";
 const VALUES: &str = "SELECT CAST(value AS TEXT) FROM records \
      WHERE topic_id = $1 AND value IS NOT NULL AND CAST(LENGTH(CAST(value AS TEXT)) AS BIGINT) <= $2 ORDER BY time_ms DESC LIMIT $3";
-const RECEIPTS: &str = "SELECT receipt FROM receipts ORDER BY at_ms DESC LIMIT $1";
-const KEEP: &str = "INSERT INTO receipts (at_ms, receipt) VALUES ($1, $2)";
+/// Earlier versions kept receipts in a table without the run.
+const RECEIPTS: &str = "SELECT receipt FROM (SELECT at_ms, receipt FROM runs UNION ALL \
+     SELECT at_ms, receipt FROM receipts) AS kept ORDER BY at_ms DESC LIMIT $1";
+const KEEP: &str = "INSERT INTO runs (run, at_ms, receipt) VALUES ($1, $2, $3) \
+     ON CONFLICT (run) DO UPDATE SET at_ms = excluded.at_ms, receipt = excluded.receipt";
 
 /// A [`Store`] in a database.
 pub(super) struct SqlStore<D> {
@@ -319,16 +323,14 @@ impl<D: Database> Store for SqlStore<D> {
     fn receipts(&mut self, limit: usize) -> Result<Vec<serde_json::Value>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.database.query(RECEIPTS, &[Parameter::Int(limit)])?;
-        let parse = |row: &Vec<Cell>| serde_json::from_str(row[0].text());
-        rows.iter()
-            .map(parse)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|e| Error::io("a kept receipt", e))
+        let parse =
+            |row: &Vec<Cell>| serde_json::from_str(row[0].text()).map_err(|e| Error::io("a kept receipt", e));
+        rows.iter().map(parse).collect()
     }
 
-    fn keep_receipt(&mut self, receipt: &serde_json::Value) -> Result<()> {
-        let text = receipt.to_string();
-        self.database.execute(KEEP, &[Parameter::Int(now_ms()), Parameter::Text(&text)]).map(drop)
+    fn keep_receipt(&mut self, run: &str, receipt: &serde_json::Value) -> Result<()> {
+        use Parameter::{Int, Text};
+        self.database.execute(KEEP, &[Text(run), Int(now_ms()), Text(&receipt.to_string())]).map(drop)
     }
 }
 
@@ -405,7 +407,7 @@ mod tests {
         assert_eq!(top("a \"name\"", store.as_mut()), [("0".into(), 4), ("1".into(), 3)]);
         assert_eq!(top("none", store.as_mut()), []);
         for n in 0..3 {
-            store.keep_receipt(&serde_json::json!({"n": n})).expect("keeps");
+            store.keep_receipt(&n.to_string(), &serde_json::json!({"n": n})).expect("keeps");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         assert_eq!(

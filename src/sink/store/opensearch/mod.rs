@@ -283,10 +283,10 @@ impl Store for OpenSearch {
         Ok(hits(&answer)?.iter().map(|hit| hit["_source"]["receipt"].clone()).collect())
     }
 
-    fn keep_receipt(&mut self, receipt: &Value) -> Result<()> {
+    fn keep_receipt(&mut self, run: &str, receipt: &Value) -> Result<()> {
         let document = json!({"at_ms": now_ms(), "receipt": receipt});
-        let path = format!("{}/_doc?refresh=true", self.index("receipts"));
-        self.http.keep("POST", &path, &document)
+        let path = format!("{}/_doc/{run}?refresh=true", self.index("receipts"));
+        self.http.keep("PUT", &path, &document)
     }
 }
 
@@ -360,7 +360,7 @@ mod tests {
             let url = format!("elasticsearch+http://{}", answering(page, page));
             let mut store = OpenSearch::open(&Url::parse(&url).expect("a URL")).expect("opens");
             let of = TopicOf { name: "t", id: "i", bootstrap: "b" };
-            for kept in [store.keep_receipt(&json!({})), store.keep_watermarks(of, &[], 0)] {
+            for kept in [store.keep_receipt("0", &json!({})), store.keep_watermarks(of, &[], 0)] {
                 let told = kept.expect_err(page).to_string();
                 assert!(told.contains("did not say that it kept"), "{told}");
             }
