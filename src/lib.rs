@@ -105,7 +105,7 @@ pub use kafka::producer::Producer;
 pub use kafka::properties::Properties;
 pub use kafka::reader::{Reader, Reading};
 pub use kafka::sides::{Side, Sides};
-pub use kafka::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, flush, memory};
+pub use kafka::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, flush, memory, names};
 #[cfg(feature = "lab")]
 pub use lab::demo::demo;
 #[cfg(feature = "lab")]

@@ -9,13 +9,14 @@ use replicator::store::{self, Keeping};
 use replicator::{
     About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
     Progress, Receipt, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill_telling, gaps,
-    generate, keep_metrics, lag, load, manual, memory, sink, verify,
+    generate, keep_metrics, lag, load, manual, memory, names, sink, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
 
 fn main() -> ExitCode {
     memory::keep_freed();
+    names::keep_to_files_and_dns();
     #[cfg(feature = "lab")]
     let _failpoints = fail::FailScenario::setup();
     let cli = match Cli::read(std::env::args_os()) {

@@ -13,6 +13,7 @@ pub(crate) mod describe;
 pub(crate) mod groups;
 pub(crate) mod largest;
 pub mod memory;
+pub mod names;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{self, NonNull};
