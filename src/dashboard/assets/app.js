@@ -177,7 +177,7 @@ function draw() {
 
 const shown = { overview: "", runs: "" };
 /** The breakdowns on the page: what was asked for, of which records, and when. */
-const broken = { of: "", asked: "", overview: "", at: 0 };
+const broken = { of: "", asked: "", overview: "", at: 0, took: 0 };
 let turn = 0;
 
 async function ask(path) {
@@ -214,19 +214,22 @@ async function refresh() {
   }
 }
 
-/** A breakdown reads the values of all records, so it is not asked for at every new record. */
+/** A breakdown reads the values of all records, so it is not asked for at every new record: most of the store's time is for
+ * the other questions. */
 async function breakDown(mine) {
   const query = asked({ field: fields.join("\n") });
   const isOther = asked() !== broken.of;
   if (isOther) $("breakdowns").replaceChildren();
-  const isOld = shown.overview !== broken.overview && Date.now() - broken.at >= 5 * PAUSE_MS;
+  const pause = Math.max(5 * PAUSE_MS, 10 * broken.took);
+  const isOld = shown.overview !== broken.overview && Date.now() - broken.at >= pause;
   if (query === broken.asked && !isOld) return;
   const before = shown.overview;
+  const begun = Date.now();
   const found = await ask(`/api/breakdown?${query}`);
   if (mine !== turn) return;
   // Redrawing would close a list that somebody has just opened.
   if (!isOther && $("breakdowns").contains(document.activeElement)) return;
-  Object.assign(broken, { of: asked(), asked: query, overview: before, at: Date.now() });
+  Object.assign(broken, { of: asked(), asked: query, overview: before, at: Date.now(), took: Date.now() - begun });
   tables.breakdowns(found, (index, field) => {
     fields[index] = field;
     refresh();
