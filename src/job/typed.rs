@@ -99,7 +99,10 @@ impl fmt::Display for TypedWindow {
 impl FromStr for TypedWindow {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<TypedWindow, String> {
+    fn from_str(typed: &str) -> Result<TypedWindow, String> {
+        // A chat or a report may have made longer dashes of the hyphen, with blanks around it.
+        let text = typed.trim().replace(['–', '—'], "-").replace(" - ", "-");
+        let text = text.as_str();
         let form = match text.split_once("..").or_else(|| text.split_once('/')) {
             Some((start, end)) => match (edge(start)?, edge(end)?) {
                 (None, None) => return Err(format!("the window has neither a start nor an end; {FORMS}")),
@@ -111,12 +114,13 @@ impl FromStr for TypedWindow {
                 _ => Form::TimesOfDay(text.parse()?),
             },
         };
-        Ok(TypedWindow { text: text.to_owned(), form })
+        Ok(TypedWindow { text: typed.to_owned(), form })
     }
 }
 
 /// `now`, `-2h` or an instant; nothing for no edge.
 fn edge(text: &str) -> Result<Option<Edge>, String> {
+    let text = text.trim();
     let ago = || text.strip_prefix('-').and_then(|length| parse_duration(length).ok());
     match text {
         "" => Ok(None),
@@ -163,6 +167,10 @@ mod tests {
     #[case("2021-04-14..now", "2021-04-14T00:00:00Z/2021-04-14T13:00:00Z", true)]
     #[case("2021-04-14T11:00Z/2021-04-15", "2021-04-14T11:00:00Z/2021-04-15T00:00:00Z", false)]
     #[case("11-13", "11:00-13:00", false)]
+    #[case("11:00–13:00", "11:00-13:00", false)]
+    #[case(" 11:00 — 13:00 ", "11:00-13:00", false)]
+    #[case("2021-04-14 .. 2021-04-15", "2021-04-14T00:00:00Z/2021-04-15T00:00:00Z", false)]
+    #[case("–2h..now", "2021-04-14T11:00:00Z/2021-04-14T13:00:00Z", true)]
     fn of_every_day(#[case] text: &str, #[case] wanted: &str, #[case] is_relative: bool) {
         assert_eq!(resolved(text, Tz::UTC).as_deref(), Ok(wanted));
         assert_eq!(text.parse::<TypedWindow>().expect("parses").is_relative(), is_relative);

@@ -103,6 +103,7 @@ fn a_run_that_is_at_work_and_one_that_was_killed() {
         browser.wait_for("#runs", "running");
         browser.wait_for("#runs", "since 20");
         assert!(!browser.text("#runs").contains("complete"), "{}", browser.text("#runs"));
+        browser.picture("running.png");
     }
     child.kill().expect("killed");
     child.wait().expect("ended");
@@ -123,5 +124,9 @@ fn a_run_that_is_at_work_and_one_that_was_killed() {
     if let Some(browser) = &mut browser {
         browser.wait_for("#runs", "complete");
         assert!(browser.text("#runs").contains("no sign since"), "it is still there");
+        browser.picture("killed.png");
+        browser.dark(true);
+        browser.resize(390);
+        browser.picture("killed-390-dark.png");
     }
 }
