@@ -6,8 +6,6 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::heading;
-#[cfg(feature = "lab")]
-use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::time::parse_duration;
@@ -115,7 +113,7 @@ impl ConnectionArgs {
     ) -> Result<Sides<Properties>> {
         let is_own = self.cluster().is_none();
         if is_own && self.profile.is_some() {
-            return Err(Error::usage(
+            return Err(crate::base::error::Error::usage(
                 "--profile is for clusters of yours, but this command starts brokers of its own: leave it out, or add -b",
             ));
         }

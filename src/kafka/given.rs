@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::Path;
 
+use super::brokers::{Brokers, Named};
 use super::environment::{Environment, variable_name};
 use super::profile::Profile;
 use super::properties::{DEFAULT_BOOTSTRAP, Properties};
@@ -57,26 +57,6 @@ struct Layers {
     options: Vec<String>,
     /// A property of one of two clusters, although one is named.
     ignored: Option<String>,
-}
-
-/// The brokers that are named: of one cluster, or of two.
-#[derive(PartialEq, Eq)]
-enum Brokers {
-    Unnamed,
-    One(String),
-    Two(Sides<String>),
-}
-
-impl fmt::Display for Brokers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Brokers::Unnamed => f.write_str("no brokers"),
-            Brokers::One(brokers) => f.write_str(brokers),
-            Brokers::Two(Sides { source, target }) => {
-                write!(f, "{source} for the source and {target} for the target")
-            }
-        }
-    }
 }
 
 impl Given<'_> {
@@ -279,47 +259,6 @@ fn read_file(path: &Path, flag: &str) -> Result<Map> {
     let from = |e: &dyn std::fmt::Display| Error::usage(format!("{flag} {}: {e}", path.display()));
     let opened = std::fs::File::open(path).map_err(|e| from(&e))?;
     Ok(java_properties::read(opened).map_err(|e| from(&e))?.into_iter().collect())
-}
-
-/// The brokers that one place names.
-struct Named {
-    one: Option<String>,
-    sides: Sides<Option<String>>,
-    from: &'static str,
-}
-
-impl Named {
-    /// The variables that give this, if it is from the environment.
-    fn variables(&self) -> String {
-        let given = [
-            (&self.one, "KAFKA_BOOTSTRAP_SERVERS"),
-            (&self.sides.source, "KAFKA_SOURCE_BOOTSTRAP_SERVERS"),
-            (&self.sides.target, "KAFKA_TARGET_BOOTSTRAP_SERVERS"),
-        ];
-        let given = given.into_iter().filter(|(brokers, _)| brokers.is_some());
-        given.map(|(_, name)| name).collect::<Vec<_>>().join(" and ")
-    }
-
-    fn brokers(self) -> Result<Brokers> {
-        let given = |brokers: Option<String>| brokers.filter(|brokers| !brokers.trim().is_empty());
-        let Named { one, sides: Sides { source, target }, from } = self;
-        match (given(one), given(source), given(target)) {
-            (None, None, None) => Ok(Brokers::Unnamed),
-            (Some(one), None, None) => Ok(Brokers::One(one)),
-            (None, Some(source), Some(target)) => Ok(Brokers::Two(Sides { source, target })),
-            (None, found, _) => {
-                let (is, lacks) = if found.is_some() { ("source", "target") } else { ("target", "source") };
-                Err(Error::usage(format!(
-                    "the {is} cluster is named {from}, but not the {lacks} cluster: name both, with \
-                     --{is}-bootstrap-server and --{lacks}-bootstrap-server"
-                )))
-            }
-            (Some(_), ..) => Err(Error::usage(format!(
-                "{from}, one cluster is named for both topics (--bootstrap-server, KAFKA_BOOTSTRAP_SERVERS or \
-                 bootstrap.servers), and also a source or target cluster: leave out one or the other"
-            ))),
-        }
-    }
 }
 
 impl Layers {

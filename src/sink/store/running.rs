@@ -60,7 +60,7 @@ impl Keeping {
     /// Keeps the last receipt. It waits for the store.
     ///
     /// # Errors
-    /// As [`open`] and [`Store::keep_receipt`].
+    /// As [`open()`] and [`Store::keep_receipt`].
     pub fn end(self, receipt: Value) -> Result<()> {
         let ended = || Error::failed("the thread that keeps the receipt ended by a fault");
         self.last.send(receipt).map_err(|_| ended())?;
