@@ -209,6 +209,7 @@ fn copies_are_counted(#[case] kind: Kind) {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_says_what_it_compared(#[case] kind: Kind) {
@@ -245,6 +246,7 @@ fn a_store_says_what_it_compared(#[case] kind: Kind) {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_of_before_knows_no_ends(#[case] kind: Kind) {

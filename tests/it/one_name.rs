@@ -220,6 +220,7 @@ fn the_page_in_a_browser() {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn both_killed_in_mid_sink(#[case] kind: Kind) {
@@ -297,6 +298,7 @@ fn made_anew_in_one_of_them(#[case] kind: Kind) {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn a_store_of_an_earlier_version_goes_on(#[case] kind: Kind) {
