@@ -19,6 +19,8 @@ pub(crate) struct Server {
     /// `https://host:port`
     base: String,
     authorization: Option<String>,
+    /// The most bytes of an answer.
+    longest: u64,
 }
 
 /// Whether the server says that it has too much to do.
@@ -28,11 +30,11 @@ pub(crate) fn is_busy(status: u64) -> bool {
 
 impl Server {
     /// The server at `url`, which came by `option`. The URL's scheme ends with `http` or `https`. A request takes at most
-    /// `timeout`.
+    /// `timeout`, and an answer has at most `longest` bytes.
     ///
     /// # Errors
     /// [`Error::Usage`] if a password would go to another machine in clear text; otherwise as [`tls::authorities`].
-    pub(crate) fn new(url: &Url<'_>, option: &str, timeout: Duration) -> Result<Server> {
+    pub(crate) fn new(url: &Url<'_>, option: &str, timeout: Duration, longest: u64) -> Result<Server> {
         let has_tls = url.scheme.ends_with("https");
         let kind = url.scheme.trim_end_matches("https").trim_end_matches("http");
         let is_here = is_local(without_port(url.hosts));
@@ -72,7 +74,12 @@ impl Server {
             config = config.https_only(true).tls_config(tls.build());
         }
         let scheme = if has_tls { "https" } else { "http" };
-        Ok(Server { agent: config.build().into(), base: format!("{scheme}://{}", url.hosts), authorization })
+        Ok(Server {
+            agent: config.build().into(),
+            base: format!("{scheme}://{}", url.hosts),
+            authorization,
+            longest,
+        })
     }
 
     /// Sends a request once, and returns the status and the body. `path` begins with a slash.
@@ -108,7 +115,7 @@ impl Server {
         let mut response = self.agent.run(request).map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
         let text =
-            response.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| failed(&e))?;
+            response.body_mut().with_config().limit(self.longest).read_to_string().map_err(|e| failed(&e))?;
         Ok((status, text))
     }
 }

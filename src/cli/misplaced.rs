@@ -37,8 +37,13 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
         misplaced.iter().filter(|argument| !is_taken(argument)).map(|argument| flag(argument)).collect();
     let told = if strange.is_empty() {
         let mut words = vec!["replicator".to_owned(), name.to_owned()];
-        misplaced.iter().for_each(|argument| words.extend(typed(matches, argument)));
-        let has_more = !fine.is_empty() || own.iter().any(|own| is_typed(of_command, own.get_id().as_str()));
+        // The command must not ask another cluster. A property may be a secret, so it is not repeated.
+        let (shown, hidden): (Vec<&Arg>, Vec<&Arg>) = fine
+            .into_iter()
+            .partition(|argument| !argument.is_global_set() && argument.get_id() != "property");
+        misplaced.iter().chain(&shown).for_each(|argument| words.extend(typed(matches, argument)));
+        let has_more =
+            !hidden.is_empty() || own.iter().any(|own| is_typed(of_command, own.get_id().as_str()));
         let more = if has_more { " …" } else { "" };
         let flags: Vec<String> = misplaced.iter().map(|argument| flag(argument)).collect();
         format!("put {} after `{name}`: {}{more}", flags.join(" and "), line(&words))

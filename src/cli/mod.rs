@@ -29,7 +29,6 @@ pub use self::fill::{FillArgs, RunArgs};
 use self::lab::{DemoArgs, DrillArgs};
 use self::load::{GenerateArgs, LoadArgs};
 use self::sink::{DashboardArgs, SinkArgs};
-use crate::base::error::Result;
 use crate::job::schema::Schemas;
 use crate::sink::store::check_flag;
 
@@ -70,15 +69,14 @@ impl Cli {
 fn check_secrets(matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     for matches in [Some(matches), of_command].into_iter().flatten() {
-        let checks: [(&str, fn(&str) -> Result<()>); 2] =
-            [("store", check_flag), ("schema_registry", Schemas::check_flag)];
-        for (id, check) in checks {
-            if let Ok(Some(url)) = matches.try_get_one::<String>(id)
-                && matches.value_source(id) == Some(ValueSource::CommandLine)
-            {
-                check(url).map_err(|err| help::command().error(ErrorKind::ValueValidation, err))?;
-            }
-        }
+        let typed = |id: &str| {
+            let url = matches.try_get_one::<String>(id).ok().flatten();
+            url.filter(|_| matches.value_source(id) == Some(ValueSource::CommandLine))
+        };
+        typed("store")
+            .map_or(Ok(()), |url| check_flag(url))
+            .and_then(|()| typed("schema_registry").map_or(Ok(()), |url| Schemas::check_flag(url)))
+            .map_err(|err| help::command().error(ErrorKind::ValueValidation, err))?;
     }
     Ok(())
 }

@@ -129,6 +129,14 @@ impl TopicsArgs {
             (window, Some(date)) => drop(window.on(date, self.tz).map_err(Error::usage)?),
             (_, None) => {}
         }
+        if let Some(day) = typed.and_then(TypedWindow::excluded_day) {
+            tracing::info!("the window ends where {day} begins, so nothing of that day is in it");
+        }
+        let profile = self.clusters.connection.profile(interrupt)?;
+        let Sides { source, target } = self.names.of(profile.as_ref());
+        let properties = self.clusters.properties(profile.as_ref())?;
+        let schemas = self.schemas.schemas()?;
+        // Only now is it known that nothing on the command line is refused as a secret.
         if let Some(typed) = typed.filter(|typed| typed.is_relative()) {
             tracing::info!(
                 "the window {typed} moves, so the same command takes another window later; this one takes exactly this \
@@ -136,20 +144,15 @@ impl TopicsArgs {
                 again(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), &window)
             );
         }
-        if let Some(day) = typed.and_then(TypedWindow::excluded_day) {
-            tracing::info!("the window ends where {day} begins, so nothing of that day is in it");
-        }
-        let profile = self.clusters.connection.profile(interrupt)?;
-        let Sides { source, target } = self.names.of(profile.as_ref());
         Ok(Selection {
-            properties: self.clusters.properties(profile.as_ref())?,
+            properties,
             source,
             target,
             window,
             date,
             zone: self.tz,
             event_time: self.time_field.clone().map_or(EventTime::Timestamp, EventTime::Field),
-            schemas: self.schemas.schemas()?,
+            schemas,
             rules: Rules {
                 identity: self.identity.clone(),
                 on_conflict: self.on_conflict,

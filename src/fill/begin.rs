@@ -137,10 +137,7 @@ pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fin
         checked.target.id.clone(),
         format!("{} {}", checked.source.partitions, checked.target.partitions),
     ];
-    // With a registry, other values have the fields. Which registry it is does not matter: ids mean the same in each, or
-    // copies of the bytes could not be read.
-    if job.selection.schemas.are_used() {
-        parts.push("schema registry".to_owned());
-    }
+    // By another registry, other values have the fields. The user may have named the wrong one before.
+    parts.extend(job.selection.registry_that_counts().map(|url| format!("schema registry {url}")));
     Fingerprint::of(&parts)
 }

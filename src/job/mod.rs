@@ -73,6 +73,12 @@ impl Selection {
         shown(&self.target, &self.properties.target)
     }
 
+    /// The registry by which fields are read, without secrets; `None` if no field counts.
+    pub(crate) fn registry_that_counts(&self) -> Option<String> {
+        let is_by_field = !self.event_time.is_indexed() || matches!(self.rules.identity, Identity::Field(_));
+        self.schemas.shown().filter(|_| is_by_field)
+    }
+
     /// The command line for a shell that fills `window` for these topics and by these rules, but with `identity` in place
     /// of their own.
     pub fn command(&self, window: Window, identity: &Identity) -> String {

@@ -13,6 +13,28 @@ pub(super) enum Brokers {
     Two(Sides<String>),
 }
 
+/// The same list of brokers in one way of writing it.
+pub(crate) fn in_order(bootstrap: &str) -> String {
+    let mut brokers: Vec<&str> = bootstrap.split(',').map(str::trim).filter(|at| !at.is_empty()).collect();
+    brokers.sort_unstable();
+    brokers.dedup();
+    brokers.join(",")
+}
+
+impl Brokers {
+    /// Whether they are the same ones, in whatever order.
+    pub(super) fn are(&self, other: &Brokers) -> bool {
+        match (self, other) {
+            (Brokers::One(one), Brokers::One(other)) => in_order(one) == in_order(other),
+            (Brokers::Two(two), Brokers::Two(other)) => {
+                in_order(&two.source) == in_order(&other.source)
+                    && in_order(&two.target) == in_order(&other.target)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for Brokers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

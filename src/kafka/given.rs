@@ -203,7 +203,7 @@ impl Given<'_> {
             return if in_files == Brokers::Unnamed { profile.brokers() } else { Ok(in_files) };
         }
         let of_profile = profile.brokers()?;
-        if of_profile != Brokers::Unnamed && of_profile != environment {
+        if of_profile != Brokers::Unnamed && !of_profile.are(&environment) {
             let name = self.profile.map_or("", |profile| &profile.name);
             let choose = match (&of_profile, &environment) {
                 (Brokers::One(one), Brokers::One(other)) => format!("-b {one} or -b {other}"),
@@ -217,7 +217,7 @@ impl Given<'_> {
         // An error in the files does not matter here.
         if let Ok(in_files) = files.brokers()
             && in_files != Brokers::Unnamed
-            && in_files != environment
+            && !in_files.are(&environment)
         {
             tracing::warn!(
                 "the brokers are those of the environment's {names}, {environment}, and not those of the command config, \

@@ -1,6 +1,6 @@
 //! Everything that talks to a cluster: its clients, their requests, reading and writing.
 
-mod brokers;
+pub(crate) mod brokers;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod create;

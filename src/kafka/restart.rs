@@ -103,9 +103,12 @@ impl Restarts {
         self.failed += 1;
         self.committed = committed;
         if self.failed >= AT_LEAST && self.since.elapsed() >= self.patience {
+            let check = match why.reason() {
+                Some(Reason::SchemaRegistry) => "",
+                _ => "; check whether the brokers are up, and run again",
+            };
             return Some(Err(Error::failed(format!(
-                "no transaction could be committed for {} s in {} start-ups; the last one ended with: {why}; check \
-                 whether the brokers are up, and run again",
+                "no transaction could be committed for {} s in {} start-ups; the last one ended with: {why}{check}",
                 self.since.elapsed().as_secs(),
                 self.failed
             ))

@@ -18,6 +18,7 @@ use crate::base::progress::Progress;
 use crate::base::range::{Range, id, index};
 use crate::base::time::millis;
 use crate::job::schema::Schemas;
+use crate::kafka::brokers::in_order;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::properties::Properties;
@@ -89,14 +90,6 @@ pub fn sink(job: &Sinking, progress: Progress, interrupt: &Interrupt) -> (SinkRe
     receipt.elapsed_ms = millis(started.elapsed());
     receipt.complete = result.is_ok() && receipt.topics.iter().all(|sunk| sunk.behind_offsets == Some(0));
     (receipt, result)
-}
-
-/// The same list of brokers in one way of writing it.
-fn in_order(bootstrap: &str) -> String {
-    let mut brokers: Vec<&str> = bootstrap.split(',').map(str::trim).filter(|at| !at.is_empty()).collect();
-    brokers.sort_unstable();
-    brokers.dedup();
-    brokers.join(",")
 }
 
 fn check(job: &Sinking) -> Result<()> {
@@ -387,6 +380,7 @@ impl Run<'_> {
     fn row(&mut self, message: &Message) -> Result<Row> {
         let Some(value) = message.value() else { return Ok(Row::of(message, None)) };
         Ok(match self.job.schemas.json(value)? {
+            Ok(json) if json.len() == value.len() => Row::of(message, None),
             Ok(json) => Row::of(message, Some(&json)),
             Err(why) => {
                 if !std::mem::replace(&mut self.has_told_of_bytes, true) {

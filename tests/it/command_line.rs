@@ -51,7 +51,7 @@ fn the_main_job_has_a_name() {
 #[case(&["--window=11-13", "--date", "2021-04-14", "verify", "--strict-order"], "replicator verify --window 11-13 --date 2021-04-14 …")]
 #[case(&["--source", "my topic", "--window", "2h", "fill", "--follow"], "replicator fill --source 'my topic' --window 2h …")]
 #[case(&["--skip-invalid", "--source", "a", "gaps"], "replicator gaps --source a --skip-invalid")]
-#[case(&["--source", "a", "-b", "x:1", "lag", "-q"], "replicator lag --source a …")]
+#[case(&["--source", "a", "-b", "x:1", "lag", "-q"], "replicator lag --source a --bootstrap-server x:1 …")]
 #[case(&["--time-field", "/at", "load", "events.json"], "replicator load --time-field /at …")]
 #[case(&["--patience", "5m", "sink", "--topic", "a"], "replicator sink --patience 5m …")]
 #[case(&["--window", "11-13", "gaps", "--date", "2021-04-14"], "replicator gaps --window 11-13 …")]

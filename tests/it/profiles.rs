@@ -150,6 +150,10 @@ fn the_same_cluster_in_the_environment() {
     let variables = [("KAFKA_BOOTSTRAP_SERVERS", broker()), ("REPLICATOR_LINGER_MS", "7")];
     let output = profiles.run(&plan(&pair, &[]), &variables);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let several = Profiles::of(&format!("bootstrap-server = \"{}, localhost:1\"", broker()), "");
+    let turned = format!("localhost:1,{}", broker());
+    let output = several.run(&plan(&pair, &[]), &[("KAFKA_BOOTSTRAP_SERVERS", &turned)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
     let none = Profiles::of("", "").run(&plan(&pair, &[]), &variables);
     assert_eq!(code(&none), 0, "the profile names no cluster: {}", stderr(&none));
 }

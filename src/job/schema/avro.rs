@@ -22,10 +22,8 @@ pub(super) struct Avro {
 
 /// How many levels a datum may have. A record, a union and the name of a type are a level each.
 const LEVELS: usize = 256;
-/// The longest JSON of a datum without bytes, and what each of its bytes adds: a name and a value. Without a limit, five
-/// bytes could stand for a billion nulls.
-const LONGEST: usize = 1 << 20;
-const LONGEST_OF_BYTE: usize = 1000;
+/// The longest JSON, in bytes. Without a limit, five bytes could stand for a billion nulls.
+const LONGEST: usize = 64 << 20;
 /// The longest decimal, in bytes. The time to print one grows with the square of its length.
 const LONGEST_DECIMAL: usize = 1 << 10;
 
@@ -46,12 +44,8 @@ impl Avro {
     /// # Errors
     /// Why the bytes are no such datum.
     pub(super) fn json(&self, datum: &[u8]) -> Result<Vec<u8>, String> {
-        let mut writing = Writing {
-            names: &self.names,
-            input: Input(datum),
-            out: Vec::with_capacity(2 * datum.len()),
-            longest: LONGEST.saturating_add(LONGEST_OF_BYTE.saturating_mul(datum.len())),
-        };
+        let mut writing =
+            Writing { names: &self.names, input: Input(datum), out: Vec::with_capacity(2 * datum.len()) };
         writing.value(&self.schema, None, LEVELS)?;
         match writing.input.rest().len() {
             0 => Ok(writing.out),
@@ -118,8 +112,6 @@ struct Writing<'a> {
     names: &'a HashMap<Name, Schema>,
     input: Input<'a>,
     out: Vec<u8>,
-    /// The most bytes that `out` may have.
-    longest: usize,
 }
 
 impl Writing<'_> {
@@ -128,8 +120,8 @@ impl Writing<'_> {
         let Some(left) = left.checked_sub(1) else {
             return Err(format!("it has more than {LEVELS} levels"));
         };
-        if self.out.len() > self.longest {
-            return Err(format!("its JSON has more than {} bytes", self.longest));
+        if self.out.len() > LONGEST {
+            return Err(format!("its JSON has more than {LONGEST} bytes"));
         }
         match schema {
             Schema::Null => self.out.extend(b"null"),

@@ -15,7 +15,6 @@ use self::avro::Avro;
 use self::protobuf::Protobuf;
 use self::registry::Registry;
 use crate::base::error::{Error, Result};
-use crate::base::url::Url;
 
 /// A value as JSON, or why it cannot be read.
 pub(crate) type Decoded<'v> = std::result::Result<Cow<'v, [u8]>, String>;
@@ -39,20 +38,20 @@ impl Schemas {
     /// Refuses a URL with a password in a flag, because the process list shows flags.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the URL has a password.
+    /// [`Error::Usage`] if the URL has a password, or is not valid: then a part of it may be a password.
     pub fn check_flag(url: &str) -> Result<()> {
-        match Url::parse(url) {
-            Some(url) if url.has_password() => Err(Error::usage(
+        if registry::parse(url)?.has_password() {
+            return Err(Error::usage(
                 "--schema-registry: the process list shows flags; put a URL with a password into the environment as \
                  REPLICATOR_SCHEMA_REGISTRY",
-            )),
-            // Whether it is a URL at all is checked with the other options.
-            _ => Ok(()),
+            ));
         }
+        Ok(())
     }
 
-    pub(crate) fn are_used(&self) -> bool {
-        self.0.is_some()
+    /// The registry's URL without secrets.
+    pub(crate) fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(|registry| registry.shown())
     }
 
     /// The registry's URL for a command line; `None` if the URL has a password, which comes from the environment.
@@ -79,7 +78,7 @@ impl Schemas {
         }
         Ok(match &*registry.schema(id)? {
             Ok(schema) => {
-                schema.json(rest).map_err(|why| format!("the value does not fit schema {id}: {why}"))
+                schema.json(rest).map_err(|why| format!("the value cannot be read by schema {id}: {why}"))
             }
             Err(why) => Err(why.clone()),
         })

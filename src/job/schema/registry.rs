@@ -1,8 +1,9 @@
-//! Asks a Schema Registry for schemas, each once: a schema never changes under its id.
+//! Asks a Schema Registry for schemas, each once: a schema never changes under its id. But one may come, so "no such
+//! schema" is asked again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -13,9 +14,13 @@ use crate::base::http::{Server, is_busy};
 use crate::base::url::{AMBIGUOUS, Url, shown};
 
 const OPTION: &str = "--schema-registry";
-/// The longest time for an answer. Ctrl-C waits for it.
+/// The longest time for an answer, and how often a question is asked. Ctrl-C waits for all of it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
+/// The longest answer, in bytes.
+const LONGEST: u64 = 16 << 20;
+/// How long "no such schema" holds.
+const UNKNOWN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// How many schemas are kept. Values that are no such values at all could name any number of them.
 const KEPT: usize = 10_000;
@@ -23,33 +28,46 @@ const KEPT: usize = 10_000;
 /// A schema, or why there is none to read values by.
 type Known = Arc<std::result::Result<Schema, String>>;
 
+/// The parts of a registry's URL.
+///
+/// # Errors
+/// [`Error::Usage`] if it is no such URL.
+pub(super) fn parse(url: &str) -> Result<Url<'_>> {
+    // The message does not repeat the URL, which may hold a password.
+    let wrong =
+        |why: &str| Error::usage(format!("{OPTION} takes https://HOST:PORT or http://HOST:PORT{why}"));
+    let Some(parts) = Url::parse(url) else {
+        return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
+    };
+    let is_one =
+        matches!(parts.scheme, "http" | "https") && !parts.hosts.is_empty() && !parts.hosts.contains(',');
+    if is_one { Ok(parts) } else { Err(wrong("")) }
+}
+
 pub(super) struct Registry {
     server: Server,
     /// The path of the API, without a slash at its end.
     path: String,
     url: String,
     has_password: bool,
-    known: Mutex<HashMap<u32, Known>>,
+    /// With the time until which it holds, if it may change.
+    known: Mutex<HashMap<u32, (Known, Option<Instant>)>>,
 }
 
 impl Registry {
     pub(super) fn new(url: &str) -> Result<Registry> {
-        // The message does not repeat the URL, which may hold a password.
-        let wrong =
-            |why: &str| Error::usage(format!("{OPTION} takes https://HOST:PORT or http://HOST:PORT{why}"));
-        let Some(parts) = Url::parse(url) else {
-            return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
-        };
-        if !matches!(parts.scheme, "http" | "https") || parts.hosts.is_empty() || parts.hosts.contains(',') {
-            return Err(wrong(""));
-        }
+        let parts = parse(url)?;
         Ok(Registry {
-            server: Server::new(&parts, OPTION, TIMEOUT)?,
+            server: Server::new(&parts, OPTION, TIMEOUT, LONGEST)?,
             path: parts.path.trim_end_matches('/').to_owned(),
             url: url.to_owned(),
             has_password: parts.has_password(),
             known: Mutex::default(),
         })
+    }
+
+    pub(super) fn shown(&self) -> String {
+        shown(&self.url)
     }
 
     pub(super) fn flag(&self) -> Option<&str> {
@@ -62,11 +80,15 @@ impl Registry {
     /// As [`super::Schemas::json`].
     pub(super) fn schema(&self, id: u32) -> Result<Known> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(schema) = known().get(&id) {
+        if let Some((schema, until)) = known().get(&id)
+            && until.is_none_or(|until| Instant::now() < until)
+        {
             return Ok(schema.clone());
         }
         // Several threads may ask for the same schema. That does no harm.
-        let schema = Arc::new(match self.source(id)? {
+        let source = self.source(id)?;
+        let until = (!matches!(source, Some(Ok(_)))).then(|| Instant::now() + UNKNOWN);
+        let schema = Arc::new(match source {
             Some(Ok(source)) => {
                 tracing::debug!("schema {id} of {} is of type {}", shown(&self.url), source.kind);
                 Schema::parse(&source).map_err(|why| format!("schema {id} cannot be used: {why}"))
@@ -78,7 +100,7 @@ impl Registry {
         if known.len() >= KEPT {
             known.clear();
         }
-        known.insert(id, schema.clone());
+        known.insert(id, (schema.clone(), until));
         Ok(schema)
     }
 
@@ -122,8 +144,8 @@ impl Registry {
     fn get(&self, path: &str) -> Result<Option<Value>> {
         let mut tries = 1;
         let (status, text) = loop {
-            let why = match self.server.ask("GET", &format!("{}{path}", self.path), ACCEPTED, "") {
-                Ok((status, _)) if is_busy(status.into()) => {
+            let why = match self.server.ask("GET", &format!("{}{path}", self.path), CONTENT_TYPE, "") {
+                Ok((status, _)) if is_busy(status.into()) || status >= 500 => {
                     format!("{} answered {status}", shown(&self.url))
                 }
                 Ok(answer) => break answer,
@@ -146,10 +168,6 @@ impl Registry {
                 shown(&self.url)
             ))
             .because(Reason::NoPermission)),
-            (500.., _) => {
-                let told = format!("the Schema Registry {} answered {status} to {path}", shown(&self.url));
-                Err(Error::restart(told).because(Reason::SchemaRegistry))
-            }
             _ => Err(self.not_a_registry(path, &format!("status {status}"))),
         }
     }
@@ -164,4 +182,4 @@ impl Registry {
     }
 }
 
-const ACCEPTED: &str = "application/vnd.schemaregistry.v1+json";
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";

@@ -23,7 +23,8 @@ use crate::base::url::{Url, is_local};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// After this long without traffic, the system checks that the server is still there.
+/// After this long without traffic, the system checks that the server is still there. It waits as long for the server to
+/// confirm what was sent.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 pub(super) struct Postgres(Client);
@@ -68,6 +69,9 @@ fn config(url: &Url<'_>) -> Result<(Config, Option<Proven>)> {
     }
     if url.parameter("keepalives_idle").is_none() {
         config.keepalives_idle(KEEPALIVE);
+    }
+    if url.parameter("tcp_user_timeout").is_none() {
+        config.tcp_user_timeout(KEEPALIVE);
     }
     let hosts = config.get_hosts();
     if !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_))) {

@@ -37,7 +37,8 @@ pub enum Content {
 }
 
 impl Row {
-    /// The record. `json` is its value as JSON; if no store can query that, the value stays bytes.
+    /// The record. `json` is its value as JSON, if its bytes are something else. If no store can query that, the value
+    /// stays bytes.
     pub fn of(message: &Message, json: Option<&[u8]>) -> Row {
         let mut headers = Vec::new();
         message.for_each_header(|name, value| headers.push(header(name, value)));
@@ -47,9 +48,9 @@ impl Row {
             offset: message.offset(),
             time_ms,
             key: key.map(<[u8]>::to_vec),
-            value: match Content::of(json) {
-                Content::Json(text) => Content::Json(text),
-                _ => Content::of(message.value()),
+            value: match json.and_then(queryable) {
+                Some(text) => Content::Json(text.to_owned()),
+                None => Content::of(message.value()),
             },
             headers: (!headers.is_empty()).then(|| Value::Array(headers).to_string()),
             digest: digest(key, time_ms, message.value()),

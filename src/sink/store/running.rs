@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +15,8 @@ use crate::base::time::rfc3339;
 const FIRST: Duration = Duration::from_secs(1);
 /// How often a sign of life is kept from then on. The page takes a multiple of this for silence.
 const EVERY: Duration = Duration::from_secs(5);
+/// How long the end of a run waits for the store.
+const LAST: Duration = Duration::from_secs(60);
 
 /// Keeps one receipt in a store: while the run is at work with `status` `running` and the time of its last sign of life
 /// as `at`, and in the end the last one in its place. A thread of its own does it, since a store may be slow.
@@ -25,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub struct Keeping {
     latest: Arc<Mutex<Option<Value>>>,
     last: Sender<Value>,
-    thread: JoinHandle<Result<()>>,
+    kept: Receiver<Result<()>>,
 }
 
 impl Keeping {
@@ -44,9 +45,11 @@ impl Keeping {
             host: host(),
             latest: latest.clone(),
         };
+        let (done, kept) = channel();
         let thread = std::thread::Builder::new().name("receipt".to_owned());
-        let thread = thread.spawn(move || keeper.until_last(&receiver));
-        Ok(Keeping { latest, last, thread: thread.map_err(|e| Error::io("the receipt's thread", e))? })
+        let keep = move || drop(done.send(keeper.until_last(&receiver)));
+        thread.spawn(keep).map_err(|e| Error::io("the receipt's thread", e))?;
+        Ok(Keeping { latest, last, kept })
     }
 
     /// What the receipt would say now. It waits for nothing.
@@ -57,14 +60,19 @@ impl Keeping {
         }
     }
 
-    /// Keeps the last receipt. It waits for the store.
+    /// Keeps the last receipt. It waits for the store, but no longer than a minute.
     ///
     /// # Errors
     /// As [`open()`] and [`Store::keep_receipt`].
     pub fn end(self, receipt: Value) -> Result<()> {
         let ended = || Error::failed("the thread that keeps the receipt ended by a fault");
         self.last.send(receipt).map_err(|_| ended())?;
-        self.thread.join().unwrap_or_else(|_| Err(ended()))
+        self.kept.recv_timeout(LAST).unwrap_or_else(|why| match why {
+            RecvTimeoutError::Disconnected => Err(ended()),
+            RecvTimeoutError::Timeout => {
+                Err(Error::failed(format!("the store did not keep the receipt within {} s", LAST.as_secs())))
+            }
+        })
     }
 }
 

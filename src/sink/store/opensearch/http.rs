@@ -20,6 +20,8 @@ pub(super) const TRIES: u32 = 9;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest time for an answer.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest answer, in bytes.
+const LONGEST: u64 = 1 << 30;
 
 /// Waits before the next try. Each pause is longer than the one before: 51 s in all.
 pub(super) fn pause(tries: u32) {
@@ -31,7 +33,7 @@ impl Http {
     /// As [`Server::new`].
     pub(super) fn new(url: &Url<'_>) -> Result<Http> {
         let product = url.scheme.split('+').next().unwrap_or_default().to_owned();
-        Ok(Http { server: Server::new(url, "--store", TIMEOUT)?, product })
+        Ok(Http { server: Server::new(url, "--store", TIMEOUT, LONGEST)?, product })
     }
 
     /// Sends a request, and repeats it while the server is too busy. So it must be safe to do the request twice.
