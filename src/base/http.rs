@@ -23,11 +23,6 @@ pub(crate) struct Server {
     longest: u64,
 }
 
-/// Whether the server says that it has too much to do.
-pub(crate) fn is_busy(status: u64) -> bool {
-    matches!(status, 429 | 502 | 503 | 504)
-}
-
 impl Server {
     /// The server at `url`, which came by `option`. The URL's scheme ends with `http` or `https`. A request takes at most
     /// `timeout`, and an answer has at most `longest` bytes.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
+use super::error::{Error, Result};
+
 /// `scheme://[user[:password]@]hosts[/path][?parameters]`. All parts stay as they were written, percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url<'a> {
@@ -18,9 +20,14 @@ pub(crate) struct Url<'a> {
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// The advice for a URL that can be read in two ways. It does not repeat the URL, which may hold a password.
-pub(crate) const AMBIGUOUS: &str =
-    "write a / ? # or @ in a user's name, in a password or after the host as %2F %3F %23 or %40";
+/// What to add to a refusal of text that is no such URL. It does not repeat the text, which may hold a password.
+pub(crate) fn advice(text: &str) -> &'static str {
+    if text.contains("://") {
+        "; write a / ? # or @ in a user's name, in a password or after the host as %2F %3F %23 or %40"
+    } else {
+        ""
+    }
+}
 
 impl<'a> Url<'a> {
     /// `None` if it is not such a URL, or if it can be read in two ways: for some parsers, a `?` in a password ends the
@@ -55,6 +62,19 @@ impl<'a> Url<'a> {
 
     pub(crate) fn has_password(&self) -> bool {
         self.password.is_some_and(|password| !password.is_empty()) || self.parameter("password").is_some()
+    }
+
+    /// Refuses a password in the flag `option`, because the process list shows flags. It belongs into `variable`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub(crate) fn check_flag(&self, option: &str, variable: &str) -> Result<()> {
+        if self.has_password() {
+            return Err(Error::usage(format!(
+                "{option}: the process list shows flags; put a URL with a password into the environment as {variable}"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -67,7 +67,8 @@ pub(super) fn closer(err: clap::Error, arguments: &[std::ffi::OsString]) -> clap
     matches.ok().and_then(closer).unwrap_or(err)
 }
 
-fn is_typed(matches: &ArgMatches, id: &str) -> bool {
+/// Whether an option stands on the command line.
+pub(super) fn is_typed(matches: &ArgMatches, id: &str) -> bool {
     // clap has arguments of its own, such as --help, that it does not match here.
     matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
 }

@@ -18,7 +18,6 @@ mod topics;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 
 use self::common::{Common, ConnectionArgs};
@@ -70,13 +69,13 @@ fn check_secrets(matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     for matches in [Some(matches), of_command].into_iter().flatten() {
         let typed = |id: &str| {
-            let url = matches.try_get_one::<String>(id).ok().flatten();
-            url.filter(|_| matches.value_source(id) == Some(ValueSource::CommandLine))
+            matches.try_get_one::<String>(id).ok().flatten().filter(|_| misplaced::is_typed(matches, id))
         };
-        typed("store")
-            .map_or(Ok(()), |url| check_flag(url))
-            .and_then(|()| typed("schema_registry").map_or(Ok(()), |url| Schemas::check_flag(url)))
-            .map_err(|err| help::command().error(ErrorKind::ValueValidation, err))?;
+        let store = typed("store").map(|url| check_flag(url));
+        let registry = typed("schema_registry").map(|url| Schemas::check_flag(url));
+        for checked in [store, registry].into_iter().flatten() {
+            checked.map_err(|err| help::command().error(ErrorKind::ValueValidation, err))?;
+        }
     }
     Ok(())
 }

@@ -75,8 +75,12 @@ impl Selection {
 
     /// The registry by which fields are read, without secrets; `None` if no field counts.
     pub(crate) fn registry_that_counts(&self) -> Option<String> {
-        let is_by_field = !self.event_time.is_indexed() || matches!(self.rules.identity, Identity::Field(_));
-        self.schemas.shown().filter(|_| is_by_field)
+        self.schemas.shown().filter(|_| self.reads_fields())
+    }
+
+    /// Whether a field of the value gives the event time or the identity.
+    pub(crate) fn reads_fields(&self) -> bool {
+        !self.event_time.is_indexed() || matches!(self.rules.identity, Identity::Field(_))
     }
 
     /// The command line for a shell that fills `window` for these topics and by these rules, but with `identity` in place

@@ -18,6 +18,7 @@ pub(crate) struct Look {
     identity: Identity,
     event_time: EventTime,
     schemas: Schemas,
+    reads_fields: bool,
     window: Window,
     scan: TargetScan,
     /// Equal records in two partitions are two different records.
@@ -71,6 +72,7 @@ impl Look {
             identity: selection.rules.identity.clone(),
             event_time: selection.event_time.clone(),
             schemas: selection.schemas.clone(),
+            reads_fields: selection.reads_fields(),
             window,
             scan: selection.rules.target_scan,
             by_partition: keeps_partitions && selection.rules.identity == Identity::Record,
@@ -109,8 +111,7 @@ impl Look {
     }
 
     fn decoded<'m>(&self, message: &'m Message) -> Result<Option<Decoded<'m>>> {
-        let counts = !self.event_time.is_indexed() || matches!(self.identity, Identity::Field(_));
-        message.value().filter(|_| counts).map(|value| self.schemas.json(value)).transpose()
+        message.value().filter(|_| self.reads_fields).map(|value| self.schemas.json(value)).transpose()
     }
 
     fn without_mark(&self, message: &Message, json: Option<&[u8]>) -> Sighting {

@@ -5,6 +5,7 @@
 //! other code reads a field in one way. It is only for reading: a copy has the bytes of the original.
 
 mod avro;
+mod input;
 mod protobuf;
 mod registry;
 
@@ -13,8 +14,8 @@ use std::sync::Arc;
 
 use self::avro::Avro;
 use self::protobuf::Protobuf;
-use self::registry::Registry;
-use crate::base::error::{Error, Result};
+use self::registry::{OPTION, Registry, VARIABLE};
+use crate::base::error::Result;
 
 /// A value as JSON, or why it cannot be read.
 pub(crate) type Decoded<'v> = std::result::Result<Cow<'v, [u8]>, String>;
@@ -30,7 +31,7 @@ impl Schemas {
     /// The registry at `url`: `http[s]://[USER:PASSWORD@]HOST:PORT[/PATH][?ca=FILE]`. This asks it nothing yet.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the URL is not valid, or would send a password in clear text.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the URL is not valid, or would send a password in clear text.
     pub fn at(url: &str) -> Result<Schemas> {
         Ok(Schemas(Some(Arc::new(Registry::new(url)?))))
     }
@@ -38,15 +39,10 @@ impl Schemas {
     /// Refuses a URL with a password in a flag, because the process list shows flags.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the URL has a password, or is not valid: then a part of it may be a password.
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the URL has a password, or is not valid: then a part of it may
+    /// be a password.
     pub fn check_flag(url: &str) -> Result<()> {
-        if registry::parse(url)?.has_password() {
-            return Err(Error::usage(
-                "--schema-registry: the process list shows flags; put a URL with a password into the environment as \
-                 REPLICATOR_SCHEMA_REGISTRY",
-            ));
-        }
-        Ok(())
+        registry::parse(url)?.check_flag(OPTION, VARIABLE)
     }
 
     /// The registry's URL without secrets.
@@ -62,8 +58,9 @@ impl Schemas {
     /// The value as JSON, if it names a schema and there is a registry. Any other value is returned as it is.
     ///
     /// # Errors
-    /// [`Error::Restart`] if the registry does not answer, [`Error::Refused`] if it rejects this user or is something else. A schema that the registry does not know, and a value that does not fit its schema, are no errors but
-    /// reasons.
+    /// [`Error::Restart`](crate::base::error::Error::Restart) if the registry does not answer,
+    /// [`Error::Refused`](crate::base::error::Error::Refused) if it rejects this user or is something else. A schema that the
+    /// registry does not know, and a value that does not fit its schema, are no errors but reasons.
     pub(crate) fn json<'v>(&self, value: &'v [u8]) -> Result<Decoded<'v>> {
         let (Some(registry), Some((&MAGIC, rest))) = (&self.0, value.split_first()) else {
             return Ok(Ok(Cow::Borrowed(value)));

@@ -4,7 +4,7 @@ use prost_reflect::{DynamicMessage, FileDescriptor, MessageDescriptor, Serialize
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
-use super::avro::Input;
+use super::input::Input;
 
 /// A file of message types.
 pub(super) struct Protobuf(FileDescriptor);

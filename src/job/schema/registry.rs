@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::{Schema, Source};
 use crate::base::error::{Error, Reason, Result};
-use crate::base::http::{Server, is_busy};
-use crate::base::url::{AMBIGUOUS, Url, shown};
+use crate::base::http::Server;
+use crate::base::url::{Url, advice, shown};
 
-const OPTION: &str = "--schema-registry";
+pub(super) const OPTION: &str = "--schema-registry";
+pub(super) const VARIABLE: &str = "REPLICATOR_SCHEMA_REGISTRY";
 /// The longest time for an answer, and how often a question is asked. Ctrl-C waits for all of it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
@@ -37,7 +38,7 @@ pub(super) fn parse(url: &str) -> Result<Url<'_>> {
     let wrong =
         |why: &str| Error::usage(format!("{OPTION} takes https://HOST:PORT or http://HOST:PORT{why}"));
     let Some(parts) = Url::parse(url) else {
-        return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
+        return Err(wrong(advice(url)));
     };
     let is_one =
         matches!(parts.scheme, "http" | "https") && !parts.hosts.is_empty() && !parts.hosts.contains(',');
@@ -87,15 +88,11 @@ impl Registry {
         }
         // Several threads may ask for the same schema. That does no harm.
         let source = self.source(id)?;
-        let until = (!matches!(source, Some(Ok(_)))).then(|| Instant::now() + UNKNOWN);
-        let schema = Arc::new(match source {
-            Some(Ok(source)) => {
-                tracing::debug!("schema {id} of {} is of type {}", shown(&self.url), source.kind);
-                Schema::parse(&source).map_err(|why| format!("schema {id} cannot be used: {why}"))
-            }
-            Some(Err(why)) => Err(format!("schema {id} cannot be used: {why}")),
-            None => Err(format!("the registry knows no schema {id}")),
-        });
+        let until = source.is_err().then(|| Instant::now() + UNKNOWN);
+        let schema = Arc::new(source.and_then(|source| {
+            tracing::debug!("schema {id} of {} is of type {}", self.shown(), source.kind);
+            Schema::parse(&source).map_err(|why| format!("schema {id} cannot be used: {why}"))
+        }));
         let mut known = known();
         if known.len() >= KEPT {
             known.clear();
@@ -104,11 +101,12 @@ impl Registry {
         Ok(schema)
     }
 
-    /// The schema with this id and all that it refers to; `None` if the registry says that there is no such id. The
-    /// inner error says which reference is missing.
-    fn source(&self, id: u32) -> Result<Option<std::result::Result<Source, String>>> {
+    /// The schema with this id and all that it refers to. The inner error says which of them the registry does not know.
+    fn source(&self, id: u32) -> Result<std::result::Result<Source, String>> {
         let path = format!("/schemas/ids/{id}");
-        let Some(answer) = self.get(&path)? else { return Ok(None) };
+        let Some(answer) = self.get(&path)? else {
+            return Ok(Err(format!("the registry knows no schema {id}")));
+        };
         let mut references = BTreeMap::new();
         let mut wanted = vec![answer.clone()];
         while let Some(of) = wanted.pop() {
@@ -123,7 +121,9 @@ impl Registry {
                 let subject = utf8_percent_encode(subject, NON_ALPHANUMERIC);
                 let path = format!("/subjects/{subject}/versions/{}?deleted=true", reference["version"]);
                 let Some(answer) = self.get(&path)? else {
-                    return Ok(Some(Err(format!("it refers to {name}, which the registry does not know"))));
+                    return Ok(Err(format!(
+                        "schema {id} cannot be used: it refers to {name}, which the registry does not know"
+                    )));
                 };
                 references.insert(name.to_owned(), self.text(&path, &answer)?);
                 wanted.push(answer);
@@ -131,7 +131,7 @@ impl Registry {
         }
         let kind = answer["schemaType"].as_str().unwrap_or("AVRO").to_owned();
         let text = self.text(&path, &answer)?;
-        Ok(Some(Ok(Source { kind, text, references: references.into_iter().collect() })))
+        Ok(Ok(Source { kind, text, references: references.into_iter().collect() }))
     }
 
     fn text(&self, path: &str, answer: &Value) -> Result<String> {
@@ -145,9 +145,7 @@ impl Registry {
         let mut tries = 1;
         let (status, text) = loop {
             let why = match self.server.ask("GET", &format!("{}{path}", self.path), CONTENT_TYPE, "") {
-                Ok((status, _)) if is_busy(status.into()) || status >= 500 => {
-                    format!("{} answered {status}", shown(&self.url))
-                }
+                Ok((status @ (429 | 500..), _)) => format!("{} answered {status}", self.shown()),
                 Ok(answer) => break answer,
                 Err(why) => why,
             };
@@ -164,8 +162,8 @@ impl Registry {
             (404, Some(40401..=40403)) => Ok(None),
             (401 | 403, _) => Err(Error::refused(format!(
                 "the Schema Registry {} answered {status} to {path}; name a user who may read schemas, as \
-                 https://USER:PASSWORD@… in REPLICATOR_SCHEMA_REGISTRY",
-                shown(&self.url)
+                 https://USER:PASSWORD@… in {VARIABLE}",
+                self.shown()
             ))
             .because(Reason::NoPermission)),
             _ => Err(self.not_a_registry(path, &format!("status {status}"))),
@@ -176,7 +174,7 @@ impl Registry {
         Error::refused(format!(
             "{} answered {path} with {answered}, which no Schema Registry does; {OPTION} names the place of its API, as \
              in http://HOST:8081, or http://HOST:8080/apis/ccompat/v7 for Apicurio",
-            shown(&self.url)
+            self.shown()
         ))
         .because(Reason::SchemaRegistry)
     }

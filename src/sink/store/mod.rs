@@ -23,7 +23,7 @@ pub use running::Keeping;
 
 use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
-use crate::base::url::{self, AMBIGUOUS, Url};
+use crate::base::url::{self, Url, advice};
 use crate::kafka::watermarks::Watermarks;
 
 /// A topic, identified by its id. If it is deleted and created again, it has another id. Topics in two clusters have
@@ -213,7 +213,7 @@ impl Kind<'_> {
             ))
         };
         let Some(parts) = Url::parse(url) else {
-            return Err(wrong(&if url.contains("://") { format!("; {AMBIGUOUS}") } else { String::new() }));
+            return Err(wrong(advice(url)));
         };
         match parts.scheme {
             "postgres" | "postgresql" => Ok(Kind::Postgres(parts)),
@@ -251,10 +251,8 @@ pub fn shown(url: &str) -> String {
 /// [`Error::Usage`] if the URL has a password, or is not valid.
 pub fn check_flag(url: &str) -> Result<()> {
     match Kind::of(url)? {
-        Kind::Postgres(url) | Kind::Search(url) if url.has_password() => Err(Error::usage(
-            "--store: the process list shows flags; put a URL with a password into the environment as REPLICATOR_STORE",
-        )),
-        _ => Ok(()),
+        Kind::Postgres(url) | Kind::Search(url) => url.check_flag("--store", "REPLICATOR_STORE"),
+        Kind::File(_) => Ok(()),
     }
 }
 

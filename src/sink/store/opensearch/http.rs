@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::error::{Error, Result};
-use crate::base::http::{Server, is_busy};
+use crate::base::http::Server;
 use crate::base::url::Url;
 
 pub(super) struct Http {
@@ -22,6 +22,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest answer, in bytes.
 const LONGEST: u64 = 1 << 30;
+
+/// Whether the server says that it has too much to do.
+pub(super) fn is_busy(status: u64) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
+}
 
 /// Waits before the next try. Each pause is longer than the one before: 51 s in all.
 pub(super) fn pause(tries: u32) {

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hits;
-use super::http::{Http, TRIES, pause};
+use super::http::{Http, TRIES, is_busy, pause};
 use crate::base::error::{Error, Result};
-use crate::base::http::is_busy;
 use crate::base::range::{id, index};
 use crate::sink::store::{Advance, TopicOf, fenced, new_owner, now_ms};
 

@@ -8,9 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::http::{Http, TRIES, pause};
+use super::http::{Http, TRIES, is_busy, pause};
 use crate::base::error::{Error, Result};
-use crate::base::http::is_busy;
 use crate::sink::store::summary::scalars;
 use crate::sink::store::{Content, Row, TopicOf};
 
