@@ -72,7 +72,7 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
         Some(Command::Gaps(args)) => {
             let selection = args.selection(&interrupt)?;
             keep_metrics(&args.metrics.wanted(), &About::topics("gaps", &selection), selection.patience)?;
-            match gaps(&selection, args.bucket, progress, &interrupt) {
+            match gaps(&selection, args.bucket, args.differences.file.as_deref(), progress, &interrupt) {
                 Ok(gaps) => {
                     let result = if args.exit_code { gaps.lacks_nothing() } else { Ok(()) };
                     *found = Some(Box::new(gaps));

@@ -1,5 +1,6 @@
 //! `gaps`, `verify` and `lag`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -52,6 +53,8 @@ pub struct GapsArgs {
     )]
     pub bucket: Duration,
     #[command(flatten)]
+    pub differences: DifferencesArgs,
+    #[command(flatten)]
     pub metrics: MetricsArgs,
     /// Exit with code 4 if the target lacks records
     #[arg(long, help_heading = heading::OUTPUT, display_order = heading::LATE)]
@@ -74,14 +77,32 @@ pub struct VerifyArgs {
     #[arg(long, help_heading = heading::IDENTITY)]
     pub strict_order: bool,
     #[command(flatten)]
+    differences: DifferencesArgs,
+    #[command(flatten)]
     pub metrics: MetricsArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DifferencesArgs {
+    /// List each record that differs in this file, as JSON Lines
+    #[arg(
+        long = "differences",
+        value_name = "FILE",
+        help_heading = heading::OUTPUT,
+        display_order = heading::LATE
+    )]
+    pub file: Option<PathBuf>,
 }
 
 impl VerifyArgs {
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn comparison(&self, interrupt: &Interrupt) -> Result<Comparison> {
-        Ok(Comparison { selection: self.selection.selection(interrupt)?, strict_order: self.strict_order })
+        Ok(Comparison {
+            selection: self.selection.selection(interrupt)?,
+            strict_order: self.strict_order,
+            list: self.differences.file.clone(),
+        })
     }
 }
 

@@ -95,7 +95,10 @@ pub struct TopicsArgs {
     pub skip_invalid: bool,
     #[command(flatten)]
     pub patience: PatienceArgs,
-    /// Memory for the index of identities, in MiB (20 to 60 bytes each)
+    /// Memory for the index of identities, in MiB
+    ///
+    /// A fill takes 20 to 60 bytes for each record of the window. gaps and verify read topics more than once that do not
+    /// fit.
     #[arg(
         long,
         default_value = "1024",

@@ -32,17 +32,28 @@ fn columns() -> usize {
 const INDENTATION: usize = 2;
 
 impl Histogram {
-    /// Counts `timestamps` over `span`. The labels are in `zone`.
-    pub(crate) fn new(topic: &str, timestamps: &[i64], span: (i64, i64), zone: Tz) -> Histogram {
-        Histogram::wide(columns(), topic, timestamps, span, zone)
+    /// Counts records over `span` by their timestamps, each with a number of records. The labels are in `zone`.
+    pub(crate) fn new(
+        topic: &str,
+        times: impl IntoIterator<Item = (i64, u64)>,
+        span: (i64, i64),
+        zone: Tz,
+    ) -> Histogram {
+        Histogram::wide(columns(), topic, times, span, zone)
     }
 
-    fn wide(columns: usize, topic: &str, timestamps: &[i64], span: (i64, i64), zone: Tz) -> Histogram {
+    fn wide(
+        columns: usize,
+        topic: &str,
+        times: impl IntoIterator<Item = (i64, u64)>,
+        span: (i64, i64),
+        zone: Tz,
+    ) -> Histogram {
         let mut buckets = vec![0; columns];
         let length = i128::from(span.1 - span.0).max(1);
-        for timestamp in timestamps.iter().filter(|t| (span.0..span.1).contains(*t)) {
-            let bucket = i128::from(timestamp - span.0) * columns as i128 / length;
-            buckets[usize::try_from(bucket).unwrap_or(0).min(columns - 1)] += 1;
+        for (time, records) in times.into_iter().filter(|(time, _)| (span.0..span.1).contains(time)) {
+            let bucket = i128::from(time - span.0) * columns as i128 / length;
+            buckets[usize::try_from(bucket).unwrap_or(0).min(columns - 1)] += records;
         }
         let full = buckets.iter().max().copied().unwrap_or(0).max(1);
         Histogram { topic: topic.to_owned(), span, zone, buckets, full }
@@ -90,9 +101,9 @@ mod tests {
     #[test]
     fn a_hole_shows() {
         let hour = 3_600_000;
-        let times: Vec<i64> =
-            (0..8100).map(|n| n * hour / 1000).filter(|t| !(hour..3 * hour).contains(t)).collect();
-        let chart = Histogram::wide(81, "t", &times, (0, 8100 * hour / 1000), Tz::UTC).to_string();
+        let times = (0..8100).map(|n| n * hour / 1000).filter(|t| !(hour..3 * hour).contains(t));
+        let times = times.map(|time| (time, 1));
+        let chart = Histogram::wide(81, "t", times, (0, 8100 * hour / 1000), Tz::UTC).to_string();
         let bottom = chart.lines().nth(3).expect("three rows");
         assert!(bottom.contains("          ") && bottom.contains('█'), "{chart}");
         assert_eq!(chart.lines().count(), 5);
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        assert!(Histogram::new("t", &[], (0, 0), Tz::UTC).to_string().contains("(0 records)"));
+        assert!(Histogram::new("t", [], (0, 0), Tz::UTC).to_string().contains("(0 records)"));
     }
 
     #[rstest::rstest]
@@ -111,7 +122,7 @@ mod tests {
         "  1970-01-01 01:00                1970-01-01 13:00   1970-01-02 01:00 Europe/Berlin"
     )]
     fn labels_have_a_date_and_a_zone(#[case] columns: usize, #[case] zone: Tz, #[case] wanted: &str) {
-        let chart = Histogram::wide(columns, "t", &[], (0, 86_400_000), zone).to_string();
+        let chart = Histogram::wide(columns, "t", [], (0, 86_400_000), zone).to_string();
         let labels = chart.lines().last().expect("labels");
         assert_eq!(labels, wanted);
         assert_eq!(labels.chars().count(), columns + 2);

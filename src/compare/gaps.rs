@@ -6,6 +6,7 @@
 //! and disturbs no running fill.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,15 +14,16 @@ use serde::Serialize;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::base::range::index;
 use crate::base::time::{millis, rfc3339};
 use crate::compare::chart::Histogram;
-use crate::compare::{Judged, Notes, Pairing, compare};
+use crate::compare::timeline::{Stretch, Timeline};
+use crate::compare::{Judged, Notes, compare};
 use crate::job::identity::Identity;
 use crate::job::names::Names;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection};
 use crate::judge::{Sighting, Verdict};
+use crate::kafka::sides::Side;
 use crate::kafka::sys::Message;
 
 /// The records that the target lacks, and their times. All counts are of records.
@@ -37,8 +39,9 @@ pub struct Gaps {
     pub conflicts: u64,
     /// Records of the source that `--on-conflict skip` or `--skip-invalid` leaves out.
     pub left_out: u64,
-    /// Records of the source that equal an earlier one there. One copy in the target is enough. Records above the joint
-    /// of a follow, and all records with `--identity record`, need a copy each and are not among these.
+    /// Records of the source that equal an earlier one there, and have no copy of their own. One copy in the target is
+    /// enough. Records above the joint of a follow, and all records with `--identity record`, need a copy each and are
+    /// not among these.
     pub duplicates_in_source: u64,
     /// Copies in the target beyond the number that the source holds.
     pub doubled: u64,
@@ -74,20 +77,13 @@ pub struct Hole {
     pub last_missing: String,
     pub missing: u64,
     /// How many records the source has from the first to the last missing one. More than `missing` if the target has
-    /// some of them.
+    /// some of them. If the source has records at more than some 100,000 different times, it counts them in steps of some
+    /// milliseconds.
     pub of: u64,
     /// The missing records of each partition of the source.
     pub per_partition: Vec<u64>,
     /// The command that fills the hole.
     pub command: String,
-}
-
-/// A record of the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Seen {
-    time: i64,
-    partition: i32,
-    is_missing: bool,
 }
 
 /// Reads both topics' windows up to the present ends. Missing records less than `bucket` apart are in one hole.
@@ -97,20 +93,19 @@ struct Seen {
 pub fn gaps(
     selection: &Selection,
     bucket: Duration,
+    list: Option<&Path>,
     progress: Progress,
     interrupt: &Interrupt,
 ) -> Result<Gaps> {
     let started = Instant::now();
     let mut counted = Counted {
-        pairing: Pairing::new(selection),
         skips_conflicts: selection.rules.on_conflict == OnConflict::Skip,
         found: Gaps::default(),
-        seen: Vec::new(),
-        target_times: Vec::new(),
+        times: Timeline::default(),
     };
-    let mut compared = compare(selection, progress, interrupt, &mut counted)?;
-    let Counted { pairing, mut found, mut seen, target_times, .. } = counted;
-    let findings = pairing.settle(compared.keeps_partitions());
+    let mut compared = compare(selection, list, progress, interrupt, &mut counted)?;
+    let findings = std::mem::take(&mut compared.findings);
+    let Counted { mut found, mut times, .. } = counted;
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
@@ -126,105 +121,72 @@ pub fn gaps(
     } else {
         &selection.rules.identity
     };
-    seen.sort_unstable();
-    let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
-    let times: Vec<i64> = seen.iter().map(|record| record.time).collect();
-    let span = (times.first().copied().unwrap_or(0), times.last().map_or(0, |last| last.saturating_add(1)));
-    found.names = findings.names;
+    found.names = Names::from(selection);
     found.names.found(&compared.topics);
-    let (source, target) = (found.names.shown_source(), found.names.shown_target());
-    let chart = Histogram::new(&source, &times, span, selection.zone);
-    let lacking = Histogram::new(&target, &target_times, span, selection.zone).scaled_as(&chart);
-    found.holes = holes(&seen, bucket)
-        .into_iter()
-        .map(|records| Hole::new(records, compared.topics.source.partitions, selection, identity))
-        .collect();
-    found.under_another_time = compared.elsewhen.copies;
+    let bucket = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
+    let stretches = times.stretches(bucket, compared.topics.source.partitions);
+    if times.step() > bucket && !stretches.is_empty() {
+        compared.warn(format!(
+            "the records are at so many different times that --bucket counts as {}",
+            humantime::format_duration(Duration::from_millis(times.step().unsigned_abs()))
+        ));
+    }
+    found.holes = stretches.into_iter().map(|stretch| Hole::new(stretch, selection, identity)).collect();
+    found.charts = times.span().map(|span| {
+        let (source, target) = (found.names.shown_source(), found.names.shown_target());
+        let mut chart = |topic: &str, side| Histogram::new(topic, times.times(side), span, selection.zone);
+        let (source, target) = (chart(&source, Side::Source), chart(&target, Side::Target));
+        let target = target.scaled_as(&source);
+        (source, target)
+    });
+    found.under_another_time = findings.stamped.copies;
     found.warnings = compared.warnings;
-    found.charts = (!times.is_empty()).then_some((chart, lacking));
     found.elapsed_ms = millis(started.elapsed());
     Ok(found)
 }
 
 /// The notes that `gaps` takes.
 struct Counted {
-    pairing: Pairing,
     skips_conflicts: bool,
     found: Gaps,
-    seen: Vec<Seen>,
-    target_times: Vec<i64>,
+    times: Timeline,
 }
 
 impl Notes for Counted {
-    fn window(&mut self, window: Window) {
-        self.pairing.window(window);
-    }
+    fn window(&mut self, _: Window) {}
 
-    fn target(&mut self, message: &Message, seen: &Sighting) {
-        self.pairing.target(message, seen);
-        if seen.is_in_window {
-            self.target_times.extend(seen.time);
-            self.found.without_time.in_target += u64::from(seen.time.is_none());
+    fn read(&mut self, side: Side, seen: &Sighting) {
+        let none = &mut self.found.without_time;
+        match (seen.time, side) {
+            (Some(time), side) => self.times.count(side, time),
+            (None, Side::Source) => none.in_source += 1,
+            (None, Side::Target) => none.in_target += 1,
         }
     }
 
-    fn explained(&mut self, seen: &Sighting) {
-        self.pairing.explained(seen);
-    }
-
-    fn source(&mut self, message: &Message, seen: &Sighting, judged: &Judged) {
+    fn judged(&mut self, message: &Message, seen: &Sighting, judged: &Judged) {
         let is_conflict = *judged == Judged::By(Verdict::Conflict);
         let is_left_out = matches!(judged, Judged::LeftOut(_)) || (is_conflict && self.skips_conflicts);
-        self.pairing.source(message, seen, judged);
         let is_missing = (is_conflict && !is_left_out) || *judged == Judged::By(Verdict::New);
         self.found.left_out += u64::from(is_left_out);
         self.found.missing += u64::from(is_missing);
         self.found.conflicts += u64::from(is_missing && is_conflict);
-        match seen.time {
-            Some(time) => self.seen.push(Seen { time, partition: message.partition(), is_missing }),
-            None => {
-                self.found.without_time.in_source += 1;
-                self.found.without_time.missing += u64::from(is_missing);
-            }
+        match seen.time.filter(|_| is_missing) {
+            Some(time) => self.times.miss(time, message.partition()),
+            None => self.found.without_time.missing += u64::from(is_missing),
         }
     }
-}
-
-/// The source's records of each hole, from the first missing one to the last. `seen` is in order of time.
-fn holes(seen: &[Seen], bucket: i64) -> Vec<&[Seen]> {
-    let mut holes: Vec<(usize, usize)> = Vec::new();
-    for (place, record) in seen.iter().enumerate().filter(|(_, record)| record.is_missing) {
-        let is_near = |last: usize| {
-            // If the source has no record in between, both are in one hole, however far apart.
-            last + 1 == place || record.time.saturating_sub(seen[last].time) < bucket
-        };
-        match holes.last_mut().filter(|(_, last)| is_near(*last)) {
-            Some((_, last)) => *last = place,
-            None => holes.push((place, place)),
-        }
-    }
-    holes.into_iter().map(|(first, last)| &seen[first..=last]).collect()
 }
 
 impl Hole {
-    fn new(records: &[Seen], partitions: usize, selection: &Selection, identity: &Identity) -> Hole {
-        let (first, last) = match records {
-            [first, .., last] => (first.time, last.time),
-            [only] => (only.time, only.time),
-            [] => (0, 0),
-        };
-        let mut per_partition = vec![0; partitions];
-        for record in records.iter().filter(|record| record.is_missing) {
-            if let Some(count) = per_partition.get_mut(index(record.partition)) {
-                *count += 1;
-            }
-        }
+    fn new(stretch: Stretch, selection: &Selection, identity: &Identity) -> Hole {
+        let Stretch { first, last, missing, of } = stretch;
         Hole {
             first_missing: rfc3339(first),
             last_missing: rfc3339(last),
-            missing: per_partition.iter().sum(),
-            of: records.len() as u64,
-            per_partition,
+            missing: missing.iter().sum(),
+            of,
+            per_partition: missing,
             command: selection
                 .command(Window { start: Some(first), end: Some(last.saturating_add(1)) }, identity),
         }
@@ -310,52 +272,5 @@ impl Gaps {
         tell(self.doubled, format!("records of {target} are further copies; see replicator verify"));
         tell(self.only_in_target, format!("records of {target} are not in {source}; see replicator verify"));
         told
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rstest::rstest;
-
-    use super::*;
-
-    /// One record a second: `x` is missing in the target, `.` is there, and a blank is no record.
-    fn line(text: &str) -> Vec<Seen> {
-        let records = text.chars().zip(0..).filter(|(c, _)| *c != ' ');
-        records.map(|(c, second)| Seen { time: second * 1000, partition: 0, is_missing: c == 'x' }).collect()
-    }
-
-    #[rstest]
-    #[case("", &[])]
-    #[case("....", &[])]
-    #[case("..xx..", &[(2, 3)])]
-    #[case("xx....", &[(0, 1)])]
-    #[case("....xx", &[(4, 5)])]
-    #[case("xxxxxx", &[(0, 5)])]
-    #[case("x......x", &[(0, 0), (7, 7)])]
-    #[case("x.x.x......xx", &[(0, 4), (11, 12)])]
-    #[case("x         x", &[(0, 10)])]
-    fn found(#[case] text: &str, #[case] wanted: &[(i64, i64)]) {
-        let seen = line(text);
-        let found: Vec<(i64, i64)> = holes(&seen, 5000)
-            .iter()
-            .map(|hole| (hole[0].time / 1000, hole[hole.len() - 1].time / 1000))
-            .collect();
-        assert_eq!(found, wanted);
-    }
-
-    proptest! {
-        #[test]
-        fn every_missing_record_is_in_one_hole(text in "[x. ]{0,80}", bucket in 1i64..20_000) {
-            let seen = line(&text);
-            let found = holes(&seen, bucket);
-            let missing = |records: &[Seen]| records.iter().filter(|record| record.is_missing).count();
-            prop_assert_eq!(found.iter().map(|hole| missing(hole)).sum::<usize>(), missing(&seen));
-            prop_assert!(found.iter().all(|hole| hole[0].is_missing && hole[hole.len() - 1].is_missing));
-            for pair in found.windows(2) {
-                prop_assert!(pair[1][0].time - pair[0][pair[0].len() - 1].time >= bucket);
-            }
-        }
     }
 }

@@ -1,53 +1,57 @@
 //! Compares two topics: reads each up to its present end, and judges each record of the source's window.
+//!
+//! If the records fit the memory, one reading of each topic decides everything. If not, the first reading adds up hashes
+//! ([`sums`]). Where these are equal, so are the topics. The records of the cells that differ are judged by further
+//! readings, class of identities by class, so that each fits the memory ([`pair`]).
 
 pub(crate) mod chart;
 pub(crate) mod gaps;
 pub(crate) mod lag;
 pub(crate) mod verify;
 
+mod differences;
 mod joints;
+mod order;
+mod pair;
 mod pairing;
 mod positions;
+mod side;
+mod sums;
+mod timeline;
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::path::Path;
 
+use self::differences::List;
 use self::joints::Joints;
-pub(crate) use self::pairing::Pairing;
+use self::pair::Pair;
+use self::side::OpenSide;
+use self::verify::Findings;
 
 use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::base::range::{Range, index};
 use crate::job::identity::{Fingers, Identity};
 use crate::job::resolve::{self, Resolved};
-use crate::job::window::Window;
+use crate::job::window::{OtherDays, Window};
 use crate::job::{Selection, TargetScan};
-use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
-use crate::judge::joint::AboveJoint;
-use crate::judge::{Judge, Look, Sighting, Verdict};
-use crate::kafka::client::Isolation;
-use crate::kafka::cluster::Cluster;
-use crate::kafka::reader::{Reader, Reading};
-use crate::kafka::sides::Sides;
+use crate::judge::elsewhen::StampedCopies;
+use crate::judge::{Look, Sighting, Verdict};
+use crate::kafka::sides::{Side, Sides};
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
-use crate::kafka::watermarks::{Watermarks, ends};
 
 /// Takes notes while two topics are compared.
 pub(crate) trait Notes {
     /// Takes the window, before anything is read.
     fn window(&mut self, window: Window);
 
-    /// Takes a record of the target that is compared with the window's records.
-    fn target(&mut self, message: &Message, seen: &Sighting);
+    /// Takes each record of the window once, before any is judged: of the source, and of the target those that are
+    /// compared with the source's.
+    fn read(&mut self, side: Side, seen: &Sighting);
 
-    /// Takes a record of the source, in the window or not. Called before any record is judged, and only if timestamps
-    /// are not compared.
-    fn explained(&mut self, seen: &Sighting);
-
-    /// Takes a record of the source's window.
-    fn source(&mut self, message: &Message, seen: &Sighting, judged: &Judged);
+    /// Takes a record of the source's window. A record that is known to be in both topics may be left out.
+    fn judged(&mut self, message: &Message, seen: &Sighting, judged: &Judged);
 }
 
 /// The decision about a record of the source's window.
@@ -61,8 +65,8 @@ pub(crate) enum Judged {
 /// The topics of a comparison, and what it found beside the notes.
 pub(crate) struct Compared {
     pub topics: Sides<Topic>,
-    /// Copies outside of the window, with another timestamp.
-    pub elsewhen: StampedCopies,
+    /// The names, the window and the warnings are not in it.
+    pub findings: Findings,
     pub warnings: Vec<String>,
     /// Whether the target lacks records that the source holds above the joint of a follow.
     pub lacks_above_joint: bool,
@@ -72,19 +76,21 @@ pub(crate) struct Compared {
     refusal: Option<String>,
 }
 
-/// Reads both topics' windows, committed records only.
+/// Reads both topics' windows, committed records only, and lists each difference in a file if one is wanted.
 ///
 /// # Errors
 /// The errors that the exit codes stand for.
 pub(crate) fn compare(
     selection: &Selection,
+    list: Option<&Path>,
     progress: Progress,
     interrupt: &Interrupt,
     notes: &mut impl Notes,
 ) -> Result<Compared> {
+    let mut list = List::new(list)?;
     let clusters = selection.properties.connect(&selection.name())?;
     let Sides { source, target } = resolve::topics(&clusters, selection)?;
-    let Resolved { window, warning, mut other_days } =
+    let Resolved { window, warning, other_days } =
         resolve::window(&clusters.source, selection, &source, interrupt)?;
     notes.window(window);
     let keeps_partitions = source.partitions == target.partitions;
@@ -105,20 +111,24 @@ pub(crate) fn compare(
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
     let pair = Pair { selection, source, target, window, keeps_partitions, look, joints };
-    let mut in_source = 0;
-    let (elsewhen, lacks_above_joint) = pair.judge(notes, |seen| {
-        other_days.see(seen.time);
-        in_source += u64::from(seen.is_in_window);
-    })?;
-    let Pair { source, target, joints, .. } = pair;
-    let nothing = (in_source == 0)
-        .then(|| resolve::nothing_in(window, source.cluster, selection, &source.topic, interrupt));
-    let warnings = [warning, other_days.warning(), nothing, about_copies(selection, elsewhen)];
+    let mut census = Census { notes, other_days, in_source: 0, in_target: 0 };
+    let (findings, lacks_above_joint) = pair.judge(&mut census, &mut list)?;
+    list.close()?;
+    let nothing = (census.in_source == 0)
+        .then(|| resolve::nothing_in(window, pair.source.cluster, selection, &pair.source.topic, interrupt));
+    let warnings = [
+        warning,
+        census.other_days.warning(),
+        nothing,
+        about_copies(selection, findings.stamped),
+        about_order(&findings),
+    ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let Pair { source, target, joints, .. } = pair;
     Ok(Compared {
         topics: Sides { source: source.topic, target: target.topic },
-        elsewhen,
+        findings,
         warnings,
         lacks_above_joint,
         unread_joints: joints.unread,
@@ -126,11 +136,33 @@ pub(crate) fn compare(
     })
 }
 
-impl Compared {
-    fn keeps_partitions(&self) -> bool {
-        self.topics.source.partitions == self.topics.target.partitions
+/// Counts the records of the first reading of each topic.
+struct Census<'n, N> {
+    notes: &'n mut N,
+    other_days: OtherDays,
+    in_source: u64,
+    /// Those that are compared with the source's.
+    in_target: u64,
+}
+
+impl<N: Notes> Census<'_, N> {
+    fn source(&mut self, seen: &Sighting) {
+        self.other_days.see(seen.time);
+        if seen.is_in_window {
+            self.in_source += 1;
+            self.notes.read(Side::Source, seen);
+        }
     }
 
+    fn target(&mut self, seen: &Sighting) {
+        self.in_target += 1;
+        if seen.is_in_window {
+            self.notes.read(Side::Target, seen);
+        }
+    }
+}
+
+impl Compared {
     /// Warns that the joints of a follow are unknown, if another result could follow from them.
     fn warn_of_unread_joints(&mut self, selection: &Selection, matters: bool) {
         let Some(why) = self.unread_joints.take().filter(|_| matters) else { return };
@@ -158,192 +190,10 @@ fn about_copies(selection: &Selection, found: StampedCopies) -> Option<String> {
     Some(format!("{told}: {ways}"))
 }
 
-struct Pair<'a> {
-    selection: &'a Selection,
-    source: OpenSide<'a>,
-    target: OpenSide<'a>,
-    window: Window,
-    keeps_partitions: bool,
-    look: Look,
-    joints: Joints,
-}
-
-impl Pair<'_> {
-    /// Shows each record of the source to `see`, and each of its window to the judge. Returns the copies with another
-    /// timestamp, and whether the target lacks records above a joint.
-    fn judge(&self, notes: &mut impl Notes, mut see: impl FnMut(&Sighting)) -> Result<(StampedCopies, bool)> {
-        let mut judge = Judge::new(&self.selection.rules, self.selection.index_memory);
-        let (mut above, mut lacks_above) = (self.above_joint()?, false);
-        let outside = self.take_in_target(&mut judge, above.as_mut(), notes)?;
-        if judge.wants_explanations() {
-            self.read_source(|message, seen| {
-                notes.explained(seen);
-                // The judge has not seen the copies of a record above the joint.
-                if seen.is_in_window && self.joints.are_below(message) { Ok(()) } else { judge.explain(seen) }
-            })?;
-        }
-        let mut second = SecondLook::new(self.selection.index_memory);
-        let skips_invalid = self.selection.rules.skip_invalid;
-        let within = self.look.clone();
-        self.source.read(
-            self.by_time(),
-            move |message| within.within(message),
-            |message, seen| {
-                see(seen);
-                if !seen.is_in_window {
-                    return Ok(());
-                }
-                if let Some(above) = above.as_mut().filter(|_| self.joints.are_below(message)) {
-                    let verdict = above.judge(seen.signature);
-                    lacks_above |= verdict == Verdict::New;
-                    notes.source(message, seen, &Judged::By(verdict));
-                    return Ok(());
-                }
-                let may_be_left_out = skips_invalid && !judge.holds(seen.signature);
-                let why = || self.look.why_invalid(message, seen, self.keeps_partitions);
-                if let Some(why) = if may_be_left_out { why()? } else { None } {
-                    notes.source(message, seen, &Judged::LeftOut(why));
-                    return Ok(());
-                }
-                if outside.as_ref().is_some_and(|outside| outside.may_hold(seen.signature)) {
-                    second.suspect(seen.signature, judge.holds(seen.signature))?;
-                }
-                notes.source(message, seen, &Judged::By(judge.source(seen.signature)?));
-                Ok(())
-            },
-        )?;
-        let at = self.look.clone();
-        let elsewhen = second.decide(
-            |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
-            |each| self.read_source(|_, seen| each(seen)),
-        )?;
-        Ok((elsewhen, lacks_above))
-    }
-
-    /// Reads the source's records of the window above the joints, if there are joints. Their copies must be known before
-    /// the job's judge sees the target, because they count for no record below.
-    fn above_joint(&self) -> Result<Option<AboveJoint>> {
-        if !self.joints.are_there() {
-            return Ok(None);
-        }
-        let mut above = AboveJoint::new(self.selection.index_memory);
-        let of_joint = |range: &Range| {
-            let joint = self.joints.of_partition(index(range.partition)).unwrap_or(range.end);
-            Range { start: range.start.max(joint.min(range.end)), ..*range }
-        };
-        let ranges: Vec<Range> = self.source.ranges(self.by_time())?.iter().map(of_joint).collect();
-        let within = self.look.clone();
-        self.source.read_ranges(
-            &ranges,
-            move |message| within.within(message),
-            |_, seen| if seen.is_in_window { above.want(seen.signature) } else { Ok(()) },
-        )?;
-        Ok(Some(above))
-    }
-
-    fn take_in_target(
-        &self,
-        judge: &mut Judge,
-        mut above: Option<&mut AboveJoint>,
-        notes: &mut impl Notes,
-    ) -> Result<Option<Outside>> {
-        let from = self.by_time().filter(|_| !judge.wants_explanations());
-        let ranges = self.target.ranges(from)?;
-        let mut outside = self
-            .look
-            .has_outside()
-            .then(|| Outside::new(ranges.iter().map(Range::len).sum(), self.selection.index_memory));
-        let at = self.look.clone();
-        self.target.read(
-            from,
-            move |message| at.at(message),
-            |message, seen| {
-                if self.look.is_compared(seen) {
-                    if !above.as_mut().is_some_and(|above| above.take(seen.signature)) {
-                        judge.target(seen.signature)?;
-                    }
-                    notes.target(message, seen);
-                } else if let Some(outside) = &mut outside {
-                    outside.insert(seen.signature);
-                }
-                Ok(())
-            },
-        )?;
-        Ok(outside)
-    }
-
-    /// Reads all that the source holds now, whatever the window. Each record of the target was in the source before, so
-    /// no original is left out.
-    fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
-        let at = self.look.clone();
-        let OpenSide { cluster, topic, .. } = &self.source;
-        let ranges = cluster.readable(topic)?;
-        self.source.read_ranges(&ranges, move |message| at.at(message), each)
-    }
-
-    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.
-    fn by_time(&self) -> Option<i64> {
-        self.window.start.filter(|_| self.selection.event_time.is_indexed())
-    }
-}
-
-/// One topic, and where it ended when the comparison began.
-struct OpenSide<'a> {
-    selection: &'a Selection,
-    cluster: &'a Cluster,
-    topic: Topic,
-    watermarks: Vec<Watermarks>,
-    progress: Progress,
-    interrupt: &'a Interrupt,
-}
-
-impl<'a> OpenSide<'a> {
-    /// Asks for the ends, and waits until all transactions below them are committed or aborted.
-    fn open(
-        selection: &'a Selection,
-        cluster: &'a Cluster,
-        topic: Topic,
-        progress: Progress,
-        interrupt: &'a Interrupt,
-    ) -> Result<OpenSide<'a>> {
-        let watermarks = cluster.watermarks(&topic)?;
-        let patience: Duration = selection.patience;
-        cluster.wait_until_stable(&topic, &ends(&watermarks), patience, interrupt)?;
-        Ok(OpenSide { selection, cluster, topic, watermarks, progress, interrupt })
-    }
-
-    /// The ranges from the first record of `millis` or later to the end; from the beginning if there is no `millis`.
-    fn ranges(&self, millis: Option<i64>) -> Result<Vec<Range>> {
-        let starts = self.cluster.positions_from(&self.topic, millis, &self.watermarks)?;
-        Ok(Range::all(&starts, &ends(&self.watermarks)))
-    }
-
-    /// Reads the committed records of [`OpenSide::ranges`].
-    fn read(
-        &self,
-        millis: Option<i64>,
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<()>,
-    ) -> Result<()> {
-        self.read_ranges(&self.ranges(millis)?, look, each)
-    }
-
-    fn read_ranges(
-        &self,
-        ranges: &[Range],
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<()>,
-    ) -> Result<()> {
-        let group = self.selection.name();
-        let reading = Reading {
-            properties: self.cluster.properties(),
-            group: &group,
-            topic: &self.topic.name,
-            isolation: Isolation::ReadCommitted,
-            patience: self.selection.patience,
-        };
-        let what = format!("reading {}", self.topic.name);
-        let bar = self.progress.over(&what, ranges);
-        Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
-    }
+fn about_order(findings: &Findings) -> Option<String> {
+    findings.reordered.is_none().then(|| {
+        "the order was not judged: the topics are not equal throughout, and --index-memory has no room for the places \
+         of all their records"
+            .to_owned()
+    })
 }

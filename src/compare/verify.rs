@@ -1,18 +1,23 @@
 //! Compares every record of the window in both topics.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::time::millis;
-use crate::compare::{Pairing, compare};
+use crate::compare::{Judged, Notes, compare};
 use crate::job::Selection;
 use crate::job::names::Names;
-use crate::job::window::Edges;
+use crate::job::window::{Edges, Window};
+use crate::judge::Sighting;
+use crate::judge::elsewhen::StampedCopies;
+use crate::kafka::sides::Side;
+use crate::kafka::sys::Message;
 
 /// Two topics, and the window in which they should hold the same records.
 #[derive(Clone)]
@@ -20,6 +25,8 @@ pub struct Comparison {
     pub selection: Selection,
     /// Whether another order or another partition is a difference too.
     pub strict_order: bool,
+    /// A file that lists each difference, as JSON Lines.
+    pub list: Option<PathBuf>,
 }
 
 /// The differences that the comparison found. All counts are of records.
@@ -40,12 +47,15 @@ pub struct Findings {
     pub changed: u64,
     /// Records of the target's window that the source lacks.
     pub extra: u64,
-    /// Records that come before some record in their source partition, but after it in the target.
-    pub reordered: u64,
-    /// Records in another partition than in the source, if both topics have the same number of partitions.
-    pub moved: u64,
-    /// Records of the source that equal an earlier one there. One copy in the target is enough. Records above the joint
-    /// of a follow, and all records with `--identity record`, need a copy each and are not among these.
+    /// Records that come before some record in their source partition, but after it in the target. `None` if this was not
+    /// judged, because the memory does not suffice.
+    pub reordered: Option<u64>,
+    /// Records in another partition than in the source, if both topics have the same number of partitions. `None` as
+    /// above.
+    pub moved: Option<u64>,
+    /// Records of the source that equal an earlier one there, and have no copy of their own. One copy in the target is
+    /// enough. Records above the joint of a follow, and all records with `--identity record`, need a copy each and are
+    /// not among these.
     pub duplicates_in_source: u64,
     /// Records that `--on-conflict skip` leaves out: the target has their identity with another content.
     pub conflicts: u64,
@@ -58,7 +68,10 @@ pub struct Findings {
     pub same: bool,
     pub elapsed_ms: u64,
     pub warnings: Vec<String>,
+    /// A few of the differences. `--differences` lists all.
     pub examples: Vec<String>,
+    #[serde(skip)]
+    pub(crate) stamped: StampedCopies,
 }
 
 const EXAMPLES: usize = 10;
@@ -69,23 +82,40 @@ const EXAMPLES: usize = 10;
 /// [`Error::Different`] if the findings show a difference; the other errors that the exit codes stand for.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
-    let mut pairing = Pairing::new(&comparison.selection);
-    let compared = compare(&comparison.selection, progress, interrupt, &mut pairing);
+    let Comparison { selection, list, .. } = comparison;
+    let mut window = None;
+    let compared = compare(selection, list.as_deref(), progress, interrupt, &mut window);
     let (mut findings, result) = match compared {
-        Err(err) => (pairing.found, Err(err)),
+        Err(err) => (Findings::default(), Err(err)),
         Ok(mut compared) => {
-            let mut findings = pairing.settle(compared.keeps_partitions());
+            let mut findings = std::mem::take(&mut compared.findings);
             let matters = findings.differences() + findings.duplicates_in_source > 0;
-            compared.warn_of_unread_joints(&comparison.selection, matters);
-            findings.under_another_time = compared.elsewhen.copies;
+            compared.warn_of_unread_joints(selection, matters);
+            findings.under_another_time = findings.stamped.copies;
             findings.warnings = compared.warnings;
+            findings.names = Names::from(selection);
             findings.names.found(&compared.topics);
             let verdict = findings.verdict(comparison);
             (findings, verdict)
         }
     };
+    if result.as_ref().is_err_and(|err| !matches!(err, Error::Different(_))) {
+        findings.names = Names::from(selection);
+    }
+    findings.window = window.map(Edges::from);
     findings.elapsed_ms = millis(started.elapsed());
     (findings, result)
+}
+
+/// `verify` notes only the window.
+impl Notes for Option<Window> {
+    fn window(&mut self, window: Window) {
+        *self = Some(window);
+    }
+
+    fn read(&mut self, _: Side, _: &Sighting) {}
+
+    fn judged(&mut self, _: &Message, _: &Sighting, _: &Judged) {}
 }
 
 impl Findings {
@@ -95,6 +125,27 @@ impl Findings {
         }
     }
 
+    /// Adds what another round has found among other records.
+    pub(crate) fn take_in(&mut self, other: Findings) {
+        self.in_target += other.in_target;
+        self.missing += other.missing;
+        self.duplicated += other.duplicated;
+        self.changed += other.changed;
+        self.extra += other.extra;
+        self.reordered = self.reordered.or(other.reordered);
+        self.moved = self.moved.or(other.moved);
+        self.duplicates_in_source += other.duplicates_in_source;
+        self.conflicts += other.conflicts;
+        self.invalid += other.invalid;
+        self.stamped.copies += other.stamped.copies;
+        self.stamped.lacking += other.stamped.lacking;
+        other.examples.into_iter().for_each(|example| {
+            if self.examples.len() < EXAMPLES {
+                self.examples.push(example);
+            }
+        });
+    }
+
     /// Counts the records that the target lacks, that it holds too often or with another content, and that it should
     /// not hold.
     fn differences(&self) -> u64 {
@@ -102,22 +153,33 @@ impl Findings {
     }
 
     fn verdict(&mut self, comparison: &Comparison) -> Result<()> {
-        let out_of_place = if comparison.strict_order { self.reordered + self.moved } else { 0 };
-        self.same = self.differences() + self.under_another_time + out_of_place == 0;
+        let out_of_place = self.reordered.unwrap_or(0) + self.moved.unwrap_or(0);
+        let is_in_place = !comparison.strict_order || (out_of_place == 0 && self.reordered.is_some());
+        let differs = self.differences() + self.under_another_time > 0;
+        self.same = !differs && is_in_place;
         if self.same {
             return Ok(());
         }
+        if !differs && self.reordered.is_none() {
+            return Err(Error::failed(
+                "the records are the same, but their order was not judged: --index-memory has no room for the places of \
+                 all of them; raise it, or leave --strict-order out",
+            )
+            .because(Reason::IndexMemory));
+        }
         let mut told = format!(
-            "{} and {} differ in the window: {} missing, {} duplicated, {} changed, {} extra, {} reordered, {} moved",
+            "{} and {} differ in the window: {} missing, {} duplicated, {} changed, {} extra",
             self.names.shown_source(),
             self.names.shown_target(),
             self.missing,
             self.duplicated,
             self.changed,
-            self.extra,
-            self.reordered,
-            self.moved
+            self.extra
         );
+        match (self.reordered, self.moved) {
+            (Some(reordered), Some(moved)) => told += &format!(", {reordered} reordered, {moved} moved"),
+            _ => told += ", order not judged",
+        }
         if self.under_another_time > 0 {
             told += &format!(", {} copies with another timestamp", self.under_another_time);
         }
@@ -137,8 +199,8 @@ impl fmt::Display for Findings {
         line("changed", self.changed)?;
         line("extra", self.extra)?;
         for (name, count) in [
-            ("reordered", self.reordered),
-            ("moved", self.moved),
+            ("reordered", self.reordered.unwrap_or(0)),
+            ("moved", self.moved.unwrap_or(0)),
             ("duplicates in source", self.duplicates_in_source),
             ("conflicts, left out", self.conflicts),
             ("invalid, left out", self.invalid),

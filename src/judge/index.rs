@@ -85,21 +85,39 @@ impl Index {
     /// [`Error::Failed`] when the tables would outgrow their memory.
     pub(super) fn insert(&mut self, which: Slot, key: IdentityHash, value: u32) -> Result<()> {
         if self.tables[which as usize].is_full() {
-            let (len, places) = (self.len(), self.tables[which as usize].places());
-            let more = Table::places_for(places);
-            let needed = self.bytes() + more * Table::PLACE_BYTES; // growing needs the old and the new places
-            if needed > self.memory {
-                return Err(Error::failed(format!(
-                    "the index of identities would outgrow its --index-memory of {} MiB at {len} records of the \
-                     window; raise it to {} MiB or fill a smaller window at a time",
-                    self.memory >> 20,
-                    (needed >> 20) + 1,
-                ))
-                .because(Reason::IndexMemory));
-            }
-            self.tables[which as usize].grow(more);
+            self.grow(which, Table::places_for(self.tables[which as usize].places()))?;
         }
         self.tables[which as usize].insert(Key::new(key), value);
+        Ok(())
+    }
+
+    /// Makes sure that `more` keys find room in the first table.
+    ///
+    /// # Errors
+    /// As [`Index::insert`].
+    pub(super) fn make_room(&mut self, more: usize) -> Result<()> {
+        let places = Table::places_for(self.len().saturating_add(more));
+        if places > self.tables[Slot::First as usize].places() {
+            self.grow(Slot::First, places)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn grow(&mut self, which: Slot, places: usize) -> Result<()> {
+        // Growing needs the old and the new places.
+        let needed = self.bytes().saturating_add(places.saturating_mul(Table::PLACE_BYTES));
+        if needed > self.memory {
+            return Err(Error::failed(format!(
+                "the index of identities would outgrow its --index-memory of {} MiB at {} records of the window; raise \
+                 it to {} MiB or fill a smaller window at a time",
+                self.memory >> 20,
+                self.len(),
+                (needed >> 20) + 1,
+            ))
+            .because(Reason::IndexMemory));
+        }
+        self.tables[which as usize].grow(places);
         Ok(())
     }
 }

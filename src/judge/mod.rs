@@ -10,6 +10,7 @@ mod filter;
 mod index;
 pub(crate) mod joint;
 mod look;
+pub(crate) mod marked;
 mod table;
 mod tally;
 
@@ -105,6 +106,20 @@ impl Judge {
     /// time.
     pub fn reserve(&mut self, expected: usize) {
         self.index.reserve(expected);
+    }
+
+    /// Makes sure that `more` records find room.
+    ///
+    /// # Errors
+    /// [`crate::base::error::Error::Failed`] when the tables would outgrow their memory.
+    pub(crate) fn make_room(&mut self, more: usize) -> Result<()> {
+        self.index.make_room(more)
+    }
+
+    /// Whether the target or the source has shown a record with this identity. Only for a judge that compares the contents
+    /// of identities.
+    pub(crate) fn knows(&self, identity: IdentityHash) -> bool {
+        self.index.get(Slot::First, identity).is_some()
     }
 
     /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.

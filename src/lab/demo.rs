@@ -194,7 +194,8 @@ impl<'a> Stage<'a> {
         say!(self.on_stderr, "3. fill");
         let first = self.fill()?;
         say!(self.on_stderr, "4. verify: compare every record of the window");
-        let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
+        let comparison =
+            Comparison { selection: self.job.selection.clone(), strict_order: false, list: None };
         let (findings, result) = verify(&comparison, self.progress, self.interrupt);
         if matches!(result, Ok(()) | Err(Error::Different(_))) {
             say!(self.on_stderr, "{findings}\n");
@@ -285,8 +286,9 @@ impl<'a> Stage<'a> {
         let quarter = 15 * 60_000;
         let floor = a.iter().min().map_or(0, |first| first.div_euclid(quarter) * quarter);
         let ceiling = a.iter().max().map_or(0, |last| (last.div_euclid(quarter) + 1) * quarter);
-        let a = Histogram::new(&self.job.selection.source, &a, (floor, ceiling), Tz::UTC);
-        let b = Histogram::new(&self.job.selection.target, &b, (floor, ceiling), Tz::UTC).scaled_as(&a);
+        let a = Histogram::new(&self.job.selection.source, once_each(&a), (floor, ceiling), Tz::UTC);
+        let b = Histogram::new(&self.job.selection.target, once_each(&b), (floor, ceiling), Tz::UTC)
+            .scaled_as(&a);
         say!(self.on_stderr, "{a}\n{b}\n");
         Ok(())
     }
@@ -334,6 +336,11 @@ fn folder_beside_path() -> Option<String> {
         std::env::split_paths(&path).map(|folder| folder.join("replicator")).find(|file| file.is_file());
     let is_own = found.and_then(|file| std::fs::canonicalize(file).ok()).is_some_and(|file| file == own);
     if is_own { None } else { Some(own.parent()?.to_string_lossy().into_owned()) }
+}
+
+/// Each timestamp as one record.
+fn once_each(timestamps: &[i64]) -> impl Iterator<Item = (i64, u64)> + '_ {
+    timestamps.iter().map(|time| (*time, 1))
 }
 
 /// Reads all of a topic and returns its timestamps, in milliseconds since the epoch.

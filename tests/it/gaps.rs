@@ -21,7 +21,8 @@ fn pasted(command: &str) -> std::process::Output {
 fn find(pair: &Pair) -> Gaps {
     let mut selection = pair.job.selection.clone();
     selection.window = WindowSpec::Instants(Window { start: None, end: None });
-    gaps(&selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default()).expect("looks")
+    gaps(&selection, Duration::from_secs(60), None, Progress { quiet: true }, &Interrupt::default())
+        .expect("looks")
 }
 
 /// 4050 records, one every six seconds. The target gets those for which `keeps` is true.
@@ -162,9 +163,14 @@ fn the_window_alone_is_told_of_whatever_is_compared() {
     let records = day(600, 1);
     produce(&pair.a, &records);
     produce(&pair.b, &records);
-    let found =
-        gaps(&pair.job.selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default())
-            .expect("looks");
+    let found = gaps(
+        &pair.job.selection,
+        Duration::from_secs(60),
+        None,
+        Progress { quiet: true },
+        &Interrupt::default(),
+    )
+    .expect("looks");
     assert_eq!((found.in_source, found.in_target), (178, 178));
     assert_eq!((found.missing, found.only_in_target, found.doubled), (0, 0, 0));
 }
@@ -180,9 +186,14 @@ fn copies_under_another_time_are_named() {
     produce(&pair.b, &stamped);
     let found = find(&pair);
     assert_eq!((found.missing, found.conflicts, found.only_in_target), (1200, 100, 100));
-    let found =
-        gaps(&pair.job.selection, Duration::from_secs(60), Progress { quiet: true }, &Interrupt::default())
-            .expect("looks");
+    let found = gaps(
+        &pair.job.selection,
+        Duration::from_secs(60),
+        None,
+        Progress { quiet: true },
+        &Interrupt::default(),
+    )
+    .expect("looks");
     assert_eq!(found.under_another_time, 100, "{found}");
     assert!(found.warnings[0].contains("differ only in timestamp"), "{found:?}");
 }

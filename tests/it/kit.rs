@@ -209,7 +209,8 @@ impl Pair {
     }
 
     pub(crate) fn verify(&self) -> (Findings, Result<()>) {
-        let comparison = Comparison { selection: self.job.selection.clone(), strict_order: false };
+        let comparison =
+            Comparison { selection: self.job.selection.clone(), strict_order: false, list: None };
         verify(&comparison, Progress { quiet: true }, &Interrupt::default())
     }
 

@@ -1,6 +1,7 @@
 //! Tests on a real broker, one for all; each test has topics of its own.
 mod absence;
 mod answers;
+mod any_size;
 mod bad_input;
 mod browser;
 mod claims;

@@ -1,0 +1,202 @@
+//! Lists each difference in a file, as JSON Lines.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::Judged;
+use super::pairing::{ByHash, Place};
+use crate::base::error::{Error, Result};
+use crate::base::time::rfc3339;
+use crate::job::identity::IdentityHash;
+use crate::judge::{Sighting, Verdict};
+use crate::kafka::sys::Message;
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A record of the source. The target lacks it, and all that has its identity.
+    Missing,
+    /// A record of the source. The target has its identity with another content.
+    OtherContent,
+    /// A record of the source that a fill leaves out on request.
+    LeftOut,
+    /// A record of the target. The source has its identity with another content.
+    Changed,
+    /// A further copy in the target.
+    Duplicated,
+    /// A record of the target that the source lacks.
+    Extra,
+    /// A record of the target that stands behind one that it precedes in the source.
+    Reordered,
+    /// A record of the target in another partition than in the source.
+    Moved,
+}
+
+impl Kind {
+    pub(super) fn shown(self) -> &'static str {
+        match self {
+            Kind::Missing => "missing",
+            Kind::OtherContent => "other content",
+            Kind::LeftOut => "left out",
+            Kind::Changed => "changed to",
+            Kind::Duplicated => "duplicated",
+            Kind::Extra => "extra",
+            Kind::Reordered => "reordered",
+            Kind::Moved => "moved",
+        }
+    }
+}
+
+/// One line of the file.
+#[derive(Serialize)]
+struct Line<'a> {
+    what: Kind,
+    side: &'static str,
+    partition: i32,
+    offset: i64,
+    /// The event time, in RFC 3339; null if the record has none.
+    time: Option<String>,
+    /// The key as text, or else in Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+/// Writes the list, if one is wanted.
+pub(super) struct List {
+    file: Option<(PathBuf, BufWriter<File>)>,
+}
+
+impl List {
+    /// Empties the file.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the file cannot be written.
+    pub(super) fn new(path: Option<&Path>) -> Result<List> {
+        let open = |path: &Path| {
+            let file = File::create(path).map_err(|err| {
+                Error::usage(format!("--differences {} cannot be written: {err}", path.display()))
+            })?;
+            Ok((path.to_owned(), BufWriter::new(file)))
+        };
+        Ok(List { file: path.map(open).transpose()? })
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Lists a record of the source, if the target lacks it or a fill leaves it out.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the file cannot be written.
+    pub(super) fn source(
+        &mut self,
+        message: &Message,
+        seen: &Sighting,
+        judged: &Judged,
+        skips_conflicts: bool,
+    ) -> Result<()> {
+        let (what, why) = match judged {
+            Judged::LeftOut(why) => (Kind::LeftOut, Some(why.as_ref())),
+            Judged::By(Verdict::Conflict) if skips_conflicts => (Kind::LeftOut, Some("conflict")),
+            Judged::By(Verdict::Conflict) => (Kind::OtherContent, None),
+            Judged::By(Verdict::New) => (Kind::Missing, None),
+            Judged::By(_) => return Ok(()),
+        };
+        self.write(what, "source", message, seen, why)
+    }
+
+    /// Lists a record of the target.
+    ///
+    /// # Errors
+    /// As [`List::source`].
+    pub(super) fn target(&mut self, what: Kind, message: &Message, seen: &Sighting) -> Result<()> {
+        self.write(what, "target", message, seen, None)
+    }
+
+    fn write(
+        &mut self,
+        what: Kind,
+        side: &'static str,
+        message: &Message,
+        seen: &Sighting,
+        why: Option<&str>,
+    ) -> Result<()> {
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let key = message.key().map(std::str::from_utf8);
+        let (key, key_base64) = match key.transpose() {
+            Ok(key) => (Some(key), None),
+            Err(_) => (None, message.key().map(|key| STANDARD.encode(key))),
+        };
+        let (partition, offset) = (message.partition(), message.offset());
+        let time = seen.time.map(rfc3339);
+        let line = Line { what, side, partition, offset, time, key_base64, key, why };
+        let says = |err: &dyn std::fmt::Display| Error::io(path.display(), err);
+        serde_json::to_writer(&mut *file, &line).map_err(|err| says(&err))?;
+        file.write_all(b"\n").map_err(|err| says(&err))
+    }
+
+    /// Writes what is left in the buffer.
+    ///
+    /// # Errors
+    /// As [`List::source`].
+    pub(super) fn close(self) -> Result<()> {
+        let Some((path, mut file)) = self.file else { return Ok(()) };
+        file.flush().map_err(|err| Error::io(path.display(), err))
+    }
+}
+
+/// Records of the target that belong to the list. Their keys are not in memory, so the target must be read again.
+#[derive(Default)]
+pub(super) struct Unnamed {
+    /// By record: how many copies are in order, and what is wrong with those behind them.
+    copies: ByHash<(u64, Vec<(Kind, u64)>)>,
+    places: HashMap<Place, Kind>,
+}
+
+impl Unnamed {
+    /// Notes the record at this place.
+    pub(super) fn at(&mut self, place: Place, kind: Kind) {
+        self.places.insert(place, kind);
+    }
+
+    /// Notes the next `records` copies of a record, behind the first `good` ones.
+    pub(super) fn last(&mut self, record: IdentityHash, good: u64, kind: Kind, records: u64) {
+        if records > 0 {
+            self.copies.entry(record).or_insert((good, Vec::new())).1.push((kind, records));
+        }
+    }
+
+    /// Whether each noted record was taken.
+    pub(super) fn is_done(&self) -> bool {
+        let is_left = |(_, kinds): &(u64, Vec<(Kind, u64)>)| kinds.iter().any(|(_, left)| *left > 0);
+        self.places.is_empty() && !self.copies.values().any(is_left)
+    }
+
+    /// Takes the next record of the target, in the order in which the first reading took them, and says what is wrong
+    /// with it.
+    pub(super) fn take(&mut self, message: &Message, seen: &Sighting) -> [Option<Kind>; 2] {
+        let by_place = self.places.remove(&Place::of(message));
+        let by_copy = self.copies.get_mut(&seen.signature.exact_key()).and_then(|(good, kinds)| {
+            if *good > 0 {
+                *good -= 1;
+                return None;
+            }
+            let (kind, left) = kinds.iter_mut().find(|(_, left)| *left > 0)?;
+            *left -= 1;
+            Some(*kind)
+        });
+        [by_place, by_copy]
+    }
+}

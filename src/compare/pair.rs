@@ -1,0 +1,415 @@
+//! Judges the records of two topics, in as many readings as the memory asks for.
+
+use std::ops::Range as Classes;
+
+use super::differences::{List, Unnamed};
+use super::joints::Joints;
+use super::order::Sequences;
+use super::pairing::{Bounds, Pairing, SLOT_BYTES};
+use super::side::OpenSide;
+use super::sums::{CLASSES, Sums, Total, class};
+use super::verify::Findings;
+use super::{Census, Judged, Notes};
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::{Range, index};
+use crate::job::identity::Identity;
+use crate::job::window::Window;
+use crate::job::{OnConflict, Selection, TargetScan};
+use crate::judge::elsewhen::{Outside, SecondLook};
+use crate::judge::joint::AboveJoint;
+use crate::judge::marked::Marked;
+use crate::judge::{Judge, Look, Sighting, Verdict};
+use crate::kafka::sides::Side;
+use crate::kafka::sys::Message;
+
+pub(super) struct Pair<'a> {
+    pub selection: &'a Selection,
+    pub source: OpenSide<'a>,
+    pub target: OpenSide<'a>,
+    pub window: Window,
+    pub keeps_partitions: bool,
+    pub look: Look,
+    pub joints: Joints,
+}
+
+/// About how many bytes a record of both topics takes if all are judged at once, and if timestamps are not compared.
+const RECORD_BYTES: (usize, usize) = (256, 512);
+
+/// About how many bytes a record of the source takes in a round, and one of the target.
+const ROUND_BYTES: [u64; 2] = [64, 320];
+
+/// The records that one set of readings judges.
+struct Round<'s> {
+    classes: Classes<usize>,
+    /// If there are sums, only records in cells that differ are judged. Both topics hold the others.
+    sums: Option<&'s Sums>,
+    /// Whether it is the only round: then it counts all records, and judges the order.
+    is_whole: bool,
+}
+
+impl Round<'_> {
+    fn is_of_class(&self, seen: &Sighting) -> bool {
+        self.classes.contains(&class(seen.signature.identity))
+    }
+
+    fn judges(&self, seen: &Sighting) -> bool {
+        self.is_of_class(seen) && self.sums.is_none_or(|sums| sums.differ_at(seen))
+    }
+}
+
+/// What must be known before the source's records are judged.
+struct Prepared {
+    judge: Judge,
+    above: Option<AboveJoint>,
+    outside: Option<Outside>,
+    pairing: Pairing,
+}
+
+impl Pair<'_> {
+    /// Returns what was found, and whether the target lacks records above a joint.
+    pub(super) fn judge(
+        &self,
+        census: &mut Census<'_, impl Notes>,
+        list: &mut List,
+    ) -> Result<(Findings, bool)> {
+        let memory = self.selection.index_memory;
+        let is_at_any_time = self.selection.rules.target_scan == TargetScan::All;
+        let bytes = if is_at_any_time { RECORD_BYTES.1 } else { RECORD_BYTES.0 };
+        let [of_source, of_target] = [&self.source, &self.target].map(|side| side.ranges(self.by_time()));
+        let records: u64 = of_source?.iter().chain(&of_target?).map(Range::len).sum();
+        let is_whole = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(bytes) <= memory;
+        let (mut found, mut lacks_above) = (Findings::default(), false);
+        if is_whole {
+            let round = Round { classes: 0..CLASSES, sums: None, is_whole };
+            let prepared = self.prepare(&round, census, list.is_wanted())?;
+            self.finish(&round, prepared, census, list, &mut found, &mut lacks_above)?;
+        } else {
+            let (sums, sequences) = self.survey(census)?;
+            let sums = (!is_at_any_time).then_some(sums);
+            let is_equal = sums.as_ref().is_some_and(Sums::are_equal) && sequences.are_equal();
+            let order = (self.keeps_partitions && is_equal).then_some(0);
+            (found.reordered, found.moved) = (order, order);
+            let loads = match &sums {
+                Some(sums) => sums.differing().map(|[source, target]| {
+                    source
+                        .saturating_mul(ROUND_BYTES[0])
+                        .saturating_add(target.saturating_mul(ROUND_BYTES[1]))
+                }),
+                None => [records.saturating_mul(bytes as u64) / CLASSES as u64 + 1; CLASSES],
+            };
+            let mut rounds = rounds(&loads, (memory / 2) as u64);
+            tracing::debug!("judging the records that may differ in {} rounds", rounds.len());
+            rounds.reverse();
+            while let Some(classes) = rounds.pop() {
+                let round = Round { classes, sums: sums.as_ref(), is_whole };
+                match self.prepare(&round, census, list.is_wanted()) {
+                    Err(err) if err.reason() == Reason::IndexMemory && round.classes.len() > 1 => {
+                        let Classes { start, end } = round.classes;
+                        let middle = usize::midpoint(start, end);
+                        rounds.extend([middle..end, start..middle]);
+                    }
+                    prepared => {
+                        self.finish(&round, prepared?, census, list, &mut found, &mut lacks_above)?;
+                    }
+                }
+            }
+        }
+        found.in_source = census.in_source;
+        if !is_at_any_time {
+            found.in_target = census.in_target;
+        }
+        Ok((found, lacks_above))
+    }
+
+    /// Whether records outside of the window count too: they may be copies of the window's records.
+    fn counts_outside(&self) -> bool {
+        self.look.has_outside() || self.selection.rules.target_scan == TargetScan::All
+    }
+
+    /// Looks at all of a record if it counts, and otherwise only at its time.
+    fn look(&self) -> impl Fn(&Message) -> Result<Sighting> + Send + 'static {
+        let (look, counts_outside) = (self.look.clone(), self.counts_outside());
+        move |message| if counts_outside { look.at(message) } else { look.within(message) }
+    }
+
+    /// Reads both topics once, and adds up their records.
+    fn survey(&self, census: &mut Census<'_, impl Notes>) -> Result<(Sums, Sequences)> {
+        let mut sums = Sums::new(self.selection.index_memory / 4);
+        let mut sequences = Sequences::default();
+        let counts_outside = self.counts_outside();
+        let mut add = |side, message: &Message, seen: &Sighting| {
+            if seen.is_in_window {
+                sequences.add(side, message.partition(), seen.signature);
+            }
+            if seen.is_in_window || counts_outside {
+                sums.add(side, seen);
+            }
+        };
+        self.source.read(self.by_time(), self.look(), |message, seen| {
+            census.source(seen);
+            add(Side::Source, message, seen);
+            Ok(())
+        })?;
+        self.target.read(self.by_time(), self.look(), |message, seen| {
+            if self.look.is_compared(seen) {
+                census.target(seen);
+            }
+            add(Side::Target, message, seen);
+            Ok(())
+        })?;
+        Ok((sums, sequences))
+    }
+
+    /// Takes in the target's records.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with [`Reason::IndexMemory`] if the memory does not suffice: then fewer classes may fit.
+    fn prepare(
+        &self,
+        round: &Round<'_>,
+        census: &mut Census<'_, impl Notes>,
+        lists: bool,
+    ) -> Result<Prepared> {
+        let (rules, memory) = (&self.selection.rules, self.selection.index_memory);
+        let share = |part: usize| if round.is_whole { memory } else { memory / part };
+        let (marked, candidates, mut total) = match round.sums {
+            Some(sums) => self.mark(round, sums)?,
+            None => Default::default(),
+        };
+        let slots = if round.is_whole { usize::MAX } else { share(2) / SLOT_BYTES };
+        let mut pairing = Pairing::new(rules, Bounds { slots, keeps_order: round.is_whole, lists });
+        let mut judge = Judge::new(rules, share(2));
+        judge.reserve(candidates);
+        let mut above = self.above_joint(round, marked.as_ref(), share(8))?;
+        let from = self.by_time().filter(|_| !judge.wants_explanations());
+        let counts_outside = self.counts_outside();
+        let outside = self.look.has_outside().then(|| {
+            let expected = match round.sums {
+                Some(sums) => sums.differing()[round.classes.clone()].iter().map(|[_, target]| target).sum(),
+                None => self.target.ranges(from)?.iter().map(Range::len).sum(),
+            };
+            Ok::<_, Error>(Outside::new(expected, share(2)))
+        });
+        let mut outside = outside.transpose()?;
+        self.target.read(from, self.look(), |message, seen| {
+            let is_compared = self.look.is_compared(seen);
+            if is_compared && round.is_whole {
+                census.target(seen);
+            }
+            if !(is_compared || counts_outside) || !round.is_of_class(seen) {
+                return Ok(());
+            }
+            let judges = round.judges(seen);
+            if judges {
+                total.add(Side::Target, seen.signature);
+            }
+            if !is_compared {
+                if let Some(outside) = outside.as_mut().filter(|_| judges) {
+                    outside.insert(seen.signature);
+                }
+                return Ok(());
+            }
+            let identity = seen.signature.identity;
+            if above.as_mut().is_some_and(|above| above.take(seen.signature)) {
+                // It is a copy of a record that the judge does not see.
+            } else if judges {
+                judge.target(seen.signature)?;
+            } else if marked.as_ref().is_some_and(|marked| marked.holds(identity)) && !judge.knows(identity) {
+                // It is no copy of a record that is judged, but tells that the target has the identity.
+                judge.target(seen.signature)?;
+            }
+            if judges { pairing.target(message, seen) } else { Ok(()) }
+        })?;
+        if let Some(sums) = round.sums {
+            if total != sums.total(&round.classes) {
+                return Err(changed_meanwhile());
+            }
+            judge.make_room(candidates)?;
+        }
+        if judge.wants_explanations() {
+            self.read_source(|message, seen| {
+                if !round.is_of_class(seen) {
+                    return Ok(());
+                }
+                pairing.explained(seen);
+                // The judge has not seen the copies of a record above the joint.
+                if seen.is_in_window && self.joints.are_below(message) { Ok(()) } else { judge.explain(seen) }
+            })?;
+        }
+        Ok(Prepared { judge, above, outside, pairing })
+    }
+
+    /// Reads the source's records that are to be judged. Returns their identities, the number of those in the window, and
+    /// what they add up to.
+    fn mark(&self, round: &Round<'_>, sums: &Sums) -> Result<(Option<Marked>, usize, Total)> {
+        let expected: u64 = sums.differing()[round.classes.clone()].iter().map(|[source, _]| source).sum();
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        // If the whole record is the identity, another content is another identity.
+        let mut marked = (self.selection.rules.identity != Identity::Record)
+            .then(|| Marked::new(self.selection.index_memory / 4, expected));
+        let (mut candidates, mut total) = (0, Total::default());
+        let counts_outside = self.counts_outside();
+        self.source.read(self.by_time(), self.look(), |_, seen| {
+            if !(seen.is_in_window || counts_outside) || !round.judges(seen) {
+                return Ok(());
+            }
+            total.add(Side::Source, seen.signature);
+            if !seen.is_in_window {
+                return Ok(());
+            }
+            candidates += 1;
+            marked.as_mut().map_or(Ok(()), |marked| marked.insert(seen.signature.identity))
+        })?;
+        Ok((marked, candidates, total))
+    }
+
+    /// Judges the source's records, and counts what the target holds beside their copies.
+    fn finish(
+        &self,
+        round: &Round<'_>,
+        prepared: Prepared,
+        census: &mut Census<'_, impl Notes>,
+        list: &mut List,
+        found: &mut Findings,
+        lacks_above: &mut bool,
+    ) -> Result<()> {
+        let Prepared { mut judge, mut above, outside, mut pairing } = prepared;
+        let rules = &self.selection.rules;
+        let skips_conflicts = rules.on_conflict == OnConflict::Skip;
+        let mut second = SecondLook::new(self.selection.index_memory / if round.is_whole { 1 } else { 2 });
+        let within = self.look.clone();
+        self.source.read(
+            self.by_time(),
+            move |message| within.within(message),
+            |message, seen| {
+                if round.is_whole {
+                    census.source(seen);
+                }
+                if !seen.is_in_window || !round.is_of_class(seen) {
+                    return Ok(());
+                }
+                let judges = round.judges(seen);
+                let of_joint = above.as_mut().filter(|_| self.joints.are_below(message));
+                if of_joint.is_none()
+                    && outside.as_ref().is_some_and(|outside| outside.may_hold(seen.signature))
+                {
+                    second.suspect(seen.signature, !judges || judge.holds(seen.signature))?;
+                }
+                if !judges {
+                    return Ok(());
+                }
+                let judged = match of_joint {
+                    Some(above) => {
+                        let verdict = above.judge(seen.signature);
+                        *lacks_above |= verdict == Verdict::New;
+                        Judged::By(verdict)
+                    }
+                    None => self.judged(&mut judge, message, seen)?,
+                };
+                pairing.source(message, seen, &judged);
+                census.notes.judged(message, seen, &judged);
+                list.source(message, seen, &judged, skips_conflicts)
+            },
+        )?;
+        let at = self.look.clone();
+        let stamped = second.decide(
+            |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
+            |each| self.read_source(|_, seen| each(seen)),
+        )?;
+        let (mut findings, unnamed) = pairing.settle(self.keeps_partitions);
+        findings.stamped = stamped;
+        self.name(unnamed, round, list)?;
+        found.take_in(findings);
+        Ok(())
+    }
+
+    fn judged(&self, judge: &mut Judge, message: &Message, seen: &Sighting) -> Result<Judged> {
+        let may_be_left_out = self.selection.rules.skip_invalid && !judge.holds(seen.signature);
+        if may_be_left_out && let Some(why) = self.look.why_invalid(message, seen, self.keeps_partitions)? {
+            return Ok(Judged::LeftOut(why));
+        }
+        judge.source(seen.signature).map(Judged::By)
+    }
+
+    /// Lists the target's records that differ. Their keys are not kept, so this reads the target again.
+    fn name(&self, mut unnamed: Unnamed, round: &Round<'_>, list: &mut List) -> Result<()> {
+        if unnamed.is_done() {
+            return Ok(());
+        }
+        let from = self.by_time().filter(|_| self.selection.rules.target_scan == TargetScan::Window);
+        self.target.read(from, self.look(), |message, seen| {
+            if !self.look.is_compared(seen) || !round.judges(seen) {
+                return Ok(());
+            }
+            let kinds = unnamed.take(message, seen);
+            kinds.into_iter().flatten().try_for_each(|kind| list.target(kind, message, seen))
+        })?;
+        if unnamed.is_done() { Ok(()) } else { Err(changed_meanwhile()) }
+    }
+
+    /// Reads the source's records of the window above the joints, if there are joints. Their copies must be known before
+    /// the job's judge sees the target, because they count for no record below.
+    fn above_joint(
+        &self,
+        round: &Round<'_>,
+        marked: Option<&Marked>,
+        memory: usize,
+    ) -> Result<Option<AboveJoint>> {
+        if !self.joints.are_there() {
+            return Ok(None);
+        }
+        let mut above = AboveJoint::new(memory);
+        let of_joint = |range: &Range| {
+            let joint = self.joints.of_partition(index(range.partition)).unwrap_or(range.end);
+            Range { start: range.start.max(joint.min(range.end)), ..*range }
+        };
+        let ranges: Vec<Range> = self.source.ranges(self.by_time())?.iter().map(of_joint).collect();
+        let within = self.look.clone();
+        self.source.read_ranges(
+            &ranges,
+            move |message| within.within(message),
+            |_, seen| {
+                let is_wanted = seen.is_in_window
+                    && round.is_of_class(seen)
+                    && marked.is_none_or(|marked| marked.holds(seen.signature.identity));
+                if is_wanted { above.want(seen.signature) } else { Ok(()) }
+            },
+        )?;
+        Ok(Some(above))
+    }
+
+    /// Reads all that the source holds now, whatever the window. Each record of the target was in the source before, so
+    /// no original is left out.
+    fn read_source(&self, each: impl FnMut(&Message, &Sighting) -> Result<()>) -> Result<()> {
+        let at = self.look.clone();
+        let OpenSide { cluster, topic, .. } = &self.source;
+        let ranges = cluster.readable(topic)?;
+        self.source.read_ranges(&ranges, move |message| at.at(message), each)
+    }
+
+    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.
+    fn by_time(&self) -> Option<i64> {
+        self.window.start.filter(|_| self.selection.event_time.is_indexed())
+    }
+}
+
+fn changed_meanwhile() -> Error {
+    Error::failed(
+        "a topic changed while it was compared: a later reading did not find the records of the first one, so retention \
+         or compaction has deleted some; run again, with a --window that retention does not reach",
+    )
+    .because(Reason::RecordsDeleted)
+}
+
+/// Consecutive classes that have at most so many records together, unless one alone has more. Classes without records
+/// need no round.
+fn rounds(loads: &[u64; CLASSES], most: u64) -> Vec<Classes<usize>> {
+    let mut rounds: Vec<(Classes<usize>, u64)> = Vec::new();
+    for (class, load) in loads.iter().enumerate().filter(|(_, load)| **load > 0) {
+        match rounds.last_mut().filter(|(_, all)| all + load <= most) {
+            Some((classes, all)) => (classes.end, *all) = (class + 1, *all + load),
+            None => rounds.push((class..class + 1, *load)),
+        }
+    }
+    rounds.into_iter().map(|(classes, _)| classes).collect()
+}

@@ -1,0 +1,77 @@
+//! One topic of a comparison, and how it is read.
+
+use std::time::Duration;
+
+use crate::base::error::Result;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::range::Range;
+use crate::job::Selection;
+use crate::judge::Sighting;
+use crate::kafka::client::Isolation;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::reader::{Reader, Reading};
+use crate::kafka::sys::Message;
+use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::{Watermarks, ends};
+
+/// One topic, and where it ended when the comparison began.
+pub(super) struct OpenSide<'a> {
+    selection: &'a Selection,
+    pub cluster: &'a Cluster,
+    pub topic: Topic,
+    watermarks: Vec<Watermarks>,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> OpenSide<'a> {
+    /// Asks for the ends, and waits until all transactions below them are committed or aborted.
+    pub(super) fn open(
+        selection: &'a Selection,
+        cluster: &'a Cluster,
+        topic: Topic,
+        progress: Progress,
+        interrupt: &'a Interrupt,
+    ) -> Result<OpenSide<'a>> {
+        let watermarks = cluster.watermarks(&topic)?;
+        let patience: Duration = selection.patience;
+        cluster.wait_until_stable(&topic, &ends(&watermarks), patience, interrupt)?;
+        Ok(OpenSide { selection, cluster, topic, watermarks, progress, interrupt })
+    }
+
+    /// The ranges from the first record of `millis` or later to the end; from the beginning if there is no `millis`.
+    pub(super) fn ranges(&self, millis: Option<i64>) -> Result<Vec<Range>> {
+        let starts = self.cluster.positions_from(&self.topic, millis, &self.watermarks)?;
+        Ok(Range::all(&starts, &ends(&self.watermarks)))
+    }
+
+    /// Reads the committed records of [`OpenSide::ranges`].
+    pub(super) fn read(
+        &self,
+        millis: Option<i64>,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        self.read_ranges(&self.ranges(millis)?, look, each)
+    }
+
+    pub(super) fn read_ranges(
+        &self,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let group = self.selection.name();
+        let reading = Reading {
+            properties: self.cluster.properties(),
+            group: &group,
+            topic: &self.topic.name,
+            isolation: Isolation::ReadCommitted,
+            patience: self.selection.patience,
+        };
+        let what = format!("reading {}", self.topic.name);
+        let bar = self.progress.over(&what, ranges);
+        Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
+    }
+}
