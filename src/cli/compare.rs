@@ -76,6 +76,11 @@ pub struct VerifyArgs {
     /// Count a different order or partition as a difference too
     #[arg(long, help_heading = heading::IDENTITY)]
     pub strict_order: bool,
+    /// Compare only the last record of each key, for topics that are compacted
+    ///
+    /// A key counts if its last record in the source lies in the window. A deletion need not be in the target.
+    #[arg(long, conflicts_with_all = ["strict_order", "identity", "target_scan"], help_heading = heading::IDENTITY)]
+    latest_only: bool,
     #[command(flatten)]
     differences: DifferencesArgs,
     #[command(flatten)]
@@ -102,6 +107,7 @@ impl VerifyArgs {
             selection: self.selection.selection(interrupt)?,
             strict_order: self.strict_order,
             list: self.differences.file.clone(),
+            latest_only: self.latest_only,
         })
     }
 }

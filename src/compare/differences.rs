@@ -15,6 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::time::rfc3339;
 use crate::job::identity::IdentityHash;
 use crate::judge::{Sighting, Verdict};
+use crate::kafka::sides::Side;
 use crate::kafka::sys::Message;
 
 /// What is wrong with a record.
@@ -114,21 +115,21 @@ impl List {
             Judged::By(Verdict::New) => (Kind::Missing, None),
             Judged::By(_) => return Ok(()),
         };
-        self.write(what, "source", message, seen, why)
+        self.write(what, Side::Source, message, seen, why)
     }
 
-    /// Lists a record of the target.
+    /// Lists a record.
     ///
     /// # Errors
     /// As [`List::source`].
-    pub(super) fn target(&mut self, what: Kind, message: &Message, seen: &Sighting) -> Result<()> {
-        self.write(what, "target", message, seen, None)
+    pub(super) fn take(&mut self, what: Kind, side: Side, message: &Message, seen: &Sighting) -> Result<()> {
+        self.write(what, side, message, seen, None)
     }
 
     fn write(
         &mut self,
         what: Kind,
-        side: &'static str,
+        side: Side,
         message: &Message,
         seen: &Sighting,
         why: Option<&str>,
@@ -140,6 +141,7 @@ impl List {
             Err(_) => (None, message.key().map(|key| STANDARD.encode(key))),
         };
         let (partition, offset) = (message.partition(), message.offset());
+        let side = if side == Side::Source { "source" } else { "target" };
         let time = seen.time.map(rfc3339);
         let line = Line { what, side, partition, offset, time, key_base64, key, why };
         let says = |err: &dyn std::fmt::Display| Error::io(path.display(), err);

@@ -17,7 +17,7 @@ use crate::base::progress::Progress;
 use crate::base::time::{millis, rfc3339};
 use crate::compare::chart::Histogram;
 use crate::compare::timeline::{Stretch, Timeline};
-use crate::compare::{Judged, Notes, compare};
+use crate::compare::{Judged, Notes, Wish, compare};
 use crate::job::identity::Identity;
 use crate::job::names::Names;
 use crate::job::window::Window;
@@ -103,7 +103,8 @@ pub fn gaps(
         found: Gaps::default(),
         times: Timeline::default(),
     };
-    let mut compared = compare(selection, list, progress, interrupt, &mut counted)?;
+    let wish = Wish { list, is_latest_only: false };
+    let mut compared = compare(selection, wish, progress, interrupt, &mut counted)?;
     let findings = std::mem::take(&mut compared.findings);
     let Counted { mut found, mut times, .. } = counted;
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);

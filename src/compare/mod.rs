@@ -11,6 +11,7 @@ pub(crate) mod verify;
 
 mod differences;
 mod joints;
+mod latest;
 mod order;
 mod pair;
 mod pairing;
@@ -54,6 +55,15 @@ pub(crate) trait Notes {
     fn judged(&mut self, message: &Message, seen: &Sighting, judged: &Judged);
 }
 
+/// What is wanted of a comparison.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wish<'a> {
+    /// A file that lists each difference.
+    pub list: Option<&'a Path>,
+    /// Whether only the last record of each key is compared.
+    pub is_latest_only: bool,
+}
+
 /// The decision about a record of the source's window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Judged {
@@ -76,18 +86,18 @@ pub(crate) struct Compared {
     refusal: Option<String>,
 }
 
-/// Reads both topics' windows, committed records only, and lists each difference in a file if one is wanted.
+/// Reads both topics' windows, committed records only.
 ///
 /// # Errors
 /// The errors that the exit codes stand for.
 pub(crate) fn compare(
     selection: &Selection,
-    list: Option<&Path>,
+    wish: Wish<'_>,
     progress: Progress,
     interrupt: &Interrupt,
     notes: &mut impl Notes,
 ) -> Result<Compared> {
-    let mut list = List::new(list)?;
+    let mut list = List::new(wish.list)?;
     let clusters = selection.properties.connect(&selection.name())?;
     let Sides { source, target } = resolve::topics(&clusters, selection)?;
     let Resolved { window, warning, other_days } =
@@ -112,8 +122,13 @@ pub(crate) fn compare(
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
     let pair = Pair { selection, source, target, window, keeps_partitions, look, joints };
     let mut census = Census { notes, other_days, in_source: 0, in_target: 0 };
-    let (findings, lacks_above_joint) = pair.judge(&mut census, &mut list)?;
+    let (mut findings, lacks_above_joint) = if wish.is_latest_only {
+        (pair.judge_latest(&mut census, &mut list)?, false)
+    } else {
+        pair.judge(&mut census, &mut list)?
+    };
     list.close()?;
+    findings.in_source = census.in_source;
     let nothing = (census.in_source == 0)
         .then(|| resolve::nothing_in(window, pair.source.cluster, selection, &pair.source.topic, interrupt));
     let warnings = [
@@ -121,7 +136,7 @@ pub(crate) fn compare(
         census.other_days.warning(),
         nothing,
         about_copies(selection, findings.stamped),
-        about_order(&findings),
+        about_order(&findings).filter(|_| !wish.is_latest_only),
     ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -7,7 +7,7 @@ use super::joints::Joints;
 use super::order::Sequences;
 use super::pairing::{Bounds, Pairing, SLOT_BYTES};
 use super::side::OpenSide;
-use super::sums::{CLASSES, Sums, Total, class};
+use super::sums::{CLASSES, Sums, Total, class, rounds};
 use super::verify::Findings;
 use super::{Census, Judged, Notes};
 use crate::base::error::{Error, Reason, Result};
@@ -114,7 +114,6 @@ impl Pair<'_> {
                 }
             }
         }
-        found.in_source = census.in_source;
         if !is_at_any_time {
             found.in_target = census.in_target;
         }
@@ -342,7 +341,7 @@ impl Pair<'_> {
                 return Ok(());
             }
             let kinds = unnamed.take(message, seen);
-            kinds.into_iter().flatten().try_for_each(|kind| list.target(kind, message, seen))
+            kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, Side::Target, message, seen))
         })?;
         if unnamed.is_done() { Ok(()) } else { Err(changed_meanwhile()) }
     }
@@ -388,28 +387,15 @@ impl Pair<'_> {
     }
 
     /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.
-    fn by_time(&self) -> Option<i64> {
+    pub(super) fn by_time(&self) -> Option<i64> {
         self.window.start.filter(|_| self.selection.event_time.is_indexed())
     }
 }
 
-fn changed_meanwhile() -> Error {
+pub(super) fn changed_meanwhile() -> Error {
     Error::failed(
         "a topic changed while it was compared: a later reading did not find the records of the first one, so retention \
          or compaction has deleted some; run again, with a --window that retention does not reach",
     )
     .because(Reason::RecordsDeleted)
-}
-
-/// Consecutive classes that have at most so many records together, unless one alone has more. Classes without records
-/// need no round.
-fn rounds(loads: &[u64; CLASSES], most: u64) -> Vec<Classes<usize>> {
-    let mut rounds: Vec<(Classes<usize>, u64)> = Vec::new();
-    for (class, load) in loads.iter().enumerate().filter(|(_, load)| **load > 0) {
-        match rounds.last_mut().filter(|(_, all)| all + load <= most) {
-            Some((classes, all)) => (classes.end, *all) = (class + 1, *all + load),
-            None => rounds.push((class..class + 1, *load)),
-        }
-    }
-    rounds.into_iter().map(|(classes, _)| classes).collect()
 }

@@ -6,6 +6,7 @@
 //! odds that a given difference goes unseen are at most 2^-64. XOR would not do, since a record would cancel its double.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::job::identity::IdentityHash;
 use crate::judge::{Sighting, Signature};
@@ -175,7 +176,7 @@ impl Sums {
     }
 
     /// What all records of these classes that lie in cells that differ add up to.
-    pub(super) fn total(&self, classes: &std::ops::Range<usize>) -> Total {
+    pub(super) fn total(&self, classes: &Range<usize>) -> Total {
         let mut total = Total::default();
         for cell in self.cells.iter().flat_map(|cells| &cells[classes.clone()]) {
             total.sum = total.sum.wrapping_add(cell.sum());
@@ -183,6 +184,19 @@ impl Sums {
         }
         total
     }
+}
+
+/// Consecutive classes that have at most so many records together, unless one alone has more. Classes without records
+/// need no round.
+pub(super) fn rounds(loads: &[u64; CLASSES], most: u64) -> Vec<Range<usize>> {
+    let mut rounds: Vec<(Range<usize>, u64)> = Vec::new();
+    for (class, load) in loads.iter().enumerate().filter(|(_, load)| **load > 0) {
+        match rounds.last_mut().filter(|(_, all)| all + load <= most) {
+            Some((classes, all)) => (classes.end, *all) = (class + 1, *all + load),
+            None => rounds.push((class..class + 1, *load)),
+        }
+    }
+    rounds.into_iter().map(|(classes, _)| classes).collect()
 }
 
 #[cfg(test)]

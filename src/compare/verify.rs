@@ -10,7 +10,7 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::time::millis;
-use crate::compare::{Judged, Notes, compare};
+use crate::compare::{Judged, Notes, Wish, compare};
 use crate::job::Selection;
 use crate::job::names::Names;
 use crate::job::window::{Edges, Window};
@@ -27,6 +27,8 @@ pub struct Comparison {
     pub strict_order: bool,
     /// A file that lists each difference, as JSON Lines.
     pub list: Option<PathBuf>,
+    /// Whether only the last record of each key is compared, as compaction keeps it. Then all counts are of keys.
+    pub latest_only: bool,
 }
 
 /// The differences that the comparison found. All counts are of records.
@@ -48,7 +50,7 @@ pub struct Findings {
     /// Records of the target's window that the source lacks.
     pub extra: u64,
     /// Records that come before some record in their source partition, but after it in the target. `None` if this was not
-    /// judged, because the memory does not suffice.
+    /// judged, because the memory does not suffice or only the last record of each key is compared.
     pub reordered: Option<u64>,
     /// Records in another partition than in the source, if both topics have the same number of partitions. `None` as
     /// above.
@@ -82,9 +84,10 @@ const EXAMPLES: usize = 10;
 /// [`Error::Different`] if the findings show a difference; the other errors that the exit codes stand for.
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
-    let Comparison { selection, list, .. } = comparison;
+    let Comparison { selection, list, latest_only, .. } = comparison;
+    let wish = Wish { list: list.as_deref(), is_latest_only: *latest_only };
     let mut window = None;
-    let compared = compare(selection, list.as_deref(), progress, interrupt, &mut window);
+    let compared = compare(selection, wish, progress, interrupt, &mut window);
     let (mut findings, result) = match compared {
         Err(err) => (Findings::default(), Err(err)),
         Ok(mut compared) => {

@@ -194,8 +194,12 @@ impl<'a> Stage<'a> {
         say!(self.on_stderr, "3. fill");
         let first = self.fill()?;
         say!(self.on_stderr, "4. verify: compare every record of the window");
-        let comparison =
-            Comparison { selection: self.job.selection.clone(), strict_order: false, list: None };
+        let comparison = Comparison {
+            selection: self.job.selection.clone(),
+            strict_order: false,
+            list: None,
+            latest_only: false,
+        };
         let (findings, result) = verify(&comparison, self.progress, self.interrupt);
         if matches!(result, Ok(()) | Err(Error::Different(_))) {
             say!(self.on_stderr, "{findings}\n");

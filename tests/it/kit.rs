@@ -209,8 +209,12 @@ impl Pair {
     }
 
     pub(crate) fn verify(&self) -> (Findings, Result<()>) {
-        let comparison =
-            Comparison { selection: self.job.selection.clone(), strict_order: false, list: None };
+        let comparison = Comparison {
+            selection: self.job.selection.clone(),
+            strict_order: false,
+            list: None,
+            latest_only: false,
+        };
         verify(&comparison, Progress { quiet: true }, &Interrupt::default())
     }
 

@@ -23,6 +23,7 @@ mod gaps;
 mod kill_points;
 mod kit;
 mod lag;
+mod latest_only;
 mod load;
 mod metrics;
 mod mirror;

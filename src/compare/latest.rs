@@ -1,0 +1,145 @@
+//! Compares only the last record of each key, since compaction keeps no other.
+
+use std::collections::hash_map::Entry;
+
+use super::differences::{Kind, List, Unnamed};
+use super::pair::Pair;
+use super::pairing::{ByHash, Place};
+use super::side::OpenSide;
+use super::sums::{CLASSES, class, rounds};
+use super::verify::Findings;
+use super::{Census, Notes};
+use crate::base::error::Result;
+use crate::base::range::Range;
+use crate::job::identity::IdentityHash;
+use crate::judge::Sighting;
+use crate::kafka::sides::Side;
+use crate::kafka::sys::Message;
+
+/// About how many bytes a record of both topics takes, if each has a key of its own.
+const RECORD_BYTES: u64 = 256;
+
+/// The last record of a key.
+#[derive(Clone, Copy)]
+struct Last {
+    exact: u64,
+    place: Place,
+    is_in_window: bool,
+    is_tombstone: bool,
+}
+
+type Lasts = ByHash<Last>;
+
+impl Pair<'_> {
+    /// Compares the keys whose last record, below the source's end, lies in the window. All counts are of keys.
+    pub(super) fn judge_latest(
+        &self,
+        census: &mut Census<'_, impl Notes>,
+        list: &mut List,
+    ) -> Result<Findings> {
+        let [source, target] = [&self.source, &self.target].map(|side| side.ranges(self.by_time()));
+        let records: u64 = source?.iter().chain(&target?).map(Range::len).sum();
+        let load = records.saturating_mul(RECORD_BYTES) / CLASSES as u64 + 1;
+        let mut found = Findings::default();
+        for (n, classes) in rounds(&[load; CLASSES], self.selection.index_memory as u64).iter().enumerate() {
+            let source = self.lasts(&self.source, classes, |seen| {
+                if n == 0 {
+                    census.other_days.see(seen.time);
+                }
+            })?;
+            let target = self.lasts(&self.target, classes, |_| ())?;
+            let mut unnamed = <[Unnamed; 2]>::default();
+            let mut note = |side: Side, place: Place, kind: Kind| {
+                found.example(kind.shown(), || match side {
+                    Side::Source => format!("source {place}"),
+                    Side::Target => format!("target {place}"),
+                });
+                if list.is_wanted() {
+                    unnamed[usize::from(side == Side::Target)].at(place, kind);
+                }
+            };
+            census.in_source += source.values().filter(|last| last.is_in_window).count() as u64;
+            census.in_target += target.values().filter(|last| last.is_in_window).count() as u64;
+            let (mut missing, mut changed, mut extra) = (0, 0, 0);
+            for (key, last) in source.iter().filter(|(_, last)| last.is_in_window) {
+                match target.get(key) {
+                    Some(copy) if copy.exact == last.exact => {}
+                    Some(copy) => {
+                        changed += 1;
+                        note(Side::Source, last.place, Kind::OtherContent);
+                        note(Side::Target, copy.place, Kind::Changed);
+                    }
+                    // Compaction may have deleted it.
+                    None if last.is_tombstone => {}
+                    None => {
+                        missing += 1;
+                        note(Side::Source, last.place, Kind::Missing);
+                    }
+                }
+            }
+            for (key, last) in target.iter().filter(|(_, last)| last.is_in_window && !last.is_tombstone) {
+                if !source.contains_key(key) {
+                    extra += 1;
+                    note(Side::Target, last.place, Kind::Extra);
+                }
+            }
+            found.missing += missing;
+            found.changed += changed;
+            found.extra += extra;
+            let [of_source, of_target] = unnamed;
+            self.name_places(Side::Source, of_source, list)?;
+            self.name_places(Side::Target, of_target, list)?;
+        }
+        found.in_target = census.in_target;
+        Ok(found)
+    }
+
+    /// The last record of each key of these classes.
+    fn lasts(
+        &self,
+        side: &OpenSide<'_>,
+        classes: &std::ops::Range<usize>,
+        mut see: impl FnMut(&Sighting),
+    ) -> Result<Lasts> {
+        let mut lasts = Lasts::default();
+        let at = self.look.clone();
+        side.read(
+            self.by_time(),
+            move |message| at.at(message),
+            |message, seen| {
+                see(seen);
+                let identity: IdentityHash = seen.signature.identity;
+                if classes.contains(&class(identity)) {
+                    let last = Last {
+                        exact: seen.signature.exact,
+                        place: Place::of(message),
+                        is_in_window: seen.is_in_window,
+                        is_tombstone: message.value().is_none(),
+                    };
+                    match lasts.entry(identity) {
+                        // The records of a key are in one partition, so they come in order.
+                        Entry::Occupied(mut entry) => *entry.get_mut() = last,
+                        Entry::Vacant(entry) => drop(entry.insert(last)),
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(lasts)
+    }
+
+    /// Lists the records at these places. Their keys are not kept, so this reads the topic again.
+    fn name_places(&self, side: Side, mut unnamed: Unnamed, list: &mut List) -> Result<()> {
+        if unnamed.is_done() {
+            return Ok(());
+        }
+        let topic = if side == Side::Source { &self.source } else { &self.target };
+        let at = self.look.clone();
+        let each = |message: &Message, seen: &Sighting| {
+            let kinds = unnamed.take(message, seen);
+            kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, side, message, seen))
+        };
+        topic.read(self.by_time(), move |message| at.at(message), each)?;
+        if unnamed.is_done() { Ok(()) } else { Err(super::pair::changed_meanwhile()) }
+    }
+}
