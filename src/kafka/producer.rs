@@ -332,6 +332,16 @@ impl Transaction<'_> {
             let told = Failed::local(code, record).sentence(source, target);
             return properties.says(Error::failed(told).because(Reason::RefusedRecords));
         }
+        // These two say only that the transaction has failed, and no delivery may say why. So ask for what cannot be: in
+        // a failed transaction, librdkafka begins none, and its answer is what failed
+        // (`rd_kafka_txn_require_states0`). A denied AddPartitionsToTxn is such a failure.
+        if matches!(code, RDKafkaErrorCode::State | RDKafkaErrorCode::Fatal) {
+            let begin = |inner: &BaseProducer<Reports>| inner.begin_transaction();
+            let why = self.producer.call("producing", self.producer.writing(), Some(self.begun), begin);
+            if let Err(why) = why {
+                return why;
+            }
+        }
         let err = KafkaError::MessageProduction(code);
         self.producer.classify("producing", self.producer.writing(), &err, Some(self.begun))
     }

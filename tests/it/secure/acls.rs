@@ -22,7 +22,7 @@ const LOAD: [Grant; 6] = [
 const FOLLOW: [Grant; 2] = [(TRANSACTIONAL_ID, "name/", WRITE), (GROUP, "reversed", DESCRIBE)];
 
 /// Runs a command by a new user that has these grants; its code and what it says.
-fn run(story: &Story, grants: &[Grant], arguments: &[&str]) -> (i32, String) {
+pub(super) fn run(story: &Story, grants: &[Grant], arguments: &[&str]) -> (i32, String) {
     let user = scram_user("larry", "tiger");
     story.grant(&format!("User:{user}"), grants);
     let output = story.run(&trusting(story, &scram(&user, "tiger")), arguments);

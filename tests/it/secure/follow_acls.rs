@@ -5,13 +5,13 @@ use super::two_acls::{FOLLOW, arguments, needed, refused_without_each};
 use super::*;
 
 /// A follow of a person at work.
-struct Following<'c> {
+pub(super) struct Following<'c> {
     crossing: &'c Crossing,
-    child: std::process::Child,
+    pub(super) child: std::process::Child,
 }
 
 impl Following<'_> {
-    fn start<'c>(crossing: &'c Crossing, person: &Person, arguments: &[&str]) -> Following<'c> {
+    pub(super) fn start<'c>(crossing: &'c Crossing, person: &Person, arguments: &[&str]) -> Following<'c> {
         let (from, to) = (crossing.to_source(person), crossing.to_target(person));
         let mut command = crossing.command((&from, &to), Way::OneFile, arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
@@ -19,14 +19,14 @@ impl Following<'_> {
     }
 
     /// Waits until each of so many partitions of the ledger has the mark of a follow.
-    fn until_joined(self, partitions: usize) -> Self {
+    pub(super) fn until_joined(self, partitions: usize) -> Self {
         let (job, ledger) = (self.crossing.job(), self.crossing.ledger());
         until(|| to().topics().contains(&ledger) && to().watermarks(&ledger).len() == partitions);
         until(|| to().committed(&job, &ledger).iter().all(|(_, mark)| mark.contains(" follow ")));
         self
     }
 
-    fn stopped(self) {
+    pub(super) fn stopped(self) {
         signal(&self.child, "-TERM");
         let output = self.child.wait_with_output().expect("ends");
         assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -41,7 +41,7 @@ impl Following<'_> {
 }
 
 /// Asserts that the target holds each record once. Those before the window were there already.
-fn assert_all_there(crossing: &Crossing, more: &[Record]) {
+pub(super) fn assert_all_there(crossing: &Crossing, more: &[Record]) {
     let (mut found, mut wanted) = (to().consume(&crossing.target), [&records()[..], more].concat());
     found.sort();
     wanted.sort();

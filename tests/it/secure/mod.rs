@@ -5,6 +5,7 @@ pub(crate) mod broker;
 mod crossing;
 mod errors;
 mod follow_acls;
+mod lost_rights;
 mod two;
 mod two_acls;
 mod ways;
@@ -95,6 +96,15 @@ impl Story {
     }
 
     pub(crate) fn grant(&self, principal: &str, grants: &[Grant]) {
+        self.control(principal, grants, raw::ALLOW);
+    }
+
+    /// Takes rights away, even if they are granted.
+    pub(crate) fn deny(&self, principal: &str, grants: &[Grant]) {
+        self.control(principal, grants, raw::DENY);
+    }
+
+    fn control(&self, principal: &str, grants: &[Grant], permission: i8) {
         for (resource, name, operation) in grants {
             let fill = format!("replicator/{}/{}", self.a, self.b);
             let load = format!("replicator/load/{}/", self.a);
@@ -107,7 +117,7 @@ impl Story {
                 "reversed" => (&reversed, raw::LITERAL),
                 _ => (&load, raw::PREFIXED),
             };
-            let (resource, operation, permission) = (*resource, *operation, raw::ALLOW);
+            let (resource, operation) = (*resource, *operation);
             let entry = raw::Entry { principal, resource, name, pattern, operation, permission };
             raw::control(Broker::get().plain(), &entry);
         }

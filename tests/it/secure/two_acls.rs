@@ -66,7 +66,7 @@ fn sentence(crossing: &Crossing, (on, operation): (On, i8)) -> String {
     }
 }
 
-fn place_of(crossing: &Crossing, person: &Person, on: On) -> String {
+pub(super) fn place_of(crossing: &Crossing, person: &Person, on: On) -> String {
     match on {
         On::Source => place("source", &crossing.to_source(person)),
         _ => place("target", &crossing.to_target(person)),
@@ -295,50 +295,6 @@ fn a_plan_says_what_a_fill_would_lack() {
         assert_eq!(plan["consequences"]["ledger"], crossing.ledger());
     }
     assert!(!to().topics().contains(&crossing.ledger()), "a plan creates nothing");
-}
-
-#[rstest]
-#[case::on_the_source((On::Source, ANY), "Read on topic")]
-#[case::on_the_target((On::Target, WRITE), "Write on topic")]
-#[case::on_the_ledger((On::Ledger, READ), "Read on topic")]
-#[case::on_the_group((On::Group, READ), "Read on the group")]
-#[case::on_the_transactional_id((On::TransactionalId, WRITE), "Write on the transactional id")]
-fn a_right_that_is_lost_during_the_run(#[case] lost: (On, i8), #[case] lacking: &str) {
-    let crossing = Crossing::new();
-    let person = crossing.person();
-    crossing.grant(&person, needed("fill"));
-    let sides = (&crossing.to_source(&person), &crossing.to_target(&person));
-    let slow = [&arguments("fill")[..], &["--max-rate", "20/s", "--transaction-records", "10"]].concat();
-    let mut command = crossing.command(sides, Way::OneFile, &slow);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    let (job, ledger) = (crossing.job(), crossing.ledger());
-    until(|| to().topics().contains(&ledger));
-    until(|| to().committed(&job, &ledger).iter().any(|(at, _)| *at >= 0));
-    crossing.deny(&person, lost);
-    let output = child.wait_with_output().expect("ends");
-    let text = stderr(&output);
-    assert_eq!(code(&output), 1, "{text}");
-    let answer = receipt(&output);
-    assert_eq!(answer["error"]["reason"], "no-permission", "{text}");
-    let place = place_of(&crossing, &person, lost.0);
-    let mut wanted = format!("grant this principal {lacking}");
-    if lost.0 != On::Group {
-        wanted = format!("{wanted} {}", crossing.named(lost.0));
-    }
-    let is_told = text.lines().any(|line| line.contains(&place) && line.contains(&wanted));
-    assert!(is_told, "{place}{wanted}: {text}");
-    let written = answer["written"].as_u64().expect("a count");
-    assert!(written > 0 && written < window_of(&records()).len() as u64, "{answer:?}");
-    // Another principal goes on.
-    let next = crossing.person();
-    crossing.grant(&next, needed("fill"));
-    let output = crossing.run_for(&next, &arguments("fill"));
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let sorted = |mut records: Vec<Record>| {
-        records.sort();
-        records
-    };
-    assert_same(&sorted(to().consume(&crossing.target)), &sorted(records()));
 }
 
 /// The source's cluster is somebody else's: a run leaves nothing there, though it may read no more than one topic.
