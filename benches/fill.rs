@@ -63,6 +63,7 @@ impl Bench {
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(60),
+            max_out_of_orderness: None,
         })
     }
 

@@ -137,6 +137,8 @@ pub enum Reason {
     RefusedRecords,
     /// The target's copies have other timestamps than the source's records.
     OtherTimestamps,
+    /// Records are further out of order than `--max-out-of-orderness` promises.
+    OutOfOrder,
     /// During the run, somebody else added records of the window to the target.
     DoubledByOthers,
     /// The identities do not fit into `--index-memory`.

@@ -79,7 +79,7 @@ pub struct VerifyArgs {
     /// Compare only the last record of each key, for topics that are compacted
     ///
     /// A key counts if its last record in the source lies in the window. A deletion need not be in the target.
-    #[arg(long, conflicts_with_all = ["strict_order", "identity", "target_scan"], help_heading = heading::IDENTITY)]
+    #[arg(long, conflicts_with_all = ["strict_order", "identity", "target_scan", "max_out_of_orderness"], help_heading = heading::IDENTITY)]
     latest_only: bool,
     #[command(flatten)]
     differences: DifferencesArgs,
@@ -145,6 +145,7 @@ impl LagArgs {
             rules: Rules::by(Identity::Key),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(90),
+            max_out_of_orderness: None,
         })
     }
 }

@@ -128,7 +128,7 @@ pub struct FollowArgs {
     /// Fills the window up to the present first, then copies all that the source commits. --window must have no end, and a date.
     /// Several instances of one command share the partitions. After the fill, SIGTERM and Ctrl-C end the run with exit
     /// code 0.
-    #[arg(long, help_heading = heading::FOLLOW)]
+    #[arg(long, conflicts_with = "max_out_of_orderness", help_heading = heading::FOLLOW)]
     pub follow: bool,
     /// With --follow, commit this often, as in 200ms or 1s
     ///

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::Args;
@@ -13,7 +14,7 @@ use super::heading;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::base::json::Pointer;
-use crate::base::time::parse_date;
+use crate::base::time::{parse_date, parse_duration};
 use crate::base::zone::{Tz, parse_zone};
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
@@ -74,6 +75,20 @@ pub struct TopicsArgs {
     /// By default the event time is the record's timestamp.
     #[arg(long, value_name = "POINTER", help_heading = heading::WINDOW, display_order = heading::LATE)]
     pub time_field: Option<Pointer>,
+    /// Stop reading the source behind the window: no record is older than an earlier one by more than this, as in 10m
+    ///
+    /// Without it, each partition is read to its end, since a record of the window may stand anywhere. With it, a
+    /// partition is left after 10,000 records in a row that are later than the window's end by this much. Records more
+    /// than an hour in the future do not count. If a record breaks the promise, the command ends with an error, but it
+    /// cannot see what it does not read. Each partition counts by itself.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse_duration,
+        help_heading = heading::WINDOW,
+        display_order = heading::LATE
+    )]
+    pub max_out_of_orderness: Option<Duration>,
     /// Identify records by key, key+value, value, field:/pointer or record
     ///
     /// Records with the same identity count as the same record. Use `record` if keys are user or device ids: it counts
@@ -132,6 +147,11 @@ impl TopicsArgs {
             (window, Some(date)) => drop(window.on(date, self.tz).map_err(Error::usage)?),
             (_, None) => {}
         }
+        if self.max_out_of_orderness.is_some() && !window.has_end() {
+            return Err(Error::usage(
+                "--max-out-of-orderness ends the reading of the source behind the window, so --window needs an end",
+            ));
+        }
         if let Some(day) = typed.and_then(TypedWindow::excluded_day) {
             tracing::info!("the window ends where {day} begins, so nothing of that day is in it");
         }
@@ -164,6 +184,7 @@ impl TopicsArgs {
             },
             index_memory: (self.index_memory as usize) << 20,
             patience: self.patience.patience,
+            max_out_of_orderness: self.max_out_of_orderness,
         })
     }
 }

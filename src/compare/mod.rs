@@ -136,6 +136,7 @@ pub(crate) fn compare(
         census.other_days.warning(),
         nothing,
         about_copies(selection, findings.stamped),
+        about_promise(selection).filter(|_| findings.relies_on_promise),
         about_order(&findings).filter(|_| !wish.is_latest_only),
     ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
@@ -193,6 +194,16 @@ impl Compared {
         tracing::warn!("{warning}");
         self.warnings.push(warning);
     }
+}
+
+/// Says what `--max-out-of-orderness` makes the comparison rely on.
+fn about_promise(selection: &Selection) -> Option<String> {
+    let bound = humantime::format_duration(selection.max_out_of_orderness?);
+    Some(format!(
+        "assumed that no record of {} is more than {bound} older than an earlier one of its partition, so records of the \
+         window were not looked for behind that",
+        selection.shown_source()
+    ))
 }
 
 /// Warns of copies with other timestamps, and says what to do about them.

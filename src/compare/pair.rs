@@ -13,6 +13,7 @@ use super::{Census, Judged, Notes};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::range::{Range, index};
 use crate::job::identity::Identity;
+use crate::job::order::Order;
 use crate::job::window::Window;
 use crate::job::{OnConflict, Selection, TargetScan};
 use crate::judge::elsewhen::{Outside, SecondLook};
@@ -79,6 +80,7 @@ impl Pair<'_> {
         let records: u64 = of_source?.iter().chain(&of_target?).map(Range::len).sum();
         let is_whole = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(bytes) <= memory;
         let (mut found, mut lacks_above) = (Findings::default(), false);
+        found.relies_on_promise = self.order(is_whole).is_promised();
         if is_whole {
             let round = Round { classes: 0..CLASSES, sums: None, is_whole };
             let prepared = self.prepare(&round, census, list.is_wanted())?;
@@ -131,6 +133,16 @@ impl Pair<'_> {
         move |message| if counts_outside { look.at(message) } else { look.within(message) }
     }
 
+    /// The order that may end a reading of the source behind the window. Sums need the records outside of the window too
+    /// if these count, so then there is none.
+    fn order(&self, is_whole: bool) -> Order {
+        if is_whole || !self.counts_outside() {
+            Order::of(self.selection, self.window, self.source.topic.partitions)
+        } else {
+            Order::unknown()
+        }
+    }
+
     /// Reads both topics once, and adds up their records.
     fn survey(&self, census: &mut Census<'_, impl Notes>) -> Result<(Sums, Sequences)> {
         let mut sums = Sums::new(self.selection.index_memory / 4);
@@ -144,7 +156,7 @@ impl Pair<'_> {
                 sums.add(side, seen);
             }
         };
-        self.source.read(self.by_time(), self.look(), |message, seen| {
+        self.source.read_window(self.by_time(), self.order(false), self.look(), |message, seen| {
             census.source(seen);
             add(Side::Source, message, seen);
             Ok(())
@@ -248,7 +260,7 @@ impl Pair<'_> {
             .then(|| Marked::new(self.selection.index_memory / 4, expected));
         let (mut candidates, mut total) = (0, Total::default());
         let counts_outside = self.counts_outside();
-        self.source.read(self.by_time(), self.look(), |_, seen| {
+        self.source.read_window(self.by_time(), self.order(false), self.look(), |_, seen| {
             if !(seen.is_in_window || counts_outside) || !round.judges(seen) {
                 return Ok(());
             }
@@ -277,8 +289,9 @@ impl Pair<'_> {
         let skips_conflicts = rules.on_conflict == OnConflict::Skip;
         let mut second = SecondLook::new(self.selection.index_memory / if round.is_whole { 1 } else { 2 });
         let within = self.look.clone();
-        self.source.read(
+        self.source.read_window(
             self.by_time(),
+            self.order(round.is_whole),
             move |message| within.within(message),
             |message, seen| {
                 if round.is_whole {

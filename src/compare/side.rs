@@ -7,6 +7,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::range::Range;
 use crate::job::Selection;
+use crate::job::order::Order;
 use crate::judge::Sighting;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
@@ -56,11 +57,35 @@ impl<'a> OpenSide<'a> {
         self.read_ranges(&self.ranges(millis)?, look, each)
     }
 
+    /// [`OpenSide::read`], but each partition only as far as there may be records of the window.
+    pub(super) fn read_window(
+        &self,
+        millis: Option<i64>,
+        mut order: Order,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
+        mut each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        self.read_until(&self.ranges(millis)?, look, |message, seen| {
+            let is_past = order.see(message, seen.time)?;
+            each(message, seen).map(|()| is_past)
+        })
+    }
+
     pub(super) fn read_ranges(
         &self,
         ranges: &[Range],
         look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+        mut each: impl FnMut(&Message, &Sighting) -> Result<()>,
+    ) -> Result<()> {
+        self.read_until(ranges, look, |message, seen| each(message, seen).map(|()| false))
+    }
+
+    /// Reads the committed records of the ranges. Leaves a partition when `each` says so.
+    fn read_until(
+        &self,
+        ranges: &[Range],
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
+        each: impl FnMut(&Message, &Sighting) -> Result<bool>,
     ) -> Result<()> {
         let group = self.selection.name();
         let reading = Reading {
@@ -72,6 +97,6 @@ impl<'a> OpenSide<'a> {
         };
         let what = format!("reading {}", self.topic.name);
         let bar = self.progress.over(&what, ranges);
-        Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
+        Reader::looking(&reading, ranges, look)?.for_each_until(self.interrupt, &bar, each)
     }
 }

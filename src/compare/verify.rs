@@ -74,6 +74,9 @@ pub struct Findings {
     pub examples: Vec<String>,
     #[serde(skip)]
     pub(crate) stamped: StampedCopies,
+    /// Whether `--max-out-of-orderness` ended a reading of the source.
+    #[serde(skip)]
+    pub(crate) relies_on_promise: bool,
 }
 
 const EXAMPLES: usize = 10;

@@ -94,7 +94,12 @@ impl Run<'_> {
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
             let can_resume = self.job.selection.rules.can_resume();
-            let resumed = trusted.position(partition).filter(|_| can_resume);
+            // An open mark does not say that all before it was in order.
+            let resumed = match self.job.selection.max_out_of_orderness {
+                Some(_) => trusted.closed(partition),
+                None => trusted.position(partition),
+            };
+            let resumed = resumed.filter(|_| can_resume);
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.unwrap_or(by_time[partition]);
             if watermarks.low > 0 && start <= watermarks.low {
@@ -139,5 +144,7 @@ pub(super) fn fingerprint(job: &Job, checked: &Preflight, window: Window) -> Fin
     ];
     // By another registry, other values have the fields. The user may have named the wrong one before.
     parts.extend(job.selection.registry_that_counts().map(|url| format!("schema registry {url}")));
+    // A partition may have been left before its end, so the offset holds only under the same promise.
+    parts.extend(job.selection.max_out_of_orderness.map(|bound| format!("out of order by {bound:?}")));
     Fingerprint::of(&parts)
 }

@@ -18,6 +18,7 @@ use crate::fill::receipt::Counts;
 use crate::job::identity::Identity;
 use crate::job::ledger::Ledger;
 use crate::job::limits::Limits;
+use crate::job::order::Order;
 use crate::job::rate::Throttle;
 use crate::job::{OnConflict, TargetScan};
 use crate::judge::elsewhen::Outside;
@@ -63,6 +64,8 @@ pub(super) struct Copying<'r, 'a> {
     pub(super) source_placement: Option<Placement>,
     /// About where the window ends in each partition, for the progress bar.
     pub(super) window_ends: Vec<i64>,
+    /// Says when a partition can be left.
+    pub(super) order: Order,
 }
 
 enum Fate {
@@ -96,7 +99,12 @@ impl Copying<'_, '_> {
             self.outside.iter().for_each(|outside| outside.warm(marks()));
             for (event, sighting) in batch.events() {
                 if let Some(message) = reader.accept(event)? {
+                    // A record that breaks the promise of an order is not copied: no run may take that promise for kept.
+                    let is_past = self.order.see(message, sighting.time)?;
                     self.take(message, *sighting)?;
+                    if is_past {
+                        reader.leave(message.partition());
+                    }
                     if self.transaction.as_ref().is_some_and(Transaction::is_full) {
                         self.commit(&reader)?;
                     }

@@ -44,6 +44,7 @@ use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
 use crate::job::identity::{Fingers, Identity};
 use crate::job::names::Names;
+use crate::job::order::Order;
 use crate::job::rate::Throttle;
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
@@ -269,7 +270,8 @@ impl Run<'_> {
             all.iter().map(|range| range.start).collect()
         };
         self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
-        self.look_again(clusters, checked, &look, &scanned, &ranges)?;
+        let order = || Order::of(&job.selection, window, source.partitions);
+        self.look_again(clusters, checked, &look, &scanned, &ranges, order())?;
         failpoint::instant("after-scan");
         let group = match share {
             Some(share) => share.group.clone(),
@@ -340,6 +342,7 @@ impl Run<'_> {
             epochs: vec![-1; source.partitions],
             source_placement: placement,
             window_ends,
+            order: order(),
         };
         let result = copy.all(&ranges);
         // `close` and the marks rely on the snapshot, so it must still say how far the scan and the copy read.

@@ -5,6 +5,7 @@ use crate::base::error::Result;
 use crate::base::failpoint::{self, Rule};
 use crate::base::range::Range;
 use crate::job::Selection;
+use crate::job::order::Order;
 use crate::judge::Sighting;
 use crate::kafka::client::Isolation;
 use crate::kafka::reader::{Reader, Reading};
@@ -56,5 +57,22 @@ impl Run<'_> {
         let reading = self.reading(side, group);
         let bar = self.progress.over(&format!("reading {}", reading.topic), ranges);
         Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
+    }
+
+    /// Reads the source's `ranges` as far as there may be records of the window.
+    pub(super) fn read_window(
+        &self,
+        group: &str,
+        ranges: &[Range],
+        mut order: Order,
+        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
+        mut each: impl FnMut(&Sighting) -> Result<()>,
+    ) -> Result<()> {
+        let reading = self.reading(Side::Source, group);
+        let bar = self.progress.over(&format!("reading {}", reading.topic), ranges);
+        Reader::looking(&reading, ranges, look)?.for_each_until(self.interrupt, &bar, |message, seen| {
+            let is_past = order.see(message, seen.time)?;
+            each(seen).map(|()| is_past)
+        })
     }
 }

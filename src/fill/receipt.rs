@@ -43,6 +43,10 @@ pub struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_before: Option<DoneBefore>,
     pub elapsed_ms: u64,
+    /// With --max-out-of-orderness: the run took the source for no further out of order than this, as `10m`, and did not
+    /// look for records of the window behind that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assumed_max_out_of_orderness: Option<String>,
     /// Whether the target holds all records that the promise covers.
     pub complete: bool,
     pub warnings: Vec<String>,
@@ -160,6 +164,12 @@ impl fmt::Display for Receipt {
             writeln!(
                 f,
                 "  nothing is left to do: the run that ended at {at} read {in_window} records of the window and wrote {written}"
+            )?;
+        }
+        if let Some(bound) = &self.assumed_max_out_of_orderness {
+            writeln!(
+                f,
+                "  assumed that no record of {source} is more than {bound} older than an earlier one of its partition"
             )?;
         }
         for example in &self.examples {

@@ -5,6 +5,7 @@ use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
 use crate::base::range::{Range, index};
 use crate::fill::preflight::{self, Preflight};
+use crate::job::order::Order;
 use crate::job::window::Window;
 use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
 use crate::judge::{Judge, Look, Sighting};
@@ -139,6 +140,7 @@ impl Run<'_> {
         look: &Look,
         scanned: &Scanned,
         ranges: &[Range],
+        order: Order,
     ) -> Result<()> {
         let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
         let memory = self.job.selection.index_memory;
@@ -147,12 +149,12 @@ impl Run<'_> {
         tracing::info!("checking whether {target} holds records of the window with another timestamp");
         let (within, at) = (look.clone(), look.clone());
         let name = &checked.ledger.name;
-        self.read_looking(
-            Side::Source,
+        self.read_window(
             name,
             ranges,
+            order,
             move |message| within.within(message),
-            |_, seen| {
+            |seen| {
                 if seen.is_in_window && seen.has_identity && outside.may_hold(seen.signature) {
                     second.suspect(seen.signature, scanned.judge.holds(seen.signature))?;
                 }

@@ -141,6 +141,11 @@ impl Run<'_> {
             restarts: self.restarts.count,
             done_before: self.told.done_before.map(DoneBefore::from),
             elapsed_ms: 0,
+            assumed_max_out_of_orderness: self
+                .job
+                .selection
+                .max_out_of_orderness
+                .map(|bound| humantime::format_duration(bound).to_string()),
             complete: false,
             warnings: self.told.warnings.clone(),
             examples: self.told.examples.clone(),

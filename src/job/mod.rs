@@ -7,6 +7,7 @@ pub(crate) mod identity;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod names;
+pub(crate) mod order;
 pub(crate) mod rate;
 pub(crate) mod resolve;
 pub(crate) mod schema;
@@ -47,6 +48,8 @@ pub struct Selection {
     pub index_memory: usize,
     /// How long to wait without progress before giving up.
     pub patience: Duration,
+    /// The user's promise about each partition of the source: no record is older than an earlier one by more than this.
+    pub max_out_of_orderness: Option<Duration>,
 }
 
 impl Selection {
@@ -86,7 +89,13 @@ impl Selection {
     /// The command line for a shell that fills `window` for these topics and by these rules, but with `identity` in place
     /// of their own.
     pub fn command(&self, window: Window, identity: &Identity) -> String {
-        self.line(&["--window", &window.to_string()], identity)
+        let mut words = vec!["--window".to_owned(), window.to_string()];
+        if let Some(bound) = self.max_out_of_orderness.filter(|_| window.end.is_some()) {
+            // Without the space between its parts, the length is one word.
+            let bound = humantime::format_duration(bound).to_string().replace(' ', "");
+            words.extend(["--max-out-of-orderness".to_owned(), bound]);
+        }
+        self.line(&words.iter().map(String::as_str).collect::<Vec<_>>(), identity)
     }
 
     /// The command line for a shell that does `command` with these topics in these clusters, by these rules, but with

@@ -271,6 +271,12 @@ impl Trusted {
         self.0[partition].as_ref().map(|(position, _)| *position)
     }
 
+    /// The position, if a run has checked all that it wrote up to there.
+    pub(crate) fn closed(&self, partition: usize) -> Option<i64> {
+        let (position, mark) = self.0[partition].as_ref()?;
+        mark.closed.map(|_| *position)
+    }
+
     /// Whether nothing is left to do in `range`: it is empty, or a closed mark has reached its end. An open mark still
     /// needs the run's check.
     pub(crate) fn is_done(&self, range: &Range) -> bool {

@@ -62,6 +62,8 @@ pub struct Reader<T = ()> {
     /// Time that the loop spends elsewhere does not count.
     patience: Patience,
     poll: Option<JoinHandle<()>>,
+    /// `None` if there was nothing to read.
+    consumer: Option<Arc<BaseConsumer<Listener>>>,
 }
 
 struct PartitionProgress {
@@ -134,6 +136,7 @@ impl<T: Default + Send + 'static> Reader<T> {
             open: 0,
             patience: Patience::new(reading.patience),
             poll: None,
+            consumer: None,
         };
         let what = || format!("the assignment of {}", reading.topic);
         let mut assignment = TopicPartitionList::new();
@@ -151,8 +154,9 @@ impl<T: Default + Send + 'static> Reader<T> {
         if reader.open > 0 {
             let consumer = reading.properties.consumer(reading.group, reading.isolation)?;
             consumer.assign(&assignment).map_err(|e| says(Error::kafka(what(), e)))?;
-            let (batches, poll) = poll_in_background(consumer, look)?;
-            (reader.batches, reader.poll) = (Some(batches), Some(poll));
+            let consumer = Arc::new(consumer);
+            let (batches, poll) = poll_in_background(consumer.clone(), look)?;
+            (reader.batches, reader.poll, reader.consumer) = (Some(batches), Some(poll), Some(consumer));
         }
         Ok(reader)
     }
@@ -162,15 +166,30 @@ impl<T: Default + Send + 'static> Reader<T> {
     /// # Errors
     /// As [`Reader::next`], [`Reader::accept`] and `each`.
     pub fn for_each(
-        mut self,
+        self,
         interrupt: &Interrupt,
         bar: &ProgressBar,
         mut each: impl FnMut(&Message, &T) -> Result<()>,
     ) -> Result<()> {
+        self.for_each_until(interrupt, bar, |message, seen| each(message, seen).map(|()| false))
+    }
+
+    /// [`Reader::for_each`], which leaves a partition when `each` says so.
+    ///
+    /// # Errors
+    /// As [`Reader::for_each`].
+    pub(crate) fn for_each_until(
+        mut self,
+        interrupt: &Interrupt,
+        bar: &ProgressBar,
+        mut each: impl FnMut(&Message, &T) -> Result<bool>,
+    ) -> Result<()> {
         while let Some(batch) = self.next(interrupt)? {
             for (event, seen) in batch.events() {
-                if let Some(message) = self.accept(event)? {
-                    each(message, seen)?;
+                if let Some(message) = self.accept(event)?
+                    && each(message, seen)?
+                {
+                    self.leave(message.partition());
                 }
             }
             bar.set_position(self.passed());
@@ -250,6 +269,25 @@ impl<T: Default + Send + 'static> Reader<T> {
         Ok(record.filter(|_| within))
     }
 
+    /// Counts the rest of a partition's range as read, and fetches no more of it.
+    pub(crate) fn leave(&mut self, partition: i32) {
+        let progress = self.partitions.get_mut(index(partition)).and_then(Option::as_mut);
+        let Some(progress) = progress.filter(|progress| progress.position < progress.end) else { return };
+        tracing::debug!(
+            "{} offsets of {}-{partition} are not read, from {} on",
+            progress.end - progress.position,
+            self.topic,
+            progress.position
+        );
+        progress.position = progress.end;
+        self.open -= 1;
+        let mut paused = TopicPartitionList::new();
+        paused.add_partition(&self.topic, partition);
+        if let Some(Err(err)) = self.consumer.as_ref().map(|consumer| consumer.pause(&paused)) {
+            tracing::debug!("{}-{partition} could not be paused: {err}", self.topic);
+        }
+    }
+
     /// The position in each partition that has a range. The next run would continue from there.
     pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
         let positions = self.partitions.iter().enumerate();
@@ -316,10 +354,9 @@ impl<T> Drop for Reader<T> {
 }
 
 fn poll_in_background<T: Default + Send + 'static>(
-    consumer: BaseConsumer<Listener>,
+    consumer: Arc<BaseConsumer<Listener>>,
     look: impl Fn(&Message) -> Result<T> + Send + 'static,
 ) -> Result<(Batches<T>, JoinHandle<()>)> {
-    let consumer = Arc::new(consumer);
     let queue = ConsumerQueue::new(consumer.clone())
         .ok_or_else(|| Error::failed("the consumer has no queue".to_owned()))?;
     let (sender, receiver) = sync_channel(BATCHES);

@@ -154,6 +154,7 @@ impl<'a> Stage<'a> {
             rules: Rules::by(showing.identity.clone()),
             index_memory: INDEX_MEMORY,
             patience: Duration::from_secs(90),
+            max_out_of_orderness: None,
         });
         Ok(Stage {
             job,

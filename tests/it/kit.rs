@@ -287,6 +287,7 @@ pub(crate) fn job(a: &str, b: &str) -> Job {
         rules: Rules::by(Identity::Key),
         index_memory: INDEX_MEMORY,
         patience: Duration::from_secs(30),
+        max_out_of_orderness: None,
     })
 }
 

@@ -30,6 +30,7 @@ mod mirror;
 mod nodes;
 mod observe;
 mod one_name;
+mod order;
 mod pace;
 mod packaging;
 mod page;
