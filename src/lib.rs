@@ -25,7 +25,8 @@
 //!    both before it reads ([`kafka::watermarks`]). It reads only after every transaction below them is committed or
 //!    aborted ([`kafka::stable`]). Checked: `ends_never_move`, `no_position_passes_an_end`.
 //! 5. **Positions.** A partition is read to its end only when the reader's position is there. A count of records or a
-//!    silent broker proves nothing ([`kafka::reader`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
+//!    silent broker proves nothing ([`kafka::reader`]). Only the user's promise of an order ends it earlier
+//!    ([`job::order`]). Checked: `positions_only_rise`, `done_is_at_the_ends`.
 //! 6. **One judge** says whether the target holds a record: by identity, content and count ([`judge`]). If one identity
 //!    has two contents, the run fails instead of choosing. Checked: `each_record_has_one_fate`.
 //! 7. **One way to recover.** After a failure of unknown outcome, the run drops the producer, the readers and the judge,

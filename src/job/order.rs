@@ -1,5 +1,5 @@
 //! How far the records of a partition stand out of order, as `--max-out-of-orderness` promises, and what follows from
-//! that. Pure.
+//! that.
 //!
 //! The promise: within a partition, no record is older than an earlier one by more than the bound. So behind a record
 //! that is later than the window's end by the bound, no record is in the window. This holds wherever the reading began.
