@@ -261,7 +261,8 @@ impl Run<'_> {
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         tracing::debug!("scanning the target for what it holds already, so that nothing is written twice");
-        let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look)?;
+        let order = || Order::of(&job.selection, window, source.partitions);
+        let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look, &ranges, order())?;
         marking.scanned(scanned.firsts.clone(), &trusted);
         let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         let source_starts = if job.selection.rules.target_scan == TargetScan::All {
@@ -270,7 +271,6 @@ impl Run<'_> {
             all.iter().map(|range| range.start).collect()
         };
         self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
-        let order = || Order::of(&job.selection, window, source.partitions);
         self.look_again(clusters, checked, &look, &scanned, &ranges, order())?;
         failpoint::instant("after-scan");
         let group = match share {

@@ -6,7 +6,7 @@ use crate::base::failpoint::{self, Rule};
 use crate::base::range::Range;
 use crate::job::Selection;
 use crate::job::order::Order;
-use crate::judge::Sighting;
+use crate::judge::{Look, Sighting};
 use crate::kafka::client::Isolation;
 use crate::kafka::reader::{Reader, Reading};
 use crate::kafka::sides::Side;
@@ -59,20 +59,25 @@ impl Run<'_> {
         Reader::looking(&reading, ranges, look)?.for_each(self.interrupt, &bar, each)
     }
 
-    /// Reads the source's `ranges` as far as there may be records of the window.
+    /// Reads the source's records of the window that can be copied, as far as there may be any in `ranges`.
     pub(super) fn read_window(
         &self,
         group: &str,
+        look: &Look,
         ranges: &[Range],
         mut order: Order,
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
         mut each: impl FnMut(&Sighting) -> Result<()>,
     ) -> Result<()> {
         let reading = self.reading(Side::Source, group);
         let bar = self.progress.over(&format!("reading {}", reading.topic), ranges);
-        Reader::looking(&reading, ranges, look)?.for_each_until(self.interrupt, &bar, |message, seen| {
+        let look = look.clone();
+        let reader = Reader::looking(&reading, ranges, move |message| look.within(message))?;
+        reader.for_each_until(self.interrupt, &bar, |message, seen| {
             let is_past = order.see(message, seen.time)?;
-            each(seen).map(|()| is_past)
+            if seen.is_in_window && seen.has_identity {
+                each(seen)?;
+            }
+            Ok(is_past)
         })
     }
 }

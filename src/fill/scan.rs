@@ -27,7 +27,7 @@ pub(super) struct Scanned {
 }
 
 impl Run<'_> {
-    /// Reads the target from the window's start to the snapshot's ends.
+    /// Reads the target from the window's start to the snapshot's ends. The copy will read the ranges `of_source`.
     pub(super) fn scan_target(
         &mut self,
         clusters: &Clusters,
@@ -35,6 +35,8 @@ impl Run<'_> {
         window: Window,
         snapshot: &Snapshot,
         look: &Look,
+        of_source: &[Range],
+        order: Order,
     ) -> Result<Scanned> {
         let selection = &self.job.selection;
         let mut judge = Judge::new(&selection.rules, selection.index_memory);
@@ -43,9 +45,10 @@ impl Run<'_> {
         let starts = clusters.target.positions_from(&checked.target, start, &snapshot.target)?;
         let starts = if failpoint::breaks(Rule::ScanWithoutMark) { ends(&snapshot.target) } else { starts };
         let ranges = Range::all(&starts, &ends(&snapshot.target));
-        judge.reserve(self.expected(clusters, checked, window, snapshot)?);
-        let length = ranges.iter().map(Range::len).sum();
-        let mut outside = look.has_outside().then(|| Outside::new(length, selection.index_memory));
+        let (in_source, in_target) = self.expected(clusters, checked, window, snapshot)?;
+        judge.reserve(usize::try_from(in_source.max(in_target)).unwrap_or(0));
+        let outside = length(&ranges).saturating_sub(in_target);
+        let mut outside = self.outside(checked, look, (&ranges, outside), of_source, order)?;
         let bar = self.progress.over(&format!("scanning {}", selection.target), &ranges);
         let at = look.clone();
         let reading = self.reading(Side::Target, &checked.ledger.name);
@@ -79,13 +82,40 @@ impl Run<'_> {
             Ok(())
         })?;
         judge.take_in(&mut found)?;
-        outside.iter_mut().for_each(|outside| outside.take_in(&mut beside));
+        if let Some(outside) = &mut outside {
+            outside.take_in(&mut beside);
+            outside.end();
+        }
         if judge.wants_explanations() {
             self.warn_of_unexplained(snapshot);
             self.read_source(&clusters.source, checked, look, |seen| judge.explain(seen))?;
         }
         tracing::debug!("{} holds {} identities that count for the window", selection.target, judge.len());
         Ok(Scanned { ranges, judge, outside, firsts })
+    }
+
+    /// Where the scan notes the target's records outside of the window, which are `about` so many in its ranges. Reads the
+    /// source's window if these are too many to be told apart, or if an earlier scan noted records that look like copies.
+    fn outside(
+        &self,
+        checked: &Preflight,
+        look: &Look,
+        (ranges, about): (&[Range], u64),
+        of_source: &[Range],
+        order: Order,
+    ) -> Result<Option<Outside>> {
+        let memory = self.job.selection.index_memory;
+        let mut outside = look.has_outside().then(|| Outside::new(length(ranges), memory));
+        if let Some(outside) =
+            outside.as_mut().filter(|_| self.is_suspicious || !Outside::has_room(about, memory))
+        {
+            outside.only_wanted(length(of_source), memory);
+            self.read_window(&checked.ledger.name, look, of_source, order, |seen| {
+                outside.want(seen.signature);
+                Ok(())
+            })?;
+        }
+        Ok(outside)
     }
 
     /// If the source has deleted its first records, it does not explain the target's copies of them.
@@ -114,21 +144,21 @@ impl Run<'_> {
         self.read_looking(Side::Source, name, &ranges, move |message| look.at(message), |_, seen| each(seen))
     }
 
-    /// How many identities there may be, according to the time index; 0 if the index does not tell.
+    /// How many records of the window each topic may hold, according to the time index; 0 if the index does not tell.
     fn expected(
         &self,
         clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         snapshot: &Snapshot,
-    ) -> Result<usize> {
+    ) -> Result<(u64, u64)> {
         if !self.job.selection.event_time.is_indexed() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let edges = (window.start, window.end);
         let source = clusters.source.about_how_many(&checked.source, edges, &snapshot.source)?;
         let target = clusters.target.about_how_many(&checked.target, edges, &snapshot.target)?;
-        Ok(usize::try_from(source.max(target)).unwrap_or(0))
+        Ok((u64::try_from(source).unwrap_or(0), u64::try_from(target).unwrap_or(0)))
     }
 
     /// Decides exactly which records of the target are copies of the window's records with another timestamp, before
@@ -142,25 +172,19 @@ impl Run<'_> {
         ranges: &[Range],
         order: Order,
     ) -> Result<()> {
-        let Some(outside) = scanned.outside.as_ref().filter(|_| self.is_suspicious) else { return Ok(()) };
+        let Some(outside) = scanned.outside.as_ref().filter(|outside| outside.is_suspicious()) else {
+            return Ok(());
+        };
         let memory = self.job.selection.index_memory;
         let mut second = self.second.take().unwrap_or_else(|| SecondLook::new(memory));
         let target = self.job.selection.shown_target();
         tracing::info!("checking whether {target} holds records of the window with another timestamp");
-        let (within, at) = (look.clone(), look.clone());
+        let at = look.clone();
         let name = &checked.ledger.name;
-        self.read_window(
-            name,
-            ranges,
-            order,
-            move |message| within.within(message),
-            |seen| {
-                if seen.is_in_window && seen.has_identity && outside.may_hold(seen.signature) {
-                    second.suspect(seen.signature, scanned.judge.holds(seen.signature))?;
-                }
-                Ok(())
-            },
-        )?;
+        self.read_window(name, look, ranges, order, |seen| match outside.may_hold(seen.signature) {
+            true => second.suspect(seen.signature, scanned.judge.holds(seen.signature)),
+            false => Ok(()),
+        })?;
         let found = second.decide(
             |each| {
                 self.read_looking(
@@ -193,4 +217,8 @@ impl Run<'_> {
         ))
         .because(Reason::OtherTimestamps))
     }
+}
+
+fn length(ranges: &[Range]) -> u64 {
+    ranges.iter().map(Range::len).sum()
 }

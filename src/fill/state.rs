@@ -37,7 +37,7 @@ pub(super) struct Run<'a> {
     pub(super) in_doubt: Option<InDoubt>,
     /// The target as the first scan found it. At the end, the run checks what was added since then.
     pub(super) first: Option<FirstScan>,
-    /// The target may hold a record of the window with another timestamp. The run decides this before it writes.
+    /// The target may hold a record of the window with another timestamp. The next start-up decides this before it writes.
     pub(super) is_suspicious: bool,
     pub(super) second: Option<SecondLook>,
     /// Only in a plan.

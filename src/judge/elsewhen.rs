@@ -5,6 +5,9 @@
 //! While a run scans the target, a small filter notes the records outside of the window. If a record of the window hits
 //! the filter, a second look decides exactly: it reads the target's records outside of the window again, and then the
 //! source's records. If a target record equals some source record, timestamp included, it is no copy of another record.
+//!
+//! If very many records are outside of the window, the filter would be full, and each record of the window would hit it.
+//! Then the run reads the source's window first, and the filter notes only those records that look like one of it.
 
 use std::collections::HashMap;
 
@@ -14,33 +17,86 @@ use crate::base::error::{Error, Reason, Result};
 use crate::job::identity::IdentityHash;
 
 /// The target's records outside of the window, without their timestamps.
-pub(crate) struct Outside(Filter);
+pub(crate) struct Outside {
+    found: Filter,
+    /// The source's records of the window, without their timestamps, if only records like them count.
+    wanted: Option<Filter>,
+    is_suspicious: bool,
+}
 
 impl Outside {
-    /// For `expected` records. It takes at most an eighth of the `index_memory`, in bytes.
+    /// For `expected` records. It takes at most an eighth of the `index_memory`, in bytes, and as much again if only
+    /// records like those of the source's window count.
     pub(crate) fn new(expected: u64, index_memory: usize) -> Outside {
-        Outside(Filter::new(usize::try_from(expected).unwrap_or(usize::MAX), index_memory / 8))
+        Outside { found: filter(expected, index_memory), wanted: None, is_suspicious: false }
+    }
+
+    /// Whether the memory suffices to tell that many records apart from those of the window.
+    pub(crate) fn has_room(expected: u64, index_memory: usize) -> bool {
+        Filter::bytes(size(expected)) <= most(index_memory)
+    }
+
+    /// From now on, only records count that look like one of the source's window. The caller wants all of those, at most
+    /// `expected`, before it inserts the first record of the target.
+    pub(crate) fn only_wanted(&mut self, expected: u64, index_memory: usize) {
+        self.wanted = Some(filter(expected, index_memory));
+    }
+
+    /// Takes a record of the source's window.
+    pub(crate) fn want(&mut self, signature: Signature) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.insert(signature.loose_key());
+        }
     }
 
     /// Adds some records, and empties their list.
     pub(crate) fn take_in(&mut self, signatures: &mut Vec<Signature>) {
-        self.warm(signatures.iter().copied());
+        let first = self.wanted.as_ref().unwrap_or(&self.found);
+        first.warm(signatures.iter().map(Signature::loose_key));
         signatures.drain(..).for_each(|signature| self.insert(signature));
     }
 
     pub(crate) fn insert(&mut self, signature: Signature) {
-        self.0.insert(signature.loose_key());
+        let key = signature.loose_key();
+        if self.wanted.as_ref().is_none_or(|wanted| wanted.may_hold(key)) {
+            self.found.insert(key);
+            self.is_suspicious |= self.wanted.is_some();
+        }
+    }
+
+    /// Frees what only insertions need.
+    pub(crate) fn end(&mut self) {
+        self.wanted = None;
+    }
+
+    /// Whether it is time for a second look: the target holds a record that looks like one of the source's window.
+    /// Unknown, so false, if all records count.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.is_suspicious
     }
 
     /// Makes the processor fetch the places of many records at once, so that the next look-ups do not wait.
     pub(crate) fn warm(&self, signatures: impl Iterator<Item = Signature>) {
-        self.0.warm(signatures.map(|signature| signature.loose_key()));
+        self.found.warm(signatures.map(|signature| signature.loose_key()));
     }
 
     /// Whether the target may hold a copy outside of the window. Only a second look can decide.
     pub(crate) fn may_hold(&self, signature: Signature) -> bool {
-        self.0.may_hold(signature.loose_key())
+        self.found.may_hold(signature.loose_key())
     }
+}
+
+fn filter(expected: u64, index_memory: usize) -> Filter {
+    Filter::new(size(expected), most(index_memory))
+}
+
+fn size(expected: u64) -> usize {
+    usize::try_from(expected).unwrap_or(usize::MAX)
+}
+
+/// The most bytes that one filter takes.
+fn most(index_memory: usize) -> usize {
+    index_memory / 8
 }
 
 /// A second look. The caller shows it the source's records of the window that hit the filter, then the target's records
@@ -210,6 +266,27 @@ mod tests {
         assert!(look.knows(seen(1, 77).signature) && !look.knows(seen(4, 10).signature));
         look.target(&seen(2, 97)).expect("room");
         assert_eq!(look.settle(), StampedCopies::default(), "each is reported once");
+    }
+
+    #[test]
+    fn the_few_of_the_window_are_told_apart_from_very_many_outside() {
+        let signature = |n: u64| {
+            let spread = |n: u64| (n ^ n >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            let [first, second] = [2 * n + 1, 2 * n + 2].map(|n| spread(spread(spread(n))));
+            Signature { identity: [first, second], ..Signature::default() }
+        };
+        let many = 100_000;
+        assert!(Outside::has_room(many, 8 << 20) && !Outside::has_room(many, 1 << 20));
+        for copies in [0, 3] {
+            let mut outside = Outside::new(many, 64 << 10);
+            outside.only_wanted(many, 64 << 10);
+            (0..500).for_each(|n| outside.want(signature(n)));
+            outside.take_in(&mut (500 - copies..many).map(signature).collect());
+            outside.end();
+            assert_eq!(outside.is_suspicious(), copies > 0);
+            let hits = (0..500).filter(|n| outside.may_hold(signature(*n))).count();
+            assert_eq!(hits as u64, copies);
+        }
     }
 
     #[test]

@@ -12,9 +12,14 @@ pub(super) struct Filter {
 const BYTES_EACH: usize = 8;
 
 impl Filter {
+    /// The bytes that `expected` hashes need.
+    pub(super) fn bytes(expected: usize) -> usize {
+        expected.saturating_mul(BYTES_EACH)
+    }
+
     /// For `expected` hashes, in at most `memory` bytes. With less memory it says yes more often.
     pub(super) fn new(expected: usize, memory: usize) -> Filter {
-        let bytes = expected.saturating_mul(BYTES_EACH).min(memory);
+        let bytes = Filter::bytes(expected).min(memory);
         Filter { blocks: vec![[0; 8]; bytes.div_ceil(size_of::<[u64; 8]>()).max(1)] }
     }
 

@@ -212,3 +212,34 @@ fn the_right_copy_beside_another_content_is_found() {
     let (findings, _) = pair.verify();
     assert_eq!((findings.missing, findings.changed, findings.extra), (0, 0, 178));
 }
+
+/// A topic holds far more records after the window than a filter in little memory can tell apart. None is a copy, or a
+/// few are.
+#[rstest]
+#[case::no_copies(0)]
+#[case::copies(5)]
+fn very_many_records_outside_of_the_window_do_not_look_like_copies(#[case] copies: usize) {
+    let pair = Pair::new(1, 1).with(|job| job.selection.index_memory = 128 << 10);
+    let at = |time: i64, n: usize| record(0, time, &format!("key-{n}"), "{}");
+    let window: Vec<Record> = (0..1000).map(|n| at(WINDOW.0, n)).collect();
+    let later: Vec<Record> = (0..40_000).map(|n| at(WINDOW.1, 10_000 + n)).collect();
+    let stamped = stamped(&window[500..500 + copies], now());
+    let before = [&later[..], &stamped].concat();
+    produce(&pair.a, &[&window[..], &later].concat());
+    produce(&pair.b, &before);
+    let (plan, planned) = pair.plan();
+    if copies == 0 {
+        planned.expect("planned");
+        assert_eq!(plan.to_write, Some(1000));
+        assert_eq!(pair.filled().counts.written, 1000);
+        let after = consume(&pair.b);
+        assert_same(&after[..before.len()], &before);
+        assert_same(&after[before.len()..], &window);
+    } else {
+        let error = planned.expect_err("refused");
+        assert!(error.to_string().contains("5 records of"), "{error}");
+        let error = pair.fill().1.expect_err("refused");
+        assert_eq!((error.exit_code(), error.reason()), (3, Reason::OtherTimestamps), "{error}");
+        assert_eq!(consume(&pair.b).len(), before.len());
+    }
+}
