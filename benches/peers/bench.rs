@@ -26,9 +26,10 @@ const START: i64 = 1_618_394_400_000;
 const SPAN: i64 = 405 * 60_000;
 
 const USAGE: &str = "broker [PROPERTY…] | source BOOTSTRAP TOPIC PARTITIONS RECORDS \
-                     | append BOOTSTRAP TOPIC PARTITIONS RECORDS | create BOOTSTRAP TOPIC PARTITIONS \
+                     | append BOOTSTRAP TOPIC PARTITIONS RECORDS \
+                     | payloads BOOTSTRAP TOPIC PARTITIONS RECORDS BYTES CODEC FILE | create BOOTSTRAP TOPIC PARTITIONS \
                      | delete BOOTSTRAP TOPIC | sum BOOTSTRAP TOPIC \
-                     | copy FROM SOURCE TO TARGET | safe-copy FROM SOURCE TO TARGET \
+                     | copy FROM SOURCE TO TARGET CODEC | safe-copy FROM SOURCE TO TARGET \
                      | transact BOOTSTRAP SOURCE TARGET | consume BOOTSTRAP SOURCE \
                      | await FROM SOURCE TO TARGET \
                      | latency FROM SOURCE TO TARGET RATE WARM_UP SECONDS | marks FROM SOURCE TO TARGET \
@@ -47,12 +48,16 @@ fn main() {
         ["append", bootstrap, topic, partitions, records] => {
             append(bootstrap, topic, number(partitions), number(records));
         }
+        ["payloads", bootstrap, topic, partitions, records, bytes, codec, file] => {
+            let source = Payloads { topic, partitions: number(partitions), records: number(records) };
+            payloads(bootstrap, &source, number(bytes), codec, &std::fs::read(file).expect("events"));
+        }
         ["create", bootstrap, topic, partitions] => {
             Topics::new(bootstrap).create(topic, number(partitions), 1).expect("made");
         }
         ["delete", bootstrap, topic] => Topics::new(bootstrap).delete(&[topic]).expect("deleted"),
         ["sum", bootstrap, topic] => sum(bootstrap, topic),
-        ["copy", from, source, to, target] => copy(from, source, to, target),
+        ["copy", from, source, to, target, codec] => copy((from, source), (to, target), codec),
         ["safe-copy", from, source, to, target] => safe_copy(from, source, to, target),
         ["transact", bootstrap, source, target] => transact(bootstrap, source, target),
         ["await", from, source, to, target] => await_copy(from, source, to, target),
@@ -104,6 +109,41 @@ fn event(n: usize, records: usize, partitions: usize) -> Record {
         ),
         headers: Vec::new(),
     }
+}
+
+struct Payloads<'a> {
+    topic: &'a str,
+    partitions: usize,
+    records: usize,
+}
+
+/// Makes a topic of records that are spread over partitions and time as [`append`] does it, in batches of the codec. The values are
+/// as many `bytes` of the `events`, one line after the other. Each begins at the line after the last value's.
+fn payloads(bootstrap: &str, source: &Payloads<'_>, bytes: usize, codec: &str, events: &[u8]) {
+    let Payloads { topic, partitions, records } = *source;
+    Topics::new(bootstrap).create(topic, partitions, 1).expect("made");
+    let mut config = config(bootstrap);
+    fast(&mut config);
+    let producer: BaseProducer = config.set("compression.type", codec).create().expect("a producer");
+    let ends: Vec<usize> = (0..events.len()).filter(|at| events[*at] == b'\n').map(|at| at + 1).collect();
+    let twice = [events, &events[..bytes.min(events.len())]].concat();
+    let mut begin = 0;
+    for n in 0..records {
+        let value = &twice[begin..begin + bytes];
+        let Record { partition, time, key, .. } = event(n, records, partitions);
+        let key = key.expect("a key");
+        let mut record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(topic).partition(partition).timestamp(time).key(&key[..]).payload(value);
+        while let Err((error, back)) = producer.send(record) {
+            assert!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), "{error}");
+            producer.poll(Duration::from_millis(1));
+            record = back;
+        }
+        // The next line after this value's last byte.
+        let next = ends.partition_point(|end| *end < begin + bytes);
+        begin = ends.get(next).copied().filter(|end| *end < events.len()).unwrap_or(0);
+    }
+    delivered(&producer).expect("delivered");
 }
 
 /// Prints how many committed records there are, and a sum over their keys, values, headers and times, which
@@ -174,9 +214,10 @@ fn last(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<(Vec<u8>
 }
 
 /// The plain copy, with the calls and settings of the fill: no transaction, no window, no dedup.
-fn copy(from: &str, source: &str, to: &str, target: &str) {
+fn copy((from, source): (&str, &str), (to, target): (&str, &str), codec: &str) {
     let mut config = config(to);
     fast(&mut config);
+    config.set("compression.type", codec);
     let producer: Arc<BaseProducer<Reports>> =
         Arc::new(config.create_with_context(Reports::default()).expect("a producer"));
     let topic = OutgoingTopic::new(producer.clone(), target).expect("a topic");

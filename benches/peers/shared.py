@@ -1,4 +1,4 @@
-"""What the comparisons of copiers and of followers share: the programs, the brokers, MirrorMaker's settings."""
+"""What the comparisons of copiers and of followers share: the programs, the brokers, MirrorMaker's settings, the clock."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "benches" / "peers"
@@ -36,6 +37,10 @@ def built(name, needs, build):
         print(f"left out: {name}: {error}", file=sys.stderr)
         return False
     return True
+
+
+def build_go():
+    run("go", "build", "-o", f"{BUILT}/go/", "./...", cwd=HERE / "franz-go")
 
 
 def build_java():
@@ -77,3 +82,14 @@ def brokers(count, homes=(), properties=()):
         for broker in started:
             broker.stdin.close()
             broker.wait()
+
+
+def timed(command):
+    """Wall seconds, CPU seconds and peak memory in MB of a process and its children."""
+    began = time.monotonic()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - began
+    if status != 0:
+        sys.exit(f"failed: {command}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024

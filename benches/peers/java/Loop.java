@@ -5,7 +5,7 @@ import org.apache.kafka.clients.producer.*;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.*;
 
-/** The plain consume-transform-produce loop, in transactions of 50,000 records or a second: BOOTSTRAP SOURCE TARGET. */
+/** The plain consume-transform-produce loop, in transactions of 50,000 records or a second: BOOTSTRAP SOURCE TARGET CODEC. */
 public class Loop {
     static final int RECORDS = 50_000;
 
@@ -19,7 +19,8 @@ public class Loop {
              var producer = new KafkaProducer<byte[], byte[]>(Map.of(
                      "bootstrap.servers", args[0], "transactional.id", "loop-" + target, "acks", "all",
                      "linger.ms", "10", "batch.size", "1000000", "max.request.size", "10485760",
-                     "buffer.memory", "134217728", "send.buffer.bytes", "-1"), new ByteArraySerializer(), new ByteArraySerializer())) {
+                     "buffer.memory", "134217728", "send.buffer.bytes", "-1",
+                     "compression.type", args[3]), new ByteArraySerializer(), new ByteArraySerializer())) {
             producer.initTransactions();
             List<TopicPartition> partitions = consumer.partitionsFor(source).stream()
                     .map(p -> new TopicPartition(source, p.partition())).toList();

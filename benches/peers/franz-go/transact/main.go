@@ -1,6 +1,6 @@
 // A transactional copy of a whole topic by franz-go: the bare loop, without window, dedup or checks.
 //
-// Arguments: bootstrap servers, source, target, records in the source.
+// Arguments: bootstrap servers, source, target, records in the source, codec.
 package main
 
 import (
@@ -17,6 +17,14 @@ const (
 	transactionRecords = 50_000
 	transactionTime    = time.Second
 )
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none":   kgo.NoCompression(),
+	"gzip":   kgo.GzipCompression(),
+	"snappy": kgo.SnappyCompression(),
+	"lz4":    kgo.Lz4Compression(),
+	"zstd":   kgo.ZstdCompression(),
+}
 
 func main() {
 	bootstrap, source, target := os.Args[1], os.Args[2], os.Args[3]
@@ -36,7 +44,7 @@ func main() {
 		kgo.ProducerLinger(10*time.Millisecond),
 		kgo.ProducerBatchMaxBytes(1_000_000),
 		kgo.MaxBufferedRecords(200_000),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchCompression(codecs[os.Args[5]]),
 	)
 	check(err)
 	defer session.Close()
