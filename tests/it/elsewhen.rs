@@ -235,11 +235,14 @@ fn very_many_records_outside_of_the_window_do_not_look_like_copies(#[case] copie
         let after = consume(&pair.b);
         assert_same(&after[..before.len()], &before);
         assert_same(&after[before.len()..], &window);
+        pair.verify().1.expect("the same");
     } else {
         let error = planned.expect_err("refused");
         assert!(error.to_string().contains("5 records of"), "{error}");
         let error = pair.fill().1.expect_err("refused");
         assert_eq!((error.exit_code(), error.reason()), (3, Reason::OtherTimestamps), "{error}");
         assert_eq!(consume(&pair.b).len(), before.len());
+        let (findings, _) = pair.verify();
+        assert_eq!((findings.missing, findings.under_another_time), (1000, 5));
     }
 }
