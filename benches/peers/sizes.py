@@ -10,6 +10,7 @@ import platform
 import socket
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -65,7 +66,7 @@ def read_only(command, bootstrap, source, target):
 
 
 def cells(arguments):
-    """Sizes, codecs, and how many records a cell has: as many bytes as the records of 350 bytes, but at most twice as many."""
+    """Sizes, codecs, and numbers of records: those given are of 350 bytes, other sizes have as many bytes, but at most twice the records."""
     for size in arguments.sizes:
         for codec in arguments.codecs:
             yield size, codec, min(arguments.records * 350 // size, arguments.records * 2)
@@ -86,7 +87,7 @@ def main(arguments):
     build(arguments)
     with tempfile.TemporaryDirectory() as directory, brokers(1) as named:
         events = pathlib.Path(directory) / "events.jsonl"
-        run(REPLICATOR, "generate", "-q", "--records", LINES, "--seed", 7, "--out", events)
+        run(REPLICATOR, "generate", "-q", "--records", LINES, "--seed", 7, "--out", events, stdout=subprocess.DEVNULL)
         measure = profile if arguments.profile else compare
         measure(named[0], events, arguments)
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
@@ -147,7 +148,7 @@ def profile(bootstrap, events, arguments):
         rows.append((size, codec, records, taken))
         print(f"{size} bytes, {codec}: done", file=sys.stderr)
     for column, title, scale in [(1, "CPU s a million", 1e6), (0, "wall s a million", 1e6), (2, "RSS MB", None)]:
-        print(f"\n| value | codec | {' | '.join(PARTS)} |\n|--:|---|{'--:|' * len(PARTS)}   {title}")
+        print(f"\n{title}:\n\n| value | codec | {' | '.join(PARTS)} |\n|--:|---|{'--:|' * len(PARTS)}")
         for size, codec, records, taken in rows:
             each = [statistics.median(figures[column] for figures in taken[part]) for part in PARTS]
             shown = [f"{figure * scale / records:.2f}" if scale else f"{figure:.0f}" for figure in each]
