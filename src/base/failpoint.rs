@@ -30,6 +30,8 @@ pub(crate) enum Rule {
     ScanWithoutMark,
     /// A follow commits the place behind the last record that it copied.
     FollowPosition,
+    /// An instance vouches only for keys that stand where they belong.
+    VouchForPlaced,
 }
 
 /// Whether a test makes the process break `rule`.
@@ -46,6 +48,7 @@ pub(crate) fn breaks(rule: Rule) -> bool {
         Rule::SameTopics => "break-same-topics",
         Rule::ScanWithoutMark => "break-scan-without-mark",
         Rule::FollowPosition => "break-follow-position",
+        Rule::VouchForPlaced => "break-vouch-for-placed",
     })
     .is_some()
 }

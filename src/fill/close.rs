@@ -112,9 +112,15 @@ impl Run<'_> {
         if is_by_count {
             let lows = clusters.target.watermarks(&checked.target)?;
             let scanned = self.first.iter().flat_map(|first| &first.ranges).zip(&lows);
+            // Equal records of two partitions are two records if copies keep their partition.
+            let matters = |(range, _): &(&Range, _)| {
+                !keeps_partitions || since.iter().any(|since| since.partition == range.partition)
+            };
             // Records that were deleted meanwhile were not in the window.
-            let before: Vec<Range> =
-                scanned.map(|(range, now)| Range { start: range.start.max(now.low), ..*range }).collect();
+            let before: Vec<Range> = scanned
+                .filter(matters)
+                .map(|(range, now)| Range { start: range.start.max(now.low), ..*range })
+                .collect();
             self.read_looking(Side::Target, name, &before, at(), |_, seen| {
                 if look.is_compared(seen) {
                     added.was_there(seen.signature);

@@ -1,6 +1,6 @@
 //! Makes the marks that a start-up commits beside its positions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
@@ -10,7 +10,7 @@ use crate::base::invariant;
 use crate::base::range::index;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::Counts;
-use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted};
+use crate::kafka::mark::{Done, Evidence, Fingerprint, Mark, Trusted, Vouched};
 use crate::kafka::position::Position;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
@@ -30,6 +30,8 @@ pub(super) struct Marking<'r> {
     first: Vec<i64>,
     /// With `--scale-out`, the partitions of this instance.
     share: Option<&'r BTreeSet<i32>>,
+    /// What this instance has seen in the target's partitions, by partition.
+    vouched: BTreeMap<i32, Vouched>,
 }
 
 impl<'r> Marking<'r> {
@@ -45,7 +47,8 @@ impl<'r> Marking<'r> {
         let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
         // A share keeps its ends even if a new leader's log is shorter for a while.
         let decided = source.iter().zip(source_ends).map(|(found, end)| found.high.max(*end)).collect();
-        Marking { clusters, checked, job, source, decided, first: ends(&found), found, share }
+        let (first, vouched) = (ends(&found), BTreeMap::new());
+        Marking { clusters, checked, job, source, decided, first, found, share, vouched }
     }
 
     /// Takes the scan's result: the window's `first` record in each partition of the target. The trusted marks may
@@ -53,6 +56,11 @@ impl<'r> Marking<'r> {
     pub(super) fn scanned(&mut self, first: Vec<i64>, trusted: &Trusted) {
         self.first = first;
         trusted.lower(&mut self.first, &self.found);
+    }
+
+    /// Lets all later marks say what this instance has seen in the target's partitions.
+    pub(super) fn vouch(&mut self, vouched: BTreeMap<i32, Vouched>) {
+        self.vouched = vouched;
     }
 
     /// Positions with open marks, for a transaction whose records are in the log. If a leader loses the records, the
@@ -89,7 +97,8 @@ impl<'r> Marking<'r> {
         let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);
-            let mark = Mark { job, source_epoch, target: target.clone(), closed };
+            let vouched = self.vouched.get(partition).copied();
+            let mark = Mark { job, source_epoch, target: target.clone(), closed, vouched };
             let metadata = mark.to_string();
             invariant::a_mark_reads_back(&mark, || Mark::parse(&metadata));
             Position { partition: *partition, position: *position, metadata }

@@ -13,6 +13,7 @@ pub(crate) mod differences;
 mod follow;
 mod marks;
 mod placement;
+mod portion;
 mod reading;
 mod refuse;
 mod scan;
@@ -31,6 +32,7 @@ use self::begin::fingerprint;
 use self::copy::Copying;
 use self::follow::Followed;
 use self::marks::Marking;
+use self::portion::Portion;
 use self::state::{FirstScan, Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
@@ -42,13 +44,14 @@ use crate::base::time::millis;
 use crate::fill::consequences::Foresight;
 use crate::fill::preflight::Preflight;
 use crate::fill::receipt::{Counts, Receipt};
-use crate::job::identity::{Fingers, Identity};
+use crate::job::identity::Fingers;
 use crate::job::names::Names;
 use crate::job::order::Order;
 use crate::job::rate::Throttle;
 use crate::job::window::Window;
 use crate::job::{Job, Mode, TargetScan};
 use crate::judge::Look;
+use crate::judge::elsewhen::Outside;
 use crate::kafka::mark::{Committed, Trusted};
 use crate::kafka::member::Share;
 use crate::kafka::offsets;
@@ -261,16 +264,48 @@ impl Run<'_> {
         let keeps_partitions = source.partitions == target.partitions;
         let look = Look::new(self.fingers.clone(), &job.selection, window, keeps_partitions);
         tracing::debug!("scanning the target for what it holds already, so that nothing is written twice");
+        let portion = self.portion(clusters, checked, window, &snapshot, own, followed.as_ref())?;
         let order = || Order::of(&job.selection, window, source.partitions);
-        let mut scanned = self.scan_target(clusters, checked, window, &snapshot, &look, &ranges, order())?;
+        let of_source = (ranges.as_slice(), order());
+        let mut scanned =
+            self.scan_target(clusters, checked, window, &snapshot, &look, portion.as_ref(), of_source)?;
+        if let (Some(portion), Some(producer), Some(share)) = (&portion, &producer, share)
+            && portion.is_vouched()
+        {
+            marking.scanned(scanned.firsts.clone(), &trusted);
+            marking.vouch(portion.vouched(&scanned, &snapshot.target));
+            let starts: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.start)).collect();
+            copy::commit_positions(producer, ledger, || marking.open(&starts), &share.group)?;
+            failpoint::instant("after-vouch");
+            let others = (portion, scanned.ranges.as_slice());
+            let rest = self.unvouched(clusters, checked, &fingerprint, &snapshot, others)?;
+            self.scan(checked, &look, Some(portion), &mut scanned, &rest)?;
+        }
+        scanned.outside.iter_mut().for_each(Outside::end);
+        tracing::debug!(
+            "{} holds {} identities that count for the window; read {} of its {} offsets from the window's start on",
+            job.selection.target,
+            scanned.judge.len(),
+            scanned.read.iter().map(Range::len).sum::<u64>(),
+            scanned.ranges.iter().map(Range::len).sum::<u64>()
+        );
         marking.scanned(scanned.firsts.clone(), &trusted);
-        let (ranges_read, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
         let source_starts = if job.selection.rules.target_scan == TargetScan::All {
             snapshot.source.iter().map(|watermarks| watermarks.low).collect()
         } else {
             all.iter().map(|range| range.start).collect()
         };
-        self.first.get_or_insert(FirstScan { ranges: ranges_read, firsts, source_starts });
+        match &mut self.first {
+            // A later share may depend on earlier records of the target.
+            Some(first) => {
+                let both = first.firsts.iter_mut().zip(&scanned.firsts);
+                both.for_each(|(first, now)| *first = (*first).min(*now));
+            }
+            none => {
+                let (ranges, firsts) = (scanned.ranges.clone(), scanned.firsts.clone());
+                *none = Some(FirstScan { ranges, firsts, source_starts });
+            }
+        }
         self.look_again(clusters, checked, &look, &scanned, &ranges, order())?;
         failpoint::instant("after-scan");
         let group = match share {
@@ -281,23 +316,6 @@ impl Run<'_> {
                 .group_metadata()
                 .map(Arc::new)
                 .ok_or_else(|| Error::failed("the client has no group metadata".to_owned()))?,
-        };
-        let placement = match share {
-            Some(_) if followed.as_ref().is_some_and(|followed| followed.fills_alone) => None,
-            // Here, equal records in two partitions are two different records, so the placement of keys does not
-            // matter.
-            Some(_) if job.selection.rules.identity == Identity::Record && keeps_partitions => None,
-            Some(_) if job.selection.rules.identity == Identity::Record => {
-                return Err(share::equal_in_two_places(job));
-            }
-            Some(_) => Some(self.source_placement(
-                &clusters.source,
-                source,
-                &ledger.name,
-                window,
-                &snapshot.source,
-            )?),
-            None => None,
         };
         let target_placement = match followed.as_ref().and_then(|followed| followed.to) {
             Some(to) => to,
@@ -340,7 +358,7 @@ impl Run<'_> {
             blocked: false,
             throttle: job.max_rate.map(|rate| Throttle::new(rate, Instant::now())),
             epochs: vec![-1; source.partitions],
-            source_placement: placement,
+            source_placement: portion.as_ref().and_then(Portion::placement),
             window_ends,
             order: order(),
         };

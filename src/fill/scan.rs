@@ -1,10 +1,14 @@
 //! Finds the records that the target holds already, and the copies with another timestamp.
 
+use std::collections::BTreeMap;
+
+use super::portion::Portion;
 use super::{Run, Snapshot};
 use crate::base::error::{Error, Reason, Result};
 use crate::base::failpoint::{self, Rule};
-use crate::base::range::{Range, index};
+use crate::base::range::{Range, id, index};
 use crate::fill::preflight::{self, Preflight};
+use crate::job::TargetScan;
 use crate::job::order::Order;
 use crate::job::window::Window;
 use crate::judge::elsewhen::{Outside, SecondLook, StampedCopies};
@@ -19,15 +23,21 @@ const TOGETHER: usize = 256;
 
 /// The result of the scan of the target.
 pub(super) struct Scanned {
+    /// From the window's start to the snapshot's ends.
     pub(super) ranges: Vec<Range>,
+    /// The parts of them that were read.
+    pub(super) read: Vec<Range>,
     pub(super) judge: Judge,
     pub(super) outside: Option<Outside>,
     /// The offset of the first record that is compared, in each partition; the end if there is none.
     pub(super) firsts: Vec<i64>,
+    /// The first offset in each partition that holds a record which belongs to another one, if there is one.
+    pub(super) misplaced: BTreeMap<i32, i64>,
 }
 
 impl Run<'_> {
-    /// Reads the target from the window's start to the snapshot's ends. The copy will read the ranges `of_source`.
+    /// Reads the target from the window's start to the snapshot's ends. With a `portion`, reads what comes first of it.
+    /// The copy will read the ranges `of_source`, which have this order.
     pub(super) fn scan_target(
         &mut self,
         clusters: &Clusters,
@@ -35,30 +45,70 @@ impl Run<'_> {
         window: Window,
         snapshot: &Snapshot,
         look: &Look,
-        of_source: &[Range],
-        order: Order,
+        portion: Option<&Portion>,
+        (of_source, order): (&[Range], Order),
     ) -> Result<Scanned> {
         let selection = &self.job.selection;
         let mut judge = Judge::new(&selection.rules, selection.index_memory);
-        let is_by_time = selection.event_time.is_indexed() && !judge.wants_explanations();
-        let start = window.start.filter(|_| is_by_time);
+        let start = window.start.filter(|_| self.is_by_time());
         let starts = clusters.target.positions_from(&checked.target, start, &snapshot.target)?;
         let starts = if failpoint::breaks(Rule::ScanWithoutMark) { ends(&snapshot.target) } else { starts };
         let ranges = Range::all(&starts, &ends(&snapshot.target));
-        let (in_source, in_target) = self.expected(clusters, checked, window, snapshot)?;
+        let first = portion.map_or_else(|| ranges.clone(), |portion| portion.first(&ranges));
+        let (in_source, in_target) = self.expected(clusters, checked, window, snapshot, portion)?;
         judge.reserve(usize::try_from(in_source.max(in_target)).unwrap_or(0));
-        let outside = length(&ranges).saturating_sub(in_target);
-        let mut outside = self.outside(checked, look, (&ranges, outside), of_source, order)?;
-        let bar = self.progress.over(&format!("scanning {}", selection.target), &ranges);
-        let at = look.clone();
+        let about = length(&first).saturating_sub(in_target);
+        let mut scanned = Scanned {
+            outside: self.outside(checked, look, (&first, about), of_source, order)?,
+            ranges,
+            read: Vec::new(),
+            judge,
+            firsts: ends(&snapshot.target),
+            misplaced: BTreeMap::new(),
+        };
+        self.scan(checked, look, portion, &mut scanned, &first)?;
+        if scanned.judge.wants_explanations() {
+            self.warn_of_unexplained(snapshot);
+            let judge = &mut scanned.judge;
+            self.read_source(&clusters.source, checked, look, |seen| judge.explain(seen))?;
+        }
+        Ok(scanned)
+    }
+
+    fn is_by_time(&self) -> bool {
+        let selection = &self.job.selection;
+        selection.event_time.is_indexed() && selection.rules.target_scan == TargetScan::Window
+    }
+
+    /// Reads these ranges of the target, and keeps what counts for the `portion`.
+    pub(super) fn scan(
+        &mut self,
+        checked: &Preflight,
+        look: &Look,
+        portion: Option<&Portion>,
+        scanned: &mut Scanned,
+        ranges: &[Range],
+    ) -> Result<()> {
+        let selection = &self.job.selection;
+        let is_by_time = self.is_by_time();
+        let bar = self.progress.over(&format!("scanning {}", selection.target), ranges);
+        let (at, part) = (look.clone(), portion.cloned());
         let reading = self.reading(Side::Target, &checked.ledger.name);
-        let reader = Reader::looking(&reading, &ranges, move |message| at.at(message))?;
-        let mut firsts = ends(&snapshot.target);
+        // Where each record belongs, and what is seen in it if that counts.
+        let reader = Reader::looking(&reading, ranges, move |message| {
+            let belongs = part.as_ref().map_or(message.partition(), |part| part.of(message));
+            let counts = part.as_ref().is_none_or(|part| part.has(belongs));
+            Ok((belongs, if counts { at.at(message)? } else { Sighting::default() }))
+        })?;
+        let Scanned { judge, outside, firsts, misplaced, .. } = &mut *scanned;
         let (mut found, mut beside) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
-        reader.for_each(self.interrupt, &bar, |message, seen| {
+        reader.for_each(self.interrupt, &bar, |message, (belongs, seen)| {
             if message.timestamp().1 && is_by_time {
                 let stamped = Error::refused(preflight::log_append_time(&selection.target));
                 return Err(selection.properties.target.says(stamped.because(Reason::OtherTimestamps)));
+            }
+            if *belongs != message.partition() {
+                misplaced.entry(message.partition()).or_insert(message.offset());
             }
             if let Some(foresight) = &mut self.foresight {
                 foresight.look_at(message, seen.time);
@@ -73,7 +123,7 @@ impl Run<'_> {
                 if found.len() == TOGETHER {
                     judge.take_in(&mut found)?;
                 }
-            } else if let Some(outside) = &mut outside {
+            } else if let Some(outside) = outside {
                 beside.push(seen.signature);
                 if beside.len() == TOGETHER {
                     outside.take_in(&mut beside);
@@ -82,16 +132,9 @@ impl Run<'_> {
             Ok(())
         })?;
         judge.take_in(&mut found)?;
-        if let Some(outside) = &mut outside {
-            outside.take_in(&mut beside);
-            outside.end();
-        }
-        if judge.wants_explanations() {
-            self.warn_of_unexplained(snapshot);
-            self.read_source(&clusters.source, checked, look, |seen| judge.explain(seen))?;
-        }
-        tracing::debug!("{} holds {} identities that count for the window", selection.target, judge.len());
-        Ok(Scanned { ranges, judge, outside, firsts })
+        outside.iter_mut().for_each(|outside| outside.take_in(&mut beside));
+        scanned.read.extend(ranges);
+        Ok(())
     }
 
     /// Where the scan notes the target's records outside of the window, which are `about` so many in its ranges. Reads the
@@ -144,13 +187,15 @@ impl Run<'_> {
         self.read_looking(Side::Source, name, &ranges, move |message| look.at(message), |_, seen| each(seen))
     }
 
-    /// How many records of the window each topic may hold, according to the time index; 0 if the index does not tell.
+    /// How many records of the window each topic may hold for the portion, according to the time index; 0 if the index
+    /// does not tell. Another number of partitions in the target does not tell how many of its records count for it.
     fn expected(
         &self,
         clusters: &Clusters,
         checked: &Preflight,
         window: Window,
         snapshot: &Snapshot,
+        portion: Option<&Portion>,
     ) -> Result<(u64, u64)> {
         if !self.job.selection.event_time.is_indexed() {
             return Ok((0, 0));
@@ -158,7 +203,14 @@ impl Run<'_> {
         let edges = (window.start, window.end);
         let source = clusters.source.about_how_many(&checked.source, edges, &snapshot.source)?;
         let target = clusters.target.about_how_many(&checked.target, edges, &snapshot.target)?;
-        Ok((u64::try_from(source).unwrap_or(0), u64::try_from(target).unwrap_or(0)))
+        let is_aligned = source.len() == target.len();
+        let own = |each: Vec<i64>| -> u64 {
+            let each = each.into_iter().enumerate();
+            let own = each.filter(|(p, _)| portion.is_none_or(|portion| portion.has(id(*p))));
+            own.map(|(_, count)| u64::try_from(count).unwrap_or(0)).sum()
+        };
+        let of_target = if portion.is_none() || is_aligned { own(target) } else { 0 };
+        Ok((own(source), of_target))
     }
 
     /// Decides exactly which records of the target are copies of the window's records with another timestamp, before
@@ -190,7 +242,7 @@ impl Run<'_> {
                 self.read_looking(
                     Side::Target,
                     name,
-                    &scanned.ranges,
+                    &scanned.read,
                     move |message| at.at(message),
                     |_, seen| each(seen),
                 )

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::range::{Range, index};
 use crate::base::time::rfc3339;
+use crate::kafka::partition::Placement;
 use crate::kafka::position::Position;
 use crate::kafka::watermarks::Watermarks;
 
@@ -193,6 +194,45 @@ pub(crate) struct Mark {
     pub target: Evidence,
     /// Set on the mark of a range's end, once the run has checked all that it wrote up to there.
     pub closed: Option<Done>,
+    /// Set by an instance of `--scale-out` that has read the target's partition of the same number.
+    pub vouched: Option<Vouched>,
+}
+
+/// What an instance has seen in a partition of the target: each key between two offsets belongs to this partition. This
+/// stays true for as long as the log is only appended to, so it does not matter who says it, or when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    pub placement: Placement,
+    pub start: i64,
+    pub end: i64,
+    /// The epoch of the leader whose log was read. A negative one is unknown, and proves nothing.
+    pub epoch: i32,
+}
+
+impl Vouched {
+    fn parse(text: &str) -> Option<Vouched> {
+        let mut parts = text.split(':');
+        let vouched = Vouched {
+            placement: Placement::named(parts.next()?)?,
+            start: parts.next()?.parse().ok()?,
+            end: parts.next()?.parse().ok()?,
+            epoch: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(vouched)
+    }
+
+    /// The offset from which on nobody has vouched for the log, if somebody has done so from `start` on.
+    pub(crate) fn end(self, placement: Placement, start: i64, now: &Watermarks) -> Option<i64> {
+        let is_same_log = self.epoch >= 0 && self.epoch == now.epoch && self.end <= now.high;
+        (is_same_log && self.placement == placement && self.start <= start).then_some(self.end)
+    }
+}
+
+/// `placement:start:end:epoch`.
+impl fmt::Display for Vouched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:{}", self.placement.name(), self.start, self.end, self.epoch)
+    }
 }
 
 /// The work of the run that closed the mark.
@@ -222,7 +262,11 @@ impl Mark {
         };
         let source_epoch = value("a")?.parse().ok()?;
         let target = Evidence::parse(value("b")?)?;
-        words.next().is_none().then_some(Mark { job, source_epoch, target, closed })
+        let vouched = match words.next() {
+            None => None,
+            Some(word) => Some(Vouched::parse(word.strip_prefix("own=")?)?),
+        };
+        words.next().is_none().then_some(Mark { job, source_epoch, target, closed, vouched })
     }
 
     /// Whether all before `position`, the offset of this mark, must still be done.
@@ -241,8 +285,8 @@ impl fmt::Display for Mark {
                 write!(f, " closed at={} in_window={in_window} written={written}", rfc3339(at))?;
             }
         }
-        write!(f, " a={} b=", self.source_epoch)?;
-        self.target.fmt(f)
+        write!(f, " a={} b={}", self.source_epoch, self.target)?;
+        self.vouched.map_or(Ok(()), |vouched| write!(f, " own={vouched}"))
     }
 }
 
@@ -328,7 +372,7 @@ mod tests {
 
     fn mark(closed: Option<Done>) -> Mark {
         let target = Evidence::new(&[10, 7], &FOUND, &[50, 9], 2);
-        Mark { job: job(), source_epoch: 1, target, closed }
+        Mark { job: job(), source_epoch: 1, target, closed, vouched: None }
     }
 
     fn done(at: i64) -> Done {
@@ -346,6 +390,30 @@ mod tests {
             "{text}"
         );
         assert!(job().is_of(&text) && !Fingerprint::of(&[]).is_of(&text));
+        let vouched = Some(Vouched { placement: Placement::Java, start: 3, end: 9, epoch: 1 });
+        let text = Mark { vouched, ..mark(None) }.to_string();
+        assert!(text.ends_with(" own=murmur2:3:9:1"), "{text}");
+        assert_eq!(Mark::parse(&text).and_then(|mark| mark.vouched), vouched);
+    }
+
+    #[rstest]
+    #[case::the_same(Placement::Java, 3, (0, 9, 1), true)]
+    #[case::later_and_grown(Placement::Java, 5, (4, 90, 1), true)]
+    #[case::from_earlier_on(Placement::Java, 2, (0, 9, 1), false)]
+    #[case::another_placement(Placement::Sarama, 3, (0, 9, 1), false)]
+    #[case::another_leader(Placement::Java, 3, (0, 9, 2), false)]
+    #[case::ends_earlier(Placement::Java, 3, (0, 8, 1), false)]
+    fn is_vouched_for(
+        #[case] placement: Placement,
+        #[case] start: i64,
+        #[case] (low, high, epoch): (i64, i64, i32),
+        #[case] is_vouched: bool,
+    ) {
+        let vouched = Vouched { placement: Placement::Java, start: 3, end: 9, epoch: 1 };
+        let end = vouched.end(placement, start, &Watermarks { low, high, epoch });
+        assert_eq!(end, is_vouched.then_some(9));
+        let unknown = Vouched { epoch: -1, ..vouched };
+        assert_eq!(unknown.end(Placement::Java, 3, &Watermarks { low, high, epoch: -1 }), None);
     }
 
     #[rstest]
@@ -354,6 +422,7 @@ mod tests {
     #[case("replicator/2 00 open")]
     #[case("replicator/2 00 open a=1 b=1:2")]
     #[case("replicator/2 00 open a=1 b=1:2:3 more")]
+    #[case("replicator/2 00 open a=1 b=1:2:3 own=murmur2:1:2")]
     #[case("replicator/2 00 closed a=1 b=1:2:3")]
     fn other_metadata_is_no_mark(#[case] metadata: &str) {
         assert_eq!(Mark::parse(metadata), None);

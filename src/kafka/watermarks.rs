@@ -123,7 +123,8 @@ impl Cluster {
         Ok(largest.into_iter().zip(first).map(is_older).collect())
     }
 
-    /// Estimates from the time index how many records lie from one time up to another, in milliseconds since the epoch.
+    /// Estimates from the time index how many records of each partition lie from one time up to another, in milliseconds
+    /// since the epoch.
     /// The index may miss records (see [`Cluster::positions_from`]), so nobody may skip records because of this number.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl Cluster {
         topic: &Topic,
         (start, end): (Option<i64>, Option<i64>),
         watermarks: &[Watermarks],
-    ) -> Result<i64> {
+    ) -> Result<Vec<i64>> {
         let at =
             |millis: i64| self.says(list_offsets(&self.uncommitted, topic, Offset::Offset(millis.max(0))));
         let none = || Ok(vec![None; topic.partitions]);
@@ -142,7 +143,7 @@ impl Cluster {
             let from = from.unwrap_or(if start.is_some() { w.high } else { w.low });
             (to.unwrap_or(w.high) - from).max(0)
         });
-        Ok(within.sum())
+        Ok(within.collect())
     }
 }
 

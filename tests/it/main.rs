@@ -51,6 +51,7 @@ mod scale_out;
 mod schemas;
 mod secure;
 mod shapes;
+mod shared_scan;
 mod sink;
 mod store_tls;
 mod stores;
