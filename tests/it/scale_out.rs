@@ -42,7 +42,7 @@ fn instance(pair: &Pair) -> Child {
     spawn(pair, &["-X", "session.timeout.ms=6000", "--max-rate", "1500/s"])
 }
 
-pub(crate) fn spawn(pair: &Pair, options: &[&str]) -> Child {
+fn spawn(pair: &Pair, options: &[&str]) -> Child {
     let mut command = pair.command(20);
     command.arg("--scale-out").args(options);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
