@@ -68,6 +68,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     length.ok_or_else(|| format!("`{text}` is not a length of time; write 200ms, 90s, 5m or 2h"))
 }
 
+/// The inverse of [`parse_duration`], as one word for a shell.
+pub(crate) fn shown_duration(length: Duration) -> String {
+    humantime::format_duration(length).to_string().replace(' ', "")
+}
+
 /// `2021-04-14`, for `--date`.
 ///
 /// # Errors
@@ -76,4 +81,17 @@ pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
     // chrono takes 21-04-14 for the year 21.
     let day = text.parse().ok().filter(|_| text.len() == "2021-04-14".len());
     day.ok_or_else(|| format!("`{text}` is not a date; write 2021-04-14"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_reads_back() {
+        for millis in [0, 1, 600_000, 5_400_000, 90_061_001, 40 * 86_400_000] {
+            let length = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&shown_duration(length)), Ok(length));
+        }
+    }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use crate::base::shell::line;
+use crate::base::time::shown_duration;
 use crate::base::zone::Tz;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
@@ -91,9 +92,7 @@ impl Selection {
     pub fn command(&self, window: Window, identity: &Identity) -> String {
         let mut words = vec!["--window".to_owned(), window.to_string()];
         if let Some(bound) = self.max_out_of_orderness.filter(|_| window.end.is_some()) {
-            // Without the space between its parts, the length is one word.
-            let bound = humantime::format_duration(bound).to_string().replace(' ', "");
-            words.extend(["--max-out-of-orderness".to_owned(), bound]);
+            words.extend(["--max-out-of-orderness".to_owned(), shown_duration(bound)]);
         }
         self.line(&words.iter().map(String::as_str).collect::<Vec<_>>(), identity)
     }

@@ -25,6 +25,8 @@ const FUTURE: i64 = 3_600_000;
 
 /// Watches the order of the partitions of one reading.
 pub(crate) struct Order {
+    /// The topic.
+    source: String,
     /// `None` if nobody promises an order.
     bound: Option<Duration>,
     /// The window's end, in milliseconds since the epoch.
@@ -46,6 +48,7 @@ struct Seen {
 impl Order {
     pub(crate) fn of(selection: &Selection, window: Window, partitions: usize) -> Order {
         Order {
+            source: selection.shown_source(),
             bound: selection.max_out_of_orderness,
             end: window.end,
             latest: Utc::now().timestamp_millis() + FUTURE,
@@ -56,7 +59,8 @@ impl Order {
 
     /// Nobody promises an order.
     pub(crate) fn unknown() -> Order {
-        Order { bound: None, end: None, latest: i64::MAX, in_a_row: 0, partitions: Vec::new() }
+        let source = String::new();
+        Order { source, bound: None, end: None, latest: i64::MAX, in_a_row: 0, partitions: Vec::new() }
     }
 
     pub(crate) fn is_promised(&self) -> bool {
@@ -73,8 +77,9 @@ impl Order {
         match self.take(index(message.partition()), time) {
             Ok(is_past) => Ok(is_past),
             Err(latest) => Err(Error::refused(format!(
-                "{} is of {}, but an earlier record of its partition is of {}, and --max-out-of-orderness says that they \
+                "{}: {} is of {}, but an earlier record of its partition is of {}, and --max-out-of-orderness says that they \
                  are at most {} out of order; run again with a longer one, or without",
+                self.source,
                 describe(message),
                 rfc3339(time.unwrap_or(latest)),
                 rfc3339(latest),
@@ -114,6 +119,7 @@ mod tests {
     /// A window that ends at 1000, and a bound of 10 ms; three late records in a row are enough.
     fn order() -> Order {
         Order {
+            source: "a".to_owned(),
             bound: Some(Duration::from_millis(10)),
             end: Some(1000),
             latest: 5000,
