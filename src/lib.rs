@@ -81,6 +81,7 @@ pub use cli::help::{command, manual};
 pub use cli::{Cli, Command, FillArgs, RunArgs};
 pub use compare::gaps::{Gaps, gaps};
 pub use compare::lag::{Lag, lag};
+pub use compare::summary::{Agreement, Half, Summarized, agreement, summarize};
 pub use compare::verify::{Comparison, Findings, verify};
 pub use dashboard::Dashboard;
 pub use fill::consequences::{Consequences, Group};

@@ -7,9 +7,10 @@ use tracing_subscriber::EnvFilter;
 
 use replicator::store::{self, Keeping};
 use replicator::{
-    About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Interrupt, Job, Mode, Output, PATIENCE,
-    Progress, Receipt, Result, RunArgs, Unread, asks_for_json, command, end_metrics, fill_telling, gaps,
-    generate, keep_metrics, lag, load, manual, memory, names, sink, verify,
+    About, Cli, Command, Common, Dashboard, Error, FillArgs, Found, Half, Interrupt, Job, Mode, Output,
+    PATIENCE, Progress, Receipt, Result, RunArgs, Side, Unread, Wanted, agreement, asks_for_json, command,
+    end_metrics, fill_telling, gaps, generate, keep_metrics, lag, load, manual, memory, names, sink,
+    summarize, verify,
 };
 #[cfg(feature = "lab")]
 use replicator::{demo, drill};
@@ -85,6 +86,9 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             }
         }
         Some(Command::Verify(args)) => {
+            if let Some(half) = args.half(&interrupt)? {
+                return verify_half(&half, &args.metrics.wanted(), progress, &interrupt, found);
+            }
             let comparison = args.comparison(&interrupt)?;
             let selection = &comparison.selection;
             keep_metrics(&args.metrics.wanted(), &About::topics("verify", selection), selection.patience)?;
@@ -150,6 +154,31 @@ fn run(cli: &Cli, found: &mut Option<Box<dyn Found>>) -> Result<()> {
             write_out(&script)
         }
         Some(Command::Man { command }) => write_out(&manual(command.as_deref())?),
+    }
+}
+
+/// Writes the sums of the source's window to a file, or compares the target with them.
+fn verify_half(
+    half: &Half,
+    metrics: &Wanted,
+    progress: Progress,
+    interrupt: &Interrupt,
+    found: &mut Option<Box<dyn Found>>,
+) -> Result<()> {
+    let (selection, file) = (&half.selection, half.file.display().to_string());
+    let (source, target) = match half.side {
+        Side::Source => (selection.source.clone(), file),
+        Side::Target => (file, selection.target.clone()),
+    };
+    keep_metrics(metrics, &About { command: "verify", source, target }, selection.patience)?;
+    match half.side {
+        Side::Source => found_if_done(found, summarize(half, progress, interrupt)),
+        Side::Target => {
+            let agreement = agreement(half, progress, interrupt)?;
+            let verdict = agreement.verdict();
+            *found = Some(Box::new(agreement));
+            verdict
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod error;
 pub(crate) mod failpoint;
+pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod interrupt;
 pub(crate) mod invariant;

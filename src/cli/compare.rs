@@ -13,13 +13,14 @@ use crate::base::error::Result;
 use crate::base::interrupt::Interrupt;
 use crate::base::time::{parse_date, parse_duration};
 use crate::base::zone::Tz;
+use crate::compare::summary::Half;
 use crate::compare::verify::Comparison;
 use crate::job::event_time::EventTime;
 use crate::job::identity::Identity;
 use crate::job::schema::Schemas;
 use crate::job::typed::TypedWindow;
 use crate::job::{INDEX_MEMORY, Rules, Selection};
-use crate::kafka::sides::Sides;
+use crate::kafka::sides::{Side, Sides};
 
 #[derive(Clone, Debug, Args)]
 pub struct GapsArgs {
@@ -83,6 +84,19 @@ pub struct VerifyArgs {
     latest_only: bool,
     #[command(flatten)]
     differences: DifferencesArgs,
+    /// Write sums of the source's window to this new file, and read no target
+    ///
+    /// `verify --against FILE` compares a target with it, also on a machine that cannot reach the source, and after the
+    /// source's records are gone. The file holds the key of its hash, so its mode is 0600: keep it secret.
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT, display_order = heading::LATE)]
+    summary: Option<PathBuf>,
+    /// Compare the target with this file of --summary, and read no source
+    ///
+    /// The window and the event time are those of the file. Equal records are counted, as by --identity record. A
+    /// difference goes unseen with odds of at most 2^-64, by chance and against anybody who cannot read the file. Who can
+    /// read it can make another topic with the same sums.
+    #[arg(long, value_name = "FILE", help_heading = heading::TOPICS)]
+    against: Option<PathBuf>,
     #[command(flatten)]
     pub metrics: MetricsArgs,
 }
@@ -100,6 +114,25 @@ pub struct DifferencesArgs {
 }
 
 impl VerifyArgs {
+    /// The topic and the file, if only one topic is read.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
+    pub fn half(&self, interrupt: &Interrupt) -> Result<Option<Half>> {
+        let (file, side) = match (&self.summary, &self.against) {
+            (Some(file), _) => (file.clone(), Side::Source),
+            (None, Some(file)) => (file.clone(), Side::Target),
+            (None, None) => return Ok(None),
+        };
+        let mut given = self.selection.clone();
+        given.topics.clusters.only = Some(side);
+        let selection = match side {
+            Side::Source => given.selection(interrupt)?,
+            Side::Target => given.topics.selection(None, None, interrupt)?,
+        };
+        Ok(Some(Half { selection, file, side }))
+    }
+
     /// # Errors
     /// [`Error::Usage`](crate::base::error::Error::Usage) if the options contradict each other.
     pub fn comparison(&self, interrupt: &Interrupt) -> Result<Comparison> {

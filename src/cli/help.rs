@@ -192,6 +192,10 @@ pub fn command() -> Command {
         let examples = listed("Examples:", examples(&name));
         command = command.mut_subcommand(name, |sub| sub.after_help(examples));
     }
+    // The file of --against says which window it is of.
+    let command = command.mut_subcommand("verify", |verify| {
+        verify.mut_arg("window", |window| window.required(false).required_unless_present("against"))
+    });
     #[cfg(feature = "lab")]
     let command = command.mut_subcommand("demo", |demo| {
         demo.mut_arg("bootstrap_server", |brokers| {

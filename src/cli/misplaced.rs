@@ -73,7 +73,7 @@ pub(super) fn is_typed(matches: &ArgMatches, id: &str) -> bool {
     matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-fn flag(argument: &Arg) -> String {
+pub(super) fn flag(argument: &Arg) -> String {
     match (argument.get_long(), argument.get_short()) {
         (Some(long), _) => format!("--{long}"),
         (None, short) => format!("-{}", short.unwrap_or_default()),

@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod common;
 mod compare;
 mod fill;
+mod half;
 mod heading;
 pub(crate) mod help;
 #[cfg(feature = "lab")]
@@ -56,6 +57,7 @@ impl Cli {
             .map_err(|err| misplaced::closer(err, &arguments))?;
         check_secrets(&matches)?;
         misplaced::check(&matches)?;
+        half::check(&matches)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         if let Some(command) = &mut cli.command {
             command.inherit(&cli.fill.selection.topics.clusters.connection);

@@ -247,6 +247,9 @@ pub struct ClustersArgs {
     /// Read client properties for the target cluster from this file
     #[arg(long, value_name = "FILE", help_heading = heading::CONNECTION)]
     target_command_config: Option<PathBuf>,
+    /// The only side that the command reads.
+    #[arg(skip)]
+    pub(super) only: Option<Side>,
 }
 
 impl ClustersArgs {
@@ -261,6 +264,7 @@ impl ClustersArgs {
                 bootstrap: self.target_bootstrap_server.as_deref(),
                 file: self.target_command_config.as_deref(),
             },
+            only: self.only,
             ..self.connection.given()
         };
         given.sides(std::env::vars_os())

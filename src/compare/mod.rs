@@ -7,6 +7,7 @@
 pub(crate) mod chart;
 pub(crate) mod gaps;
 pub(crate) mod lag;
+pub(crate) mod summary;
 pub(crate) mod verify;
 
 mod differences;
@@ -17,8 +18,10 @@ mod pair;
 mod pairing;
 mod positions;
 mod side;
+mod steps;
 mod sums;
 mod timeline;
+mod written;
 
 use std::borrow::Cow;
 use std::path::Path;

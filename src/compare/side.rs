@@ -48,11 +48,11 @@ impl<'a> OpenSide<'a> {
     }
 
     /// Reads the committed records of [`OpenSide::ranges`].
-    pub(super) fn read(
+    pub(super) fn read<T: Default + Send + 'static>(
         &self,
         millis: Option<i64>,
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<()>,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
+        each: impl FnMut(&Message, &T) -> Result<()>,
     ) -> Result<()> {
         self.read_ranges(&self.ranges(millis)?, look, each)
     }
@@ -71,21 +71,21 @@ impl<'a> OpenSide<'a> {
         })
     }
 
-    pub(super) fn read_ranges(
+    pub(super) fn read_ranges<T: Default + Send + 'static>(
         &self,
         ranges: &[Range],
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        mut each: impl FnMut(&Message, &Sighting) -> Result<()>,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
+        mut each: impl FnMut(&Message, &T) -> Result<()>,
     ) -> Result<()> {
         self.read_until(ranges, look, |message, seen| each(message, seen).map(|()| false))
     }
 
     /// Reads the committed records of the ranges. Leaves a partition when `each` says so.
-    fn read_until(
+    fn read_until<T: Default + Send + 'static>(
         &self,
         ranges: &[Range],
-        look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
-        each: impl FnMut(&Message, &Sighting) -> Result<bool>,
+        look: impl Fn(&Message) -> Result<T> + Send + 'static,
+        each: impl FnMut(&Message, &T) -> Result<bool>,
     ) -> Result<()> {
         let group = self.selection.name();
         let reading = Reading {

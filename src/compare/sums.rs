@@ -5,9 +5,9 @@
 //! cell. If both topics hold the same records, each cell is 0 in the end. If they do not, a cell is 0 by chance only: the
 //! odds that a given difference goes unseen are at most 2^-64. XOR would not do, since a record would cancel its double.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
+use super::steps::{Merge, Steps};
 use crate::job::identity::IdentityHash;
 use crate::judge::{Sighting, Signature};
 use crate::kafka::sides::Side;
@@ -44,18 +44,26 @@ impl Cell {
     }
 }
 
-type Cells = Box<[Cell; CLASSES]>;
+/// The cells of one step.
+struct Cells(Box<[Cell; CLASSES]>);
+
+impl Default for Cells {
+    fn default() -> Cells {
+        Cells(Box::new([Cell::default(); CLASSES]))
+    }
+}
+
+impl Merge for Cells {
+    fn merge(&mut self, other: &Cells) {
+        for (cell, more) in self.0.iter_mut().zip(other.0.iter()) {
+            cell.add(more.sum(), more.source, more.target);
+        }
+    }
+}
 
 /// The sums of two topics, by steps of event time and by classes of identities.
 pub(super) struct Sums {
-    /// Each step takes 2^shift milliseconds.
-    shift: u32,
-    most: usize,
-    /// Records without event time have a step of their own.
-    steps: HashMap<Option<i64>, usize>,
-    cells: Vec<Cells>,
-    /// The step of the last record: the next one is often of the same.
-    last: Option<(Option<i64>, usize)>,
+    steps: Steps<Cells>,
 }
 
 /// What the records of some cells add up to.
@@ -90,83 +98,34 @@ impl Sums {
     /// The cells take at most `memory` bytes, but never less than 100 KB.
     pub(super) fn new(memory: usize) -> Sums {
         let most = (memory / size_of::<[Cell; CLASSES]>()).clamp(STEPS.0, STEPS.1);
-        Sums { shift: 0, most, steps: HashMap::new(), cells: Vec::new(), last: None }
-    }
-
-    fn step(&self, time: Option<i64>) -> Option<i64> {
-        time.map(|time| time >> self.shift)
+        Sums { steps: Steps::new(most) }
     }
 
     /// Adds a record of the source, or subtracts one of the target.
     pub(super) fn add(&mut self, side: Side, seen: &Sighting) {
-        let at = self.place(seen.time);
-        let cell = &mut self.cells[at][class(seen.signature.identity)];
+        let cell = &mut self.steps.at(seen.time).0[class(seen.signature.identity)];
         match side {
             Side::Source => cell.add(term(seen.signature), 1, 0),
             Side::Target => cell.add(term(seen.signature).wrapping_neg(), 0, 1),
         }
     }
 
-    fn place(&mut self, time: Option<i64>) -> usize {
-        loop {
-            let step = self.step(time);
-            if let Some((_, at)) = self.last.filter(|(last, _)| *last == step) {
-                return at;
-            }
-            if let Some(at) = self.steps.get(&step) {
-                self.last = Some((step, *at));
-                return *at;
-            }
-            if self.steps.len() < self.most {
-                self.steps.insert(step, self.cells.len());
-                self.cells.push(Box::new([Cell::default(); CLASSES]));
-            } else {
-                self.widen();
-            }
-        }
-    }
-
-    /// Makes each step twice as long, until there is room for more.
-    fn widen(&mut self) {
-        while self.steps.len() >= self.most {
-            self.shift += 1;
-            let mut merged: HashMap<Option<i64>, usize> = HashMap::new();
-            let mut cells: Vec<Cells> = Vec::with_capacity(self.cells.len());
-            let mut old: Vec<Option<Cells>> = std::mem::take(&mut self.cells).into_iter().map(Some).collect();
-            for (step, at) in self.steps.drain() {
-                let Some(taken) = old[at].take() else { continue };
-                match merged.get(&step.map(|step| step >> 1)) {
-                    None => {
-                        merged.insert(step.map(|step| step >> 1), cells.len());
-                        cells.push(taken);
-                    }
-                    Some(into) => {
-                        for (cell, more) in cells[*into].iter_mut().zip(taken.iter()) {
-                            cell.add(more.sum(), more.source, more.target);
-                        }
-                    }
-                }
-            }
-            (self.steps, self.cells, self.last) = (merged, cells, None);
-        }
-    }
-
     /// Whether the topics differ in the cell of this record. If not, both hold the record equally often.
     pub(super) fn differ_at(&self, seen: &Sighting) -> bool {
-        let at = self.steps.get(&self.step(seen.time));
-        at.is_none_or(|at| self.cells[*at][class(seen.signature.identity)].differs())
+        let cells = self.steps.get(seen.time);
+        cells.is_none_or(|cells| cells.0[class(seen.signature.identity)].differs())
     }
 
     pub(super) fn are_equal(&self) -> bool {
-        self.cells.iter().all(|cells| !cells.iter().any(Cell::differs))
+        self.steps.all().iter().all(|cells| !cells.0.iter().any(Cell::differs))
     }
 
     /// How many records of the source and of the target lie in cells that differ, for each class.
     pub(super) fn differing(&self) -> [[u64; 2]; CLASSES] {
         let mut found = [[0; 2]; CLASSES];
-        for cells in &self.cells {
+        for cells in self.steps.all() {
             for ([source, target], cell) in
-                found.iter_mut().zip(cells.iter()).filter(|(_, cell)| cell.differs())
+                found.iter_mut().zip(cells.0.iter()).filter(|(_, cell)| cell.differs())
             {
                 *source += u64::from(cell.source);
                 *target += u64::from(cell.target);
@@ -178,7 +137,7 @@ impl Sums {
     /// What all records of these classes that lie in cells that differ add up to.
     pub(super) fn total(&self, classes: &Range<usize>) -> Total {
         let mut total = Total::default();
-        for cell in self.cells.iter().flat_map(|cells| &cells[classes.clone()]) {
+        for cell in self.steps.all().iter().flat_map(|cells| &cells.0[classes.clone()]) {
             total.sum = total.sum.wrapping_add(cell.sum());
             total.records += i64::from(cell.source) - i64::from(cell.target);
         }
@@ -254,7 +213,7 @@ mod tests {
         let mut sums = Sums::new(0);
         for time in (0..10_000).map(|n| n * 977).chain([i64::MIN, i64::MAX, -1, 4_102_444_800_000]) {
             sums.add(Side::Source, &seen(1, 1, Some(time)));
-            assert!(sums.cells.len() <= STEPS.0);
+            assert!(sums.steps.all().len() <= STEPS.0);
         }
         assert_eq!(sums.differing().iter().flatten().sum::<u64>(), 10_004);
     }

@@ -36,6 +36,20 @@ pub(crate) struct Resolved {
     pub other_days: OtherDays,
 }
 
+/// Looks up the topic of a command that reads only one side.
+///
+/// # Errors
+/// [`Error::Refused`] if it is missing; otherwise as [`Cluster::topic`].
+pub(crate) fn topic(cluster: &Cluster, name: &str, side: Side) -> Result<Topic> {
+    let missing = || missing(cluster, name, side, "create it").because(Reason::MissingTopic);
+    cluster.topic(name)?.ok_or_else(missing)
+}
+
+fn missing(cluster: &Cluster, name: &str, side: Side, create: &str) -> Error {
+    let told = format!("there is no topic {name}: name another one with --{}, or {create}", side.word());
+    cluster.properties().says(Error::refused(told))
+}
+
 /// Looks up both topics.
 ///
 /// # Errors
@@ -59,9 +73,7 @@ pub(crate) fn topics(clusters: &Clusters, selection: &Selection) -> Result<Sides
                     Some(original) => creation(clusters, original, name),
                     None => "create it".to_owned(),
                 };
-                let told =
-                    format!("there is no topic {name}: name another one with --{}, or {create}", side.word());
-                sentences.push(cluster.properties().says(Error::refused(told)).to_string());
+                sentences.push(missing(cluster, name, side, &create).to_string());
             }
             Err(Error::Refused(why)) => {
                 reason = reason.or(why.reason());

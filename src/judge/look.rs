@@ -94,15 +94,27 @@ impl Look {
     /// # Errors
     /// As [`Schemas::json`].
     pub(crate) fn within(&self, message: &Message) -> Result<Sighting> {
-        // If no field gives the time, there is no need to decode the values outside of the window.
-        let is_by_field = !self.event_time.is_indexed();
-        let json = if is_by_field { self.json(message)? } else { None };
-        let seen = self.without_mark(message, json.as_deref());
+        let (seen, json) = self.timed(message)?;
         if !seen.is_in_window {
             return Ok(seen);
         }
-        let json = if is_by_field { json } else { self.json(message)? };
+        let json = if self.event_time.is_indexed() { self.json(message)? } else { json };
         Ok(self.marked(seen, message, json.as_deref()))
+    }
+
+    /// Looks only at the record's time.
+    ///
+    /// # Errors
+    /// As [`Schemas::json`].
+    pub(crate) fn at_time(&self, message: &Message) -> Result<Sighting> {
+        Ok(self.timed(message)?.0)
+    }
+
+    /// The record's time, and its value as JSON if a field of it gives the time. If none does, there is no need to decode
+    /// the values outside of the window.
+    fn timed<'m>(&self, message: &'m Message) -> Result<(Sighting, Option<Cow<'m, [u8]>>)> {
+        let json = if self.event_time.is_indexed() { None } else { self.json(message)? };
+        Ok((self.without_mark(message, json.as_deref()), json))
     }
 
     /// The value as JSON, if a field of it counts and it can be read.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::sides::Sides;
+use super::sides::{Side, Sides};
 use crate::base::error::{Error, Result};
 
 /// The brokers that are named: of one cluster, or of two.
@@ -55,6 +55,13 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// Leaves out the other cluster of two, for a command that reads only the topic of `side`.
+    pub(super) fn only(mut self, side: Side) -> Named {
+        let own = self.sides.of(side).clone();
+        self.sides = Sides { source: own.clone(), target: own };
+        self
+    }
+
     /// The variables that give this, if it is from the environment.
     pub(super) fn variables(&self) -> String {
         let given = [

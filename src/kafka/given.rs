@@ -30,6 +30,8 @@ pub(crate) struct Given<'a> {
     pub profile: Option<&'a Profile>,
     pub source: GivenSide<'a>,
     pub target: GivenSide<'a>,
+    /// The only side that the command reads. The other one need not be named.
+    pub only: Option<Side>,
 }
 
 /// What a command line says about one of two clusters.
@@ -167,6 +169,12 @@ impl Given<'_> {
             from: "in the profile",
         };
         let profile = self.profile.map_or_else(Map::new, |profile| profile.properties.clone());
+        let alone = |named: Named| match self.only {
+            Some(side) => named.only(side),
+            None => named,
+        };
+        let [in_files, by_flags, in_environment, in_profile] =
+            [in_files, by_flags, in_environment, in_profile].map(alone);
         let brokers = match by_flags.brokers()? {
             Brokers::Unnamed => self.without_flags(in_environment, in_files, in_profile)?,
             by_flags => by_flags,

@@ -1,13 +1,12 @@
 //! The file of `--metrics-file`, in the format of the node exporter's textfile collector.
 
-use std::io::Write;
 use std::path::Path;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tempfile::NamedTempFile;
 
 use super::SUCCESS;
 use crate::base::error::{Error, Result};
+use crate::base::file::{beside, written_beside};
 
 /// Checks that the file can be written, before the run does anything.
 ///
@@ -21,35 +20,22 @@ pub(super) fn check(file: &Path) -> Result<()> {
     if file.is_dir() {
         return Err(refused("that is a folder"));
     }
-    beside(file)
+    beside(file, MODE)
         .map(drop)
         .map_err(|err| refused(&format!("{err}; name a file in a folder that this user may write to")))
 }
 
-/// A new file in the same folder, under a name that the node exporter does not read. The file is removed if nobody keeps
-/// it.
-fn beside(file: &Path) -> std::io::Result<NamedTempFile> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".replicator-").suffix(".tmp");
-    // The exporter is another user.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    builder.tempfile_in(folder.unwrap_or(Path::new(".")))
-}
+/// The exporter is another user.
+const MODE: u32 = 0o644;
 
 /// Replaces the file in one step. A reader sees the old text or the new one.
 ///
 /// # Errors
 /// [`Error::Failed`] if it cannot be written; then the old text stays.
 pub(super) fn write(file: &Path, text: &str) -> Result<()> {
-    let write = || {
-        let mut new = beside(file)?;
-        new.write_all(text.as_bytes())?;
-        new.as_file().sync_all()?;
-        new.persist(file).map_err(|err| err.error)
-    };
-    write().map(drop).map_err(|err| Error::io(format!("the metrics file {}", file.display()), err))
+    let new = written_beside(file, MODE, text);
+    let kept = new.and_then(|new| new.persist(file).map_err(|err| err.error));
+    kept.map(drop).map_err(|err| Error::io(format!("the metrics file {}", file.display()), err))
 }
 
 /// When an earlier run of this job last had success, in seconds since the epoch. `None` if the file does not say so, or is

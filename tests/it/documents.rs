@@ -1,11 +1,11 @@
 //! The documents agree with the program and with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, iter};
 
-use clap::Parser;
 use replicator::{Cli, Error, Interrupt};
 
 use crate::console::blocks;
@@ -67,7 +67,7 @@ fn every_command_is_one_of_the_program() {
             if !command.starts_with("replicator ") {
                 continue;
             }
-            let parsed = Cli::try_parse_from(arguments(&command));
+            let parsed = Cli::read(arguments(&command).into_iter().map(OsString::from));
             let job = parsed.map_err(|e| e.to_string()).and_then(|cli| match &cli.command {
                 None => cli.fill.job(&Interrupt::default()).map(drop).map_err(|e| e.to_string()),
                 Some(replicator::Command::Fill(fill)) => {

@@ -55,6 +55,7 @@ mod shared_scan;
 mod sink;
 mod store_tls;
 mod stores;
+mod summary;
 mod time;
 mod two_clusters;
 mod verify;
