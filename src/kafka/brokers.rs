@@ -52,16 +52,11 @@ pub(super) struct Named {
     pub(super) one: Option<String>,
     pub(super) sides: Sides<Option<String>>,
     pub(super) from: &'static str,
+    /// The only side that the command reads. Its cluster stands for the other one.
+    pub(super) only: Option<Side>,
 }
 
 impl Named {
-    /// Leaves out the other cluster of two, for a command that reads only the topic of `side`.
-    pub(super) fn only(mut self, side: Side) -> Named {
-        let own = self.sides.of(side).clone();
-        self.sides = Sides { source: own.clone(), target: own };
-        self
-    }
-
     /// The variables that give this, if it is from the environment.
     pub(super) fn variables(&self) -> String {
         let given = [
@@ -77,8 +72,9 @@ impl Named {
     /// [`Error::Usage`] if one cluster is named beside two, or only one of two.
     pub(super) fn brokers(self) -> Result<Brokers> {
         let given = |brokers: Option<String>| brokers.filter(|brokers| !brokers.trim().is_empty());
-        let Named { one, sides: Sides { source, target }, from } = self;
-        match (given(one), given(source), given(target)) {
+        let Named { one, sides, from, only } = self;
+        let own = |side| given(sides.of(only.unwrap_or(side)).clone());
+        match (given(one), own(Side::Source), own(Side::Target)) {
             (None, None, None) => Ok(Brokers::Unnamed),
             (Some(one), None, None) => Ok(Brokers::One(one)),
             (None, Some(source), Some(target)) => Ok(Brokers::Two(Sides { source, target })),

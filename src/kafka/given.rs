@@ -150,6 +150,7 @@ impl Given<'_> {
             },
             one: file.remove(BROKERS),
             from: "in the command configs",
+            only: self.only,
         };
         let by_flags = Named {
             one: self.bootstrap.map(str::to_owned),
@@ -158,23 +159,23 @@ impl Given<'_> {
                 target: self.target.bootstrap.map(str::to_owned),
             },
             from: "in the flags",
+            only: self.only,
         };
-        let in_environment =
-            Named { one: environment.brokers, sides: environment.of_sides, from: "in the environment" };
+        let in_environment = Named {
+            one: environment.brokers,
+            sides: environment.of_sides,
+            from: "in the environment",
+            only: self.only,
+        };
         let in_profile = Named {
             one: self.profile.and_then(|profile| profile.bootstrap.clone()),
             sides: self
                 .profile
                 .map_or(Sides { source: None, target: None }, |profile| profile.of_sides.clone()),
             from: "in the profile",
+            only: self.only,
         };
         let profile = self.profile.map_or_else(Map::new, |profile| profile.properties.clone());
-        let alone = |named: Named| match self.only {
-            Some(side) => named.only(side),
-            None => named,
-        };
-        let [in_files, by_flags, in_environment, in_profile] =
-            [in_files, by_flags, in_environment, in_profile].map(alone);
         let brokers = match by_flags.brokers()? {
             Brokers::Unnamed => self.without_flags(in_environment, in_files, in_profile)?,
             by_flags => by_flags,
