@@ -268,7 +268,7 @@ impl Run<'_> {
         let order = || Order::of(&job.selection, window, source.partitions);
         let of_source = (ranges.as_slice(), order());
         let mut scanned =
-            self.scan_target(clusters, checked, window, &snapshot, &look, portion.as_ref(), of_source)?;
+            self.scan_target(clusters, checked, &snapshot, &look, portion.as_ref(), of_source)?;
         if let (Some(portion), Some(producer), Some(share)) = (&portion, &producer, share)
             && portion.is_vouched()
         {

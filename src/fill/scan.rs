@@ -42,13 +42,12 @@ impl Run<'_> {
         &mut self,
         clusters: &Clusters,
         checked: &Preflight,
-        window: Window,
         snapshot: &Snapshot,
         look: &Look,
         portion: Option<&Portion>,
         (of_source, order): (&[Range], Order),
     ) -> Result<Scanned> {
-        let selection = &self.job.selection;
+        let (selection, window) = (&self.job.selection, look.window());
         let mut judge = Judge::new(&selection.rules, selection.index_memory);
         let start = window.start.filter(|_| self.is_by_time());
         let starts = clusters.target.positions_from(&checked.target, start, &snapshot.target)?;

@@ -79,6 +79,10 @@ impl Look {
         }
     }
 
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
     /// Looks at the whole record.
     ///
     /// # Errors
