@@ -272,6 +272,8 @@ impl Run<'_> {
         if let (Some(portion), Some(producer), Some(share)) = (&portion, &producer, share)
             && portion.is_vouched()
         {
+            // Several instances share the scan: `portion` says why this misses nothing. The marks must say on which
+            // records of the target the positions depend, before they are committed again.
             marking.scanned(scanned.firsts.clone(), &trusted);
             marking.vouch(portion.vouched(&scanned, &snapshot.target));
             let starts: Vec<(i32, i64)> = ranges.iter().map(|range| (range.partition, range.start)).collect();

@@ -124,8 +124,8 @@ impl Cluster {
     }
 
     /// Estimates from the time index how many records of each partition lie from one time up to another, in milliseconds
-    /// since the epoch.
-    /// The index may miss records (see [`Cluster::positions_from`]), so nobody may skip records because of this number.
+    /// since the epoch. The index may miss records (see [`Cluster::positions_from`]), so nobody may skip records because
+    /// of these numbers.
     ///
     /// # Errors
     /// [`Error::Restart`] if a leader does not answer.
