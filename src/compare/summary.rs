@@ -222,7 +222,8 @@ impl fmt::Display for Summarized {
         }
         let file = file_of(&self.summary);
         writeln!(f, "  {} steps of {} are in {file}", self.steps, shown(self.step_ms))?;
-        writeln!(f, "  where the target is: {}", line(&["replicator", "verify", "--against", &file]))?;
+        let next = line(&["replicator", "verify", "--against", &file, "--target", "TOPIC"]);
+        writeln!(f, "  where the target is: {next}")?;
         f.write_str("  keep the file secret: who reads it can make another topic with the same sums")
     }
 }
