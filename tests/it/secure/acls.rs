@@ -81,6 +81,21 @@ fn of_a_look(#[case] command: &str) {
     }
 }
 
+/// The sums of one topic need no right on the other.
+#[test]
+fn of_sums_in_a_file() {
+    let story = Story::new(SASL).filled_but_for_the_window();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sums.json").display().to_string();
+    let summary = ["verify", "--summary", &file, "--source", &story.a, "--window", "11:00-13:00"];
+    check(&story, &[(TOPIC, "a", READ)], &summary, |grant| named(&story, grant));
+    let against = ["verify", "--against", &file, "--target", &story.b];
+    let (code, text) = run(&story, &[(TOPIC, "b", READ)], &against);
+    assert_eq!(code, 4, "the target lacks the window: {text}");
+    let (code, text) = run(&story, &[], &against);
+    assert!(code == 3 && text.contains(&named(&story, &(TOPIC, "b", READ))), "{text}");
+}
+
 #[test]
 fn of_a_fill() {
     let story = Story::new(SASL).filled_but_for_the_window();
