@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::Judged;
 use super::pairing::{ByHash, Place};
 use crate::base::error::{Error, Result};
+use crate::base::file::beside;
 use crate::base::time::rfc3339;
 use crate::job::identity::IdentityHash;
 use crate::judge::{Sighting, Verdict};
@@ -36,8 +38,11 @@ pub(super) enum Kind {
     Extra,
     /// A record of the target that stands behind one that it precedes in the source.
     Reordered,
-    /// A record of the target in another partition than in the source.
+    /// A record of the target in another partition than in the source. A record that is reordered too is listed as
+    /// reordered.
     Moved,
+    /// A record of the target outside of the window that differs only in timestamp from a record of the source's window.
+    UnderAnotherTime,
 }
 
 impl Kind {
@@ -51,6 +56,7 @@ impl Kind {
             Kind::Extra => "extra",
             Kind::Reordered => "reordered",
             Kind::Moved => "moved",
+            Kind::UnderAnotherTime => "under another time",
         }
     }
 }
@@ -75,20 +81,62 @@ struct Line<'a> {
 
 /// Writes the list, if one is wanted.
 pub(super) struct List {
-    file: Option<(PathBuf, BufWriter<File>)>,
+    file: Option<(PathBuf, Out)>,
 }
 
+/// Where the lines go.
+enum Out {
+    /// To a new file, which takes the place of the old one when it is whole.
+    Beside(BufWriter<NamedTempFile>),
+    /// To a terminal or a pipe, as in `--differences /dev/stdout`.
+    Straight(BufWriter<File>),
+}
+
+impl Out {
+    fn open(path: &Path) -> std::io::Result<Out> {
+        match path.metadata() {
+            Ok(there) if !there.is_file() => Ok(Out::Straight(BufWriter::new(File::create(path)?))),
+            _ => Ok(Out::Beside(BufWriter::new(beside(path, MODE)?))),
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Out::Beside(file) => file,
+            Out::Straight(file) => file,
+        }
+    }
+
+    fn close(self, path: &Path) -> std::io::Result<()> {
+        match self {
+            Out::Beside(file) => {
+                let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+                file.persist(path).map(drop).map_err(|err| err.error)
+            }
+            Out::Straight(mut file) => file.flush(),
+        }
+    }
+}
+
+/// Everybody may read a list, as far as the user's mask allows.
+const MODE: u32 = 0o666;
+
 impl List {
-    /// Empties the file.
+    /// Begins a list. The file itself is replaced only by a whole list ([`List::close`]).
     ///
     /// # Errors
-    /// [`Error::Usage`] if the file cannot be written.
+    /// [`Error::Usage`] if the file's folder takes no file.
     pub(super) fn new(path: Option<&Path>) -> Result<List> {
         let open = |path: &Path| {
-            let file = File::create(path).map_err(|err| {
-                Error::usage(format!("--differences {} cannot be written: {err}", path.display()))
+            // If the name is a link, the list belongs where it leads.
+            let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let file = Out::open(path).map_err(|err| {
+                Error::usage(format!(
+                    "--differences {} cannot be written: {err}; name a file in a folder that this user may write to",
+                    path.display()
+                ))
             })?;
-            Ok((path.to_owned(), BufWriter::new(file)))
+            Ok((path.to_owned(), file))
         };
         Ok(List { file: path.map(open).transpose()? })
     }
@@ -145,17 +193,18 @@ impl List {
         let time = seen.time.map(rfc3339);
         let line = Line { what, side, partition, offset, time, key_base64, key, why };
         let says = |err: &dyn std::fmt::Display| Error::io(path.display(), err);
+        let file = file.writer();
         serde_json::to_writer(&mut *file, &line).map_err(|err| says(&err))?;
         file.write_all(b"\n").map_err(|err| says(&err))
     }
 
-    /// Writes what is left in the buffer.
+    /// Puts the whole list into its place.
     ///
     /// # Errors
     /// As [`List::source`].
     pub(super) fn close(self) -> Result<()> {
-        let Some((path, mut file)) = self.file else { return Ok(()) };
-        file.flush().map_err(|err| Error::io(path.display(), err))
+        let Some((path, file)) = self.file else { return Ok(()) };
+        file.close(&path).map_err(|err| Error::io(path.display(), err))
     }
 }
 

@@ -1,4 +1,6 @@
 //! Compares only the last record of each key, since compaction keeps no other.
+//!
+//! The target is read from its beginning: a value that the source has deleted may be older than the window.
 
 use std::collections::hash_map::Entry;
 
@@ -9,10 +11,11 @@ use super::side::OpenSide;
 use super::sums::{CLASSES, class, rounds};
 use super::verify::Findings;
 use super::{Census, Notes};
-use crate::base::error::Result;
-use crate::base::range::Range;
+use crate::base::error::{Error, Reason, Result};
+use crate::base::range::{Range, index};
 use crate::job::identity::IdentityHash;
 use crate::judge::Sighting;
+use crate::kafka::record::key;
 use crate::kafka::sides::Side;
 use crate::kafka::sys::Message;
 
@@ -37,17 +40,23 @@ impl Pair<'_> {
         census: &mut Census<'_, impl Notes>,
         list: &mut List,
     ) -> Result<Findings> {
-        let [source, target] = [&self.source, &self.target].map(|side| side.ranges(self.by_time()));
-        let records: u64 = source?.iter().chain(&target?).map(Range::len).sum();
+        let (source, target) = (self.source.ranges(self.by_time())?, self.target.ranges(None)?);
+        let records: u64 = source.iter().chain(&target).map(Range::len).sum();
         let load = records.saturating_mul(RECORD_BYTES) / CLASSES as u64 + 1;
         let mut found = Findings::default();
         for (n, classes) in rounds(&[load; CLASSES], self.selection.index_memory as u64).iter().enumerate() {
-            let source = self.lasts(&self.source, classes, |seen| {
+            let mut source = self.lasts(&self.source, self.by_time(), classes, |seen| {
                 if n == 0 {
                     census.other_days.see(seen.time);
                 }
             })?;
-            let target = self.lasts(&self.target, classes, |_| ())?;
+            let target = self.lasts(&self.target, None, classes, |_| ())?;
+            // What was written while the ends were asked for may be in one topic only.
+            found.unsettled +=
+                source.values().filter(|last| last.is_in_window && self.is_new(last)).count() as u64;
+            for last in source.values_mut() {
+                last.is_in_window &= !self.is_new(last);
+            }
             let mut unnamed = <[Unnamed; 2]>::default();
             let mut note = |side: Side, place: Place, kind: Kind| {
                 found.example(kind.shown(), || match side {
@@ -98,13 +107,14 @@ impl Pair<'_> {
     fn lasts(
         &self,
         side: &OpenSide<'_>,
+        from: Option<i64>,
         classes: &std::ops::Range<usize>,
         mut see: impl FnMut(&Sighting),
     ) -> Result<Lasts> {
         let mut lasts = Lasts::default();
         let at = self.look.clone();
         side.read(
-            self.by_time(),
+            from,
             move |message| at.at(message),
             |message, seen| {
                 see(seen);
@@ -117,7 +127,9 @@ impl Pair<'_> {
                         is_tombstone: message.value().is_none(),
                     };
                     match lasts.entry(identity) {
-                        // The records of a key are in one partition, so they come in order.
+                        Entry::Occupied(entry) if entry.get().place.partition != last.place.partition => {
+                            return Err(in_two_places(&side.topic.name, message, entry.get().place));
+                        }
                         Entry::Occupied(mut entry) => *entry.get_mut() = last,
                         Entry::Vacant(entry) => drop(entry.insert(last)),
                     }
@@ -126,6 +138,11 @@ impl Pair<'_> {
             },
         )?;
         Ok(lasts)
+    }
+
+    /// Whether this record of the source came after the comparison began.
+    fn is_new(&self, last: &Last) -> bool {
+        self.settled.get(index(last.place.partition)).is_some_and(|end| last.place.offset >= *end)
     }
 
     /// Lists the records at these places. Their keys are not kept, so this reads the topic again.
@@ -139,7 +156,20 @@ impl Pair<'_> {
             let kinds = unnamed.take(message, seen);
             kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, side, message, seen))
         };
-        topic.read(self.by_time(), move |message| at.at(message), each)?;
+        let from = self.by_time().filter(|_| side == Side::Source);
+        topic.read(from, move |message| at.at(message), each)?;
         if unnamed.is_done() { Ok(()) } else { Err(super::pair::changed_meanwhile()) }
     }
+}
+
+/// A key in two partitions has no order, so nobody can tell which of its records is the last.
+fn in_two_places(topic: &str, message: &Message, before: Place) -> Error {
+    Error::refused(format!(
+        "the key {} is in two partitions of {topic}, {} and {}, so nobody can tell which of its records is the last one; \
+         compare without --latest-only",
+        key(message.key()),
+        before.partition,
+        message.partition()
+    ))
+    .because(Reason::UnknownPlacement)
 }

@@ -44,6 +44,7 @@ use crate::judge::{Look, Sighting, Verdict};
 use crate::kafka::sides::{Side, Sides};
 use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
+use crate::kafka::watermarks::ends;
 
 /// Takes notes while two topics are compared.
 pub(crate) trait Notes {
@@ -113,7 +114,8 @@ pub(crate) fn compare(
     let open = |cluster, topic| OpenSide::open(selection, cluster, topic, progress, interrupt);
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
     let are_counted = selection.rules.identity == Identity::Record || joints.are_there();
-    let (source, target) = if are_counted || is_any_copy_enough {
+    let settled = if wish.is_latest_only { ends(&clusters.source.watermarks(&source)?) } else { Vec::new() };
+    let (source, target) = if are_counted || is_any_copy_enough || wish.is_latest_only {
         // Ask for the target's end first. A copy comes after its original, so each copy below that end has its original
         // below the source's end. Otherwise the copy of a later record could be taken for a copy that is missing.
         let target = open(&clusters.target, target)?;
@@ -123,7 +125,7 @@ pub(crate) fn compare(
         (open(&clusters.source, source)?, open(&clusters.target, target)?)
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
-    let pair = Pair { selection, source, target, window, keeps_partitions, look, joints };
+    let pair = Pair { selection, source, target, window, keeps_partitions, look, joints, settled };
     let mut census = Census { notes, other_days, in_source: 0, in_target: 0 };
     let (mut findings, lacks_above_joint) = if wish.is_latest_only {
         (pair.judge_latest(&mut census, &mut list)?, false)
@@ -139,7 +141,8 @@ pub(crate) fn compare(
         census.other_days.warning(),
         nothing,
         about_copies(selection, findings.stamped),
-        about_promise(selection).filter(|_| findings.relies_on_promise),
+        about_promise(selection, findings.relies_on_promise),
+        about_unsettled(&findings),
         about_order(&findings).filter(|_| !wish.is_latest_only),
     ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
@@ -200,8 +203,15 @@ impl Compared {
 }
 
 /// Says what `--max-out-of-orderness` makes the comparison rely on.
-fn about_promise(selection: &Selection) -> Option<String> {
+fn about_promise(selection: &Selection, is_relied_on: bool) -> Option<String> {
     let bound = humantime::format_duration(selection.max_out_of_orderness?);
+    if !is_relied_on {
+        return Some(
+            "--max-out-of-orderness did not shorten the reading: the topics do not fit --index-memory, so the records \
+             outside of the window are compared too"
+                .to_owned(),
+        );
+    }
     Some(format!(
         "assumed that no record of {} is more than {bound} older than an earlier one of its partition, so records of the \
          window were not looked for behind that",
@@ -217,6 +227,15 @@ fn about_copies(selection: &Selection, found: StampedCopies) -> Option<String> {
         0 => "so the target holds these records twice",
     };
     Some(format!("{told}: {ways}"))
+}
+
+fn about_unsettled(findings: &Findings) -> Option<String> {
+    (findings.unsettled > 0).then(|| {
+        format!(
+            "{} keys were not judged, because the source wrote them anew while the comparison began",
+            findings.unsettled
+        )
+    })
 }
 
 fn about_order(findings: &Findings) -> Option<String> {

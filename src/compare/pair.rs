@@ -2,7 +2,7 @@
 
 use std::ops::Range as Classes;
 
-use super::differences::{List, Unnamed};
+use super::differences::{Kind, List, Unnamed};
 use super::joints::Joints;
 use super::order::Sequences;
 use super::pairing::{Bounds, Pairing, SLOT_BYTES};
@@ -31,13 +31,15 @@ pub(super) struct Pair<'a> {
     pub keeps_partitions: bool,
     pub look: Look,
     pub joints: Joints,
+    /// With `--latest-only`, the source's ends before the target's end was asked for.
+    pub settled: Vec<i64>,
 }
 
 /// About how many bytes a record of both topics takes if all are judged at once, and if timestamps are not compared.
 const RECORD_BYTES: (usize, usize) = (256, 512);
 
 /// About how many bytes a record of the source takes in a round, and one of the target.
-const ROUND_BYTES: [u64; 2] = [64, 320];
+const ROUND_BYTES: [u64; 2] = [64, 352];
 
 /// The records that one set of readings judges.
 struct Round<'s> {
@@ -76,7 +78,9 @@ impl Pair<'_> {
         let memory = self.selection.index_memory;
         let is_at_any_time = self.selection.rules.target_scan == TargetScan::All;
         let bytes = if is_at_any_time { RECORD_BYTES.1 } else { RECORD_BYTES.0 };
-        let [of_source, of_target] = [&self.source, &self.target].map(|side| side.ranges(self.by_time()));
+        // If timestamps are not compared, the judge sees all of both topics.
+        let from = self.by_time().filter(|_| !is_at_any_time);
+        let [of_source, of_target] = [&self.source, &self.target].map(|side| side.ranges(from));
         let records: u64 = of_source?.iter().chain(&of_target?).map(Range::len).sum();
         let is_whole = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(bytes) <= memory;
         let (mut found, mut lacks_above) = (Findings::default(), false);
@@ -287,7 +291,7 @@ impl Pair<'_> {
         let Prepared { mut judge, mut above, outside, mut pairing } = prepared;
         let rules = &self.selection.rules;
         let skips_conflicts = rules.on_conflict == OnConflict::Skip;
-        let mut second = SecondLook::new(self.selection.index_memory / if round.is_whole { 1 } else { 2 });
+        let mut second = SecondLook::new(self.selection.index_memory);
         let within = self.look.clone();
         self.source.read_window(
             self.by_time(),
@@ -328,8 +332,13 @@ impl Pair<'_> {
             |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
             |each| self.read_source(|_, seen| each(seen)),
         )?;
-        let (mut findings, unnamed) = pairing.settle(self.keeps_partitions);
+        let (mut findings, mut unnamed) = pairing.settle(self.keeps_partitions);
         findings.stamped = stamped;
+        if list.is_wanted() {
+            second
+                .copies()
+                .for_each(|(record, copies)| unnamed.last(record, 0, Kind::UnderAnotherTime, copies));
+        }
         self.name(unnamed, round, list)?;
         found.take_in(findings);
         Ok(())
@@ -350,7 +359,7 @@ impl Pair<'_> {
         }
         let from = self.by_time().filter(|_| self.selection.rules.target_scan == TargetScan::Window);
         self.target.read(from, self.look(), |message, seen| {
-            if !self.look.is_compared(seen) || !round.judges(seen) {
+            if !(seen.is_in_window || self.counts_outside()) || !round.is_of_class(seen) {
                 return Ok(());
             }
             let kinds = unnamed.take(message, seen);

@@ -89,8 +89,8 @@ struct Loose {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
-    partition: i32,
-    offset: i64,
+    pub partition: i32,
+    pub offset: i64,
 }
 
 impl Place {

@@ -98,6 +98,7 @@ pub fn summarize(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
         read_at,
         window,
         event_time: selection.event_time.clone(),
+        has_registry: selection.registry_that_counts().is_some(),
         sums,
     };
     let in_source = records(&summary.sums);
@@ -139,6 +140,14 @@ pub fn agreement(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
     let mut summary = Summary::read(&half.file)?;
     let window = summary.window;
     let selection = Selection { event_time: summary.event_time.clone(), ..half.selection.clone() };
+    if summary.has_registry != selection.registry_that_counts().is_some() {
+        return Err(Error::usage(format!(
+            "the event times of --against {} were read with{} a schema registry: run {} --schema-registry",
+            half.file.display(),
+            if summary.has_registry { "" } else { "out" },
+            if summary.has_registry { "with" } else { "without" }
+        )));
+    }
     let cluster = Cluster::connect(&selection.properties.target, &selection.name())?;
     let topic = resolve::topic(&cluster, &selection.target, Side::Target)?;
     tracing::info!("window {} of {}", Edges::from(window), selection.shown_target());
@@ -158,11 +167,14 @@ pub fn agreement(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
         elapsed_ms: millis(started.elapsed()),
         warnings: Vec::new(),
     };
-    if agreement.in_source == 0 {
-        let warning = format!("{} says that the source held no record in the window", half.file.display());
-        tracing::warn!("{warning}");
-        agreement.warnings.push(warning);
-    }
+    let file = half.file.display();
+    let none = (agreement.in_source == 0)
+        .then(|| format!("{file} says that the source held no record in the window"));
+    let open = window.end.is_none_or(|end| end > summary.read_at).then(|| {
+        format!("the window was not over when {file} was written, so it lacks the records that came later")
+    });
+    agreement.warnings = [none, open].into_iter().flatten().collect();
+    agreement.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(agreement)
 }
 

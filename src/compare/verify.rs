@@ -72,6 +72,10 @@ pub struct Findings {
     pub warnings: Vec<String>,
     /// A few of the differences. `--differences` lists all.
     pub examples: Vec<String>,
+    /// With `--latest-only`, the keys of the window that the source wrote anew while the comparison began. They are not
+    /// judged.
+    #[serde(skip)]
+    pub(crate) unsettled: u64,
     #[serde(skip)]
     pub(crate) stamped: StampedCopies,
     /// Whether `--max-out-of-orderness` ended a reading of the source.

@@ -75,6 +75,8 @@ pub(super) struct Summary {
     pub read_at: i64,
     pub window: Window,
     pub event_time: EventTime,
+    /// Whether a schema registry was asked for the fields of values.
+    pub has_registry: bool,
     pub sums: SumsByTime,
 }
 
@@ -92,6 +94,8 @@ struct Form {
     window: FormWindow,
     /// The field that holds the event time; null if it is the record's timestamp.
     time_field: Option<String>,
+    /// Whether a schema registry was asked for it.
+    schema_registry: bool,
     records: u64,
     /// The hash's key, as 32 hexadecimal digits.
     key: String,
@@ -171,6 +175,7 @@ impl Summary {
                 EventTime::Timestamp => None,
                 EventTime::Field(pointer) => Some(pointer.as_str().to_owned()),
             },
+            schema_registry: self.has_registry,
             records: records(&self.sums),
             key: hex(self.key),
             check: String::new(),
@@ -221,6 +226,7 @@ impl Summary {
             bootstrap: form.source_bootstrap_server,
             read_at: form.read_at_ms,
             window: Window::new(start, end).map_err(|_| DAMAGED)?,
+            has_registry: form.schema_registry,
             event_time: match form.time_field {
                 None => EventTime::Timestamp,
                 Some(pointer) => EventTime::Field(pointer.parse().map_err(|_| DAMAGED)?),
@@ -348,6 +354,7 @@ mod tests {
             read_at: 1_618_398_000_123,
             window: WINDOW,
             event_time: EventTime::Field("/at".parse().expect("a pointer")),
+            has_registry: true,
             sums,
         }
     }

@@ -105,6 +105,8 @@ pub(crate) struct SecondLook {
     suspects: HashMap<IdentityHash, Suspect>,
     /// Records of the target, each with the suspect that it may be a copy of.
     evidence: HashMap<IdentityHash, Unexplained>,
+    /// The records that were found to be copies, with their number.
+    copies: Vec<(IdentityHash, u64)>,
     /// The most bytes that both maps may take together.
     memory: usize,
 }
@@ -150,7 +152,12 @@ impl StampedCopies {
 impl SecondLook {
     /// It takes at most a quarter of the `index_memory`, in bytes.
     pub(crate) fn new(index_memory: usize) -> SecondLook {
-        SecondLook { suspects: HashMap::new(), evidence: HashMap::new(), memory: index_memory / 4 }
+        SecondLook {
+            suspects: HashMap::new(),
+            evidence: HashMap::new(),
+            copies: Vec::new(),
+            memory: index_memory / 4,
+        }
     }
 
     /// Whether this look has decided about such a record, or will decide about it.
@@ -179,6 +186,11 @@ impl SecondLook {
             })?;
         }
         Ok(self.settle())
+    }
+
+    /// The copies that were found so far: the key of each record, with timestamp, and how often the target holds it.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (IdentityHash, u64)> {
+        self.copies.iter().copied()
     }
 
     fn check_memory(&self) -> Result<()> {
@@ -230,8 +242,9 @@ impl SecondLook {
     /// Counts the records that no source record explained, and settles all suspects.
     fn settle(&mut self) -> StampedCopies {
         let mut found = StampedCopies::default();
-        for Unexplained { suspect, copies } in std::mem::take(&mut self.evidence).into_values() {
+        for (record, Unexplained { suspect, copies }) in std::mem::take(&mut self.evidence) {
             found.copies += copies;
+            self.copies.push((record, copies));
             if let Some(suspect) = self.suspects.get_mut(&suspect) {
                 found.lacking += std::mem::take(&mut suspect.lacking);
             }

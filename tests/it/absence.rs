@@ -49,6 +49,7 @@ fn purge(topic: &str) {
 
 #[rstest]
 #[case::one_partition(1)]
+#[ignore = "takes a minute"]
 #[case::three_partitions(3)]
 fn a_target_that_was_emptied_and_filled_again_is_seen(#[case] partitions: i32) {
     let (pair, records) = refilled(partitions);

@@ -126,6 +126,7 @@ fn each_of_a_thousand_differences_is_listed() {
 #[case::window_by_value(&["--window", "11:00-13:00", "--identity", "value"])]
 #[case::skipped(&["--window", "11:00-13:00", "--on-conflict", "skip", "--skip-invalid"])]
 #[case::at_any_time(&["--window", "11:00-13:00", "--target-scan", "all"])]
+#[case::at_any_time_late(&["--window", "16:30-", "--target-scan", "all"])]
 #[case::at_any_time_by_record(&["--window", "11:00-13:00", "--target-scan", "all", "--identity", "record"])]
 fn little_memory_finds_the_same(#[case] more: &[&str]) {
     let pair = Pair::new(3, 3);
@@ -159,6 +160,41 @@ fn little_memory_finds_the_same(#[case] more: &[&str]) {
         assert_eq!(little, much, "{command}");
         let unequal = listed.iter().zip(&wanted).find(|(a, b)| a != b);
         assert!(listed == wanted, "{command}: {} lines and {}: {unequal:?}", listed.len(), wanted.len());
+    }
+}
+
+/// A list takes the place of an older one only when it is whole.
+#[test]
+fn a_comparison_that_fails_leaves_the_older_list() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "older").expect("written");
+    let path = file.path().to_str().expect("text");
+    let arguments = ["verify", "--window", "11:00-13:00", "--source", "no-such", "--differences", path];
+    let output = replicator(&arguments).output().expect("runs");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(path).expect("read"), "older");
+    let pair = Pair::new(1, 1);
+    produce(&pair.a, &day(600, 1));
+    let names = ["verify", "--window", "11:00-13:00", "--source", &pair.a, "--target", &pair.b, "-o", "json"];
+    let output =
+        replicator(&[&names[..], &["--differences", "/dev/stderr"]].concat()).output().expect("runs");
+    assert_eq!((code(&output), stderr(&output).matches("\"what\":\"missing\"").count()), (4, 178));
+}
+
+#[test]
+fn copies_under_another_time_are_listed() {
+    let pair = Pair::new(1, 1);
+    let records = day(600, 1);
+    produce(&pair.a, &records);
+    let stamped = records[120..123].iter().map(|r| Record { time: DAY + 20 * HOUR, ..r.clone() });
+    produce(&pair.b, &[records.clone(), stamped.collect()].concat());
+    for memory in [LITTLE, MUCH] {
+        let (found, listed) = told(&pair, "verify", memory, &["--window", "11:00-13:00"]);
+        assert_eq!((&found["under_another_time"], &found["same"]), (&3.into(), &false.into()), "{found}");
+        let what: Vec<(&Value, &Value)> =
+            listed.iter().map(|line| (&line["what"], &line["offset"])).collect();
+        let kind = Value::from("under_another_time");
+        assert_eq!(what, [(&kind, &600.into()), (&kind, &601.into()), (&kind, &602.into())]);
     }
 }
 

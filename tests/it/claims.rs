@@ -189,6 +189,7 @@ fn of_a_part_it_says_that_it_is_one() {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn copies_are_counted(#[case] kind: Kind) {
@@ -277,6 +278,7 @@ fn a_store_of_before_knows_no_ends(#[case] kind: Kind) {
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
+#[ignore = "takes a minute"]
 #[case::opensearch(Kind::OpenSearch)]
 #[case::elasticsearch(Kind::Elasticsearch)]
 fn what_the_target_has_lost_since_is_not_held(#[case] kind: Kind) {

@@ -95,6 +95,27 @@ fn each_difference_of_a_last_record_is_found() {
     assert_eq!(told, wanted);
 }
 
+/// The value that the source has deleted is older than the window, and the target still holds it.
+#[test]
+fn a_deletion_that_the_target_lacks_is_a_difference() {
+    let pair = Pair::new(1, 1);
+    let old = record(0, DAY + 10 * HOUR, "user", "old");
+    let deleted = Record { value: None, time: WINDOW.0 + 5, ..old.clone() };
+    produce(&pair.a, &[old.clone(), deleted]);
+    produce(&pair.b, &[old]);
+    let (code, found, _) = verified(&pair, &["--latest-only"]);
+    assert_eq!((code, &found["changed"]), (4, &1.into()), "{found}");
+}
+
+#[test]
+fn a_key_in_two_partitions_has_no_last_record() {
+    let pair = Pair::new(2, 2);
+    produce(&pair.a, &[record(0, WINDOW.0, "user", "1"), record(1, WINDOW.0 + 1, "user", "2")]);
+    produce(&pair.b, &[record(0, WINDOW.0, "user", "1")]);
+    let (code, found, _) = verified(&pair, &["--latest-only"]);
+    assert_eq!((code, &found["error"]["reason"]), (3, &"unknown-placement".into()), "{found}");
+}
+
 #[test]
 fn it_goes_by_key_only() {
     for other in [["--identity", "value"], ["--target-scan", "all"]] {
