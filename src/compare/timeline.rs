@@ -1,6 +1,6 @@
 //! Counts records over time in bounded memory, and finds the stretches of time with missing records. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::range::index;
 use crate::kafka::sides::Side;
@@ -15,7 +15,7 @@ pub(super) struct Timeline {
     shift: u32,
     most: usize,
     /// The records of each step: of the source, and of the target.
-    counts: BTreeMap<i64, [u64; 2]>,
+    counts: HashMap<i64, [u64; 2]>,
     /// The source's records that the target lacks, by step and partition.
     missing: BTreeMap<(i64, i32), Missing>,
     /// The last step, and what to add to it: the next record is often of the same.
@@ -59,7 +59,7 @@ impl Default for Timeline {
 
 impl Timeline {
     fn of(most: usize) -> Timeline {
-        let (counts, missing) = (BTreeMap::new(), BTreeMap::new());
+        let (counts, missing) = (HashMap::new(), BTreeMap::new());
         Timeline { shift: 0, most, counts, missing, last: (0, [0; 2]), span: None }
     }
 
@@ -119,7 +119,7 @@ impl Timeline {
         self.span.map(|(first, last)| (first, last.saturating_add(1)))
     }
 
-    /// The times of a topic's records, each with a count.
+    /// The times of a topic's records, each with a count, in no order.
     pub(super) fn times(&mut self, side: Side) -> Vec<(i64, u64)> {
         self.settle();
         let of = usize::from(side == Side::Target);
@@ -138,7 +138,9 @@ impl Timeline {
         let mut found: Vec<Stretch> = Vec::new();
         // How many records of the source lie behind the last missing one.
         let mut since = 0;
-        for (step, [source, _]) in &self.counts {
+        let mut steps: Vec<(&i64, &[u64; 2])> = self.counts.iter().collect();
+        steps.sort_unstable_by_key(|(step, _)| **step);
+        for (step, [source, _]) in steps {
             let mut missing = self.missing.range((*step, i32::MIN)..=(*step, i32::MAX)).peekable();
             if missing.peek().is_none() {
                 since += source;
