@@ -96,8 +96,8 @@ impl Pair<'_> {
             found.changed += changed;
             found.extra += extra;
             let [of_source, of_target] = unnamed;
-            self.name_places(Side::Source, of_source, list)?;
-            self.name_places(Side::Target, of_target, list)?;
+            self.name(Side::Source, self.by_time(), of_source, list)?;
+            self.name(Side::Target, None, of_target, list)?;
         }
         found.in_target = census.in_target;
         Ok(found)
@@ -143,22 +143,6 @@ impl Pair<'_> {
     /// Whether this record of the source came after the comparison began.
     fn is_new(&self, last: &Last) -> bool {
         self.settled.get(index(last.place.partition)).is_some_and(|end| last.place.offset >= *end)
-    }
-
-    /// Lists the records at these places. Their keys are not kept, so this reads the topic again.
-    fn name_places(&self, side: Side, mut unnamed: Unnamed, list: &mut List) -> Result<()> {
-        if unnamed.is_done() {
-            return Ok(());
-        }
-        let topic = if side == Side::Source { &self.source } else { &self.target };
-        let at = self.look.clone();
-        let each = |message: &Message, seen: &Sighting| {
-            let kinds = unnamed.take(message, seen);
-            kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, side, message, seen))
-        };
-        let from = self.by_time().filter(|_| side == Side::Source);
-        topic.read(from, move |message| at.at(message), each)?;
-        if unnamed.is_done() { Ok(()) } else { Err(super::pair::changed_meanwhile()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Compares the order of two topics in little memory. Pure.
 
+use super::sums::term;
 use crate::base::range::index;
 use crate::judge::Signature;
 use crate::kafka::sides::Side;
@@ -18,10 +19,8 @@ impl Sequences {
         if partitions.len() <= partition {
             partitions.resize(partition + 1, 0);
         }
-        let [first, second] = signature.exact_key();
-        let record = u128::from(first) << 64 | u128::from(second);
         // A step that depends on the state, so that two records cannot change places unseen.
-        partitions[partition] = (partitions[partition] ^ record)
+        partitions[partition] = (partitions[partition] ^ term(signature))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
             .rotate_left(61);
     }

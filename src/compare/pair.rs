@@ -227,10 +227,10 @@ impl Pair<'_> {
             let identity = seen.signature.identity;
             if above.as_mut().is_some_and(|above| above.take(seen.signature)) {
                 // It is a copy of a record that the judge does not see.
-            } else if judges {
-                judge.target(seen.signature)?;
-            } else if marked.as_ref().is_some_and(|marked| marked.holds(identity)) && !judge.knows(identity) {
-                // It is no copy of a record that is judged, but tells that the target has the identity.
+            } else if judges
+                // No copy of a record that is judged, but it tells that the target has the identity.
+                || (marked.as_ref().is_some_and(|marked| marked.holds(identity)) && !judge.knows(identity))
+            {
                 judge.target(seen.signature)?;
             }
             if judges { pairing.target(message, seen) } else { Ok(()) }
@@ -339,7 +339,8 @@ impl Pair<'_> {
                 .copies()
                 .for_each(|(record, copies)| unnamed.last(record, 0, Kind::UnderAnotherTime, copies));
         }
-        self.name(unnamed, round, list)?;
+        let from = self.by_time().filter(|_| rules.target_scan == TargetScan::Window);
+        self.name(Side::Target, from, unnamed, list)?;
         found.take_in(findings);
         Ok(())
     }
@@ -352,18 +353,21 @@ impl Pair<'_> {
         judge.source(seen.signature).map(Judged::By)
     }
 
-    /// Lists the target's records that differ. Their keys are not kept, so this reads the target again.
-    fn name(&self, mut unnamed: Unnamed, round: &Round<'_>, list: &mut List) -> Result<()> {
+    /// Lists the noted records of a side. Their keys are not kept, so this reads the topic again.
+    pub(super) fn name(
+        &self,
+        side: Side,
+        from: Option<i64>,
+        mut unnamed: Unnamed,
+        list: &mut List,
+    ) -> Result<()> {
         if unnamed.is_done() {
             return Ok(());
         }
-        let from = self.by_time().filter(|_| self.selection.rules.target_scan == TargetScan::Window);
-        self.target.read(from, self.look(), |message, seen| {
-            if !(seen.is_in_window || self.counts_outside()) || !round.is_of_class(seen) {
-                return Ok(());
-            }
+        let topic = if side == Side::Source { &self.source } else { &self.target };
+        topic.read(from, self.look(), |message, seen| {
             let kinds = unnamed.take(message, seen);
-            kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, Side::Target, message, seen))
+            kinds.into_iter().flatten().try_for_each(|kind| list.take(kind, side, message, seen))
         })?;
         if unnamed.is_done() { Ok(()) } else { Err(changed_meanwhile()) }
     }
@@ -414,7 +418,7 @@ impl Pair<'_> {
     }
 }
 
-pub(super) fn changed_meanwhile() -> Error {
+fn changed_meanwhile() -> Error {
     Error::failed(
         "a topic changed while it was compared: a later reading did not find the records of the first one, so retention \
          or compaction has deleted some; run again, with a --window that retention does not reach",

@@ -89,7 +89,8 @@ pub(super) fn class(identity: IdentityHash) -> usize {
     usize::from((identity[0] >> 24).to_le_bytes()[0])
 }
 
-fn term(signature: Signature) -> u128 {
+/// The hash of a record, of which the sums are made.
+pub(super) fn term(signature: Signature) -> u128 {
     let [first, second] = signature.exact_key();
     u128::from(first) << 64 | u128::from(second)
 }
