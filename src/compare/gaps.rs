@@ -106,7 +106,7 @@ pub fn gaps(
     let wish = Wish { list, is_latest_only: false };
     let mut compared = compare(selection, wish, progress, interrupt, &mut counted)?;
     let findings = std::mem::take(&mut compared.findings);
-    let Counted { mut found, mut times, .. } = counted;
+    let Counted { mut found, times, .. } = counted;
     (found.in_source, found.in_target) = (findings.in_source, findings.in_target);
     found.duplicates_in_source = findings.duplicates_in_source;
     found.doubled = findings.duplicated;
@@ -135,7 +135,7 @@ pub fn gaps(
     found.holes = stretches.into_iter().map(|stretch| Hole::new(stretch, selection, identity)).collect();
     found.charts = times.span().map(|span| {
         let (source, target) = (found.names.shown_source(), found.names.shown_target());
-        let mut chart = |topic: &str, side| Histogram::new(topic, times.times(side), span, selection.zone);
+        let chart = |topic: &str, side| Histogram::new(topic, times.times(side), span, selection.zone);
         let (source, target) = (chart(&source, Side::Source), chart(&target, Side::Target));
         let target = target.scaled_as(&source);
         (source, target)

@@ -1,7 +1,8 @@
 //! Counts records over time in bounded memory, and finds the stretches of time with missing records. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::steps::{Merge, Steps};
 use crate::base::range::index;
 use crate::kafka::sides::Side;
 
@@ -11,17 +12,25 @@ const ENTRIES: usize = 1 << 18;
 /// The event times of two topics' records, counted in steps. A step takes one millisecond, and becomes longer only if
 /// there are more than [`ENTRIES`] of them.
 pub(super) struct Timeline {
-    /// Each step takes 2^shift milliseconds.
-    shift: u32,
     most: usize,
-    /// The records of each step: of the source, and of the target.
-    counts: HashMap<i64, [u64; 2]>,
-    /// The source's records that the target lacks, by step and partition.
+    /// The records of each step.
+    counts: Steps<Counts>,
+    /// The source's records that the target lacks, by step and partition. The steps are those of the counts.
     missing: BTreeMap<(i64, i32), Missing>,
-    /// The last step, and what to add to it: the next record is often of the same.
-    last: (i64, [u64; 2]),
+    /// Each step of the missing records takes 2^shift milliseconds.
+    shift: u32,
     /// The first and the last time of the source.
     span: Option<(i64, i64)>,
+}
+
+/// The records of the source, and of the target.
+#[derive(Clone, Copy, Default)]
+struct Counts([u64; 2]);
+
+impl Merge for Counts {
+    fn merge(&mut self, other: &Counts) {
+        self.0 = [self.0[0] + other.0[0], self.0[1] + other.0[1]];
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -59,13 +68,12 @@ impl Default for Timeline {
 
 impl Timeline {
     fn of(most: usize) -> Timeline {
-        let (counts, missing) = (HashMap::new(), BTreeMap::new());
-        Timeline { shift: 0, most, counts, missing, last: (0, [0; 2]), span: None }
+        Timeline { most, counts: Steps::new(most), missing: BTreeMap::new(), shift: 0, span: None }
     }
 
     /// The length of a step, in milliseconds.
     pub(super) fn step(&self) -> i64 {
-        1 << self.shift
+        1 << self.counts.shift()
     }
 
     pub(super) fn count(&mut self, side: Side, time: i64) {
@@ -73,12 +81,8 @@ impl Timeline {
             let (first, last) = self.span.unwrap_or((time, time));
             self.span = Some((first.min(time), last.max(time)));
         }
-        let step = time >> self.shift;
-        if step != self.last.0 {
-            self.settle();
-            self.last.0 = time >> self.shift;
-        }
-        self.last.1[usize::from(side == Side::Target)] += 1;
+        self.counts.at(Some(time)).0[usize::from(side == Side::Target)] += 1;
+        self.widen();
     }
 
     /// Takes a record of the source that the target lacks. [`Timeline::count`] must count it too.
@@ -89,28 +93,21 @@ impl Timeline {
         self.widen();
     }
 
-    fn settle(&mut self) {
-        let (step, [source, target]) = std::mem::take(&mut self.last);
-        if source + target > 0 {
-            let count = self.counts.entry(step).or_default();
-            *count = [count[0] + source, count[1] + target];
-            self.widen();
-        }
-    }
-
-    /// Makes each step twice as long, until there is room for more.
+    /// Makes the steps longer until there are few enough, and those of the missing records as long as the others.
     fn widen(&mut self) {
-        while self.counts.len() + self.missing.len() > self.most && self.shift < 62 {
-            self.shift += 1;
-            self.last.0 >>= 1;
-            for (step, [source, target]) in std::mem::take(&mut self.counts) {
-                let count = self.counts.entry(step >> 1).or_default();
-                *count = [count[0] + source, count[1] + target];
+        loop {
+            let shorter = self.counts.shift() - self.shift;
+            if shorter > 0 {
+                self.shift += shorter;
+                for ((step, partition), missing) in std::mem::take(&mut self.missing) {
+                    let of = self.missing.entry((step >> shorter, partition));
+                    of.and_modify(|all| all.merge(missing)).or_insert(missing);
+                }
             }
-            for ((step, partition), missing) in std::mem::take(&mut self.missing) {
-                let of = self.missing.entry((step >> 1, partition));
-                of.and_modify(|all| all.merge(missing)).or_insert(missing);
+            if self.counts.all().len() + self.missing.len() <= self.most || self.shift >= 62 {
+                return;
             }
+            self.counts.lengthen(self.shift + 1);
         }
     }
 
@@ -119,29 +116,25 @@ impl Timeline {
         self.span.map(|(first, last)| (first, last.saturating_add(1)))
     }
 
-    /// The times of a topic's records, each with a count, in no order.
-    pub(super) fn times(&mut self, side: Side) -> Vec<(i64, u64)> {
-        self.settle();
-        let of = usize::from(side == Side::Target);
-        let first = self.span.map_or(i64::MIN, |(first, _)| first);
-        let begin = |step: i64| {
-            // The step of the first record begins before it.
-            if step == first >> self.shift { first } else { step << self.shift }
-        };
-        self.counts.iter().map(|(step, counts)| (begin(*step), counts[of])).collect()
+    /// The times of a topic's records, each with a count.
+    pub(super) fn times(&self, side: Side) -> Vec<(i64, u64)> {
+        // The step of the source's first record begins before it.
+        let first = self.span.map(|(first, _)| first >> self.shift << self.shift);
+        let begin = |start: i64| self.span.filter(|_| first == Some(start)).map_or(start, |(first, _)| first);
+        let each = self.counts.by_start().into_iter();
+        each.filter_map(|(start, counts)| Some((begin(start?), counts.0[usize::from(side == Side::Target)])))
+            .collect()
     }
 
     /// The stretches with missing records, in order of time. Two missing records are of one stretch if they are less
     /// than `near` milliseconds apart, or if the source has no other record in between.
-    pub(super) fn stretches(&mut self, near: i64, partitions: usize) -> Vec<Stretch> {
-        self.settle();
+    pub(super) fn stretches(&self, near: i64, partitions: usize) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
         // How many records of the source lie behind the last missing one.
         let mut since = 0;
-        let mut steps: Vec<(&i64, &[u64; 2])> = self.counts.iter().collect();
-        steps.sort_unstable_by_key(|(step, _)| **step);
-        for (step, [source, _]) in steps {
-            let mut missing = self.missing.range((*step, i32::MIN)..=(*step, i32::MAX)).peekable();
+        for (start, Counts([source, _])) in self.counts.by_start() {
+            let Some(step) = start.map(|start| start >> self.shift) else { continue };
+            let mut missing = self.missing.range((step, i32::MIN)..=(step, i32::MAX)).peekable();
             if missing.peek().is_none() {
                 since += source;
                 continue;
@@ -214,12 +207,12 @@ mod tests {
         /// However few steps there are, each missing record is in one stretch, and the counts are exact.
         #[test]
         fn every_missing_record_is_in_one_stretch(text in "[x. ]{0,80}", near in 1i64..20_000, most in 4_usize..200) {
-            let mut line = line(&text, most);
+            let line = line(&text, most);
             let count = |wanted: &[char]| text.chars().filter(|c| wanted.contains(c)).count() as u64;
             prop_assert_eq!(line.times(Side::Source).iter().map(|(_, n)| n).sum::<u64>(), count(&['x', '.']));
             prop_assert_eq!(line.times(Side::Target).iter().map(|(_, n)| n).sum::<u64>(), count(&['.']));
             let found = line.stretches(near, 1);
-            prop_assert!(line.counts.len() + line.missing.len() <= most);
+            prop_assert!(line.counts.all().len() + line.missing.len() <= most);
             prop_assert_eq!(found.iter().map(|s| s.missing[0]).sum::<u64>(), count(&['x']));
             let is_missing = |time: i64| text.as_bytes().get(usize::try_from(time / 1000).unwrap_or(0)) == Some(&b'x');
             prop_assert!(found.iter().all(|s| is_missing(s.first) && is_missing(s.last) && s.of >= s.missing[0]));
