@@ -1,5 +1,6 @@
 //! Gathers records by steps of event time. If there are too many steps, each becomes longer. Pure.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 /// What the records of a step come to.
@@ -13,15 +14,16 @@ pub(super) struct Steps<T> {
     most: usize,
     /// Records without event time have a step of their own.
     places: HashMap<Option<i64>, usize>,
-    all: Vec<T>,
-    /// The step of the last record: the next one is often of the same.
-    last: Option<(Option<i64>, usize)>,
+    /// The step at each place, and what its records come to.
+    all: Vec<(Option<i64>, T)>,
+    /// The place of the last record. The next one is often of the same step, or of the one behind it.
+    last: Cell<usize>,
 }
 
 impl<T: Merge> Steps<T> {
     /// At most so many steps, of one millisecond each until there are more.
     pub(super) fn new(most: usize) -> Steps<T> {
-        Steps { shift: 0, most, places: HashMap::new(), all: Vec::new(), last: None }
+        Steps { shift: 0, most, places: HashMap::new(), all: Vec::new(), last: Cell::new(0) }
     }
 
     pub(super) fn shift(&self) -> u32 {
@@ -35,28 +37,31 @@ impl<T: Merge> Steps<T> {
     /// The step of records of this time; an empty one if it is new.
     pub(super) fn at(&mut self, time: Option<i64>) -> &mut T {
         let place = self.place(time);
-        &mut self.all[place]
+        &mut self.all[place].1
     }
 
     fn place(&mut self, time: Option<i64>) -> usize {
         loop {
             let step = self.step(time);
-            if let Some((_, at)) = self.last.filter(|(last, _)| *last == step) {
-                return at;
+            if let Some(place) = self.find(step) {
+                return place;
             }
-            if let Some(at) = self.places.get(&step) {
-                self.last = Some((step, *at));
-                return *at;
-            }
-            if self.places.len() < self.most {
+            if self.all.len() < self.most {
                 self.places.insert(step, self.all.len());
-                self.all.push(T::default());
+                self.all.push((step, T::default()));
             } else {
-                while self.places.len() >= self.most {
+                while self.all.len() >= self.most {
                     self.double();
                 }
             }
         }
+    }
+
+    fn find(&self, step: Option<i64>) -> Option<usize> {
+        let last = self.last.get();
+        let is_at = |place: &usize| self.all.get(*place).is_some_and(|(at, _)| *at == step);
+        let found = [last, last + 1].into_iter().find(is_at).or_else(|| self.places.get(&step).copied());
+        found.inspect(|place| self.last.set(*place))
     }
 
     /// Makes each step 2^`shift` milliseconds long, unless it is longer.
@@ -66,35 +71,39 @@ impl<T: Merge> Steps<T> {
         }
     }
 
+    /// Also sorts the steps by time.
     fn double(&mut self) {
         self.shift += 1;
-        self.last = None;
-        let mut old: Vec<Option<T>> = std::mem::take(&mut self.all).into_iter().map(Some).collect();
-        for (step, at) in std::mem::take(&mut self.places) {
-            let Some(taken) = old[at].take() else { continue };
-            let step = step.map(|step| step >> 1);
-            match self.places.get(&step) {
-                None => {
-                    self.places.insert(step, self.all.len());
-                    self.all.push(taken);
-                }
-                Some(into) => self.all[*into].merge(&taken),
-            }
+        self.all.sort_unstable_by_key(|(step, _)| *step);
+        for (step, _) in &mut self.all {
+            *step = step.map(|step| step >> 1);
         }
+        self.all.dedup_by(|(step, of), (kept, into)| {
+            let is_same = step == kept;
+            if is_same {
+                into.merge(of);
+            }
+            is_same
+        });
+        self.places = self.all.iter().zip(0..).map(|((step, _), place)| (*step, place)).collect();
     }
 
     pub(super) fn get(&self, time: Option<i64>) -> Option<&T> {
-        self.places.get(&self.step(time)).map(|at| &self.all[*at])
+        self.find(self.step(time)).map(|place| &self.all[place].1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// All steps, in no order.
-    pub(super) fn all(&self) -> &[T] {
-        &self.all
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.all.iter().map(|(_, of)| of)
     }
 
     /// All steps by their first milliseconds; the step of records without event time comes first.
     pub(super) fn by_start(&self) -> BTreeMap<Option<i64>, &T> {
         let start = |step: Option<i64>| step.map(|step| step << self.shift);
-        self.places.iter().map(|(step, at)| (start(*step), &self.all[*at])).collect()
+        self.all.iter().map(|(step, of)| (start(*step), of)).collect()
     }
 }

@@ -123,7 +123,7 @@ pub fn summarize(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
         source_bootstrap_server: summary.bootstrap,
         summary: file.clone(),
         in_source,
-        steps: summary.sums.all().len(),
+        steps: summary.sums.len(),
         step_ms: 1 << summary.sums.shift(),
         elapsed_ms: millis(started.elapsed()),
         warnings,

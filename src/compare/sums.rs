@@ -118,7 +118,7 @@ impl Sums {
     }
 
     pub(super) fn are_equal(&self) -> bool {
-        self.steps.all().iter().all(|cells| !cells.0.iter().any(Cell::differs))
+        self.steps.all().all(|cells| !cells.0.iter().any(Cell::differs))
     }
 
     /// How many records of the source and of the target lie in cells that differ, for each class.
@@ -138,7 +138,7 @@ impl Sums {
     /// What all records of these classes that lie in cells that differ add up to.
     pub(super) fn total(&self, classes: &Range<usize>) -> Total {
         let mut total = Total::default();
-        for cell in self.steps.all().iter().flat_map(|cells| &cells.0[classes.clone()]) {
+        for cell in self.steps.all().flat_map(|cells| &cells.0[classes.clone()]) {
             total.sum = total.sum.wrapping_add(cell.sum());
             total.records += i64::from(cell.source) - i64::from(cell.target);
         }
@@ -214,7 +214,7 @@ mod tests {
         let mut sums = Sums::new(0);
         for time in (0..10_000).map(|n| n * 977).chain([i64::MIN, i64::MAX, -1, 4_102_444_800_000]) {
             sums.add(Side::Source, &seen(1, 1, Some(time)));
-            assert!(sums.steps.all().len() <= STEPS.0);
+            assert!(sums.steps.len() <= STEPS.0);
         }
         assert_eq!(sums.differing().iter().flatten().sum::<u64>(), 10_004);
     }

@@ -104,7 +104,7 @@ impl Timeline {
                     of.and_modify(|all| all.merge(missing)).or_insert(missing);
                 }
             }
-            if self.counts.all().len() + self.missing.len() <= self.most || self.shift >= 62 {
+            if self.counts.len() + self.missing.len() <= self.most || self.shift >= 62 {
                 return;
             }
             self.counts.lengthen(self.shift + 1);
@@ -212,7 +212,7 @@ mod tests {
             prop_assert_eq!(line.times(Side::Source).iter().map(|(_, n)| n).sum::<u64>(), count(&['x', '.']));
             prop_assert_eq!(line.times(Side::Target).iter().map(|(_, n)| n).sum::<u64>(), count(&['.']));
             let found = line.stretches(near, 1);
-            prop_assert!(line.counts.all().len() + line.missing.len() <= most);
+            prop_assert!(line.counts.len() + line.missing.len() <= most);
             prop_assert_eq!(found.iter().map(|s| s.missing[0]).sum::<u64>(), count(&['x']));
             let is_missing = |time: i64| text.as_bytes().get(usize::try_from(time / 1000).unwrap_or(0)) == Some(&b'x');
             prop_assert!(found.iter().all(|s| is_missing(s.first) && is_missing(s.last) && s.of >= s.missing[0]));

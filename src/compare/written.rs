@@ -55,7 +55,7 @@ pub(super) type SumsByTime = Steps<Sum>;
 
 /// How many records all steps have together.
 pub(super) fn records(sums: &SumsByTime) -> u64 {
-    sums.all().iter().map(|sum| sum.records).sum()
+    sums.all().map(|sum| sum.records).sum()
 }
 
 /// No sums yet, with steps of at least 2^`shift` milliseconds.
