@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use super::differences::{Kind, List, Unnamed};
 use super::pair::Pair;
 use super::pairing::{ByHash, Place};
-use super::side::OpenSide;
+use super::side::{OpenSide, Start};
 use super::sums::{CLASSES, class, rounds};
 use super::verify::Findings;
 use super::{Census, Notes};
@@ -40,17 +40,17 @@ impl Pair<'_> {
         census: &mut Census<'_, impl Notes>,
         list: &mut List,
     ) -> Result<Findings> {
-        let (source, target) = (self.source.ranges(self.by_time())?, self.target.ranges(None)?);
+        let (source, target) = (self.source.ranges(Start::Window), self.target.ranges(Start::Beginning));
         let records: u64 = source.iter().chain(&target).map(Range::len).sum();
         let load = records.saturating_mul(RECORD_BYTES) / CLASSES as u64 + 1;
         let mut found = Findings::default();
         for (n, classes) in rounds(&[load; CLASSES], self.selection.index_memory as u64).iter().enumerate() {
-            let mut source = self.lasts(&self.source, self.by_time(), classes, |seen| {
+            let mut source = self.lasts(&self.source, Start::Window, classes, |seen| {
                 if n == 0 {
                     census.other_days.see(seen.time);
                 }
             })?;
-            let target = self.lasts(&self.target, None, classes, |_| ())?;
+            let target = self.lasts(&self.target, Start::Beginning, classes, |_| ())?;
             // What was written while the ends were asked for may be in one topic only.
             found.unsettled +=
                 source.values().filter(|last| last.is_in_window && self.is_new(last)).count() as u64;
@@ -96,8 +96,8 @@ impl Pair<'_> {
             found.changed += changed;
             found.extra += extra;
             let [of_source, of_target] = unnamed;
-            self.name(Side::Source, self.by_time(), of_source, list)?;
-            self.name(Side::Target, None, of_target, list)?;
+            self.name(Side::Source, Start::Window, of_source, list)?;
+            self.name(Side::Target, Start::Beginning, of_target, list)?;
         }
         found.in_target = census.in_target;
         Ok(found)
@@ -107,7 +107,7 @@ impl Pair<'_> {
     fn lasts(
         &self,
         side: &OpenSide<'_>,
-        from: Option<i64>,
+        from: Start,
         classes: &std::ops::Range<usize>,
         mut see: impl FnMut(&Sighting),
     ) -> Result<Lasts> {

@@ -111,7 +111,7 @@ pub(crate) fn compare(
     let sides = Sides { source, target };
     let joints = Joints::of(selection, &clusters, &sides, interrupt)?;
     let Sides { source, target } = sides;
-    let open = |cluster, topic| OpenSide::open(selection, cluster, topic, progress, interrupt);
+    let open = |cluster, topic| OpenSide::open(selection, cluster, topic, window, progress, interrupt);
     let is_any_copy_enough = selection.rules.target_scan == TargetScan::All;
     let are_counted = selection.rules.identity == Identity::Record || joints.are_there();
     let settled = if wish.is_latest_only { ends(&clusters.source.watermarks(&source)?) } else { Vec::new() };

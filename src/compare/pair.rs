@@ -6,11 +6,12 @@ use super::differences::{Kind, List, Unnamed};
 use super::joints::Joints;
 use super::order::Sequences;
 use super::pairing::{Bounds, Pairing, SLOT_BYTES};
-use super::side::OpenSide;
+use super::side::{OpenSide, Start};
 use super::sums::{CLASSES, Sums, Total, class, rounds};
 use super::verify::Findings;
 use super::{Census, Judged, Notes};
 use crate::base::error::{Error, Reason, Result};
+use crate::base::failpoint;
 use crate::base::range::{Range, index};
 use crate::job::identity::Identity;
 use crate::job::order::Order;
@@ -63,6 +64,8 @@ impl Round<'_> {
 /// What must be known before the source's records are judged.
 struct Prepared {
     judge: Judge,
+    /// What the source's records that are to be judged add up to; `None` if there is only one reading of them.
+    candidates: Option<Total>,
     above: Option<AboveJoint>,
     outside: Option<Outside>,
     pairing: Pairing,
@@ -79,9 +82,12 @@ impl Pair<'_> {
         let is_at_any_time = self.selection.rules.target_scan == TargetScan::All;
         let bytes = if is_at_any_time { RECORD_BYTES.1 } else { RECORD_BYTES.0 };
         // If timestamps are not compared, the judge sees all of both topics.
-        let from = self.by_time().filter(|_| !is_at_any_time);
-        let [of_source, of_target] = [&self.source, &self.target].map(|side| side.ranges(from));
-        let records: u64 = of_source?.iter().chain(&of_target?).map(Range::len).sum();
+        let from = if is_at_any_time { Start::Beginning } else { Start::Window };
+        let records: u64 = [&self.source, &self.target]
+            .iter()
+            .flat_map(|side| side.ranges(from))
+            .map(|range| range.len())
+            .sum();
         let is_whole = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(bytes) <= memory;
         let (mut found, mut lacks_above) = (Findings::default(), false);
         found.relies_on_promise = self.order(is_whole).is_promised();
@@ -160,12 +166,12 @@ impl Pair<'_> {
                 sums.add(side, seen);
             }
         };
-        self.source.read_window(self.by_time(), self.order(false), self.look(), |message, seen| {
+        self.source.read_window(Start::Window, self.order(false), self.look(), |message, seen| {
             census.source(seen);
             add(Side::Source, message, seen);
             Ok(())
         })?;
-        self.target.read(self.by_time(), self.look(), |message, seen| {
+        self.target.read(Start::Window, self.look(), |message, seen| {
             if self.look.is_compared(seen) {
                 census.target(seen);
             }
@@ -187,25 +193,25 @@ impl Pair<'_> {
     ) -> Result<Prepared> {
         let (rules, memory) = (&self.selection.rules, self.selection.index_memory);
         let share = |part: usize| if round.is_whole { memory } else { memory / part };
-        let (marked, candidates, mut total) = match round.sums {
+        let (marked, wanted, mut total) = match round.sums {
             Some(sums) => self.mark(round, sums)?,
             None => Default::default(),
         };
+        let candidates = usize::try_from(wanted.records()).unwrap_or(0);
         let slots = if round.is_whole { usize::MAX } else { share(2) / SLOT_BYTES };
         let mut pairing = Pairing::new(rules, Bounds { slots, keeps_order: round.is_whole, lists });
         let mut judge = Judge::new(rules, share(2));
         judge.reserve(candidates);
         let mut above = self.above_joint(round, marked.as_ref(), share(8))?;
-        let from = self.by_time().filter(|_| !judge.wants_explanations());
+        let from = if judge.wants_explanations() { Start::Beginning } else { Start::Window };
         let counts_outside = self.counts_outside();
-        let outside = self.look.has_outside().then(|| {
+        let mut outside = self.look.has_outside().then(|| {
             let expected = match round.sums {
                 Some(sums) => sums.differing()[round.classes.clone()].iter().map(|[_, target]| target).sum(),
-                None => self.target.ranges(from)?.iter().map(Range::len).sum(),
+                None => self.target.ranges(from).iter().map(Range::len).sum(),
             };
-            Ok::<_, Error>(Outside::new(expected, share(2)))
+            Outside::new(expected, share(2))
         });
-        let mut outside = outside.transpose()?;
         self.target.read(from, self.look(), |message, seen| {
             let is_compared = self.look.is_compared(seen);
             if is_compared && round.is_whole {
@@ -251,20 +257,20 @@ impl Pair<'_> {
                 if seen.is_in_window && self.joints.are_below(message) { Ok(()) } else { judge.explain(seen) }
             })?;
         }
-        Ok(Prepared { judge, above, outside, pairing })
+        Ok(Prepared { judge, candidates: round.sums.map(|_| wanted), above, outside, pairing })
     }
 
-    /// Reads the source's records that are to be judged. Returns their identities, the number of those in the window, and
-    /// what they add up to.
-    fn mark(&self, round: &Round<'_>, sums: &Sums) -> Result<(Option<Marked>, usize, Total)> {
+    /// Reads the source's records of cells that differ. Returns the identities of those in the window, what those add up
+    /// to, and what all add up to.
+    fn mark(&self, round: &Round<'_>, sums: &Sums) -> Result<(Option<Marked>, Total, Total)> {
         let expected: u64 = sums.differing()[round.classes.clone()].iter().map(|[source, _]| source).sum();
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         // If the whole record is the identity, another content is another identity.
         let mut marked = (self.selection.rules.identity != Identity::Record)
             .then(|| Marked::new(self.selection.index_memory / 4, expected));
-        let (mut candidates, mut total) = (0, Total::default());
+        let (mut candidates, mut total) = <(Total, Total)>::default();
         let counts_outside = self.counts_outside();
-        self.source.read_window(self.by_time(), self.order(false), self.look(), |_, seen| {
+        self.source.read_window(Start::Window, self.order(false), self.look(), |_, seen| {
             if !(seen.is_in_window || counts_outside) || !round.judges(seen) {
                 return Ok(());
             }
@@ -272,7 +278,7 @@ impl Pair<'_> {
             if !seen.is_in_window {
                 return Ok(());
             }
-            candidates += 1;
+            candidates.add(Side::Source, seen.signature);
             marked.as_mut().map_or(Ok(()), |marked| marked.insert(seen.signature.identity))
         })?;
         Ok((marked, candidates, total))
@@ -288,13 +294,16 @@ impl Pair<'_> {
         found: &mut Findings,
         lacks_above: &mut bool,
     ) -> Result<()> {
-        let Prepared { mut judge, mut above, outside, mut pairing } = prepared;
+        let Prepared { mut judge, candidates, mut above, outside, mut pairing } = prepared;
+        let mut total = Total::default();
         let rules = &self.selection.rules;
         let skips_conflicts = rules.on_conflict == OnConflict::Skip;
         let mut second = SecondLook::new(self.selection.index_memory);
+        tracing::debug!("the target is read");
+        failpoint::instant("compare-source");
         let within = self.look.clone();
         self.source.read_window(
-            self.by_time(),
+            Start::Window,
             self.order(round.is_whole),
             move |message| within.within(message),
             |message, seen| {
@@ -314,6 +323,7 @@ impl Pair<'_> {
                 if !judges {
                     return Ok(());
                 }
+                total.add(Side::Source, seen.signature);
                 let judged = match of_joint {
                     Some(above) => {
                         let verdict = above.judge(seen.signature);
@@ -327,9 +337,12 @@ impl Pair<'_> {
                 list.source(message, seen, &judged, skips_conflicts)
             },
         )?;
+        if candidates.is_some_and(|candidates| candidates != total) {
+            return Err(changed_meanwhile());
+        }
         let at = self.look.clone();
         let stamped = second.decide(
-            |each| self.target.read(self.by_time(), move |message| at.at(message), |_, seen| each(seen)),
+            |each| self.target.read(Start::Window, move |message| at.at(message), |_, seen| each(seen)),
             |each| self.read_source(|_, seen| each(seen)),
         )?;
         let (mut findings, mut unnamed) = pairing.settle(self.keeps_partitions);
@@ -339,7 +352,10 @@ impl Pair<'_> {
                 .copies()
                 .for_each(|(record, copies)| unnamed.last(record, 0, Kind::UnderAnotherTime, copies));
         }
-        let from = self.by_time().filter(|_| rules.target_scan == TargetScan::Window);
+        let from = match rules.target_scan {
+            TargetScan::Window => Start::Window,
+            TargetScan::All => Start::Beginning,
+        };
         self.name(Side::Target, from, unnamed, list)?;
         found.take_in(findings);
         Ok(())
@@ -354,13 +370,7 @@ impl Pair<'_> {
     }
 
     /// Lists the noted records of a side. Their keys are not kept, so this reads the topic again.
-    pub(super) fn name(
-        &self,
-        side: Side,
-        from: Option<i64>,
-        mut unnamed: Unnamed,
-        list: &mut List,
-    ) -> Result<()> {
+    pub(super) fn name(&self, side: Side, from: Start, mut unnamed: Unnamed, list: &mut List) -> Result<()> {
         if unnamed.is_done() {
             return Ok(());
         }
@@ -388,7 +398,7 @@ impl Pair<'_> {
             let joint = self.joints.of_partition(index(range.partition)).unwrap_or(range.end);
             Range { start: range.start.max(joint.min(range.end)), ..*range }
         };
-        let ranges: Vec<Range> = self.source.ranges(self.by_time())?.iter().map(of_joint).collect();
+        let ranges: Vec<Range> = self.source.ranges(Start::Window).iter().map(of_joint).collect();
         let within = self.look.clone();
         self.source.read_ranges(
             &ranges,
@@ -410,11 +420,6 @@ impl Pair<'_> {
         let OpenSide { cluster, topic, .. } = &self.source;
         let ranges = cluster.readable(topic)?;
         self.source.read_ranges(&ranges, move |message| at.at(message), each)
-    }
-
-    /// The time from which a reading finds all of the window; `None` if only a reading from the beginning finds it.
-    pub(super) fn by_time(&self) -> Option<i64> {
-        self.window.start.filter(|_| self.selection.event_time.is_indexed())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::base::progress::Progress;
 use crate::base::range::Range;
 use crate::job::Selection;
 use crate::job::order::Order;
+use crate::job::window::Window;
 use crate::judge::Sighting;
 use crate::kafka::client::Isolation;
 use crate::kafka::cluster::Cluster;
@@ -16,56 +17,75 @@ use crate::kafka::sys::Message;
 use crate::kafka::topic::Topic;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// One topic, and where it ended when the comparison began.
+/// Where a reading begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The first record that may be in the window.
+    Window,
+    Beginning,
+}
+
+/// One topic, and where it began and ended when the comparison began.
 pub(super) struct OpenSide<'a> {
     selection: &'a Selection,
     pub cluster: &'a Cluster,
     pub topic: Topic,
     watermarks: Vec<Watermarks>,
+    /// Where the window begins. Asked for once: after a deletion, the broker would name a later place, and a reading from
+    /// there would take the deleted records for absent.
+    from_window: Vec<i64>,
     progress: Progress,
     interrupt: &'a Interrupt,
 }
 
 impl<'a> OpenSide<'a> {
-    /// Asks for the ends, and waits until all transactions below them are committed or aborted.
+    /// Asks for the ends and for the places where the window begins, and waits until all transactions below the ends are
+    /// committed or aborted.
     pub(super) fn open(
         selection: &'a Selection,
         cluster: &'a Cluster,
         topic: Topic,
+        window: Window,
         progress: Progress,
         interrupt: &'a Interrupt,
     ) -> Result<OpenSide<'a>> {
         let watermarks = cluster.watermarks(&topic)?;
         let patience: Duration = selection.patience;
         cluster.wait_until_stable(&topic, &ends(&watermarks), patience, interrupt)?;
-        Ok(OpenSide { selection, cluster, topic, watermarks, progress, interrupt })
+        // A field of the value is not indexed by time, so the window may begin anywhere.
+        let start = window.start.filter(|_| selection.event_time.is_indexed());
+        let from_window = cluster.positions_from(&topic, start, &watermarks)?;
+        Ok(OpenSide { selection, cluster, topic, watermarks, from_window, progress, interrupt })
     }
 
-    /// The ranges from the first record of `millis` or later to the end; from the beginning if there is no `millis`.
-    pub(super) fn ranges(&self, millis: Option<i64>) -> Result<Vec<Range>> {
-        let starts = self.cluster.positions_from(&self.topic, millis, &self.watermarks)?;
-        Ok(Range::all(&starts, &ends(&self.watermarks)))
+    /// The ranges from there to the end.
+    pub(super) fn ranges(&self, from: Start) -> Vec<Range> {
+        let starts = match from {
+            Start::Window => self.from_window.clone(),
+            Start::Beginning => self.watermarks.iter().map(|watermarks| watermarks.low).collect(),
+        };
+        Range::all(&starts, &ends(&self.watermarks))
     }
 
     /// Reads the committed records of [`OpenSide::ranges`].
     pub(super) fn read<T: Default + Send + 'static>(
         &self,
-        millis: Option<i64>,
+        from: Start,
         look: impl Fn(&Message) -> Result<T> + Send + 'static,
         each: impl FnMut(&Message, &T) -> Result<()>,
     ) -> Result<()> {
-        self.read_ranges(&self.ranges(millis)?, look, each)
+        self.read_ranges(&self.ranges(from), look, each)
     }
 
     /// [`OpenSide::read`], but each partition only as far as there may be records of the window.
     pub(super) fn read_window(
         &self,
-        millis: Option<i64>,
+        from: Start,
         mut order: Order,
         look: impl Fn(&Message) -> Result<Sighting> + Send + 'static,
         mut each: impl FnMut(&Message, &Sighting) -> Result<()>,
     ) -> Result<()> {
-        self.read_until(&self.ranges(millis)?, look, |message, seen| {
+        self.read_until(&self.ranges(from), look, |message, seen| {
             let is_past = order.see(message, seen.time)?;
             each(message, seen).map(|()| is_past)
         })

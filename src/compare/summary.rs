@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::side::OpenSide;
+use super::side::{OpenSide, Start};
 use super::written::{Stretch, Summary, SumsByTime, none_yet, records, stretches};
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
@@ -86,7 +86,7 @@ pub fn summarize(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
     let topic = resolve::topic(&cluster, &selection.source, Side::Source)?;
     let Resolved { window, warning, mut other_days } =
         resolve::window(&cluster, selection, &topic, interrupt)?;
-    let side = OpenSide::open(selection, &cluster, topic, progress, interrupt)?;
+    let side = OpenSide::open(selection, &cluster, topic, window, progress, interrupt)?;
     let word = || getrandom::u64().map_err(|err| Error::io("the system's random numbers", err));
     let key = u128::from(word()?) << 64 | u128::from(word()?);
     let sums = add_up(&side, selection, window, key, none_yet(0), |time| other_days.see(time))?;
@@ -151,7 +151,7 @@ pub fn agreement(half: &Half, progress: Progress, interrupt: &Interrupt) -> Resu
     let cluster = Cluster::connect(&selection.properties.target, &selection.name())?;
     let topic = resolve::topic(&cluster, &selection.target, Side::Target)?;
     tracing::info!("window {} of {}", Edges::from(window), selection.shown_target());
-    let side = OpenSide::open(&selection, &cluster, topic, progress, interrupt)?;
+    let side = OpenSide::open(&selection, &cluster, topic, window, progress, interrupt)?;
     let mut sums = add_up(&side, &selection, window, summary.key, none_yet(summary.sums.shift()), |_| {})?;
     let differing = stretches(&mut summary.sums, &mut sums, window);
     let mut agreement = Agreement {
@@ -202,9 +202,8 @@ fn add_up(
 ) -> Result<SumsByTime> {
     let look = Look::new(Fingers::new()?, selection, window, false);
     let print = Print::new(key);
-    let from = window.start.filter(|_| selection.event_time.is_indexed());
     side.read(
-        from,
+        Start::Window,
         move |message| {
             let seen = look.at_time(message)?;
             Ok((seen.time, seen.is_in_window.then(|| print.of(message))))

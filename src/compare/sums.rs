@@ -74,6 +74,11 @@ pub(super) struct Total {
 }
 
 impl Total {
+    /// The source's records less the target's.
+    pub(super) fn records(&self) -> i64 {
+        self.records
+    }
+
     pub(super) fn add(&mut self, side: Side, signature: Signature) {
         let (sum, one) = match side {
             Side::Source => (term(signature), 1),

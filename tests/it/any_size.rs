@@ -1,6 +1,8 @@
 //! `verify` and `gaps` of topics that do not fit the memory find the same as of topics that do.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use rstest::rstest;
 use serde_json::Value;
@@ -237,4 +239,29 @@ fn equal_topics_are_read_once_and_their_order_is_known() {
     assert_eq!((code, &found["error"]["reason"]), (1, &"index-memory".into()));
     let (code, found) = run(&["--index-memory", MUCH, "--strict-order"]);
     assert_eq!((code, &found["reordered"]), (4, &1.into()));
+}
+
+/// A broker names another place for a time once the records there are gone, so a later reading would begin behind them.
+#[rstest]
+#[case::at_once(MUCH)]
+#[case::in_rounds(LITTLE)]
+fn records_deleted_between_two_readings_are_not_taken_for_absent(#[case] memory: &str) {
+    let pair = Pair::new(1, 1);
+    let source = day(12_000, 1);
+    produce(&pair.a, &source);
+    produce(&pair.b, &source[100..]);
+    let mut command = replicator(&["verify", "-v", "--source", &pair.a, "--target", &pair.b]);
+    command.args(["--window", "10:00-16:00", "--index-memory", memory, "--output", "json"]);
+    command.env("FAILPOINTS", "compare-source=sleep(5000)");
+    let mut running = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut log = BufReader::new(running.stderr.take().expect("stderr")).lines();
+    log.find(|line| line.as_ref().is_ok_and(|line| line.contains("the target is read")))
+        .expect("a line")
+        .expect("text");
+    let rest = std::thread::spawn(move || log.count());
+    trim(&pair.a, 0, 3000);
+    let output = running.wait_with_output().expect("ends");
+    rest.join().expect("no panic");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((code(&output), &answer["error"]["reason"]), (1, &"records-deleted".into()), "{answer}");
 }
