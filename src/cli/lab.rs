@@ -18,6 +18,7 @@ use crate::job::window::WindowSpec;
 use crate::lab::demo::Showing;
 use crate::lab::drill::Drilling;
 use crate::lab::drill::schedule::Fault;
+use crate::lab::sandbox::version::{self, parse as parse_version};
 
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
@@ -47,6 +48,17 @@ pub struct DemoArgs {
     /// Start two clusters, and put each topic into one of its own
     #[arg(long, help_heading = heading::CONNECTION)]
     pub two_clusters: bool,
+    /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
+    ///
+    /// By default, the environment variable REPLICATOR_KAFKA_VERSION names it, or it is 4.3.1.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        value_parser = parse_version,
+        conflicts_with = "bootstrap_server",
+        help_heading = heading::CONNECTION
+    )]
+    pub kafka_version: Option<String>,
     /// Keep the broker running at the end, and print what to try on it
     #[arg(long, help_heading = heading::OUTPUT)]
     pub keep: bool,
@@ -65,6 +77,7 @@ impl DemoArgs {
             ));
         }
         tell_of_environment(self.connection.cluster());
+        self.kafka_version.iter().for_each(|version| version::choose(version));
         Ok(Showing {
             cluster: self.connection.cluster().map(str::to_owned),
             two_clusters: self.two_clusters,
@@ -113,6 +126,17 @@ pub struct DrillArgs {
     /// With --clusters 2, the target's cluster has this many brokers, and the source's has one.
     #[arg(long, default_value = "3", value_parser = one_or("3", 3), help_heading = heading::CONNECTION)]
     pub brokers: usize,
+    /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
+    ///
+    /// By default, the environment variable REPLICATOR_KAFKA_VERSION names it, or it is 4.3.1.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        value_parser = parse_version,
+        conflicts_with = "bootstrap_server",
+        help_heading = heading::CONNECTION
+    )]
+    pub kafka_version: Option<String>,
 }
 
 impl DrillArgs {
@@ -126,6 +150,7 @@ impl DrillArgs {
             ));
         }
         tell_of_environment(cluster);
+        self.kafka_version.iter().for_each(|version| version::choose(version));
         Ok(Drilling {
             cluster: cluster.map(str::to_owned),
             clusters: self.clusters,

@@ -9,8 +9,8 @@ use super::rules::is_property;
 use super::sides::{Side, Sides};
 use crate::base::error::{Error, Result};
 
-/// Variables of ours that are not properties: for --store, and for the cluster of the tests.
-const NO_PROPERTY: &[&str] = &["STORE", "SCHEMA_REGISTRY", "TEST_BOOTSTRAP_SERVERS"];
+/// Variables of ours that are not properties: for options, and for the clusters of demos, drills and tests.
+const NO_PROPERTY: &[&str] = &["STORE", "SCHEMA_REGISTRY", "KAFKA_VERSION", "TEST_BOOTSTRAP_SERVERS"];
 
 /// The brokers and the properties that the environment names.
 pub(super) struct Environment {

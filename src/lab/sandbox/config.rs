@@ -20,11 +20,15 @@ const PORTS: Range<u16> = 20_000..32_000;
 /// image's own start script may refuse storage that is formatted already, and so a restart.
 pub(super) const LAUNCH: &str = r#"
 printf '%s' "$PROPERTIES" >server.properties || exit
+# Kafka 3 logs by log4j 1, which knows no level by a system property.
+printf '%s\n' log4j.rootLogger=INFO,A log4j.appender.A=org.apache.log4j.ConsoleAppender \
+    log4j.appender.A.layout=org.apache.log4j.PatternLayout 'log4j.appender.A.layout.ConversionPattern=%d %p %m%n' \
+    >log4j.properties
 [ -e data/meta.properties ] || "$JAVA" $JVM ${FORMAT_OPTION:+"$FORMAT_OPTION"} -cp "$LIBS/*" \
     kafka.tools.StorageTool format --cluster-id="$CLUSTER" --config server.properties \
     >format.log 2>&1 || { cat format.log; exit 1; }
 exec "$JAVA" $JVM $HEAP ${BROKER_OPTION:+"$BROKER_OPTION"} -cp "$LIBS/*" \
-    -Dlog4j2.level=INFO kafka.Kafka server.properties
+    -Dlog4j2.level=INFO -Dlog4j.configuration=file:log4j.properties kafka.Kafka server.properties
 "#;
 
 /// With these options, a broker takes half the time to start that it takes with the defaults. A broker for a test does

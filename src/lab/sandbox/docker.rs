@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::config::{self, Endpoint, LOCALHOST, Layout, Node};
 use super::guard::Guard;
-use super::{KAFKA_VERSION, Machine, NAME_ONE, last_lines};
+use super::{Machine, NAME_ONE, last_lines, version};
 
 const IMAGE: &str = "apache/kafka";
 
@@ -146,8 +146,9 @@ impl Docker {
             // Only the name is on the command line, which everybody can read: properties may hold passwords.
             command.arg(format!("--env={key}")).env(key, value);
         }
-        command.args([&image(), "sh", "-c", &[PREAMBLE, config::LAUNCH].concat()]);
-        answer(&mut command).with_context(|| format!("Docker cannot start {}; {NAME_ONE}", image()))?;
+        let image = image()?;
+        command.args([&image, "sh", "-c", &[PREAMBLE, config::LAUNCH].concat()]);
+        answer(&mut command).with_context(|| format!("Docker cannot start {image}; {NAME_ONE}"))?;
         Ok(())
     }
 }
@@ -199,13 +200,13 @@ fn container(cluster: &Layout, broker: usize) -> String {
     format!("{}-{broker}", cluster.name)
 }
 
-fn image() -> String {
-    format!("{IMAGE}:{KAFKA_VERSION}")
+fn image() -> Result<String> {
+    Ok(format!("{IMAGE}:{}", version::chosen()?))
 }
 
 /// Pulls the image if the engine does not have it.
 fn fetch_image() -> Result<()> {
-    let image = image();
+    let image = image()?;
     if run(&["image", "inspect", "--format={{.Id}}", &image]).is_err() {
         run(&["pull", "--quiet", &image]).with_context(|| {
             format!("Docker cannot fetch {image}: run `docker pull {image}` while the network is up, or {NAME_ONE}")

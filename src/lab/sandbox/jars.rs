@@ -9,14 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::java::NOTHING_TO_RUN_IT;
-use super::{KAFKA_VERSION, NAME_ONE};
+use super::{NAME_ONE, version};
 
 /// The directory of Kafka's jars in the user's cache. The first call fetches them.
 pub(super) fn libs() -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
-    let home = cache()?.join(format!("kafka-{KAFKA_VERSION}"));
+    let version = version::chosen()?;
+    let home = cache()?.join(format!("kafka-{version}"));
     let libs = home.join("libs");
     if libs.is_dir() {
         return Ok(libs);
@@ -30,7 +31,7 @@ pub(super) fn libs() -> Result<PathBuf> {
         .prefix("part-")
         .tempdir_in(&home)
         .with_context(|| format!("cannot write to {}", home.display()))?;
-    fetch(part.path())?;
+    fetch(version, part.path())?;
     match fs::rename(part.path().join("libs"), &libs) {
         Err(err) if !libs.is_dir() => Err(err).with_context(|| format!("cannot create {}", libs.display())),
         _ => Ok(libs),
@@ -43,10 +44,11 @@ fn cache() -> Result<PathBuf> {
     Ok(cache.context("no place for Kafka's jars: set HOME or XDG_CACHE_HOME")?.join("replicator"))
 }
 
-fn fetch(dir: &Path) -> Result<()> {
-    tracing::info!("Maven fetches Apache Kafka {KAFKA_VERSION}; this happens only once");
+fn fetch(version: &str, dir: &Path) -> Result<()> {
+    tracing::info!("Maven fetches Apache Kafka {version}; this happens only once");
     let pom = dir.join("pom.xml");
-    fs::write(&pom, POM.replace("{version}", KAFKA_VERSION))
+    let logger = if version::has_log4j_2(version) { LOG4J_2 } else { LOG4J_1 };
+    fs::write(&pom, POM.replace("{version}", version).replace("{logger}", logger))
         .with_context(|| format!("cannot write {}", pom.display()))?;
     let output = Command::new("mvn")
         .args(["-q", "-B", "-Dstyle.color=never", "dependency:copy-dependencies"])
@@ -59,7 +61,7 @@ fn fetch(dir: &Path) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
-        "Maven could not fetch Apache Kafka {KAFKA_VERSION}: let this machine reach Maven Central, \
+        "Maven could not fetch Apache Kafka {version}: let this machine reach Maven Central, \
          once, or {NAME_ONE} ({})",
         said.lines()
             .filter_map(|line| Some(line.split_once("[ERROR]")?.1.trim()))
@@ -68,6 +70,12 @@ fn fetch(dir: &Path) -> Result<()> {
     );
     Ok(())
 }
+
+const LOG4J_1: &str = "<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId>\
+    <version>1.7.36</version></dependency>";
+
+const LOG4J_2: &str = "<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>\
+    <version>2.25.4</version></dependency>";
 
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -85,11 +93,7 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
       <artifactId>kafka-tools</artifactId>
       <version>{version}</version>
     </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>2.25.4</version>
-    </dependency>
+    {logger}
   </dependencies>
   <build>
     <pluginManagement>

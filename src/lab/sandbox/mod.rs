@@ -10,6 +10,7 @@ mod jars;
 mod java;
 mod local;
 mod probe;
+pub(crate) mod version;
 
 use std::fmt;
 use std::path::Path;
@@ -22,8 +23,7 @@ use archive::Archive;
 use config::Layout;
 use guard::Guard;
 
-/// The version of Apache Kafka that both backends run.
-pub const KAFKA_VERSION: &str = "4.3.1";
+pub use version::KAFKA_VERSION;
 
 /// The advice if no broker can be started.
 const NAME_ONE: &str =
