@@ -111,7 +111,7 @@ pub use kafka::sys::{ConsumerQueue, Event, Message, Outgoing, OutgoingTopic, flu
 #[cfg(feature = "lab")]
 pub use lab::demo::demo;
 #[cfg(feature = "lab")]
-pub use lab::drill::{drill, proxy, topics};
+pub use lab::drill::{drill, proxy, topics, watch};
 #[cfg(feature = "lab")]
 pub use lab::sandbox::{Backend, Extras, KAFKA_VERSION, Sandbox};
 pub use load::{Given, LoadReceipt, Loading, PATIENCE, load, load_within};

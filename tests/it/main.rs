@@ -57,6 +57,7 @@ mod store_tls;
 mod stores;
 mod summary;
 mod time;
+mod torn;
 mod two_clusters;
 mod verify;
 mod verify_joint;

@@ -2,45 +2,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use serde::Serialize;
-
+use super::anomalies::Anomalies;
 use super::topics::Record;
-
-/// The faults after a fill, in numbers of records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Differences {
-    /// Records that are not in the target, although they are in the source's window or were in the target before.
-    pub lost: u64,
-    /// Records that are in the target more often than before or, if they were not there before, more than once.
-    pub doubled: u64,
-    /// Records with the key of a lost record, but another content.
-    pub changed: u64,
-    /// Records of the target that are not in the source's window and were not in the target before.
-    pub extra: u64,
-    /// Records that come in the target after a record that follows them in their partition of the source, or that are
-    /// in a wrong partition.
-    pub reordered: u64,
-}
-
-impl Differences {
-    pub fn is_none(&self) -> bool {
-        *self == Differences::default()
-    }
-
-    pub fn add(&mut self, other: &Differences) {
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-        self.changed += other.changed;
-        self.extra += other.extra;
-        self.reordered += other.reordered;
-    }
-}
 
 /// Everything that a fill must copy: key, value, headers and time.
 pub(super) type Content<'a> =
     (&'a Option<Vec<u8>>, &'a Option<Vec<u8>>, &'a [(String, Option<Vec<u8>>)], i64);
 
-fn content(record: &Record) -> Content<'_> {
+pub(super) fn content(record: &Record) -> Content<'_> {
     (&record.key, &record.value, &record.headers, record.time)
 }
 
@@ -62,6 +31,8 @@ pub(super) struct Expected<'r> {
     pub others: &'r [Record],
     /// Records that a mirror copied from the source. A fill that ran meanwhile may have copied them too, and then says so.
     pub mirrored: &'r [Record],
+    /// Records of aborted transactions, which nobody may see.
+    pub aborted: &'r [Record],
     /// Whether each copy belongs into the partition of its original.
     pub same_partitions: bool,
     /// Whether the target must hold equal records as often as the source. Otherwise, once is enough.
@@ -69,7 +40,7 @@ pub(super) struct Expected<'r> {
 }
 
 impl<'r> Expected<'r> {
-    fn is_due(&self, record: &Record) -> bool {
+    pub(super) fn is_due(&self, record: &Record) -> bool {
         (self.window.0..self.window.1).contains(&record.time)
     }
 
@@ -89,15 +60,15 @@ impl<'r> Expected<'r> {
         self.due().values().sum()
     }
 
-    pub(super) fn compare(&self, target: &[Record]) -> Differences {
-        let mut differences = Differences::default();
+    pub(super) fn compare(&self, target: &[Record]) -> Anomalies {
+        let mut anomalies = Anomalies::default();
         let (found, due, mirrored) = (count(target), self.due(), count(self.mirrored));
         let mut lost = HashSet::new();
         for (content, due) in &due {
             let found = found.get(content).copied().unwrap_or(0);
             let allowed = due + mirrored.get(content).copied().unwrap_or(0);
-            differences.lost += due.saturating_sub(found);
-            differences.doubled += found.saturating_sub(allowed);
+            anomalies.lost_write += due.saturating_sub(found);
+            anomalies.duplicate += found.saturating_sub(allowed);
             if found < *due {
                 lost.insert(content);
             }
@@ -105,18 +76,28 @@ impl<'r> Expected<'r> {
         let all = self.source.iter().chain(self.others);
         let lost_keys: HashSet<_> =
             all.filter(|record| lost.contains(&content(record))).map(|record| &record.key).collect();
+        let aborted = count(self.aborted);
         for record in target.iter().filter(|record| !due.contains_key(&content(record))) {
-            let is_changed = lost_keys.contains(&record.key);
-            differences.changed += u64::from(is_changed);
-            differences.extra += u64::from(!is_changed);
+            if aborted.contains_key(&content(record)) {
+                anomalies.aborted_read += 1;
+            } else if lost_keys.contains(&record.key) {
+                anomalies.changed += 1;
+            } else {
+                anomalies.extra += 1;
+            }
         }
-        differences.reordered = self.reordered(target, &mirrored);
-        differences
+        self.look_at_order(target, &mirrored, &mut anomalies);
+        anomalies
     }
 
-    /// Counts the copies that come after a copy of a later original of the same partition. A mirror copies when it likes,
-    /// so the place of what it copied shows nothing.
-    fn reordered(&self, target: &[Record], mirrored: &HashMap<Content<'_>, u64>) -> u64 {
+    /// Counts the copies that come after a copy of a later original of the same partition, and those in another partition.
+    /// A mirror copies when it likes, so the place of what it copied shows nothing.
+    fn look_at_order(
+        &self,
+        target: &[Record],
+        mirrored: &HashMap<Content<'_>, u64>,
+        anomalies: &mut Anomalies,
+    ) {
         // The places of each record of the window in the source: all if equal records count, otherwise the first.
         let mut places: HashMap<_, (i32, VecDeque<usize>)> = HashMap::new();
         for (place, record) in self.source.iter().enumerate().filter(|(_, record)| self.is_due(record)) {
@@ -130,7 +111,6 @@ impl<'r> Expected<'r> {
             *others.entry((record.partition, content(record))).or_default() += 1;
         }
         let mut last: HashMap<(i32, i32), usize> = HashMap::new();
-        let mut reordered = 0;
         for record in target.iter().filter(|record| !mirrored.contains_key(&content(record))) {
             let wanted = content(record);
             if let Some(left) = others.get_mut(&(record.partition, wanted)).filter(|left| **left > 0) {
@@ -150,11 +130,10 @@ impl<'r> Expected<'r> {
             }) else {
                 continue;
             };
-            let is_moved = self.same_partitions && *partition != record.partition;
-            reordered += u64::from(place < *last || is_moved);
+            anomalies.moved += u64::from(self.same_partitions && *partition != record.partition);
+            anomalies.nonmonotonic_send += u64::from(place < *last);
             *last = place.max(*last);
         }
-        reordered
     }
 }
 
@@ -165,14 +144,16 @@ mod tests {
     use super::super::data::WINDOW;
     use super::*;
 
-    fn compare(
-        source: &[Record],
-        others: &[Record],
-        target: &[Record],
-        same_partitions: bool,
-    ) -> Differences {
-        let expected =
-            Expected { source, window: WINDOW, others, mirrored: &[], same_partitions, by_count: false };
+    fn compare(source: &[Record], others: &[Record], target: &[Record], same_partitions: bool) -> Anomalies {
+        let expected = Expected {
+            source,
+            window: WINDOW,
+            others,
+            mirrored: &[],
+            aborted: &[record(1, "aborted", "1")],
+            same_partitions,
+            by_count: false,
+        };
         expected.compare(target)
     }
 
@@ -206,17 +187,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case::lost(|t: &mut Vec<Record>| { t.pop(); }, Differences { lost: 1, ..Differences::default() })]
-    #[case::lost_of_before(|t: &mut Vec<Record>| { t.remove(0); }, Differences { lost: 1, ..Differences::default() })]
-    #[case::doubled(|t: &mut Vec<Record>| t.push(record(1, "c", "1")), Differences { doubled: 1, ..Differences::default() })]
-    #[case::doubled_again(|t: &mut Vec<Record>| t.push(record(0, "b", "1")), Differences { doubled: 1, ..Differences::default() })]
+    #[case::lost(|t: &mut Vec<Record>| { t.pop(); }, Anomalies { lost_write: 1, ..Anomalies::default() })]
+    #[case::lost_of_before(|t: &mut Vec<Record>| { t.remove(0); }, Anomalies { lost_write: 1, ..Anomalies::default() })]
+    #[case::doubled(|t: &mut Vec<Record>| t.push(record(1, "c", "1")), Anomalies { duplicate: 1, ..Anomalies::default() })]
+    #[case::doubled_again(|t: &mut Vec<Record>| t.push(record(0, "b", "1")), Anomalies { duplicate: 1, ..Anomalies::default() })]
     #[case::changed(
         |t: &mut Vec<Record>| t.last_mut().expect("one").value = None,
-        Differences { lost: 1, changed: 1, ..Differences::default() }
+        Anomalies { lost_write: 1, changed: 1, ..Anomalies::default() }
     )]
-    #[case::extra(|t: &mut Vec<Record>| t.push(record(1, "aborted", "1")), Differences { extra: 1, ..Differences::default() })]
-    #[case::moved(|t: &mut Vec<Record>| t.last_mut().expect("one").partition = 0, Differences { reordered: 1, ..Differences::default() })]
-    fn each_difference_is_found(#[case] damage: fn(&mut Vec<Record>), #[case] expected: Differences) {
+    #[case::extra(|t: &mut Vec<Record>| t.push(record(1, "foreign", "1")), Anomalies { extra: 1, ..Anomalies::default() })]
+    #[case::aborted(|t: &mut Vec<Record>| t.push(record(1, "aborted", "1")), Anomalies { aborted_read: 1, ..Anomalies::default() })]
+    #[case::moved(|t: &mut Vec<Record>| t.last_mut().expect("one").partition = 0, Anomalies { moved: 1, ..Anomalies::default() })]
+    fn each_difference_is_found(#[case] damage: fn(&mut Vec<Record>), #[case] expected: Anomalies) {
         let mut target = filled();
         damage(&mut target);
         assert_eq!(compare(&source(), &before(), &target, true), expected);
@@ -231,12 +213,12 @@ mod tests {
         target.swap(1, 2);
         assert_eq!(
             compare(&source, &[], &target, true),
-            Differences { reordered: 1, ..Differences::default() }
+            Anomalies { nonmonotonic_send: 1, ..Anomalies::default() }
         );
         for record in &mut target {
             record.partition = 0;
         }
-        assert_eq!(compare(&source, &[], &target, false).reordered, 1);
+        assert_eq!(compare(&source, &[], &target, false).nonmonotonic_send, 1);
     }
 
     /// The target held one "a" before, so the fill wrote one more.
@@ -250,15 +232,16 @@ mod tests {
             window: WINDOW,
             others: &others,
             mirrored: &[],
+            aborted: &[],
             same_partitions: true,
             by_count: true,
         };
         assert_eq!(expected.total(), 4);
         assert!(expected.compare(&right).is_none());
-        assert_eq!(expected.compare(&[&right[..2], &right[3..]].concat()).lost, 1);
-        assert_eq!(expected.compare(&[&right[..], &right[2..3]].concat()).doubled, 1);
+        assert_eq!(expected.compare(&[&right[..2], &right[3..]].concat()).lost_write, 1);
+        assert_eq!(expected.compare(&[&right[..], &right[2..3]].concat()).duplicate, 1);
         let mirrored = Expected { mirrored: &source[2..3], ..expected };
-        assert_eq!(mirrored.compare(&[&right[..], &right[2..3]].concat()).doubled, 0);
-        assert_eq!(mirrored.compare(&[&right[..2], &right[3..]].concat()).lost, 1);
+        assert_eq!(mirrored.compare(&[&right[..], &right[2..3]].concat()).duplicate, 0);
+        assert_eq!(mirrored.compare(&[&right[..2], &right[3..]].concat()).lost_write, 1);
     }
 }

@@ -1,11 +1,13 @@
 //! Recovery drills. They run the real program as a child process on a real cluster, cause faults by a seeded schedule, and
 //! then compare every record.
 
+mod anomalies;
 mod compare;
 mod data;
 mod follow;
 mod groups;
 pub mod proxy;
+mod readings;
 mod report;
 mod round;
 mod run;
@@ -13,6 +15,7 @@ pub(crate) mod schedule;
 mod stage;
 mod tail;
 pub mod topics;
+pub mod watch;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::topics::{Record, Topics, of, record};
+use super::topics::{Log, Topics, of, record};
 use crate::base::error::{Error, Result};
 use crate::base::range::{id, index};
 
@@ -23,6 +23,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// Reads until it is told to finish.
 pub(super) struct Tail {
+    partitions: usize,
     seen: Arc<AtomicUsize>,
     finish: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Reader>>>,
@@ -31,8 +32,8 @@ pub(super) struct Tail {
 /// What the reader saw in the end.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Partition by partition.
-    pub records: Vec<Record>,
+    /// Each partition's records, in the order in which the reader got them.
+    pub logs: Vec<Log>,
     /// Where the reader stood whenever a new client took over.
     pub renewals: Vec<String>,
     /// Where the reader stands, and what its client says, if it lacks records.
@@ -55,7 +56,12 @@ impl Tail {
             }
             Ok(reader)
         });
-        Ok(Tail { seen, finish, thread: Some(thread) })
+        Ok(Tail { partitions, seen, finish, thread: Some(thread) })
+    }
+
+    /// How many partitions it reads.
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions
     }
 
     /// How many records were readable so far.
@@ -79,7 +85,7 @@ impl Tail {
         let died = || Error::failed("the drill's own reader died".to_owned());
         let reader = self.thread.take().and_then(|thread| thread.join().ok()).ok_or_else(died)??;
         let short = (self.seen() < count).then(|| reader.lacks());
-        Ok(Seen { records: reader.records.concat(), renewals: reader.renewals, short })
+        Ok(Seen { logs: reader.logs, renewals: reader.renewals, short })
     }
 }
 
@@ -97,7 +103,7 @@ struct Reader {
     topic: String,
     consumer: BaseConsumer<State>,
     seen: Arc<AtomicUsize>,
-    records: Vec<Vec<Record>>,
+    logs: Vec<Log>,
     /// The offset after the last record of each partition.
     next: Vec<Option<i64>>,
     last_error: Option<(KafkaError, Instant)>,
@@ -112,7 +118,7 @@ impl Reader {
             topics: topics.clone(),
             topic: topic.to_owned(),
             seen,
-            records: vec![Vec::new(); partitions],
+            logs: vec![Vec::new(); partitions],
             next,
             last_error: None,
             renewals: Vec::new(),
@@ -153,7 +159,7 @@ impl Reader {
         match self.consumer.poll(Duration::from_millis(20)) {
             Some(Ok(message)) => {
                 let partition = index(message.partition());
-                self.records[partition].push(record(&message));
+                self.logs[partition].push((message.offset(), record(&message)));
                 self.next[partition] = Some(message.offset() + 1);
                 self.seen.fetch_add(1, Ordering::Relaxed);
             }

@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::base::error::{Error, Result};
-use crate::base::range::{id, index};
+use crate::base::range::id;
 
 /// A record as Kafka holds it, without its offset.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +26,9 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
+
+/// The records of one partition with their offsets.
+pub type Log = Vec<(i64, Record)>;
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,6 +163,14 @@ impl Topics {
         self.reader_config(isolation).create().map_err(of("a consumer"))
     }
 
+    /// A consumer of a group, without an assignment.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if librdkafka refuses.
+    pub fn reader_of(&self, group: &str) -> Result<BaseConsumer<DefaultConsumerContext>> {
+        self.reader_config("read_committed").set("group.id", group).create().map_err(of("a consumer"))
+    }
+
     pub(super) fn reader_config(&self, isolation: &str) -> ClientConfig {
         let mut config = self.config();
         config
@@ -178,26 +189,68 @@ impl Topics {
     /// # Errors
     /// [`Error::Failed`] if a transaction stays open, or a leader does not answer.
     pub fn consume(&self, topic: &str, partitions: usize) -> Result<Vec<Record>> {
+        let logs = self.logs(topic, partitions)?;
+        Ok(logs.into_iter().flatten().map(|(_, record)| record).collect())
+    }
+
+    /// As [`Topics::consume`], with the offsets of the records.
+    ///
+    /// # Errors
+    /// As [`Topics::consume`].
+    pub fn logs(&self, topic: &str, partitions: usize) -> Result<Vec<Log>> {
         let ends = self.ends(topic, partitions, "read_uncommitted")?;
         self.until(&format!("the end of the transactions in {topic}"), || {
             self.ends(topic, partitions, "read_committed")
                 .is_ok_and(|stable| stable.iter().zip(&ends).all(|(stable, end)| stable >= end))
         })?;
-        let consumer = self.reader("read_committed")?;
-        consumer.assign(&beginning(topic, partitions)?).map_err(of("an assignment"))?;
-        let mut records: Vec<Vec<Record>> = vec![Vec::new(); partitions];
-        let (mut open, begun) = (partitions, Instant::now());
-        while open > 0 {
+        let all: Vec<_> = (0..partitions).map(|partition| (partition, Offset::Beginning)).collect();
+        self.read(topic, &all, "read_committed")
+    }
+
+    /// Reads partitions from these offsets to their ends.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a leader does not answer.
+    pub fn read(&self, topic: &str, from: &[(usize, Offset)], isolation: &str) -> Result<Vec<Log>> {
+        let consumer = self.reader(isolation)?;
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in from {
+            list.add_partition_offset(topic, id(*partition), *offset).map_err(of("an assignment"))?;
+        }
+        consumer.assign(&list).map_err(of("an assignment"))?;
+        let place = |partition| from.iter().position(|(p, _)| id(*p) == partition).unwrap_or(0);
+        let mut logs: Vec<Log> = vec![Vec::new(); from.len()];
+        // A partition that grows meanwhile ends more than once.
+        let mut is_read = vec![false; from.len()];
+        let begun = Instant::now();
+        while is_read.contains(&false) {
             match consumer.poll(Duration::from_secs(1)) {
-                Some(Ok(message)) => records[index(message.partition())].push(record(&message)),
-                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Ok(message)) => {
+                    logs[place(message.partition())].push((message.offset(), record(&message)));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => is_read[place(partition)] = true,
                 _ if begun.elapsed() > PATIENCE => {
                     return Err(Error::failed(format!("reading {topic} takes too long")));
                 }
                 _ => {}
             }
         }
-        Ok(records.concat())
+        Ok(logs)
+    }
+
+    /// Deletes the records of each partition below these offsets (DeleteRecords).
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a leader does not delete them.
+    pub fn delete_records(&self, topic: &str, below: &[i64]) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in below.iter().enumerate() {
+            list.add_partition_offset(topic, id(partition), Offset::Offset(*offset))
+                .map_err(of("a list of partitions"))?;
+        }
+        let what = of("deletion of records");
+        let deleted = block_on(self.admin()?.delete_records(&list, &options())).map_err(&what)?;
+        deleted.elements().iter().try_for_each(|partition| partition.error()).map_err(&what)
     }
 
     /// A producer. With a transactional id, it has initialized its transactions.

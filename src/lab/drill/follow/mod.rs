@@ -39,7 +39,7 @@ struct Live<'s, 'a> {
     /// Frozen instances that others replace, and when they wake.
     frozen: Vec<(Instant, Run)>,
     /// The readers of the target. Each reads as many partitions as the target had when it started.
-    tails: Vec<(usize, Tail)>,
+    tails: Vec<Tail>,
     looked: Instant,
     /// After the last fault, one instance is enough.
     is_calm: bool,
@@ -54,13 +54,13 @@ pub(super) fn play(stage: &mut Stage<'_>, plan: &Plan) -> Result<Round> {
     let mut play = set_up(stage, &plan.schedule)?;
     play.job.follow = Some(options(plan));
     play.round.follow = Some(Following { instances: plan.schedule.instances, ..Following::default() });
-    let tails = play.tail.take().into_iter().map(|tail| (plan.schedule.shape.target_partitions, tail));
+    let tails = play.tail.take();
     let mut live = Live {
         plan,
         writers: None,
         wrote: Wrote::default(),
         frozen: Vec::new(),
-        tails: tails.collect(),
+        tails: tails.into_iter().collect(),
         looked: Instant::now(),
         is_calm: false,
         play,
@@ -154,6 +154,9 @@ impl Live<'_, '_> {
         play.shape.source_partitions += 1;
         play.shape.target_partitions += 1;
         let partitions = play.shape.source_partitions;
+        if let Some(watch) = &play.watch {
+            watch.widen(partitions, play.shape.target_partitions);
+        }
         play.stage.topics(Side::Source).grow(&play.job.source, partitions)?;
         play.round.count(Side::Source, |suffered| suffered.topics += 1);
         play.note(format!("the source has {partitions} partitions now"));
@@ -180,11 +183,11 @@ impl Live<'_, '_> {
         }
         self.looked = Instant::now();
         let (play, wanted) = (&self.play, self.play.shape.target_partitions);
-        if self.tails.iter().all(|(partitions, _)| *partitions < wanted) {
+        if self.tails.iter().all(|tail| tail.partitions() < wanted) {
             let (topics, target) = (play.stage.topics(Side::Target), &play.job.target);
             // A broker may be away.
             if topics.leaders(target).is_ok_and(|leaders| leaders.len() == wanted) {
-                self.tails.push((wanted, Tail::start(topics, target, wanted)?));
+                self.tails.push(Tail::start(topics, target, wanted)?);
                 self.play.note(format!("the target has {wanted} partitions now"));
             }
         }
@@ -214,7 +217,7 @@ impl Live<'_, '_> {
     }
 
     fn wait_for(&mut self, moment: Moment) -> Result<()> {
-        let seen = |live: &Self| live.tails.first().map_or(0, |(_, tail)| tail.seen());
+        let seen = |live: &Self| live.tails.first().map_or(0, Tail::seen);
         let (begun, before) = (Instant::now(), seen(self));
         let came = self.until(|live| match moment {
             Moment::Millis(millis) => begun.elapsed() >= Duration::from_millis(millis),
@@ -260,16 +263,8 @@ impl Live<'_, '_> {
         let play = &self.play;
         let (source, target, partitions) = (&play.job.source, &play.job.target, play.shape.source_partitions);
         let topics = play.stage.topics(Side::Target);
-        if !play.stage.are_two() {
-            return groups::positions(topics, &format!("replicator/{source}/{target}"), source, partitions);
-        }
-        let ledgers = play.ledgers()?;
-        let id = |ledger: &String| Some(ledger.strip_prefix("replicator.")?.split_once('.')?.0.to_owned());
-        match ledgers.first().and_then(|ledger| Some((ledger, id(ledger)?))) {
-            Some((ledger, id)) => {
-                let group = format!("replicator/{id}/{source}/{target}");
-                groups::positions(topics, &group, ledger, partitions)
-            }
+        match groups::place(topics, source, target, play.stage.are_two())? {
+            Some((group, topic)) => groups::positions(topics, &group, &topic, partitions),
             None => Ok(vec![None; partitions]),
         }
     }

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 
 use super::Live;
-use super::writers::USER;
+use super::writers::{USER, Writers};
 use crate::base::error::Result;
-use crate::base::range::index;
 use crate::kafka::sides::Side;
 use crate::lab::drill::compare::Expected;
 use crate::lab::drill::data::WINDOW;
 use crate::lab::drill::report::Round;
+use crate::lab::drill::round::flat;
 use crate::lab::drill::run::Ended;
-use crate::lab::drill::topics::Record;
+use crate::lab::drill::topics::{Log, Record};
 
 /// Whether an instance of a follow may end like this after what happened to it. A cluster that is away must not end it
 /// once it follows.
@@ -42,8 +42,8 @@ impl Live<'_, '_> {
             (self.play.stage.topics(Side::Source), self.play.stage.topics(Side::Target));
         // These wait until all transactions have ended. One that hangs is a failure of the program or of a broker.
         let found = topics_of_source
-            .consume(&self.play.job.source, shape.source_partitions)
-            .and_then(|source| Ok((source, topics.consume(&self.play.job.target, shape.target_partitions)?)));
+            .logs(&self.play.job.source, shape.source_partitions)
+            .and_then(|source| Ok((source, topics.logs(&self.play.job.target, shape.target_partitions)?)));
         let (source, target) = match found {
             Ok(found) => found,
             Err(err) => {
@@ -51,24 +51,31 @@ impl Live<'_, '_> {
                 return Ok(self.play.round);
             }
         };
+        let (due_logs, source) = (self.due(&source), flat(&source));
+        let due = flat(&due_logs);
         let live = source.iter().filter(|record| is_live(record)).count();
         let wrote = self.wrote;
-        let due = self.due(&source);
+        let aborted = self.writers.as_ref().map(Writers::aborted).unwrap_or_default();
+        self.play.aborted.extend(aborted);
         let expected = Expected {
             source: &due,
             window: (i64::MIN, i64::MAX),
             others: &self.play.others,
             mirrored: &[],
+            aborted: &self.play.aborted,
             same_partitions: shape.source_partitions == shape.target_partitions,
             by_count: true,
         };
-        self.play.round.differences = expected.compare(&target);
+        self.play.round.anomalies = expected.compare(&flat(&target));
         self.play.round.records = due.len();
         if let Some(follow) = &mut self.play.round.follow {
             (follow.committed, follow.aborted) = (wrote.committed, wrote.aborted);
         }
-        if !(wrote.committed..=wrote.committed + wrote.unknown).contains(&u64::try_from(live).unwrap_or(0)) {
-            let missing = self.writers.as_ref().map(|writers| writers.missing(&source)).unwrap_or_default();
+        // The count alone would not show a confirmed transaction that is lost beside one that was taken for lost.
+        let missing = self.writers.as_ref().map(|writers| writers.missing(&source)).unwrap_or_default();
+        let confirmed = wrote.committed..=wrote.committed + wrote.unknown;
+        let is_complete = missing.whole.is_empty() && missing.others == 0;
+        if !is_complete || !confirmed.contains(&u64::try_from(live).unwrap_or(0)) {
             let told = format!(
                 "the source holds {live} records of the writers, but they say {wrote:?}: {missing:?}"
             );
@@ -79,7 +86,10 @@ impl Live<'_, '_> {
                 false => self.play.wrong(told),
             }
         }
-        self.check_tails(&target)?;
+        self.play.check_watch(&due_logs, &target, true)?;
+        for tail in std::mem::take(&mut self.tails) {
+            self.play.check_tail(tail, &target)?;
+        }
         self.play.source = source;
         self.play.audit()?;
         if self.play.round.is_right() {
@@ -89,7 +99,7 @@ impl Live<'_, '_> {
     }
 
     /// The records of the source that the target must hold.
-    fn due(&self, source: &[Record]) -> Vec<Record> {
+    fn due(&self, source: &[Log]) -> Vec<Log> {
         let mut loaded = HashSet::new();
         let by_count = self.play.schedule.by_count;
         let mut is_due = |record: &Record| {
@@ -97,32 +107,8 @@ impl Live<'_, '_> {
                 || (record.time >= WINDOW.0
                     && (by_count || loaded.insert((record.key.clone(), record.value.clone()))))
         };
-        source.iter().filter(|record| is_due(record)).cloned().collect()
-    }
-
-    /// Each reader must have seen what is there, in its order, and nothing else.
-    fn check_tails(&mut self, target: &[Record]) -> Result<()> {
-        for (partitions, tail) in std::mem::take(&mut self.tails) {
-            let there: Vec<&Record> =
-                target.iter().filter(|record| index(record.partition) < partitions).collect();
-            let seen = tail.finish(there.len())?;
-            for renewal in &seen.renewals {
-                self.play.note(format!("the target's reader read on with a new client: {renewal}"));
-            }
-            let same = seen.records.iter().zip(&there).take_while(|(seen, there)| seen == *there).count();
-            if same != seen.records.len() || same != there.len() {
-                self.play.wrong(format!(
-                    "a reader that watched {partitions} partitions of the target saw {} records, but they hold {}; record \
-                     {same} is {:?} instead of {:?}; {}",
-                    seen.records.len(),
-                    there.len(),
-                    seen.records.get(same),
-                    there.get(same),
-                    seen.short.unwrap_or_default()
-                ));
-            }
-        }
-        Ok(())
+        let mut due = |log: &Log| log.iter().filter(|(_, record)| is_due(record)).cloned().collect();
+        source.iter().map(&mut due).collect()
     }
 }
 

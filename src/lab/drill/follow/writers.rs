@@ -38,6 +38,7 @@ struct Shared {
     wrote: Counters,
     began: Instant,
     commits: Mutex<Vec<Commit>>,
+    aborted: Mutex<Vec<Record>>,
 }
 
 /// A transaction whose commit the broker has confirmed.
@@ -76,6 +77,7 @@ impl Writers {
             wrote: Counters::default(),
             began: Instant::now(),
             commits: Mutex::default(),
+            aborted: Mutex::default(),
         });
         let write = |number: usize| {
             let shared = shared.clone();
@@ -105,6 +107,11 @@ impl Writers {
         let Counters { committed, aborted, unknown } = &self.shared.wrote;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(Wrote { committed: read(committed), aborted: read(aborted), unknown: read(unknown) })
+    }
+
+    /// The records that no writer commits.
+    pub(super) fn aborted(&self) -> Vec<Record> {
+        self.shared.aborted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Compares the confirmed transactions with what a reader found.
@@ -191,6 +198,10 @@ impl Writer {
         let records: Vec<Record> = (0..count).map(|_| self.record(commits)).collect();
         let number = u64::try_from(records.len()).unwrap_or(0);
         let shared = self.shared.clone();
+        if !commits {
+            let mut aborted = shared.aborted.lock().unwrap_or_else(PoisonError::into_inner);
+            aborted.extend(records.iter().cloned());
+        }
         producer.begin_transaction().map_err(of("transaction"))?;
         send(producer, &shared.topic, &records)?;
         delivered(producer)?;

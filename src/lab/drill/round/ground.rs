@@ -36,6 +36,7 @@ impl Play<'_, '_> {
             if side == Side::Source { &mut self.source } else { &mut self.others }.extend(records);
         } else {
             producer.abort_transaction(HANGS).map_err(of("foreign abort"))?;
+            self.aborted.extend(records);
         }
         self.note(format!("the foreign transaction is {}", if commits { "committed" } else { "aborted" }));
         Ok(())

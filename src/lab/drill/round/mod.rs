@@ -12,8 +12,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rdkafka::producer::Producer;
 
+pub(super) use self::verdict::flat;
+
 use super::data::{Batch, Data, Shape};
 use super::follow::may_end;
+use super::groups;
 use super::report::Round;
 use super::run::{Ended, Run, RunArguments, Suffered};
 use super::schedule::{Moment, Schedule};
@@ -21,6 +24,7 @@ use super::stage::Stage;
 use super::tail::Tail;
 use super::topics::{Record, Topics, delivered, of, send};
 use super::topics_of;
+use super::watch::Watch;
 use crate::base::error::Result;
 use crate::kafka::sides::Side;
 
@@ -41,10 +45,14 @@ pub(super) struct Play<'s, 'a> {
     pub(super) rng: ChaCha8Rng,
     /// Nobody watches while the target is deleted.
     pub(super) tail: Option<Tail>,
+    /// Nobody can judge positions once a topic was made anew.
+    pub(super) watch: Option<Watch>,
     /// The committed records of the source.
     pub(super) source: Vec<Record>,
     /// The committed records of the target that the fill did not write.
     pub(super) others: Vec<Record>,
+    /// The records of aborted transactions in both topics.
+    pub(super) aborted: Vec<Record>,
     /// The records that a mirror copied from the source.
     pub(super) mirrored: Vec<Record>,
     /// Their places in the list of the source.
@@ -108,6 +116,12 @@ pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -
         bootstrap.push(of_target.bootstrap());
     }
     let tail = Tail::start(&of_target.topics, &target, shape.target_partitions)?;
+    let find = {
+        let (source, target, are_two) = (source.clone(), target.clone(), stage.are_two());
+        move |topics: &Topics| groups::place(topics, &source, &target, are_two)
+    };
+    let partitions = (shape.source_partitions, shape.target_partitions);
+    let watch = Watch::start(&of_target.topics, &target, partitions, Box::new(find))?;
     Ok(Play {
         job: RunArguments {
             bootstrap,
@@ -121,6 +135,8 @@ pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -
         shape,
         rng,
         tail: Some(tail),
+        watch: Some(watch),
+        aborted: aborted(&in_source).chain(aborted(&in_target)).collect(),
         source: committed(in_source),
         others: committed(in_target),
         mirrored: Vec::new(),
@@ -138,6 +154,10 @@ pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -
 
 fn committed(batches: Vec<Batch>) -> Vec<Record> {
     batches.into_iter().filter(|batch| batch.committed).flat_map(|batch| batch.records).collect()
+}
+
+fn aborted(batches: &[Batch]) -> impl Iterator<Item = Record> {
+    batches.iter().filter(|batch| !batch.committed).flat_map(|batch| batch.records.clone())
 }
 
 /// Writes each batch in a transaction of its own.

@@ -3,10 +3,12 @@
 use nix::sys::signal::Signal;
 
 use super::ground::renamed;
-use super::{Finish, Play, committed, write};
+use super::{Finish, Play, aborted, committed, write};
 use crate::base::error::Result;
 use crate::kafka::sides::Side;
+use crate::lab::drill::anomalies::Anomalies;
 use crate::lab::drill::data::{Batch, Data, Shape};
+use crate::lab::drill::groups;
 use crate::lab::drill::tail::Tail;
 use crate::lab::drill::topics::Record;
 
@@ -27,6 +29,8 @@ impl Play<'_, '_> {
         let (topic, partitions) = (self.topic(side).to_owned(), self.partitions(side));
         let cluster = self.stage.of(side);
         let replicas = cluster.replicas();
+        // The positions of the old topic say nothing about the new one.
+        self.watch = None;
         if side == Side::Target {
             self.tail = None;
         }
@@ -58,6 +62,7 @@ impl Play<'_, '_> {
             ..batch
         };
         let batches: Vec<Batch> = Data::new(shape, &mut self.rng).source().into_iter().map(rename).collect();
+        self.aborted.extend(aborted(&batches));
         write(self.stage.topics(Side::Source), &self.job.source, &batches)?;
         let records = committed(batches);
         self.note(format!("the source is deleted and made anew, with {} records", records.len()));
@@ -86,11 +91,11 @@ impl Play<'_, '_> {
         let topics = self.stage.topics(Side::Target);
         let target = topics.consume(&self.job.target, self.shape.target_partitions)?;
         let found = self.expected(source).compare(&target);
-        if (found.doubled, found.changed, found.extra, found.reordered) != (0, 0, 0, 0) {
-            self.wrong(format!("after a topic was made anew: {found:?}"));
+        if !(Anomalies { lost_write: 0, ..found }).is_none() {
+            self.wrong(format!("after a topic was made anew: {found}"));
         }
         let says_done = finish.as_ref().is_some_and(Finish::is_done);
-        let lost = self.expected(&self.source).compare(&target).lost;
+        let lost = self.expected(&self.source).compare(&target).lost_write;
         if is_unfinished && says_done && lost > 0 {
             self.wrong(format!(
                 "a run ended with exit 0 after a topic was made anew, but {lost} records are lost"
@@ -136,7 +141,7 @@ impl Play<'_, '_> {
 
     /// The topics in the target's cluster that hold the positions of this round's job.
     pub(in crate::lab::drill) fn ledgers(&self) -> Result<Vec<String>> {
-        self.stage.topics(Side::Target).names("replicator.", &format!(".{}.internal", self.job.source))
+        groups::ledgers(self.stage.topics(Side::Target), &self.job.source)
     }
 
     /// Gives both topics a partition more, beginning with one side. While the counts differ, runs may refuse the topics.
@@ -156,6 +161,9 @@ impl Play<'_, '_> {
         self.pause(millis)?;
         self.grow_one(second)?;
         self.append(self.schedule.shape.records / 20)?;
+        if let Some(watch) = &self.watch {
+            watch.widen(self.shape.source_partitions, self.shape.target_partitions);
+        }
         // A reader does not notice new partitions by itself.
         self.tail = None;
         let topics = self.stage.topics(Side::Target);

@@ -1,15 +1,18 @@
 //! What a round must have left behind.
 
+use rdkafka::Offset;
+
 use super::Play;
 use crate::base::error::Result;
 use crate::kafka::sides::Side;
 use crate::lab::drill::compare::Expected;
-use crate::lab::drill::data::{WINDOW, in_window};
+use crate::lab::drill::data::{Shape, WINDOW, in_window};
 use crate::lab::drill::groups;
+use crate::lab::drill::readings;
 use crate::lab::drill::report::Round;
 use crate::lab::drill::run::Ended;
-use crate::lab::drill::tail::Seen;
-use crate::lab::drill::topics::Record;
+use crate::lab::drill::tail::{Seen, Tail};
+use crate::lab::drill::topics::{Log, Record};
 
 impl Play<'_, '_> {
     /// What the target must hold if the source holds `source`.
@@ -20,6 +23,7 @@ impl Play<'_, '_> {
             window: WINDOW,
             others: &self.others,
             mirrored: &self.mirrored,
+            aborted: &self.aborted,
             same_partitions: shape.source_partitions == shape.target_partitions && !self.has_grown,
             by_count: self.schedule.by_count,
         }
@@ -35,7 +39,7 @@ impl Play<'_, '_> {
         let since = self.mirrored_places.iter().filter(|places| places.start >= known);
         let since = since.flat_map(|places| &self.source[places.clone()]);
         let promised: Vec<Record> = self.source[..known].iter().chain(since).cloned().collect();
-        let lost = self.expected(&promised).compare(&target).lost;
+        let lost = self.expected(&promised).compare(&target).lost_write;
         if lost > 0 {
             self.wrong(format!("run {} ended with exit 0, but {lost} records are lost", ended.number));
         }
@@ -45,36 +49,79 @@ impl Play<'_, '_> {
         let shape = self.shape;
         // This waits until all transactions have ended. A transaction that hangs is a failure of the program or of a broker:
         // a broker can complete a commit without writing its markers.
-        let target = match self.stage.topics(Side::Target).consume(&self.job.target, shape.target_partitions)
-        {
-            Ok(target) => target,
+        let found = self.logs(shape);
+        let (source, target) = match found {
+            Ok(found) => found,
             Err(err) => {
                 self.wrong(err.to_string());
                 return Ok(self.round);
             }
         };
-        let seen = match self.tail.take() {
-            Some(tail) => tail.finish(target.len())?,
-            None => Seen::default(),
-        };
-        for renewal in &seen.renewals {
-            self.note(format!("the target's reader read on with a new client: {renewal}"));
-        }
-        self.round.differences = self.expected(&self.source).compare(&target);
+        let records = flat(&target);
+        self.round.anomalies = self.expected(&self.source).compare(&records);
         self.round.records = self.source.iter().filter(|record| in_window(record)).count();
-        if seen.records != target {
-            self.wrong(format!(
-                "a reader that watched the target saw {} records, but it holds {}{}",
-                seen.records.len(),
-                target.len(),
-                seen.short.map(|short| format!("; the reader: {short}")).unwrap_or_default()
-            ));
+        let due = source.into_iter().map(|log| log.into_iter().filter(|(_, r)| in_window(r)).collect());
+        let due: Vec<Log> = due.collect();
+        self.check_watch(&due, &target, self.schedule.by_count)?;
+        if let Some(tail) = self.tail.take() {
+            self.check_tail(tail, &target)?;
         }
         self.audit()?;
         if self.round.is_right() {
             self.clean_up()?;
         }
         Ok(self.round)
+    }
+
+    /// All records of both topics.
+    fn logs(&mut self, shape: Shape) -> Result<(Vec<Log>, Vec<Log>)> {
+        let source = self.stage.topics(Side::Source).logs(&self.job.source, shape.source_partitions)?;
+        let target = self.stage.topics(Side::Target).logs(&self.job.target, shape.target_partitions)?;
+        Ok((source, target))
+    }
+
+    /// A reader that watched must have seen what is there, in its order, and nothing else.
+    pub(in crate::lab::drill) fn check_tail(&mut self, tail: Tail, target: &[Log]) -> Result<()> {
+        let watched = tail.partitions().min(target.len());
+        let target = &target[..watched];
+        let Seen { logs, renewals, short } = tail.finish(target.iter().map(Vec::len).sum())?;
+        for renewal in &renewals {
+            self.note(format!("the target's reader read on with a new client: {renewal}"));
+        }
+        let from: Vec<_> = (0..watched).map(|partition| (partition, Offset::Beginning)).collect();
+        let all = self.stage.topics(Side::Target).read(&self.job.target, &from, "read_uncommitted")?;
+        let found = readings::compare(&logs, target, &all);
+        self.round.anomalies.add(&found);
+        if !found.is_none() {
+            self.wrong(format!(
+                "a reader that watched {watched} partitions of the target saw {} records, and they hold {}: {found}{}",
+                logs.iter().map(Vec::len).sum::<usize>(),
+                target.iter().map(Vec::len).sum::<usize>(),
+                short.map(|short| format!("; the reader: {short}")).unwrap_or_default()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Records and positions of a transaction must have come together. `due` are the source's records that the target must
+    /// hold.
+    pub(in crate::lab::drill) fn check_watch(
+        &mut self,
+        due: &[Log],
+        target: &[Log],
+        by_count: bool,
+    ) -> Result<()> {
+        let Some(watch) = self.watch.take() else { return Ok(()) };
+        let watched = watch.finish()?;
+        let others = [&self.others[..], &self.mirrored].concat();
+        let torn = watched.torn(due, target, &others, by_count);
+        self.round.asked_for_both = watched.asked();
+        self.round.anomalies.torn_transaction += torn.missing + torn.early;
+        if let Some(told) = torn.told {
+            let (missing, early) = (torn.missing, torn.early);
+            self.wrong(format!("{missing} records came after their position, {early} before it: {told}"));
+        }
+        Ok(())
     }
 
     /// With two clusters, a run writes nothing to the source's, and its positions are where its members are.
@@ -159,4 +206,9 @@ impl Play<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The records without their offsets.
+pub(in crate::lab::drill) fn flat(logs: &[Log]) -> Vec<Record> {
+    logs.iter().flatten().map(|(_, record)| record.clone()).collect()
 }
