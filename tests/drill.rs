@@ -48,6 +48,9 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
 #[rstest]
 #[case::network("3", "cut,silent,late-commit,slow,kill")]
 #[case::outlived("1", "outlive")]
+#[case::brokers("3", "stall,reassign,kill,apart,reassign,kill")]
+#[case::records_deleted("1", "trim,kill,append,trim,kill,trim")]
+#[case::unclean("3", "unclean,kill,unclean")]
 #[ignore = "takes minutes"]
 fn all_is_there_once_after_more(#[case] brokers: &str, #[case] faults: &str) {
     is_there_once(brokers, faults);

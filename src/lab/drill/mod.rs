@@ -16,6 +16,7 @@ mod stage;
 mod tail;
 pub mod topics;
 pub mod watch;
+mod wire;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -83,9 +83,10 @@ pub struct Following {
 pub struct Suffering {
     pub brokers_killed: usize,
     pub brokers_stopped: usize,
+    pub brokers_stalled: usize,
     /// How often its network was cut, slow or silent.
     pub network: usize,
-    /// How often the topic there was made anew or got more partitions.
+    /// How often the topic there was made anew, got more partitions, lost records, or was moved.
     pub topics: usize,
 }
 
@@ -97,6 +98,7 @@ impl Suffering {
     fn add(&mut self, other: &Suffering) {
         self.brokers_killed += other.brokers_killed;
         self.brokers_stopped += other.brokers_stopped;
+        self.brokers_stalled += other.brokers_stalled;
         self.network += other.network;
         self.topics += other.topics;
     }
@@ -104,8 +106,8 @@ impl Suffering {
 
 impl fmt::Display for Suffering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Suffering { brokers_killed, brokers_stopped, network, topics } = self;
-        write!(f, "{brokers_killed} brokers killed, {brokers_stopped} stopped, ")?;
+        let Suffering { brokers_killed, brokers_stopped, brokers_stalled, network, topics } = self;
+        write!(f, "{brokers_killed} brokers killed, {brokers_stopped} stopped, {brokers_stalled} stalled, ")?;
         write!(f, "{network} faults of the network, {topics} of the topic")
     }
 }

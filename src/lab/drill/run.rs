@@ -88,6 +88,8 @@ pub(super) struct Suffered {
     pub grown: bool,
     /// A mirror copied records of the window.
     pub mirrored: bool,
+    /// The source lost its oldest records. A run that had not copied them may fail or refuse, for that reason.
+    pub trimmed: bool,
 }
 
 /// How a run ended.
@@ -182,15 +184,17 @@ impl Ended {
     }
 
     /// The `error.reason` of the receipt.
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         self.receipt.as_ref()?["error"]["reason"].as_str()
     }
 
     /// Whether the run may end like this after what happened to it.
     pub(super) fn is_excused(&self) -> bool {
         let suffered = self.suffered;
+        let is_for_records = matches!(self.reason(), Some("records-deleted" | "log-lost"));
         match (self.status.code(), self.status.signal()) {
             (Some(0), _) => true,
+            (Some(1 | 3), _) if suffered.trimmed && is_for_records => true,
             (Some(1), _) => {
                 let Suffered { troubled, terminated, remade, unledgered, grown, mirrored, .. } = suffered;
                 troubled || terminated || remade || unledgered || grown || mirrored
@@ -238,7 +242,9 @@ mod tests {
         unledgered: false,
         grown: false,
         mirrored: false,
+        trimmed: false,
     };
+    const TRIMMED: Suffered = Suffered { trimmed: true, ..NOTHING };
 
     #[rstest]
     #[case::missing(REMADE, 3, Some(Reason::MissingTopic), true)]
@@ -248,6 +254,10 @@ mod tests {
     #[case::another_exit_code(REMADE, 2, Some(Reason::MissingTopic), false)]
     #[case::only_the_ledger(UNLEDGERED, 3, Some(Reason::MissingTopic), false)]
     #[case::nothing_happened(NOTHING, 3, Some(Reason::MissingTopic), false)]
+    #[case::records_deleted(TRIMMED, 1, Some(Reason::RecordsDeleted), true)]
+    #[case::position_deleted(TRIMMED, 3, Some(Reason::LogLost), true)]
+    #[case::another_reason(TRIMMED, 1, Some(Reason::Failed), false)]
+    #[case::nothing_deleted(NOTHING, 3, Some(Reason::LogLost), false)]
     #[case::failed(REMADE, 1, Some(Reason::TopicChanged), true)]
     #[case::failed_without_a_ledger(UNLEDGERED, 1, Some(Reason::Failed), true)]
     #[case::failed_alone(NOTHING, 1, Some(Reason::TopicChanged), false)]

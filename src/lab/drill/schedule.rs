@@ -24,6 +24,16 @@ pub enum Fault {
     Broker,
     /// Stop and start all brokers, one after the other
     Rolling,
+    /// Send SIGSTOP to one broker, and SIGCONT a few seconds later
+    Stall,
+    /// Hold back all that the other brokers send to one broker
+    Apart,
+    /// Start brokers by another version of Kafka, one after the other, and back; needs Java
+    Version,
+    /// Let a replica lead the target that lacks what the brokers had acknowledged
+    Unclean,
+    /// Move replicas and leaders of the topics, and of the brokers' own topics
+    Reassign,
     /// Cut all connections
     Cut,
     /// Delay all requests and responses
@@ -44,6 +54,8 @@ pub enum Fault {
     Anew,
     /// Delete the topic whose offsets hold the positions under a run
     Ledger,
+    /// Delete the source's oldest records under a run
+    Trim,
     /// Give both topics a partition more under a run, one topic after the other
     Grow,
     /// Copy new records to the target as a mirror does, records that equal earlier ones
@@ -56,7 +68,20 @@ impl Fault {
     /// Whether a drill can cause it on a named cluster, without breaking brokers.
     pub fn is_of_clients(self) -> bool {
         use Fault::*;
-        !matches!(self, Broker | Rolling | Cut | Slow | Silent | LateCommit)
+        !matches!(
+            self,
+            Broker
+                | Rolling
+                | Stall
+                | Apart
+                | Version
+                | Unclean
+                | Reassign
+                | Cut
+                | Slow
+                | Silent
+                | LateCommit
+        )
     }
 }
 
@@ -128,6 +153,26 @@ pub enum Act {
         run_too: bool,
     },
     Rolling,
+    Stall {
+        which: Which,
+        millis: u64,
+    },
+    Apart {
+        which: Which,
+        millis: u64,
+    },
+    Version {
+        which: Which,
+    },
+    /// Says which broker's records are lost.
+    Unclean {
+        turn: usize,
+    },
+    /// Each partition gets this many replicas, and `turn` says on which brokers.
+    Reassign {
+        turn: usize,
+        replicas: usize,
+    },
     Cut,
     Slow {
         delay_millis: u64,
@@ -157,6 +202,10 @@ pub enum Act {
         percent: usize,
     },
     Ledger,
+    /// Each partition loses so many percent of its log.
+    Trim {
+        percent: usize,
+    },
     Grow {
         millis: u64,
     },
@@ -230,6 +279,10 @@ pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool, clusters: usize) -> Vec
             16,
             None,
         ),
+        scenario("brokers stalled", &[Stall, Kill, Stall, Broker, Kill], 8, None),
+        scenario("brokers apart", &[Apart, Kill, Apart, Broker, Kill], 8, None),
+        scenario("replicas moved", &[Reassign, Kill, Reassign, Kill, Broker, Terminate], 14, None),
+        scenario("records deleted", &[Trim, Kill, Append, Trim, Kill, Terminate], 8, None),
         scenario("transactions_test", &bounces, 12, Some((2, 3, 100_000))),
         scenario("check_order", &bounces, 12, Some((1, 1, 33_333))),
     ];
@@ -298,7 +351,7 @@ impl Scenario {
             let moment =
                 if fault == Fault::Mirror { Moment::Millis(rng.random_range(0..900)) } else { moment };
             let sides = match (brokers, fault) {
-                (_, Fault::Anew | Fault::Grow) | ([_, _], Fault::Foreign) => {
+                (_, Fault::Anew | Fault::Grow | Fault::Reassign) | ([_, _], Fault::Foreign) => {
                     *[Sides::Source, Sides::Target].choose(&mut of_sides).unwrap_or(&Sides::Target)
                 }
                 ([_, _], fault) if fault != Fault::LateCommit => Sides::choose(&mut of_sides),
@@ -322,18 +375,22 @@ pub(super) fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: 
         }
         Fault::Freeze | Fault::Outlive => Act::Freeze { millis: rng.random_range(50..2000) },
         Fault::Broker => Act::Broker {
-            which: match rng.random_range(0..6) {
-                0 => Which::TransactionCoordinator,
-                1 => Which::GroupCoordinator,
-                2 => Which::SourceLeader,
-                3 => Which::TargetLeader,
-                _ => Which::Number(rng.random_range(0..brokers)),
-            },
+            which: which(brokers, rng),
             hard: rng.random_bool(0.5),
             millis: rng.random_range(0..2500),
             run_too: rng.random_bool(0.4),
         },
         Fault::Rolling => Act::Rolling,
+        // Now and then longer than a broker's session, so that others take over.
+        Fault::Stall => Act::Stall { which: which(brokers, rng), millis: rng.random_range(200..9000) },
+        Fault::Apart => Act::Apart { which: which(brokers, rng), millis: rng.random_range(200..9000) },
+        Fault::Unclean => Act::Unclean { turn: rng.random_range(0..brokers) },
+        Fault::Version => Act::Version { which: which(brokers, rng) },
+        Fault::Reassign => Act::Reassign {
+            turn: rng.random_range(0..brokers),
+            replicas: rng.random_range(2..=3).min(brokers),
+        },
+        Fault::Trim => Act::Trim { percent: rng.random_range(1..100) },
         Fault::Cut => Act::Cut,
         Fault::Slow => {
             Act::Slow { delay_millis: rng.random_range(5..150), millis: rng.random_range(500..3000) }
@@ -361,6 +418,16 @@ pub(super) fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: 
         Fault::Grow => Act::Grow { millis: rng.random_range(0..1500) },
         Fault::Mirror => Act::Mirror { records: rng.random_range(1..30) },
         Fault::ScaleOut => Act::Leave,
+    }
+}
+
+fn which(brokers: usize, rng: &mut ChaCha8Rng) -> Which {
+    match rng.random_range(0..6) {
+        0 => Which::TransactionCoordinator,
+        1 => Which::GroupCoordinator,
+        2 => Which::SourceLeader,
+        3 => Which::TargetLeader,
+        _ => Which::Number(rng.random_range(0..brokers)),
     }
 }
 

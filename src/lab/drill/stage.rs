@@ -2,11 +2,12 @@
 
 use super::Drilling;
 use super::proxy::Proxy;
+use super::schedule::Fault;
 use super::topics::Topics;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
 use crate::kafka::sides::Side;
-use crate::lab::sandbox::{Backend, Sandbox};
+use crate::lab::sandbox::{BackDoor, Backend, Extras, Sandbox};
 
 /// The source cluster of `--clusters 2` has one broker, so that its loss takes the whole source away.
 const SOURCE_BROKERS: usize = 1;
@@ -16,16 +17,21 @@ pub(super) struct Cluster {
     pub sandbox: Sandbox,
     /// One in front of each broker; none for a named cluster.
     pub proxies: Vec<Proxy>,
+    /// One between each broker and the other brokers, if a fault needs them.
+    pub between: Vec<Proxy>,
     pub topics: Topics,
 }
 
 impl Cluster {
     fn behind_proxies(sandbox: Sandbox) -> Result<Cluster> {
         tracing::info!("on Kafka at {} ({})", sandbox.bootstrap(), sandbox.backend());
-        let proxies = sandbox.back_doors().iter().map(Proxy::start).collect::<std::io::Result<_>>();
+        let start = |doors: &[BackDoor]| doors.iter().map(Proxy::start).collect::<std::io::Result<_>>();
+        let proxies = start(sandbox.back_doors());
         let proxies = proxies.map_err(|e| Error::io("a proxy in front of the brokers", e))?;
+        let between = start(&sandbox.doors_between());
+        let between = between.map_err(|e| Error::io("a proxy between the brokers", e))?;
         let topics = Topics::new(sandbox.bootstrap());
-        Ok(Cluster { sandbox, proxies, topics })
+        Ok(Cluster { sandbox, proxies, between, topics })
     }
 
     /// The addresses that runs connect to.
@@ -53,10 +59,16 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// [`Error::Failed`] if a cluster cannot be started or reached.
     pub(super) fn open(drilling: &Drilling, interrupt: &'a Interrupt) -> Result<Stage<'a>> {
+        let (brokers, faults) = (drilling.brokers, &drilling.faults);
+        let extras = Extras {
+            is_apart: faults.is_empty() || faults.contains(&Fault::Apart),
+            other_version: faults.contains(&Fault::Version),
+            ..Extras::default()
+        };
         let sandboxes = match &drilling.cluster {
             Some(named) => Sandbox::connect(named).map(|named| vec![named]),
-            None if drilling.clusters == 1 => Sandbox::start_own(drilling.brokers).map(|own| vec![own]),
-            None => Sandbox::start_two(SOURCE_BROKERS, drilling.brokers).map(Vec::from),
+            None if drilling.clusters == 1 => Sandbox::start_own_with(brokers, &extras).map(|own| vec![own]),
+            None => Sandbox::start_two_with(SOURCE_BROKERS, brokers, &extras).map(Vec::from),
         };
         let sandboxes = sandboxes.map_err(|e| Error::io("a cluster to drill on", format!("{e:#}")))?;
         let clusters = sandboxes.into_iter().map(Cluster::behind_proxies).collect::<Result<_>>()?;

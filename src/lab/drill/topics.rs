@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
@@ -54,6 +56,11 @@ impl Topics {
         Topics { bootstrap: bootstrap.to_owned() }
     }
 
+    /// The address of the first broker.
+    pub(super) fn first_address(&self) -> &str {
+        self.bootstrap.split(',').next().unwrap_or_default()
+    }
+
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -83,6 +90,21 @@ impl Topics {
             topic.map_err(|(topic, code)| Error::failed(format!("creating {topic}: {code}")))?;
         }
         self.until_led(topic, partitions)
+    }
+
+    /// Sets properties of a topic that keeps its records. Its other properties get their defaults.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the cluster does not accept them.
+    pub(super) fn configure(&self, topic: &str, properties: &[(&str, &str)]) -> Result<()> {
+        let set = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("retention.ms", "-1");
+        let set = properties.iter().fold(set, |set, (name, value)| set.set(name, value));
+        let done =
+            block_on(self.admin()?.alter_configs([&set], &options())).map_err(of("properties of a topic"))?;
+        for topic in done {
+            topic.map_err(|(topic, code)| Error::failed(format!("properties of {topic:?}: {code}")))?;
+        }
+        Ok(())
     }
 
     fn until_led(&self, topic: &str, partitions: usize) -> Result<()> {

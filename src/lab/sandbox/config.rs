@@ -41,7 +41,7 @@ pub(super) struct Layout {
     pub name: String,
     id: String,
     pub ports: Vec<Ports>,
-    extras: Extras,
+    pub extras: Extras,
 }
 
 /// A broker's ports on this machine.

@@ -11,12 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use super::java::NOTHING_TO_RUN_IT;
 use super::{NAME_ONE, version};
 
-/// The directory of Kafka's jars in the user's cache. The first call fetches them.
-pub(super) fn libs() -> Result<PathBuf> {
+/// The directory of this Kafka's jars in the user's cache. The first call fetches them.
+pub(super) fn libs(version: &str) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
-    let version = version::chosen()?;
     let home = cache()?.join(format!("kafka-{version}"));
     let libs = home.join("libs");
     if libs.is_dir() {

@@ -16,7 +16,7 @@ use super::archive::Archive;
 use super::config::{self, Endpoint, LOCALHOST, Layout, Node};
 use super::guard::Guard;
 use super::java::Java;
-use super::{Machine, last_lines};
+use super::{BackDoor, KAFKA_VERSION, Machine, OTHER_VERSION, last_lines};
 
 /// A process writes its own id into a file before it does anything else, and goes on only if `live` is there. The guard
 /// removes `live` before it reads the ids. So it misses no process.
@@ -39,13 +39,23 @@ pub(super) struct Local {
     java: PathBuf,
     libs: PathBuf,
     archive: Archive,
+    /// The jars of the other version, if brokers may change it, and which brokers run it.
+    other: Option<(PathBuf, Vec<bool>)>,
     cluster: Layout,
     nodes: Vec<Node>,
+    /// How the brokers reach each other, if not directly.
+    between: Vec<BackDoor>,
     running: Vec<Option<Child>>,
 }
 
 impl Local {
-    pub(super) fn new(cluster: Layout, java: &Java, libs: &Path, archive: Archive) -> Result<(Local, Guard)> {
+    pub(super) fn new(
+        cluster: Layout,
+        java: &Java,
+        libs: &Path,
+        archive: Archive,
+        other: Option<PathBuf>,
+    ) -> Result<(Local, Guard)> {
         let dir = env::temp_dir().join(&cluster.name);
         let cannot = || format!("cannot create {}: set TMPDIR to another directory", dir.display());
         fs::create_dir(&dir).with_context(cannot)?;
@@ -54,22 +64,34 @@ impl Local {
 
         let endpoint = |port: &u16| Endpoint::at(format!("{LOCALHOST}:{port}"));
         let inner = config::free_ports(2 * cluster.ports.len())?;
+        let apart = if cluster.extras.is_apart { cluster.ports.len() } else { 0 };
+        let apart = config::free_ports(apart)?;
         let nodes: Vec<Node> = cluster
             .ports
             .iter()
             .zip(inner.chunks_exact(2))
-            .map(|(ports, inner)| Node {
+            .enumerate()
+            .map(|(broker, (ports, inner))| Node {
                 clients: endpoint(&ports.clients),
                 proxied: Endpoint {
                     listen: format!("{LOCALHOST}:{}", ports.proxied),
                     advertise: format!("{LOCALHOST}:{}", ports.proxy),
                 },
-                brokers: endpoint(&inner[0]),
+                brokers: Endpoint {
+                    listen: format!("{LOCALHOST}:{}", inner[0]),
+                    advertise: format!("{LOCALHOST}:{}", apart.get(broker).unwrap_or(&inner[0])),
+                },
                 controllers: endpoint(&inner[1]),
                 extra: ports.extra.iter().map(endpoint).collect(),
             })
             .collect();
+        let between = nodes.iter().zip(&apart).map(|(node, advertised)| BackDoor {
+            address: node.brokers.listen.clone(),
+            advertised: *advertised,
+        });
         let local = Local {
+            between: between.collect(),
+            other: other.map(|libs| (libs, vec![true; nodes.len()])),
             dir,
             java: java.program.clone(),
             libs: libs.to_owned(),
@@ -120,13 +142,16 @@ impl Machine for Local {
         let log = fs::create_dir_all(&home)
             .and_then(|()| File::options().create(true).append(true).open(home.join("log")))
             .with_context(|| format!("cannot write to {}", home.display()))?;
+        let other = self.other.as_ref().filter(|(_, runs_it)| runs_it[broker]).map(|(libs, _)| libs);
+        // The archive is of the usual version's classes.
+        let archive = if other.is_some() { &Archive::None } else { &self.archive };
         let child = Command::new("sh")
             .arg("-c")
             .arg([PREAMBLE, config::LAUNCH].concat())
             .envs(self.cluster.variables(&self.nodes, broker))
-            .envs(self.archive.variables())
+            .envs(archive.variables())
             .env("JAVA", &self.java)
-            .env("LIBS", &self.libs)
+            .env("LIBS", other.unwrap_or(&self.libs))
             .current_dir(&home)
             // Ctrl-C is for us, not for the brokers.
             .process_group(0)
@@ -155,6 +180,16 @@ impl Machine for Local {
 
     fn resume(&mut self, broker: usize) -> Result<()> {
         self.signal(broker, Signal::SIGCONT)
+    }
+
+    fn doors_between(&self) -> Vec<BackDoor> {
+        self.between.clone()
+    }
+
+    fn change_version(&mut self, broker: usize) -> Option<&'static str> {
+        let (_, runs_it) = self.other.as_mut()?;
+        runs_it[broker] = !runs_it[broker];
+        Some(if runs_it[broker] { OTHER_VERSION } else { KAFKA_VERSION })
     }
 
     fn check(&mut self, broker: usize) -> Result<()> {

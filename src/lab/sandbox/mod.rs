@@ -25,6 +25,9 @@ use guard::Guard;
 
 pub use version::KAFKA_VERSION;
 
+/// An older version, for drills in which brokers of two versions are one cluster.
+const OTHER_VERSION: &str = "4.1.1";
+
 /// The advice if no broker can be started.
 const NAME_ONE: &str =
     "name a cluster with --bootstrap-server (for tests, with REPLICATOR_TEST_BOOTSTRAP_SERVERS)";
@@ -64,6 +67,14 @@ trait Machine: Send + Sync {
     fn stop(&mut self, broker: usize) -> Result<()>;
     fn pause(&mut self, broker: usize) -> Result<()>;
     fn resume(&mut self, broker: usize) -> Result<()>;
+    /// The doors through which the brokers reach each other; none if they do so directly.
+    fn doors_between(&self) -> Vec<BackDoor> {
+        Vec::new()
+    }
+    /// The next start of this broker is one of the other version. Returns that version; `None` if there is only one.
+    fn change_version(&mut self, _broker: usize) -> Option<&'static str> {
+        None
+    }
     /// Fails with the last lines of its log if the broker is not running.
     fn check(&mut self, broker: usize) -> Result<()>;
     /// The command line that ends everything and removes its files.
@@ -91,6 +102,11 @@ pub struct Extras {
     pub properties: Vec<(&'static str, String)>,
     /// Options of the JVM, instead of the usual ones, which are for short-lived brokers.
     pub jvm: Option<&'static str>,
+    /// The brokers reach each other by [`Sandbox::doors_between`], where proxies must listen. Only Java's brokers do.
+    pub is_apart: bool,
+    /// Another version of Kafka to begin with. [`Sandbox::change_version`] then runs a broker by the other one. Only Java's
+    /// brokers can.
+    pub other_version: bool,
 }
 
 impl Extras {
@@ -98,12 +114,12 @@ impl Extras {
     /// deleted topics leave the disk soon.
     pub fn for_measuring() -> Extras {
         Extras {
-            listeners: Vec::new(),
             properties: vec![("log.segment.delete.delay.ms", "1000".to_owned())],
             jvm: Some(
                 "-Xmx1G -Xms1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 \
                  -XX:+ExplicitGCInvokesConcurrent -XX:MaxInlineLevel=15",
             ),
+            ..Extras::default()
         }
     }
 }
@@ -149,7 +165,7 @@ impl Sandbox {
     /// [`Sandbox::start_own`], with more listeners and other properties.
     pub fn start_own_with(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         ensure!(brokers == 1 || brokers == 3, "a sandbox has 1 or 3 brokers, not {brokers}");
-        if !docker::answers() {
+        if extras.other_version || !docker::answers() {
             return Self::local(brokers, extras);
         }
         let err = match Self::docker(brokers, extras) {
@@ -167,9 +183,14 @@ impl Sandbox {
     /// Starts two clusters of our own side by side, of so many brokers. Each has a cluster id of its own, and shares
     /// nothing with the other.
     pub fn start_two(first: usize, second: usize) -> Result<[Sandbox; 2]> {
+        Self::start_two_with(first, second, &Extras::default())
+    }
+
+    /// [`Sandbox::start_two`], with more listeners and other properties.
+    pub fn start_two_with(first: usize, second: usize, extras: &Extras) -> Result<[Sandbox; 2]> {
         thread::scope(|scope| {
-            let first = scope.spawn(|| Self::start_own(first));
-            let second = Self::start_own(second);
+            let first = scope.spawn(|| Self::start_own_with(first, extras));
+            let second = Self::start_own_with(second, extras);
             let first = first.join().map_err(|_| anyhow!("the start of the first cluster panicked"))?;
             Ok([first?, second?])
         })
@@ -206,7 +227,7 @@ impl Sandbox {
 
     fn local(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         let java = java::Java::find()?;
-        let libs = jars::libs()?;
+        let libs = jars::libs(version::chosen()?)?;
         let archive = archive::ready(&java, &libs);
         Self::local_with(brokers, extras, &java, &libs, archive)
     }
@@ -220,7 +241,8 @@ impl Sandbox {
     ) -> Result<Sandbox> {
         let cluster = Layout::new(brokers, extras.clone())?;
         let doors = Doors::of(&cluster, config::LOCALHOST);
-        let (machine, guard) = local::Local::new(cluster, java, libs, archive)?;
+        let other = if extras.other_version { Some(jars::libs(OTHER_VERSION)?) } else { None };
+        let (machine, guard) = local::Local::new(cluster, java, libs, archive, other)?;
         Self::launch(Backend::Local, Box::new(machine), guard, doors)
     }
 
@@ -246,6 +268,16 @@ impl Sandbox {
     /// The brokers' listeners for proxies. A cluster that is not ours has none.
     pub fn back_doors(&self) -> &[BackDoor] {
         self.own.as_ref().map_or(&[], |own| &own.doors.back_doors)
+    }
+
+    /// The doors through which the brokers reach each other, by number; none if they do so directly.
+    pub fn doors_between(&self) -> Vec<BackDoor> {
+        self.own.as_ref().map_or(Vec::new(), |own| own.machine.doors_between())
+    }
+
+    /// The next restart of this broker is by the other version of Kafka. Returns that version; `None` if there is only one.
+    pub fn change_version(&mut self, broker: usize) -> Result<Option<&'static str>> {
+        Ok(self.own(broker)?.machine.change_version(broker))
     }
 
     /// The address of an extra listener of the first broker.

@@ -11,9 +11,12 @@ use crate::lab::drill::schedule::{Act, Fault, Moment, Schedule, Sides, Step, act
 pub(super) const SESSION: u64 = 6000;
 
 /// The faults that a follow must survive.
-const FAULTS: [Fault; 11] = {
+const FAULTS: [Fault; 15] = {
     use Fault::*;
-    [Kill, Terminate, Freeze, Outlive, Broker, Rolling, Cut, Slow, Silent, LateCommit, Grow]
+    [
+        Kill, Terminate, Freeze, Outlive, Broker, Rolling, Cut, Slow, Silent, LateCommit, Grow, Stall,
+        Reassign, Apart, Version,
+    ]
 };
 
 /// A kind of round.
@@ -44,6 +47,7 @@ pub(in crate::lab::drill) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<S
         scenario("instances frozen", &[Outlive, Freeze, Kill], 5),
         scenario("brokers bounced", &[Broker, Broker, Kill, Broker], 7),
         scenario("network", &[Cut, Silent, Slow, LateCommit, Kill], 7),
+        scenario("brokers stalled", &[Stall, Kill, Apart, Stall, Reassign], 7),
         scenario("partitions added", &[Grow, Kill, Terminate, Grow, Broker], 6),
         scenario(
             "everything",
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn topics_grow_only_if_records_keep_their_partition() {
-        let everything = &scenarios(&[], true)[5];
+        let everything = &scenarios(&[], true)[6];
         for seed in 0..20 {
             let Schedule { shape, by_count, .. } = everything.plan(seed, 10_000, &[3]).schedule;
             assert!(by_count && shape.source_partitions == shape.target_partitions, "{seed}");

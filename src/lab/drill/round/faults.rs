@@ -6,12 +6,19 @@ use nix::sys::signal::Signal;
 
 use super::{HANGS, Play};
 use crate::base::error::{Error, Result};
+use crate::base::range::id;
 use crate::kafka::sides::Side;
 use crate::lab::drill::groups;
 use crate::lab::drill::proxy::{END_TXN, Proxy, Weather};
 use crate::lab::drill::run::Run;
 use crate::lab::drill::schedule::{Act, Sides, Which};
 use crate::lab::drill::topics::coordinating_partition;
+use crate::lab::drill::wire;
+
+/// The topic in which the coordinators keep all transactions.
+const TRANSACTIONS: &str = "__transaction_state";
+/// How long a broker that was stalled may not have heard of its successors.
+const AWAKENING: Duration = Duration::from_secs(5);
 
 impl Play<'_, '_> {
     pub(in crate::lab::drill) fn act(&mut self, act: &Act, sides: Sides) -> Result<()> {
@@ -30,6 +37,11 @@ impl Play<'_, '_> {
                 }
                 Ok(())
             }
+            Act::Stall { which, millis } => self.stall(sides.each(), *which, *millis),
+            Act::Apart { which, millis } => self.part(sides.each(), *which, *millis),
+            Act::Unclean { turn } => self.elect_unclean(*turn),
+            Act::Version { which } => self.change_version(sides.first(), *which),
+            Act::Reassign { turn, replicas } => self.reassign(sides.first(), *turn, *replicas),
             Act::Cut => {
                 self.trouble();
                 for side in sides.each() {
@@ -68,6 +80,7 @@ impl Play<'_, '_> {
             Act::Forget => self.forget(),
             Act::Anew { percent } => self.make_anew(sides.first(), *percent),
             Act::Ledger => self.delete_ledger(),
+            Act::Trim { percent } => self.trim(*percent),
             Act::Grow { millis } => self.grow(sides.first(), *millis),
             Act::Mirror { records } => self.mirror(*records),
         }
@@ -142,6 +155,103 @@ impl Play<'_, '_> {
         Ok(())
     }
 
+    /// Stops a broker of each side with SIGSTOP, and lets it go on. Its connections stay open, and a successor takes over
+    /// once its session is over.
+    fn stall(&mut self, sides: &[Side], which: Which, millis: u64) -> Result<()> {
+        let mut stalled = Vec::new();
+        for side in sides {
+            let (broker, role) = self.broker(*side, which)?;
+            self.trouble();
+            self.watch.iter().for_each(|watch| watch.be_blind_for(HANGS));
+            self.round.count(*side, |suffered| suffered.brokers_stalled += 1);
+            self.note(format!("broker {broker}{role}{} stalls for {millis} ms", self.of_cluster(*side)));
+            self.stage.of_mut(*side).sandbox.pause(broker).map_err(broken)?;
+            stalled.push((*side, broker));
+        }
+        let paused = self.pause(millis);
+        for (side, broker) in stalled {
+            self.stage.of_mut(side).sandbox.resume(broker).map_err(broken)?;
+        }
+        self.watch.iter().for_each(|watch| watch.be_blind_for(AWAKENING));
+        self.trouble();
+        paused
+    }
+
+    /// Holds back all that the other brokers ask of a broker of each side: followers fetch nothing from it, and the markers of
+    /// transactions do not reach it. It reaches the others, and all reach the controllers.
+    fn part(&mut self, sides: &[Side], which: Which, millis: u64) -> Result<()> {
+        let mut parted = Vec::new();
+        for side in sides {
+            let (broker, role) = self.broker(*side, which)?;
+            if self.stage.of(*side).between.is_empty() {
+                self.note("the brokers are not parted: only those that Java runs can be".to_owned());
+                continue;
+            }
+            self.trouble();
+            self.round.count(*side, |suffered| suffered.network += 1);
+            let of = self.of_cluster(*side);
+            self.note(format!(
+                "nothing from other brokers reaches broker {broker}{role}{of} for {millis} ms"
+            ));
+            parted.push((*side, broker));
+        }
+        let set = |play: &Self, weather| {
+            let proxies = parted.iter().map(|(side, broker)| &play.stage.of(*side).between[*broker]);
+            proxies.for_each(|proxy| proxy.set(weather));
+        };
+        set(self, Weather { requests_held: true, ..Weather::default() });
+        let paused = self.pause(millis);
+        set(self, Weather::default());
+        if !parted.is_empty() {
+            self.trouble();
+        }
+        paused
+    }
+
+    /// Stops a broker, and starts it by the other version of Kafka.
+    fn change_version(&mut self, side: Side, which: Which) -> Result<()> {
+        let (broker, role) = self.broker(side, which)?;
+        self.trouble();
+        let of = self.of_cluster(side);
+        let sandbox = &mut self.stage.of_mut(side).sandbox;
+        let Some(version) = sandbox.change_version(broker).map_err(broken)? else {
+            return Err(Error::failed("the drill's own brokers have one version".to_owned()));
+        };
+        sandbox.stop(broker).and_then(|()| sandbox.restart(broker)).map_err(broken)?;
+        self.round.bounces += 1;
+        self.round.count(side, |suffered| suffered.brokers_stopped += 1);
+        self.note(format!("broker {broker}{role}{of} is started by Kafka {version}"));
+        self.trouble();
+        Ok(())
+    }
+
+    /// Moves the replicas of one side's topic. On the target's side, also leaders of the topics that coordinators keep.
+    fn reassign(&mut self, side: Side, turn: usize, replicas: usize) -> Result<()> {
+        let (cluster, topic) = (self.stage.of(side), self.topic(side).to_owned());
+        let brokers = cluster.sandbox.brokers();
+        let on = |partitions: usize, replicas: usize| -> Vec<_> {
+            let of = |partition| (0..replicas).map(move |n| id((partition + turn + n) % brokers)).collect();
+            (0..partitions).map(|partition| (id(partition), of(partition))).collect()
+        };
+        let replicas = replicas.min(brokers);
+        let mut moves = vec![(topic.clone(), on(self.partitions(side), replicas))];
+        if !self.stage.are_two() || side == Side::Target {
+            for own in [groups::LOG, TRANSACTIONS] {
+                moves.push((own.to_owned(), on(cluster.topics.leaders(own)?.len(), cluster.replicas())));
+            }
+        }
+        let address = cluster.topics.first_address().to_owned();
+        for (topic, on) in moves.iter().filter(|(_, on)| !on.is_empty()) {
+            wire::reassign(&address, topic, on)?;
+        }
+        self.round.count(side, |suffered| suffered.topics += 1);
+        self.note(format!(
+            "{topic} gets {replicas} replicas, from broker {} on; leaders move",
+            turn % brokers
+        ));
+        Ok(())
+    }
+
     /// The broker to break, and its role. All that a job commits is on the target's side; with one cluster, that is also
     /// the source's.
     fn broker(&self, side: Side, which: Which) -> Result<(usize, &'static str)> {
@@ -154,8 +264,8 @@ impl Play<'_, '_> {
         };
         let (topic, role) = match which {
             Which::Number(number) => return Ok((number % self.stage.of(side).sandbox.brokers(), "")),
-            Which::TransactionCoordinator => ("__transaction_state", ", the transaction's coordinator,"),
-            Which::GroupCoordinator => ("__consumer_offsets", ", the group's coordinator,"),
+            Which::TransactionCoordinator => (TRANSACTIONS, ", the transaction's coordinator,"),
+            Which::GroupCoordinator => (groups::LOG, ", the group's coordinator,"),
             Which::SourceLeader => (self.job.source.as_str(), ", a leader of the source,"),
             Which::TargetLeader => (self.job.target.as_str(), ", a leader of the target,"),
         };
@@ -232,6 +342,6 @@ impl Play<'_, '_> {
     }
 }
 
-fn broken(err: anyhow::Error) -> Error {
+pub(super) fn broken(err: anyhow::Error) -> Error {
     Error::failed(format!("the drill's own broker: {err:#}"))
 }

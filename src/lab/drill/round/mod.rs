@@ -3,6 +3,8 @@
 mod faults;
 mod ground;
 mod remade;
+mod trimmed;
+mod unclean;
 mod verdict;
 
 use std::ops::Range;

@@ -184,7 +184,7 @@ impl Play<'_, '_> {
         Ok(())
     }
 
-    fn signal_all(&self, signal: Signal) {
+    pub(super) fn signal_all(&self, signal: Signal) {
         self.runs.iter().for_each(|run| run.signal(signal));
     }
 }
