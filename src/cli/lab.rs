@@ -141,13 +141,16 @@ pub struct DrillArgs {
 
 impl DrillArgs {
     /// # Errors
-    /// [`Error::Usage`] for a cluster beside `--clusters 2`.
+    /// [`Error::Usage`] for a cluster beside `--clusters 2`, or a version beside `--faults version`.
     pub fn drilling(&self, common: &Common) -> Result<Drilling> {
         let cluster = self.bootstrap_server.as_deref().filter(|hosts| !hosts.trim().is_empty());
         if self.clusters > 1 && cluster.is_some() {
             return Err(Error::usage(
                 "--clusters 2 starts both clusters: leave out --bootstrap-server, or drill on the named cluster alone",
             ));
+        }
+        if self.kafka_version.is_some() && self.faults.contains(&Fault::Version) {
+            return Err(Error::usage("--faults version chooses both versions itself: leave out --kafka-version"));
         }
         tell_of_environment(cluster);
         self.kafka_version.iter().for_each(|version| version::choose(version));
