@@ -117,7 +117,7 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &[&str]) {
     assert!(finds.iter().all(|name| found.contains(name)), "{round:#}");
 }
 
-/// The rules that only two clusters need.
+/// The rules that only two clusters need. The model breaks them too (`docs/model.md`), in each test run.
 #[rstest]
 #[case::positions_in_source("break-positions-in-target=return", "kill", "where nothing may be written")]
 #[case::ends_of_source_first(
@@ -126,6 +126,7 @@ fn a_drill_can_fail(#[case] failpoints: &str, #[case] finds: &[&str]) {
     "records are lost"
 )]
 #[case::no_scan_without_a_mark("break-scan-without-mark=return", "ledger,kill", "duplicate")]
+#[ignore = "takes a minute"]
 fn a_drill_on_two_clusters_can_fail(#[case] failpoints: &str, #[case] faults: &str, #[case] finds: &str) {
     finds_on_two_clusters(failpoints, faults, finds);
 }

@@ -139,7 +139,8 @@ impl Evidence {
             }
             Evidence::Sums { epochs, lows, headroom } => {
                 let is_same_epoch = now.iter().all(|now| now.epoch >= 0) && *epochs == hash_of_epochs(now);
-                is_same_epoch && (0..=*headroom).contains(&(sum_of_lows(now) - lows))
+                let risen = sum_of_lows(now).checked_sub(*lows);
+                is_same_epoch && risen.is_some_and(|risen| (0..=*headroom).contains(&risen))
             }
         }
     }
