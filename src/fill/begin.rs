@@ -11,8 +11,9 @@ use crate::fill::receipt::Counts;
 use crate::job::event_time::EventTime;
 use crate::job::ledger::Ledger;
 use crate::job::window::Window;
-use crate::job::{Job, Selection};
+use crate::job::{Job, Rules, Selection};
 use crate::kafka::mark::{Committed, Fingerprint, Mark, Trusted};
+use crate::kafka::position::Position;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::Watermarks;
 
@@ -25,9 +26,7 @@ impl Run<'_> {
                 committed[index(doubt.partition)] = Some(doubt.into());
             }
         }
-        let is_committed =
-            doubt.positions.iter().all(|doubt| committed[index(doubt.partition)] == Some(doubt.into()));
-        if is_committed {
+        if are_committed(&doubt.positions, committed) {
             self.told.counts += doubt.counts;
             self.told.transactions += 1;
         } else {
@@ -93,13 +92,8 @@ impl Run<'_> {
         let mut starts = Vec::with_capacity(by_time.len());
         let mut is_resumed = true;
         for (partition, watermarks) in snapshot.source.iter().enumerate() {
-            let can_resume = self.job.selection.rules.can_resume();
-            // An open mark does not say that all before it was in order.
-            let resumed = match self.job.selection.max_out_of_orderness {
-                Some(_) => trusted.closed(partition),
-                None => trusted.position(partition),
-            };
-            let resumed = resumed.filter(|_| can_resume);
+            let is_order_promised = self.job.selection.max_out_of_orderness.is_some();
+            let resumed = resumed(trusted, partition, &self.job.selection.rules, is_order_promised);
             is_resumed &= resumed.is_some() || !self.advanced.contains(&id(partition));
             let start = resumed.unwrap_or(by_time[partition]);
             if watermarks.low > 0 && start <= watermarks.low {
@@ -119,6 +113,23 @@ impl Run<'_> {
         }
         Ok(starts)
     }
+}
+
+/// Whether the transaction that was to commit these positions did. Pure.
+pub(super) fn are_committed(positions: &[Position], committed: &[Option<Committed>]) -> bool {
+    positions.iter().all(|position| committed[index(position.partition)] == Some(position.into()))
+}
+
+/// The committed position from which a run goes on in this partition, if it may. Pure.
+pub(super) fn resumed(
+    trusted: &Trusted,
+    partition: usize,
+    rules: &Rules,
+    is_order_promised: bool,
+) -> Option<i64> {
+    // An open mark does not say that all before it was in order.
+    let position = if is_order_promised { trusted.closed(partition) } else { trusted.position(partition) };
+    position.filter(|_| rules.can_resume())
 }
 
 /// A hash of everything on which the meaning of a committed offset depends. If any of it changes, the offset is void:

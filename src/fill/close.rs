@@ -48,8 +48,7 @@ impl Run<'_> {
             ));
             return Err(clusters.target.properties().says(changed));
         }
-        // Nobody knows how many records of a failed transaction reached the log.
-        let mut is_ours_alone = self.restarts.count == 0 && self.told.aborted_transactions == 0;
+        let mut is_ours_alone = is_counted(self.restarts.count, self.told.aborted_transactions);
         // Each of several instances checks only the partitions that it wrote to, because no key is in two partitions.
         let is_shared = self.member.is_some() && checked.source.partitions == target.partitions;
         let mut since = Vec::new();
@@ -66,7 +65,7 @@ impl Run<'_> {
             if is_shared && written.records == 0 {
                 continue;
             }
-            is_ours_alone &= now.high - scanned.end <= written.offsets();
+            is_ours_alone &= written.explains(now.high - scanned.end);
             since.push(Range { start: scanned.end, end: now.high, ..*scanned });
         }
         if is_ours_alone { Ok(()) } else { self.look_for_strangers(clusters, checked, window, &since) }
@@ -235,6 +234,11 @@ impl Run<'_> {
             self.told.window.map_or_else(|| selection.window.to_string(), |window| window.to_string());
         selection.line(&["verify", "--window", &window], &selection.rules.identity)
     }
+}
+
+/// Whether the run knows how many records it added. Nobody knows how many of a failed transaction reached the log. Pure.
+pub(super) fn is_counted(restarts: u64, aborted_transactions: u64) -> bool {
+    restarts == 0 && aborted_transactions == 0
 }
 
 /// Whether a log lacks records that were there.

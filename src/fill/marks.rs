@@ -15,10 +15,15 @@ use crate::kafka::position::Position;
 use crate::kafka::sides::Clusters;
 use crate::kafka::watermarks::{Watermarks, ends};
 
-/// Everything that the marks of one start-up have in common.
+/// Makes the marks of one start-up, and asks the clusters what they must say.
 pub(super) struct Marking<'r> {
     clusters: &'r Clusters,
     checked: &'r Preflight,
+    marks: Marks<'r>,
+}
+
+/// Everything that the marks of one start-up have in common. Pure.
+pub(super) struct Marks<'r> {
     job: &'r Fingerprint,
     /// Both topics as the start-up found them. The marks get their epochs from here, because a later leader's log may
     /// differ from the log that the run read.
@@ -44,23 +49,18 @@ impl<'r> Marking<'r> {
         source_ends: &[i64],
         share: Option<&'r BTreeSet<i32>>,
     ) -> Marking<'r> {
-        let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
-        // A share keeps its ends even if a new leader's log is shorter for a while.
-        let decided = source.iter().zip(source_ends).map(|(found, end)| found.high.max(*end)).collect();
-        let (first, vouched) = (ends(&found), BTreeMap::new());
-        Marking { clusters, checked, job, source, decided, first, found, share, vouched }
+        Marking { clusters, checked, marks: Marks::new(job, snapshot, source_ends, share) }
     }
 
     /// Takes the scan's result: the window's `first` record in each partition of the target. The trusted marks may
     /// depend on earlier records.
     pub(super) fn scanned(&mut self, first: Vec<i64>, trusted: &Trusted) {
-        self.first = first;
-        trusted.lower(&mut self.first, &self.found);
+        self.marks.scanned(first, trusted);
     }
 
     /// Lets all later marks say what this instance has seen in the target's partitions.
     pub(super) fn vouch(&mut self, vouched: BTreeMap<i32, Vouched>) {
-        self.vouched = vouched;
+        self.marks.vouched = vouched;
     }
 
     /// Positions with open marks, for a transaction whose records are in the log. If a leader loses the records, the
@@ -88,13 +88,45 @@ impl<'r> Marking<'r> {
     }
 
     fn of(&self, positions: &[(i32, i64)], closed: Option<Done>) -> Result<Vec<Position>> {
+        self.check_topics()?;
+        let now = self.clusters.target.watermarks(&self.checked.target)?;
+        Ok(self.marks.of(positions, closed, &now))
+    }
+}
+
+impl<'r> Marks<'r> {
+    /// As [`Marking::new`].
+    pub(super) fn new(
+        job: &'r Fingerprint,
+        snapshot: &Snapshot,
+        source_ends: &[i64],
+        share: Option<&'r BTreeSet<i32>>,
+    ) -> Marks<'r> {
+        let (source, found) = (snapshot.source.clone(), snapshot.target.clone());
+        // A share keeps its ends even if a new leader's log is shorter for a while.
+        let decided = source.iter().zip(source_ends).map(|(found, end)| found.high.max(*end)).collect();
+        let (first, vouched) = (ends(&found), BTreeMap::new());
+        Marks { job, source, decided, first, found, share, vouched }
+    }
+
+    /// As [`Marking::scanned`].
+    pub(super) fn scanned(&mut self, first: Vec<i64>, trusted: &Trusted) {
+        self.first = first;
+        trusted.lower(&mut self.first, &self.found);
+    }
+
+    /// Marks for positions, at a time at which the target's watermarks are `now`.
+    pub(super) fn of(
+        &self,
+        positions: &[(i32, i64)],
+        closed: Option<Done>,
+        now: &[Watermarks],
+    ) -> Vec<Position> {
         invariant::no_position_passes_an_end(positions, &self.decided);
         if let Some(share) = self.share {
             invariant::a_share_commits_its_own(positions, share);
         }
-        self.check_topics()?;
-        let now = self.clusters.target.watermarks(&self.checked.target)?;
-        let target = Evidence::new(&self.first, &self.found, &ends(&now), self.source.len());
+        let target = Evidence::new(&self.first, &self.found, &ends(now), self.source.len());
         let marked = positions.iter().map(|(partition, position)| {
             let (job, source_epoch) = (self.job.clone(), self.source[index(*partition)].epoch);
             let vouched = self.vouched.get(partition).copied();
@@ -103,6 +135,6 @@ impl<'r> Marking<'r> {
             invariant::a_mark_reads_back(&mark, || Mark::parse(&metadata));
             Position { partition: *partition, position: *position, metadata }
         });
-        Ok(marked.collect())
+        marked.collect()
     }
 }

@@ -12,6 +12,8 @@ mod copy;
 pub(crate) mod differences;
 mod follow;
 mod marks;
+#[cfg(test)]
+mod model;
 mod placement;
 mod portion;
 mod reading;

@@ -148,7 +148,7 @@ impl Run<'_> {
 }
 
 /// The number of records and markers that this run added to a partition of the target.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Added {
     pub(super) records: i64,
     /// A committed transaction leaves one marker in each partition that it wrote to.
@@ -170,5 +170,10 @@ impl Added {
 
     pub(super) fn offsets(self) -> i64 {
         self.records + self.markers
+    }
+
+    /// Whether the partition `grew` by no more offsets than this run added.
+    pub(super) fn explains(self, grew: i64) -> bool {
+        grew <= self.offsets()
     }
 }

@@ -24,7 +24,7 @@ const LONGEST: usize = 3500;
 const LONGEST_COMMIT: usize = 400_000;
 
 /// A committed offset as the group holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Committed {
     pub position: i64,
     pub metadata: String,

@@ -8,7 +8,7 @@ use crate::kafka::client::Isolation;
 use crate::kafka::properties::Properties;
 
 /// An offset that a transaction commits for its group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     pub partition: i32,
     pub position: i64,
