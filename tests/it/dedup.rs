@@ -173,6 +173,27 @@ fn somebody_else_adding_the_same_records_during_the_fill_is_found() {
     assert_eq!(again.duplicates_in_target, 10, "what was found is not forgotten");
 }
 
+/// As the model found it: neither record of such a double is the run's.
+#[test]
+fn somebody_else_adding_again_what_the_target_held_is_found() {
+    let pair = Pair::new(1, 1).with(|job| job.limits.records = 5);
+    let records = day(6000, 1);
+    produce(&pair.a, &records);
+    let others = window_of(&records);
+    produce(&pair.b, &others[..10]);
+    let (_, result) = std::thread::scope(|scope| {
+        let fill = scope.spawn(|| pair.fill());
+        until(|| watermarks(&pair.b)[0].1 > 110);
+        produce(&pair.b, &others[..10]);
+        fill.join().expect("ends")
+    });
+    let error = result.expect_err("found");
+    assert_eq!((error.exit_code(), error.reason()), (1, Reason::DoubledByOthers), "{error}");
+    assert!(error.to_string().contains("somebody else added 10"), "{error}");
+    let again = pair.filled();
+    assert_eq!((again.counts.written, again.duplicates_in_target), (0, 10));
+}
+
 #[test]
 fn somebody_else_adding_other_records_during_the_fill_is_no_matter() {
     let pair = Pair::new(1, 1).with(|job| job.limits.records = 5);

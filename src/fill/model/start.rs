@@ -246,14 +246,13 @@ impl World {
                 tally.add(signature(self, p, record.key)).expect("room");
             }
         }
-        if self.is_by_count() {
-            for (p, log) in logs() {
-                for (_, record) in
-                    log.readable(first[usize::from(p)], true).filter(|(_, record)| counts(record))
-                {
-                    tally.was_there(signature(self, p, record.key));
-                }
+        for (p, log) in logs() {
+            for (_, record) in log.readable(first[usize::from(p)], true).filter(|(_, record)| counts(record))
+            {
+                tally.was_there(signature(self, p, record.key));
             }
+        }
+        if self.is_by_count() {
             for (p, log) in (0_u8..).zip(&state.source) {
                 for (_, record) in log.readable(log.stable(), true) {
                     let signature = signature(self, p, record.key);

@@ -90,6 +90,7 @@ fn check(world: World) {
 #[case::kip_890(World { crashes: 1, faults: 1, has_kip_890: true, ..World::by_key() })]
 #[case::foreign_transactions(World { crashes: 1, ..World::foreign(Identity::Key) })]
 #[case::foreign_transactions_by_count(World { crashes: 1, ..World::foreign(Identity::Record) })]
+#[case::mirrored(World { crashes: 1, ..World::mirrored(Identity::Key) })]
 #[case::mirrored_by_count(World { crashes: 1, ..World::mirrored(Identity::Record) })]
 #[case::forgotten(World { crashes: 1, forgets: 1, ..World::by_key() })]
 #[case::strangers(World { crashes: 1, strangers: 1, ..World::by_key() })]
