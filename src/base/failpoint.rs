@@ -32,6 +32,16 @@ pub(crate) enum Rule {
     FollowPosition,
     /// An instance vouches only for keys that stand where they belong.
     VouchForPlaced,
+    /// A run takes over its transactional id before it looks at anything.
+    TakeOverFirst,
+    /// All runs of a job have one transactional id.
+    OneId,
+    /// The ends are high watermarks.
+    HighWatermarks,
+    /// A run trusts only marks of its own job.
+    OwnMarks,
+    /// A run is not done before it has looked for what others added.
+    LookForOthers,
 }
 
 /// Whether a test makes the process break `rule`.
@@ -49,6 +59,11 @@ pub(crate) fn breaks(rule: Rule) -> bool {
         Rule::ScanWithoutMark => "break-scan-without-mark",
         Rule::FollowPosition => "break-follow-position",
         Rule::VouchForPlaced => "break-vouch-for-placed",
+        Rule::TakeOverFirst => "break-take-over-first",
+        Rule::OneId => "break-one-id",
+        Rule::HighWatermarks => "break-high-watermarks",
+        Rule::OwnMarks => "break-own-marks",
+        Rule::LookForOthers => "break-look-for-others",
     })
     .is_some()
 }

@@ -127,7 +127,8 @@ impl Run<'_> {
         telemetry::phase(Phase::Init);
         // 1. Take over the transactional ids of this job. From here on, no earlier producer with these ids can commit,
         //    and no transaction of a dead run is open. So the next steps see all that any earlier run did.
-        let producer = match self.mode {
+        let mut producer = match self.mode {
+            Mode::Fill if failpoint::breaks(Rule::TakeOverFirst) => None,
             Mode::Fill => self.take_over(checked, share)?,
             Mode::Plan => None,
         };
@@ -195,6 +196,15 @@ impl Run<'_> {
         failpoint::instant("between-the-ends");
         let source_watermarks = too_early.map_or_else(|| clusters.source.watermarks(source), Ok)?;
         let mut snapshot = Snapshot { source: source_watermarks, target: target_watermarks };
+        if failpoint::breaks(Rule::HighWatermarks) {
+            for (topic, cluster, watermarks) in [
+                (source, &clusters.source, &mut snapshot.source),
+                (target, &clusters.target, &mut snapshot.target),
+            ] {
+                let stable = cluster.last_stable_offsets(topic)?;
+                watermarks.iter_mut().zip(stable).for_each(|(watermarks, stable)| watermarks.high = stable);
+            }
+        }
         let source_ends = match share {
             Some(share) => self.ends_of(share, &snapshot.source),
             None => ends(&snapshot.source),
@@ -312,6 +322,9 @@ impl Run<'_> {
         }
         self.look_again(clusters, checked, &look, &scanned, &ranges, order())?;
         failpoint::instant("after-scan");
+        if failpoint::breaks(Rule::TakeOverFirst) {
+            producer = self.take_over(checked, share)?;
+        }
         let group = match share {
             Some(share) => share.group.clone(),
             None => clusters

@@ -132,6 +132,8 @@ impl Run<'_> {
         let (interrupt, patience) = (self.interrupt, self.job.selection.patience);
         let init = |id: &str, pace: &Rc<Pace>| {
             interrupt.check()?;
+            let own = failpoint::breaks(Rule::OneId).then(|| format!("{id}/{}", std::process::id()));
+            let id = own.as_deref().unwrap_or(id);
             Producer::init(producing, id, &source.name, &target.name, *batch_bytes, patience, pace)
         };
         let ids = transactional_ids(&ledger.name, share);

@@ -3,6 +3,7 @@ mod absence;
 mod answers;
 mod any_size;
 mod bad_input;
+mod broken_rules;
 mod browser;
 mod claims;
 mod command_line;

@@ -12,7 +12,7 @@ use crate::job::identity::Identity;
 /// A step that is left out, moved, or done wrongly. Behind the dash is what replays it on a real broker, if something does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mutant {
-    /// Takes the transactional id over only before the copy.
+    /// Takes the transactional id over only before the copy — `Rule::TakeOverFirst`.
     InitAfterScan,
     /// Asks for the positions before it takes the id over.
     PositionsBeforeInit,
@@ -20,9 +20,9 @@ pub(super) enum Mutant {
     TargetEndsBeforeInit,
     /// Takes the source's ends before the target's — `Rule::TargetEndsFirst`.
     SourceEndsFirst,
-    /// Takes the target's last stable offsets for its ends.
+    /// Takes the target's last stable offsets for its ends — `Rule::HighWatermarks`.
     TargetEndsStable,
-    /// Takes the source's last stable offsets for its ends.
+    /// Takes the source's last stable offsets for its ends — `Rule::HighWatermarks`.
     SourceEndsStable,
     /// Scans only what is readable, instead of waiting for the rest.
     TargetNotStable,
@@ -32,7 +32,7 @@ pub(super) enum Mutant {
     ReadUncommittedTarget,
     /// Copies records that are not committed — `Rule::ReadCommitted`.
     ReadUncommittedSource,
-    /// Each run has a transactional id of its own.
+    /// Each run has a transactional id of its own — `Rule::OneId`.
     OwnIds,
     /// Commits positions before the transaction — `Rule::OffsetsInTransaction`.
     OffsetsOutside,
@@ -48,13 +48,13 @@ pub(super) enum Mutant {
     NoDedup,
     /// Does not scan the target — `Rule::ScanWithoutMark`.
     NoScanWithoutMark,
-    /// Trusts the marks of a job with another window.
+    /// Trusts the marks of a job with another window — `Rule::OwnMarks`.
     TrustOtherJobs,
     /// Takes an open mark at the end for done.
     TrustOpenMarks,
     /// Is done before its last records are readable.
     NotReadable,
-    /// Is done without a look for records of others.
+    /// Is done without a look for records of others — `Rule::LookForOthers`.
     NoLookForOthers,
 }
 
@@ -80,7 +80,7 @@ fn finds(mutant: Mutant, world: World, properties: &[&'static str]) -> Option<Ve
 const SAFETY: &[&str] = &[NOTHING_TWICE, NOTHING_EXTRA, IN_ORDER, POSITIONS, DONE, TOLD, INVARIANTS, NO_WAIT];
 
 #[rstest]
-#[case(InitAfterScan, World { runs: 2, ..World::by_key() }, NOTHING_TWICE)]
+#[case(InitAfterScan, World::rivals(), NOTHING_TWICE)]
 #[case(TargetEndsBeforeInit, World { runs: 2, ..World::by_count() }, NOTHING_TWICE)]
 #[case(SourceEndsFirst, World::mirrored(Identity::Record), DONE)]
 #[case(TargetEndsStable, World::foreign(Identity::Key), NOTHING_TWICE)]
@@ -89,7 +89,7 @@ const SAFETY: &[&str] = &[NOTHING_TWICE, NOTHING_EXTRA, IN_ORDER, POSITIONS, DON
 #[case(SourceNotStable, World::foreign(Identity::Key), DONE)]
 #[case(ReadUncommittedTarget, World::foreign(Identity::Key), DONE)]
 #[case(ReadUncommittedSource, World::foreign(Identity::Key), NOTHING_EXTRA)]
-#[case(OwnIds, World { runs: 2, ..World::by_key() }, NOTHING_TWICE)]
+#[case(OwnIds, World::rivals(), NOTHING_TWICE)]
 #[case(OffsetsOutside, World::by_key(), POSITIONS)]
 #[case(PositionsInSource, World::by_key(), POSITIONS)]
 #[case(ResumeFromDoubt, World { faults: 1, ..World::by_key() }, POSITIONS)]
@@ -106,8 +106,8 @@ fn is_found(#[case] mutant: Mutant, #[case] world: World, #[case] property: &'st
 
 /// The scan of the target makes up for these in a fill. They cost a second reading at most.
 #[rstest]
-#[case(PositionsBeforeInit, World { runs: 2, ..World::by_key() })]
-#[case(UnstablePositions, World { runs: 2, ..World::by_key() })]
+#[case(PositionsBeforeInit, World::rivals())]
+#[case(UnstablePositions, World::rivals())]
 fn does_no_harm(#[case] mutant: Mutant, #[case] world: World) {
     assert_eq!(finds(mutant, world, SAFETY), None);
 }
