@@ -60,7 +60,7 @@ pub(super) enum Mutant {
 
 use Mutant::*;
 
-/// The shortest way to break one of the properties.
+/// A short way to break one of the properties.
 fn finds(mutant: Mutant, world: World, properties: &[&'static str]) -> Option<Vec<Action>> {
     let began = Instant::now();
     let world = World { mutant: Some(mutant), ..world };

@@ -39,9 +39,14 @@ impl World {
         World::new(Identity::Key)
     }
 
+    /// A run that copies two records.
+    pub(super) fn two_records() -> World {
+        World { source: [&[Of(0)], &[Of(2)]], ..World::by_key() }
+    }
+
     /// Two runs that copy two records.
     pub(super) fn rivals() -> World {
-        World { source: [&[Of(0)], &[Of(2)]], runs: 2, ..World::by_key() }
+        World { runs: 2, ..World::two_records() }
     }
 
     /// With equal records, one of which the target holds.
