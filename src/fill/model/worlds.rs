@@ -106,6 +106,7 @@ fn check(world: World) {
 #[case::strangers(World { crashes: 1, strangers: 1, ..World::by_key() })]
 #[case::two_runs(World { runs: 2, ..World::by_key() })]
 #[case::two_runs_by_count(World { runs: 2, ..World::by_count() })]
+#[case::two_runs_mirrored(World { runs: 2, ..World::mirrored(Identity::Key) })]
 #[case::two_windows(World::two_windows())]
 fn holds(#[case] world: World) {
     check(world);
