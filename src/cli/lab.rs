@@ -150,7 +150,9 @@ impl DrillArgs {
             ));
         }
         if self.kafka_version.is_some() && self.faults.contains(&Fault::Version) {
-            return Err(Error::usage("--faults version chooses both versions itself: leave out --kafka-version"));
+            return Err(Error::usage(
+                "--faults version chooses both versions itself: leave out --kafka-version",
+            ));
         }
         tell_of_environment(cluster);
         self.kafka_version.iter().for_each(|version| version::choose(version));

@@ -179,14 +179,11 @@ impl World {
             let position = trusted.position(usize::try_from(range.partition).expect("small"));
             position.map_or(range.is_empty(), |position| position >= range.end)
         };
-        let is_done = match self.breaks(Mutant::TrustOpenMarks) {
-            true => ranges.iter().all(is_at_the_end),
-            false => ranges.iter().all(|range| trusted.is_done(range)),
-        };
-        if is_done {
+        let is_closed = ranges.iter().all(|range| trusted.is_done(range));
+        if is_closed || (self.breaks(Mutant::TrustOpenMarks) && ranges.iter().all(is_at_the_end)) {
             run.closes = false;
-            // Such a run looks at no record of the target, so it promises nothing of what others did.
-            run.now = vec![0; PARTITIONS];
+            // Who closed the marks has looked for what others added. This run does not look again.
+            run.now = if is_closed { vec![0; PARTITIONS] } else { run.target_ends.clone() };
             match run.process.transactions {
                 true => run.phase = Phase::Grown,
                 false => run.finish(Phase::Done),
