@@ -50,7 +50,7 @@ pub struct DemoArgs {
     pub two_clusters: bool,
     /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
     ///
-    /// By default, the environment variable REPLICATOR_KAFKA_VERSION names it, or it is 4.3.1.
+    /// If it is not given, it is the one that REPLICATOR_KAFKA_VERSION names in the environment, or else 4.3.1.
     #[arg(
         long,
         value_name = "VERSION",
@@ -128,7 +128,7 @@ pub struct DrillArgs {
     pub brokers: usize,
     /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
     ///
-    /// By default, the environment variable REPLICATOR_KAFKA_VERSION names it, or it is 4.3.1.
+    /// If it is not given, it is the one that REPLICATOR_KAFKA_VERSION names in the environment, or else 4.3.1.
     #[arg(
         long,
         value_name = "VERSION",

@@ -137,7 +137,12 @@ impl Member {
                 return Err(Error::Interrupted);
             }
             if asked.elapsed() > patience {
-                let why = state.last_error.unwrap_or_else(|| "no error was reported".to_owned());
+                // librdkafka looks for another coordinator, and reports nothing, if the broker does not know the protocol.
+                let silent = match self.properties.is_given("group.protocol", "consumer") {
+                    true => "no error was reported; before Kafka 4, brokers need group.protocol=classic",
+                    false => "no error was reported",
+                };
+                let why = state.last_error.unwrap_or_else(|| silent.to_owned());
                 let late =
                     Error::restart(format!("the group gave this instance no assignment in time: {why}"));
                 return Err(self.properties.says(late));
