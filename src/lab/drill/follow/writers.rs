@@ -39,8 +39,6 @@ struct Shared {
     began: Instant,
     commits: Mutex<Vec<Commit>>,
     aborted: Mutex<Vec<Record>>,
-    /// The transactions that failed before their writer asked for the commit. The writer's next producer aborts them.
-    abandoned: Mutex<Vec<Vec<Record>>>,
 }
 
 /// A transaction whose commit the broker has confirmed.
@@ -80,7 +78,6 @@ impl Writers {
             began: Instant::now(),
             commits: Mutex::default(),
             aborted: Mutex::default(),
-            abandoned: Mutex::default(),
         });
         let write = |number: usize| {
             let shared = shared.clone();
@@ -121,33 +118,6 @@ impl Writers {
     pub(super) fn missing(&self, found: &[Record]) -> Missing {
         missing(&self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner), found)
     }
-
-    /// How many records a reader found of abandoned transactions that are there as a whole.
-    pub(super) fn revived(&self, found: &[Record]) -> u64 {
-        let lock = |commits: &Mutex<Vec<Commit>>| {
-            let commits = commits.lock().unwrap_or_else(PoisonError::into_inner);
-            commits.iter().flat_map(|commit| commit.records.clone()).collect::<Vec<_>>()
-        };
-        let abandoned = self.shared.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        revived(&abandoned, &lock(&self.shared.commits), found)
-    }
-}
-
-fn revived(abandoned: &[Vec<Record>], committed: &[Record], found: &[Record]) -> u64 {
-    let mut left = count(found);
-    for (content, committed) in count(committed) {
-        if let Some(left) = left.get_mut(&content) {
-            *left = left.saturating_sub(committed);
-        }
-    }
-    let mut revived = 0;
-    for own in abandoned.iter().map(count) {
-        if own.iter().all(|(content, own)| left.get(content).is_some_and(|left| left >= own)) {
-            own.iter().for_each(|(content, own)| *left.entry(*content).or_default() -= own);
-            revived += own.values().sum::<u64>();
-        }
-    }
-    revived
 }
 
 /// What a topic lacks of the confirmed transactions.
@@ -233,12 +203,8 @@ impl Writer {
             aborted.extend(records.iter().cloned());
         }
         producer.begin_transaction().map_err(of("transaction"))?;
-        let sent = send(producer, &shared.topic, &records).and_then(|()| delivered(producer));
-        if sent.is_err() && commits {
-            shared.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(records);
-            return sent;
-        }
-        sent?;
+        send(producer, &shared.topic, &records)?;
+        delivered(producer)?;
         if !commits {
             producer.abort_transaction(PATIENCE).map_err(of("abort"))?;
             shared.wrote.aborted.fetch_add(number, Ordering::Relaxed);
@@ -325,25 +291,5 @@ mod tests {
             .filter(|n| missing.whole.iter().any(|told| told.contains(&format!("writer {n},"))))
             .collect();
         assert_eq!((named.as_slice(), missing.others), (whole, others));
-    }
-
-    #[rstest]
-    #[case::nothing("ab", 0)]
-    #[case::a_whole_one("abcd", 2)]
-    #[case::a_part("abc", 0)]
-    #[case::both("abcde", 3)]
-    #[case::what_was_committed_counts_first("a", 0)]
-    fn an_abandoned_transaction_that_is_there_is_found(#[case] found: &str, #[case] wanted: u64) {
-        let records = |values: &str| -> Vec<Record> {
-            let record = |value: u8| Record {
-                partition: 0,
-                time: 0,
-                key: None,
-                value: Some(vec![value]),
-                headers: Vec::new(),
-            };
-            values.bytes().map(record).collect()
-        };
-        assert_eq!(revived(&[records("cd"), records("e")], &records("ab"), &records(found)), wanted);
     }
 }
