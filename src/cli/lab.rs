@@ -20,6 +20,28 @@ use crate::lab::drill::Drilling;
 use crate::lab::drill::schedule::Fault;
 use crate::lab::sandbox::version::{self, parse as parse_version};
 
+/// The version of the brokers that a command starts.
+#[derive(Clone, Debug, Args)]
+pub struct VersionArgs {
+    /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
+    ///
+    /// If it is not given, it is the one that REPLICATOR_KAFKA_VERSION names in the environment, or else 4.3.1.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        value_parser = parse_version,
+        conflicts_with = "bootstrap_server",
+        help_heading = heading::CONNECTION
+    )]
+    pub kafka_version: Option<String>,
+}
+
+impl VersionArgs {
+    fn choose(&self) {
+        self.kafka_version.iter().for_each(|version| version::choose(version));
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// Use the events of this file; by default they are generated
@@ -48,17 +70,8 @@ pub struct DemoArgs {
     /// Start two clusters, and put each topic into one of its own
     #[arg(long, help_heading = heading::CONNECTION)]
     pub two_clusters: bool,
-    /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
-    ///
-    /// If it is not given, it is the one that REPLICATOR_KAFKA_VERSION names in the environment, or else 4.3.1.
-    #[arg(
-        long,
-        value_name = "VERSION",
-        value_parser = parse_version,
-        conflicts_with = "bootstrap_server",
-        help_heading = heading::CONNECTION
-    )]
-    pub kafka_version: Option<String>,
+    #[command(flatten)]
+    pub version: VersionArgs,
     /// Keep the broker running at the end, and print what to try on it
     #[arg(long, help_heading = heading::OUTPUT)]
     pub keep: bool,
@@ -77,7 +90,7 @@ impl DemoArgs {
             ));
         }
         tell_of_environment(self.connection.cluster());
-        self.kafka_version.iter().for_each(|version| version::choose(version));
+        self.version.choose();
         Ok(Showing {
             cluster: self.connection.cluster().map(str::to_owned),
             two_clusters: self.two_clusters,
@@ -126,17 +139,8 @@ pub struct DrillArgs {
     /// With --clusters 2, the target's cluster has this many brokers, and the source's has one.
     #[arg(long, default_value = "3", value_parser = one_or("3", 3), help_heading = heading::CONNECTION)]
     pub brokers: usize,
-    /// Start brokers of this version of Apache Kafka, 3.3.1 or newer
-    ///
-    /// If it is not given, it is the one that REPLICATOR_KAFKA_VERSION names in the environment, or else 4.3.1.
-    #[arg(
-        long,
-        value_name = "VERSION",
-        value_parser = parse_version,
-        conflicts_with = "bootstrap_server",
-        help_heading = heading::CONNECTION
-    )]
-    pub kafka_version: Option<String>,
+    #[command(flatten)]
+    pub version: VersionArgs,
 }
 
 impl DrillArgs {
@@ -149,13 +153,13 @@ impl DrillArgs {
                 "--clusters 2 starts both clusters: leave out --bootstrap-server, or drill on the named cluster alone",
             ));
         }
-        if self.kafka_version.is_some() && self.faults.contains(&Fault::Version) {
+        if self.version.kafka_version.is_some() && self.faults.contains(&Fault::Version) {
             return Err(Error::usage(
                 "--faults version chooses both versions itself: leave out --kafka-version",
             ));
         }
         tell_of_environment(cluster);
-        self.kafka_version.iter().for_each(|version| version::choose(version));
+        self.version.choose();
         Ok(Drilling {
             cluster: cluster.map(str::to_owned),
             clusters: self.clusters,
