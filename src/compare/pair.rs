@@ -82,7 +82,7 @@ impl Pair<'_> {
         let is_at_any_time = self.selection.rules.target_scan == TargetScan::All;
         let bytes = if is_at_any_time { RECORD_BYTES.1 } else { RECORD_BYTES.0 };
         // If timestamps are not compared, the judge sees all of both topics.
-        let from = if is_at_any_time { Start::Beginning } else { Start::Window };
+        let from = self.scanned_from();
         let records: u64 = [&self.source, &self.target]
             .iter()
             .flat_map(|side| side.ranges(from))
@@ -130,6 +130,14 @@ impl Pair<'_> {
             found.in_target = census.in_target;
         }
         Ok((found, lacks_above))
+    }
+
+    /// From where on the target is compared.
+    fn scanned_from(&self) -> Start {
+        match self.selection.rules.target_scan {
+            TargetScan::Window => Start::Window,
+            TargetScan::All => Start::Beginning,
+        }
     }
 
     /// Whether records outside of the window count too: they may be copies of the window's records.
@@ -203,7 +211,7 @@ impl Pair<'_> {
         let mut judge = Judge::new(rules, share(2));
         judge.reserve(candidates);
         let mut above = self.above_joint(round, marked.as_ref(), share(8))?;
-        let from = if judge.wants_explanations() { Start::Beginning } else { Start::Window };
+        let from = self.scanned_from();
         let counts_outside = self.counts_outside();
         let mut outside = self.look.has_outside().then(|| {
             let expected = match round.sums {
@@ -352,10 +360,7 @@ impl Pair<'_> {
                 .copies()
                 .for_each(|(record, copies)| unnamed.last(record, 0, Kind::UnderAnotherTime, copies));
         }
-        let from = match rules.target_scan {
-            TargetScan::Window => Start::Window,
-            TargetScan::All => Start::Beginning,
-        };
+        let from = self.scanned_from();
         self.name(Side::Target, from, unnamed, list)?;
         found.take_in(findings);
         Ok(())
