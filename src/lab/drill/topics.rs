@@ -383,6 +383,20 @@ pub(super) fn coordinating_partition(name: &str, partitions: usize) -> usize {
     hash.checked_abs().and_then(|hash| usize::try_from(hash).ok()).unwrap_or(0) % partitions.max(1)
 }
 
+/// A log for tests. Each letter is a record, and its place is its offset. A dot is an offset without a record that can be
+/// read.
+#[cfg(test)]
+pub(super) fn log(letters: &str) -> Log {
+    let record = |letter: char| Record {
+        partition: 0,
+        time: 0,
+        key: Some(letter.to_string().into_bytes()),
+        value: None,
+        headers: Vec::new(),
+    };
+    (0..).zip(letters.chars()).filter(|(_, l)| *l != '.').map(|(at, l)| (at, record(l))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

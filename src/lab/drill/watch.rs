@@ -371,23 +371,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::lab::drill::topics::log;
 
     /// One partition of each topic. The source holds `abcd` from offset 0 on, and the target these letters.
     fn torn(target: &str, sample: Sample, rises: &[(i64, usize, i64)], others: &str) -> (u64, u64) {
-        let records = |letters: &str| -> Log {
-            let record = |letter: char| Record {
-                partition: 0,
-                time: 0,
-                key: Some(letter.to_string().into_bytes()),
-                value: None,
-                headers: Vec::new(),
-            };
-            (0..).zip(letters.chars()).filter(|(_, l)| *l != '.').map(|(at, l)| (at, record(l))).collect()
-        };
-        let others: Vec<Record> = records(others).into_iter().map(|(_, record)| record).collect();
+        let others: Vec<Record> = log(others).into_iter().map(|(_, record)| record).collect();
         let history = Some(History { rises: rises.to_vec(), known_to: 100 });
         let watched = Watched { samples: vec![sample], history };
-        let torn = watched.torn(&[records("abcd")], &[records(target)], &others, false);
+        let torn = watched.torn(&[log("abcd")], &[log(target)], &others, false);
         (torn.missing, torn.early)
     }
 
