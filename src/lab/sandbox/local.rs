@@ -16,7 +16,7 @@ use super::archive::Archive;
 use super::config::{self, Endpoint, LOCALHOST, Layout, Node};
 use super::guard::Guard;
 use super::java::Java;
-use super::{BackDoor, KAFKA_VERSION, Machine, OTHER_VERSION, last_lines};
+use super::{BackDoor, Machine, OTHER_VERSION, last_lines, version};
 
 /// A process writes its own id into a file before it does anything else, and goes on only if `live` is there. The guard
 /// removes `live` before it reads the ids. So it misses no process.
@@ -189,7 +189,7 @@ impl Machine for Local {
     fn change_version(&mut self, broker: usize) -> Option<&'static str> {
         let (_, runs_it) = self.other.as_mut()?;
         runs_it[broker] = !runs_it[broker];
-        Some(if runs_it[broker] { OTHER_VERSION } else { KAFKA_VERSION })
+        if runs_it[broker] { Some(OTHER_VERSION) } else { version::chosen().ok() }
     }
 
     fn check(&mut self, broker: usize) -> Result<()> {

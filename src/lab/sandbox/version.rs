@@ -17,6 +17,11 @@ pub(crate) fn choose(version: &str) {
     let _ = CHOSEN.set(version.to_owned());
 }
 
+/// Whether the environment names a version.
+pub(crate) fn is_named() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// # Errors
 /// Says what is wrong with the version that the environment names.
 pub(super) fn chosen() -> Result<&'static str> {
