@@ -189,6 +189,29 @@ fn all_that_comes_is_there_once(#[case] clusters: &str, #[case] faults: &str) {
     }
 }
 
+/// The command is this program, because each machine has it. The drill treats it as it treats any other.
+#[rstest]
+#[case::right("", &[])]
+#[case::that_doubles("break-follow-position=return", &["duplicate"])]
+fn any_command_can_be_drilled(#[case] failpoints: &str, #[case] finds: &[&str]) {
+    let command = "\"$@\" --source {source} --target {target} --bootstrap-server {bootstrap}; exit $?";
+    let options =
+        ["--identity", "record", "--window", "2021-04-14/", "--follow", "-X", "session.timeout.ms=6000"];
+    let output =
+        drill(&["--brokers", "1", "--records", "300", "--faults", "terminate,kill,terminate,kill", "--"])
+            .args(["sh", "-c", command, "sh", env!("CARGO_BIN_EXE_replicator")])
+            .args(options)
+            .env("FAILPOINTS", failpoints)
+            .output()
+            .expect("runs");
+    assert_eq!(output.status.success(), finds.is_empty(), "{}", stderr(&output));
+    let round = round(&output);
+    assert!(round["records"].as_u64() > Some(300), "{round:#}");
+    let found = anomalies(&round);
+    assert!(finds.iter().all(|name| found.contains(name)), "{round:#}");
+    assert_eq!(found.is_empty(), finds.is_empty(), "{round:#}");
+}
+
 #[test]
 fn a_drill_of_a_follow_can_fail() {
     let output = follow(&["--faults", "terminate,kill,terminate,kill"])
@@ -205,6 +228,25 @@ fn a_follow_does_not_suffer_each_fault() {
     let refused = follow(&["--faults", "kill,rival"]).output().expect("runs");
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("--faults rival: a drill with --follow"), "{}", stderr(&refused));
+}
+
+#[rstest]
+#[case::no_source(&[], "copy {target} {bootstrap}", "has no {source}")]
+#[case::no_brokers(&[], "copy {source} {target}", "has no {bootstrap}")]
+#[case::which_brokers(&["--clusters", "2"], "copy {source} {target} {bootstrap}", "has no {source-bootstrap}")]
+#[case::partitions(
+    &["--faults", "kill,grow"],
+    "copy {source} {target} {bootstrap}",
+    "--faults grow: a drill of a command"
+)]
+fn a_command_that_cannot_be_drilled_is_refused(
+    #[case] options: &[&str],
+    #[case] command: &str,
+    #[case] says: &str,
+) {
+    let refused = drill(options).arg("--").args(command.split(' ')).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
 }
 
 fn follow(arguments: &[&str]) -> Command {

@@ -141,21 +141,31 @@ pub struct DrillArgs {
     pub brokers: usize,
     #[command(flatten)]
     pub version: VersionArgs,
+    /// Drill this copier instead: it must copy all records of {source} to {target}, and go on until SIGTERM
+    ///
+    /// The words {source}, {target} and {bootstrap}, or {source-bootstrap} and {target-bootstrap} with --clusters 2, become
+    /// the topics and the brokers. The copier is started again whenever it ends.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub copier: Vec<String>,
 }
 
 impl DrillArgs {
     /// # Errors
-    /// [`Error::Usage`] for a cluster beside `--clusters 2`, or a version beside `--faults version`.
+    /// [`Error::Usage`] for a cluster beside `--clusters 2`, a version beside `--faults version`, or a command that does not
+    /// name its topics and brokers.
     pub fn drilling(&self, common: &Common) -> Result<Drilling> {
+        self.check_copier()?;
         let cluster = self.bootstrap_server.as_deref().filter(|hosts| !hosts.trim().is_empty());
         if self.clusters > 1 && cluster.is_some() {
             return Err(Error::usage(
                 "--clusters 2 starts both clusters: leave out --bootstrap-server, or drill on the named cluster alone",
             ));
         }
-        if self.version.kafka_version.is_some() && self.faults.contains(&Fault::Version) {
+        if self.faults.contains(&Fault::Version)
+            && (self.version.kafka_version.is_some() || version::is_named())
+        {
             return Err(Error::usage(
-                "--faults version chooses both versions itself: leave out --kafka-version",
+                "--faults version chooses both versions itself: leave out --kafka-version and REPLICATOR_KAFKA_VERSION",
             ));
         }
         tell_of_environment(cluster);
@@ -167,10 +177,31 @@ impl DrillArgs {
             records: self.records,
             faults: self.faults.clone(),
             follow: self.follow,
+            copier: self.copier.clone(),
             seed: self.seed,
             duration: self.duration,
             tells_rounds: common.output == Output::Text,
         })
+    }
+
+    /// A copier that does not name the round's topics would copy others.
+    fn check_copier(&self) -> Result<()> {
+        if self.copier.is_empty() {
+            return Ok(());
+        }
+        let brokers: &[&str] =
+            if self.clusters > 1 { &["{source-bootstrap}", "{target-bootstrap}"] } else { &["{bootstrap}"] };
+        let missing = ["{source}", "{target}"]
+            .iter()
+            .chain(brokers)
+            .find(|name| !self.copier.iter().any(|word| word.contains(**name)));
+        match missing {
+            Some(name) => Err(Error::usage(format!(
+                "the command has no {name}: write it where it needs the {} of the drill",
+                if name.contains("bootstrap") { "brokers" } else { "topic" }
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

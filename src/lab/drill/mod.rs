@@ -46,6 +46,9 @@ pub struct Drilling {
     pub faults: Vec<Fault>,
     /// Whether the runs follow the source, and writers write to it all the time.
     pub follow: bool,
+    /// Somebody else's copier, which is drilled as a follow: its program and its arguments, with placeholders for the topics
+    /// and the brokers. Empty for this program.
+    pub copier: Vec<String>,
     /// The seed of the first round.
     pub seed: u64,
     /// For how long to begin new rounds.
@@ -61,7 +64,7 @@ pub struct Drilling {
 /// cluster; [`Error::Failed`] if the drill itself fails.
 pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>) {
     let begun = Instant::now();
-    let mut report = Report::default();
+    let mut report = Report { command: drilling.copier.clone(), ..Report::default() };
     let result = rounds(drilling, interrupt, begun, &mut report);
     report.elapsed_ms = millis(begun.elapsed());
     let result =
@@ -79,18 +82,19 @@ fn remove_from(cluster: &Option<String>, seed: u64) -> Result<()> {
 /// The names of the source and the target of the round of `seed`.
 fn topics_of(seed: u64) -> (String, String) {
     let suffix = format!("{seed}-{}", std::process::id());
-    (format!("drill-a-{suffix}"), format!("drill-b-{suffix}"))
+    // MirrorMaker puts such a prefix before the source's name, and can only copy to this name in the same cluster.
+    (format!("drill-{suffix}"), format!("copy.drill-{suffix}"))
 }
 
 fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &mut Report) -> Result<()> {
     let name = |fault: &Fault| {
         clap::ValueEnum::to_possible_value(fault).map_or(String::new(), |value| value.get_name().to_owned())
     };
-    if let Some(fault) = follow::unfit(&drilling.faults).filter(|_| drilling.follow) {
-        return Err(Error::usage(format!(
-            "--faults {}: a drill with --follow does not cause it",
-            name(&fault)
-        )));
+    let is_copier = !drilling.copier.is_empty();
+    let follows = drilling.follow || is_copier;
+    if let Some(fault) = follow::unfit(&drilling.faults, is_copier).filter(|_| follows) {
+        let what = if is_copier { "of a command" } else { "with --follow" };
+        return Err(Error::usage(format!("--faults {}: a drill {what} does not cause it", name(&fault))));
     }
     let mut stage = Stage::open(drilling, interrupt)?;
     let is_ours = stage.backend() != Backend::Named;
@@ -105,13 +109,14 @@ fn rounds(drilling: &Drilling, interrupt: &Interrupt, begun: Instant, report: &m
     report.brokers = brokers.iter().sum();
     report.backend = stage.backend().to_string();
     let scenarios = scenarios(&drilling.faults, is_ours, report.clusters);
-    let of_follow = follow::scenarios(&drilling.faults, is_ours);
+    let of_follow = follow::scenarios(&drilling.faults, is_ours, is_copier);
     let duration = drilling.duration;
     for seed in drilling.seed.. {
         let turn = usize::try_from(seed).unwrap_or(0);
-        let round = if drilling.follow {
+        let round = if follows {
             let plan = of_follow[turn % of_follow.len()].plan(seed, drilling.records, &brokers);
-            follow::play(&mut stage, &plan)
+            let plan = if is_copier { plan.of_copier() } else { plan };
+            follow::play(&mut stage, &plan, &drilling.copier)
         } else {
             let schedule = scenarios[turn % scenarios.len()].schedule(seed, drilling.records, &brokers);
             play(&mut stage, &schedule)

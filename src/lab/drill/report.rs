@@ -19,6 +19,9 @@ pub struct Report {
     /// The brokers of all clusters.
     pub brokers: usize,
     pub backend: String,
+    /// Somebody else's copier, if it is drilled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     pub rounds: Vec<Round>,
     pub elapsed_ms: u64,
 }
@@ -30,6 +33,7 @@ pub struct Round {
     pub scenario: &'static str,
     pub source_partitions: usize,
     pub target_partitions: usize,
+    /// 0 if the drill does not know, because it runs somebody else's copier.
     pub transaction_records: usize,
     /// Records of the source in the window.
     pub records: usize,
@@ -91,7 +95,7 @@ pub struct Suffering {
 }
 
 impl Suffering {
-    fn bounces(&self) -> usize {
+    pub fn bounces(&self) -> usize {
         self.brokers_killed + self.brokers_stopped
     }
 
@@ -112,14 +116,22 @@ impl fmt::Display for Suffering {
     }
 }
 
+/// What is 0 is left out.
 impl fmt::Display for Following {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Following { instances, committed, aborted, followed, stops, freezes, restarts, grown } = self;
-        write!(f, "{instances} instances, {committed} records committed in the source, {aborted} aborted, ")?;
-        write!(
-            f,
-            "{followed} followed, {stops} stops, {freezes} freezes, {restarts} restarts, {grown} partitions added"
-        )
+        let Following { instances, committed, aborted, followed, stops, freezes, restarts, grown } = *self;
+        let mut told = vec![format!("{committed} records committed in the source, {aborted} aborted")];
+        let counts = [
+            (followed, "followed"),
+            (stops as u64, "stops"),
+            (freezes as u64, "freezes"),
+            (restarts, "restarts"),
+            (grown as u64, "partitions added"),
+        ];
+        told.extend(
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+        write!(f, "instances: {instances}, {}", told.join(", "))
     }
 }
 
@@ -186,16 +198,12 @@ impl Round {
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}, seed {}: {} -> {} partitions, {} records in transactions of {}",
-            self.scenario,
-            self.seed,
-            self.source_partitions,
-            self.target_partitions,
-            self.records,
-            self.transaction_records
-        )?;
+        let Round { scenario, seed, source_partitions, target_partitions, records, .. } = self;
+        write!(f, "{scenario}, seed {seed}: {source_partitions} -> {target_partitions} partitions, ")?;
+        match self.transaction_records {
+            0 => writeln!(f, "{records} records")?,
+            size => writeln!(f, "{records} records in transactions of {size}")?,
+        }
         for event in &self.timeline {
             let seconds = event.at_ms / 1000;
             let first = event.what.lines().next().unwrap_or_default();
@@ -209,11 +217,10 @@ impl fmt::Display for Round {
         if let Some(follow) = &self.follow {
             writeln!(f, "  {follow}")?;
         }
-        write!(
-            f,
-            "  {}; a reader asked {} times for records and positions",
-            self.anomalies, self.asked_for_both
-        )?;
+        write!(f, "  {}", self.anomalies)?;
+        if self.asked_for_both > 0 {
+            write!(f, "; a reader asked {} times for records and positions", self.asked_for_both)?;
+        }
         for failure in &self.failures {
             write!(f, "\n  WRONG: {failure}")?;
         }
@@ -269,7 +276,11 @@ impl Report {
             .filter(|round| !round.is_right())
             .map(|round| format!("seed {} ({})", round.seed, round.scenario))
             .collect();
-        format!("the drill found faults of the program in {}", wrong.join(", "))
+        format!(
+            "the drill found faults of {} in {}",
+            if self.command.is_empty() { "the program" } else { "the command" },
+            wrong.join(", ")
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,10 @@ use serde_json::Value;
 
 use super::data::{OPEN_WINDOW_ARGUMENT, WINDOW_ARGUMENT};
 use crate::base::error::{Error, Result};
+use crate::lab::sandbox::Guard;
+
+/// Ends a process group.
+const END_GROUP: &str = r#"kill -s KILL -- "-$1""#;
 
 /// The job of all runs of a round.
 pub(super) struct RunArguments {
@@ -24,12 +28,50 @@ pub(super) struct RunArguments {
     pub by_count: bool,
     /// Whether runs share the work.
     pub shared: bool,
-    /// The options of runs that follow the source; `None` if they only fill the window.
-    pub follow: Option<Vec<String>>,
+    pub kind: Kind,
+}
+
+/// What the runs of a round are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They fill the window.
+    Fill,
+    /// They follow the source, with these options.
+    Follow(Vec<String>),
+    /// They are somebody else's program: its name and arguments, with placeholders.
+    Copier(Vec<String>),
 }
 
 impl RunArguments {
     fn command(&self) -> std::io::Result<Command> {
+        match &self.kind {
+            Kind::Copier(words) => Ok(self.copier(words)),
+            kind => self.own(kind),
+        }
+    }
+
+    fn copier(&self, words: &[String]) -> Command {
+        let mut words = words.iter().map(|word| self.filled_in(word));
+        let mut command = Command::new(words.next().unwrap_or_default());
+        // It may start other processes, and a signal is for all of them.
+        command.args(words).process_group(0);
+        command
+    }
+
+    /// A word of a command, with the round's topics and brokers in the place of their placeholders.
+    fn filled_in(&self, word: &str) -> String {
+        let [of_source, of_target] = match self.bootstrap.as_slice() {
+            [source, target] => [source.clone(), target.clone()],
+            one => [one.concat(), one.concat()],
+        };
+        let values = [self.source.clone(), self.target.clone(), of_target.clone(), of_source, of_target];
+        PLACEHOLDERS
+            .iter()
+            .zip(values)
+            .fold(word.to_owned(), |word, (name, value)| word.replace(name, &value))
+    }
+
+    fn own(&self, kind: &Kind) -> std::io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         // These are for the jobs of whoever drills: properties of another cluster, and a store for receipts.
         let of_user = std::env::vars_os().map(|(name, _)| name);
@@ -40,9 +82,11 @@ impl RunArguments {
             .args(["--source", &self.source, "--target", &self.target])
             .args(["--transaction-records", &self.transaction_records.to_string()])
             .args(["--output", "json"]);
-        match &self.follow {
-            Some(options) => command.args(["--window", OPEN_WINDOW_ARGUMENT, "--follow"]).args(options),
-            None => command.args(["--window", WINDOW_ARGUMENT, "--patience", "60"]),
+        match kind {
+            Kind::Follow(options) => {
+                command.args(["--window", OPEN_WINDOW_ARGUMENT, "--follow"]).args(options)
+            }
+            _ => command.args(["--window", WINDOW_ARGUMENT, "--patience", "60"]),
         };
         match self.bootstrap.as_slice() {
             [source, target] => command
@@ -60,10 +104,16 @@ impl RunArguments {
     }
 }
 
-/// A run. Dropping it kills the process.
+/// What a command may name: the topics, the brokers of the one cluster, and those of two clusters.
+const PLACEHOLDERS: [&str; 5] =
+    ["{source}", "{target}", "{bootstrap}", "{source-bootstrap}", "{target-bootstrap}"];
+
+/// A run. Dropping it kills the process, and what it started.
 pub(super) struct Run {
     pub number: usize,
     child: Child,
+    /// Ends all processes of somebody else's copier, at the latest with this process.
+    guard: Option<Guard>,
     stdout: File,
     stderr: File,
     /// The faults that the run has suffered. They decide how it may end.
@@ -107,7 +157,11 @@ impl Run {
     /// # Errors
     /// [`Error::Failed`] if the program cannot be started.
     pub(super) fn start(number: usize, job: &RunArguments, suffered: Suffered, known: usize) -> Result<Run> {
-        let what = |e: std::io::Error| Error::io("a run of this program", e);
+        let name = match &job.kind {
+            Kind::Copier(words) => words.first().map_or("", String::as_str),
+            _ => "a run of this program",
+        };
+        let what = |e: std::io::Error| Error::io(name, e);
         let (stdout, stderr) = (tempfile::tempfile().map_err(what)?, tempfile::tempfile().map_err(what)?);
         let child = job
             .command()
@@ -117,13 +171,21 @@ impl Run {
             .stderr(stderr.try_clone().map_err(what)?)
             .spawn()
             .map_err(what)?;
-        Ok(Run { number, child, stdout, stderr, suffered, known: Some(known) })
+        let guard = match &job.kind {
+            Kind::Copier(_) => Some(
+                Guard::new(END_GROUP, &[child.id().to_string()])
+                    .map_err(|e| Error::failed(format!("{e:#}")))?,
+            ),
+            _ => None,
+        };
+        Ok(Run { number, child, guard, stdout, stderr, suffered, known: Some(known) })
     }
 
     pub(super) fn signal(&self, signal: Signal) {
         // The process is not reaped yet, so its id is still its own. A signal does no harm to a process that has ended.
-        if let Ok(pid) = self.child.id().try_into() {
-            let _ = kill(Pid::from_raw(pid), signal);
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let whom = if self.guard.is_some() { -pid } else { pid };
+            let _ = kill(Pid::from_raw(whom), signal);
         }
     }
 
@@ -134,6 +196,8 @@ impl Run {
     pub(super) fn ended(&mut self) -> Result<Option<Ended>> {
         let what = |e: std::io::Error| Error::io("the output of a run", e);
         let Some(status) = self.child.try_wait().map_err(what)? else { return Ok(None) };
+        // What a command started would go on beside the next run.
+        drop(self.guard.take());
         let read = |file: &mut File| {
             let mut bytes = Vec::new();
             file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(what)?;
@@ -169,6 +233,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         // SIGKILL also ends a process that SIGSTOP has stopped.
+        drop(self.guard.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -177,6 +242,14 @@ impl Drop for Run {
 impl Ended {
     pub(super) fn is_done(&self) -> bool {
         self.status.code() == Some(0)
+    }
+
+    /// Whether it ended by itself before it was done: this program says so by exit code 1, others by any code.
+    pub(super) fn has_given_up(&self, kind: &Kind) -> bool {
+        match (kind, self.status.code()) {
+            (Kind::Copier(_), Some(code)) => code != 0 && !self.suffered.terminated,
+            (_, code) => code == Some(1),
+        }
     }
 
     pub(super) fn written(&self) -> Option<u64> {
@@ -225,11 +298,67 @@ impl Ended {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
     use crate::base::error::Reason;
+
+    /// Only the `sleep` holds the pipe, so the pipe's end shows that it is gone.
+    #[test]
+    fn what_a_copier_started_ends_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
+        let script = format!("sleep 600 > '{}' & wait", pipe.display());
+        let job = RunArguments {
+            bootstrap: vec!["b:1".to_owned()],
+            source: "a".to_owned(),
+            target: "b".to_owned(),
+            transaction_records: 0,
+            by_count: true,
+            shared: false,
+            kind: Kind::Copier(vec!["sh".to_owned(), "-c".to_owned(), script]),
+        };
+        let run = Run::start(1, &job, Suffered::default(), 0).expect("starts");
+        let (told, ended) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut file = File::open(pipe).expect("a pipe");
+            told.send("open").expect("listened to");
+            file.read_to_end(&mut Vec::new()).expect("reads");
+            told.send("ended").expect("listened to");
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok("open"));
+        assert!(ended.recv_timeout(Duration::from_millis(300)).is_err(), "it runs");
+        drop(run);
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok("ended"));
+        reader.join().expect("ends");
+    }
+
+    #[test]
+    fn a_command_gets_the_topics_and_the_brokers() {
+        let words =
+            ["copy", "{source}>{target}", "--from={source-bootstrap}", "{target-bootstrap}", "{other}"];
+        let mut job = RunArguments {
+            bootstrap: vec!["a:1".to_owned(), "b:1,b:2".to_owned()],
+            source: "x".to_owned(),
+            target: "y".to_owned(),
+            transaction_records: 0,
+            by_count: true,
+            shared: false,
+            kind: Kind::Copier(words.map(str::to_owned).to_vec()),
+        };
+        let arguments = |job: &RunArguments| -> Vec<String> {
+            let command = job.command().expect("a command");
+            command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(arguments(&job), ["x>y", "--from=a:1", "b:1,b:2", "{other}"]);
+        job.bootstrap = vec!["c:1".to_owned()];
+        job.kind = Kind::Copier(vec!["copy".to_owned(), "{bootstrap}".to_owned()]);
+        assert_eq!(arguments(&job), ["c:1"]);
+    }
 
     const REMADE: Suffered = Suffered { remade: true, ..NOTHING };
     const UNLEDGERED: Suffered = Suffered { unledgered: true, ..NOTHING };

@@ -229,6 +229,7 @@ pub struct Schedule {
     pub seed: u64,
     pub scenario: &'static str,
     pub shape: Shape,
+    /// 0 if the drill does not know.
     pub transaction_records: usize,
     /// How many runs share the work.
     pub instances: usize,

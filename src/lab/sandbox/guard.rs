@@ -1,4 +1,4 @@
-//! Ends the brokers when this process ends, however it ends.
+//! Ends the brokers, and the copiers that a drill runs, when this process ends, however it ends.
 //!
 //! Neither `Drop` nor a signal handler is enough: tests keep a sandbox in a `static`, which is never
 //! dropped, and SIGKILL runs no handler. But in every case, the system closes our end of a pipe. So the guard is a
@@ -11,14 +11,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context, Result};
 
 /// If it is dropped, it ends the brokers and waits until they have ended. If it is dismissed, it leaves them alone.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Guard {
     /// A guard that will run `script`, with `args` as its positional parameters.
-    pub(super) fn new(script: &str, args: &[String]) -> Result<Guard> {
+    pub(crate) fn new(script: &str, args: &[String]) -> Result<Guard> {
         // A line on the pipe dismisses the guard. The end of the pipe without a line does not.
         let script = format!("trap '' HUP INT TERM\nif read -r line; then exit; fi\n{script}");
         let mut shell = Command::new("sh")
@@ -32,7 +32,7 @@ impl Guard {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("the guard of the brokers needs a POSIX shell named `sh`")?;
+            .context("the guard of what this process starts needs a POSIX shell named `sh`")?;
         let pipe = shell.stdin.take();
         Ok(Guard { shell, pipe })
     }

@@ -21,7 +21,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 
 use archive::Archive;
 use config::Layout;
-use guard::Guard;
+pub(crate) use guard::Guard;
 
 pub use version::KAFKA_VERSION;
 

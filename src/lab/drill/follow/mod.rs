@@ -1,6 +1,7 @@
 //! One round of `--follow`. Writers commit and abort transactions in the source all the time, instances copy them, and a
 //! schedule of faults happens to the instances and to their clusters. Then both topics are compared.
 
+mod copier;
 mod plan;
 mod verdict;
 mod writers;
@@ -9,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-pub(super) use self::plan::{scenarios, unfit};
+pub(super) use self::plan::{Plan, scenarios, unfit};
 pub(super) use self::verdict::may_end;
 
-use self::plan::{PATIENCE, Plan, SESSION};
+use self::copier::STANDS_STILL;
+use self::plan::{PATIENCE, SESSION};
 use self::writers::{Writers, Wrote};
 use super::groups;
 use super::report::{Following, Round};
 use super::round::{Play, set_up};
-use super::run::Run;
+use super::run::{Kind, Run};
 use super::schedule::{Act, Moment, Sides};
 use super::stage::Stage;
 use super::tail::Tail;
@@ -29,6 +31,8 @@ use crate::kafka::sides::Side;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// How often to look at positions and partitions.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long after its end a copier is started again, in milliseconds. One that fails at once would use all time up.
+const RESTART: u64 = 500;
 
 /// A round in play.
 struct Live<'s, 'a> {
@@ -45,14 +49,22 @@ struct Live<'s, 'a> {
     is_calm: bool,
 }
 
-/// Plays `plan` in new topics, and deletes them if everything went well.
+/// Plays `plan` in new topics, and deletes them if everything went well. The instances are those of this program, or of
+/// somebody else's copier: its program and arguments.
 ///
 /// # Errors
 /// [`Error::Failed`](crate::base::error::Error::Failed) if the drill itself fails. The round tells what the program did
 /// wrong.
-pub(super) fn play(stage: &mut Stage<'_>, plan: &Plan) -> Result<Round> {
+pub(super) fn play(stage: &mut Stage<'_>, plan: &Plan, copier: &[String]) -> Result<Round> {
     let mut play = set_up(stage, &plan.schedule)?;
-    play.job.follow = Some(options(plan));
+    play.job.kind = match copier {
+        [] => Kind::Follow(options(plan)),
+        words => {
+            // Nobody here knows where it keeps its positions.
+            play.watch = None;
+            Kind::Copier(words.to_vec())
+        }
+    };
     play.round.follow = Some(Following { instances: plan.schedule.instances, ..Following::default() });
     let tails = play.tail.take();
     let mut live = Live {
@@ -86,13 +98,15 @@ fn options(plan: &Plan) -> Vec<String> {
 impl Live<'_, '_> {
     fn all(&mut self) -> Result<()> {
         let schedule = &self.plan.schedule;
-        self.play.note(format!(
-            "{} instances, {} writers, {}, {} protocol",
-            schedule.instances,
-            self.plan.writers,
-            if schedule.by_count { "--identity record" } else { "--identity key" },
-            if self.plan.is_kip_848 { "consumer" } else { "classic" }
-        ));
+        let what = match self.is_copier() {
+            true => String::new(),
+            false => format!(
+                ", {}, {} protocol",
+                if schedule.by_count { "--identity record" } else { "--identity key" },
+                if self.plan.is_kip_848 { "consumer" } else { "classic" }
+            ),
+        };
+        self.play.note(format!("instances: {}, writers: {}{what}", schedule.instances, self.plan.writers));
         if !schedule.by_count {
             self.play.ready()?;
             self.until_joined()?;
@@ -104,7 +118,7 @@ impl Live<'_, '_> {
             schedule.shape,
             schedule.seed,
         ));
-        if schedule.by_count && self.plan.begins_level {
+        if schedule.by_count && self.plan.begins_level && !self.is_copier() {
             self.play.ready()?;
             self.until_joined()?;
         }
@@ -201,14 +215,25 @@ impl Live<'_, '_> {
     }
 
     /// Waits until `condition` holds. Returns whether it came in time.
-    fn until(&mut self, mut condition: impl FnMut(&mut Self) -> bool) -> Result<bool> {
+    fn until(&mut self, condition: impl FnMut(&mut Self) -> bool) -> Result<bool> {
+        self.until_within(DEADLINE, condition)
+    }
+
+    fn until_within(
+        &mut self,
+        limit: Duration,
+        mut condition: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool> {
         let begun = Instant::now();
         while !condition(self) {
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > limit {
                 return Ok(false);
             }
             self.look()?;
             if !self.is_calm || self.play.runs.is_empty() {
+                if self.is_copier() && self.play.runs.is_empty() {
+                    self.play.pause(RESTART)?;
+                }
                 self.play.ready()?;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -219,12 +244,17 @@ impl Live<'_, '_> {
     fn wait_for(&mut self, moment: Moment) -> Result<()> {
         let seen = |live: &Self| live.tails.first().map_or(0, Tail::seen);
         let (begun, before) = (Instant::now(), seen(self));
-        let came = self.until(|live| match moment {
+        let limit = if self.is_copier() { STANDS_STILL } else { DEADLINE };
+        let came = self.until_within(limit, |live| match moment {
             Moment::Millis(millis) => begun.elapsed() >= Duration::from_millis(millis),
             Moment::Records(records) => seen(live).saturating_sub(before) >= records,
         })?;
-        if !came {
-            self.play.wrong(format!("no record became readable in {} s", DEADLINE.as_secs()));
+        match (came, self.is_copier()) {
+            (true, _) => {}
+            (false, true) => self.revive()?,
+            (false, false) => {
+                self.play.wrong(format!("no record became readable in {} s", limit.as_secs()));
+            }
         }
         Ok(())
     }
@@ -285,28 +315,38 @@ impl Live<'_, '_> {
         while self.play.runs.len() > 1 {
             self.stop_one()?;
         }
-        let mut ends_before = Vec::new();
-        let came = self.until_looked(|live| match live.ends() {
-            Ok(ends) => {
-                let is_level = ends.is_level && ends.target == ends_before;
-                ends_before = ends.target;
-                is_level
-            }
-            Err(_) => false,
-        })?;
+        let came = match self.is_copier() {
+            true => self.until_copied()?,
+            false => self.until_level()?,
+        };
         if came {
             self.play.note("all is copied".to_owned());
+        } else if self.is_copier() {
+            self.play.note("not everything is copied, and nothing comes any more".to_owned());
         } else {
             let (seconds, stands) = (DEADLINE.as_secs(), (self.positions(), self.source_ends()));
             self.play.wrong(format!("not everything is copied in {seconds} s: {stands:?}"));
         }
         while !self.play.runs.is_empty() {
             let stderr = self.stop_one()?;
-            if !came {
+            if !came && !self.is_copier() {
                 self.play.wrong(format!("the instance that did not copy everything said\n{stderr}"));
             }
         }
         Ok(())
+    }
+
+    /// Waits until the positions are at the source's ends, and nothing comes any more.
+    fn until_level(&mut self) -> Result<bool> {
+        let mut ends_before = Vec::new();
+        self.until_looked(|live| match live.ends() {
+            Ok(ends) => {
+                let is_level = ends.is_level && ends.target == ends_before;
+                ends_before = ends.target;
+                is_level
+            }
+            Err(_) => false,
+        })
     }
 
     /// Ends an instance as an operator does. Returns its log.

@@ -35,8 +35,8 @@ pub(in crate::lab::drill) struct Plan {
     pub(super) is_kip_848: bool,
 }
 
-/// The scenarios, which take turns.
-pub(in crate::lab::drill) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<Scenario> {
+/// The scenarios, which take turns. Somebody else's copier has those that add no partitions.
+pub(in crate::lab::drill) fn scenarios(chosen: &[Fault], is_ours: bool, is_copier: bool) -> Vec<Scenario> {
     use Fault::*;
     let scenario = |name, faults: &[Fault], acts| Scenario { name, faults: faults.to_vec(), acts };
     if !chosen.is_empty() {
@@ -56,12 +56,14 @@ pub(in crate::lab::drill) fn scenarios(chosen: &[Fault], is_ours: bool) -> Vec<S
         ),
     ];
     all.retain(|scenario| is_ours || scenario.faults.iter().all(|fault| fault.is_of_clients()));
+    all.retain(|scenario| unfit(&scenario.faults, is_copier).is_none());
     all
 }
 
-/// The first of these faults that no round of `--follow` has.
-pub(in crate::lab::drill) fn unfit(chosen: &[Fault]) -> Option<Fault> {
-    chosen.iter().copied().find(|fault| !FAULTS.contains(fault))
+/// The first of these faults that no round of `--follow` has, or none of a copier.
+pub(in crate::lab::drill) fn unfit(chosen: &[Fault], is_copier: bool) -> Option<Fault> {
+    let is_fit = |fault| FAULTS.contains(fault) && !(is_copier && *fault == Fault::Grow);
+    chosen.iter().find(|fault| !is_fit(fault)).copied()
 }
 
 impl Scenario {
@@ -123,6 +125,17 @@ impl Scenario {
     }
 }
 
+impl Plan {
+    /// The same faults for a copier that is alone, knows no window, and does not look into the target: it finds all records
+    /// in the source and none in the target, and each of them is in the partition of its key.
+    pub(in crate::lab::drill) fn of_copier(mut self) -> Plan {
+        let Schedule { shape, instances, by_count, transaction_records, .. } = &mut self.schedule;
+        (*instances, *by_count, *transaction_records) = (1, true, 0);
+        *shape = Shape { target_partitions: shape.source_partitions, whole: true, is_keyed: true, ..*shape };
+        self
+    }
+}
+
 /// The `--patience` of the instances, in seconds.
 pub(in crate::lab::drill) const PATIENCE: u64 = 15;
 
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_plan() {
-        for (seed, scenario) in (0..).zip(scenarios(&[], true)) {
+        for (seed, scenario) in (0..).zip(scenarios(&[], true, false)) {
             let schedule = |seed| scenario.plan(seed, 10_000, &[1, 3]).schedule;
             assert_eq!(schedule(seed), schedule(seed));
             assert_ne!(schedule(seed), schedule(seed + 1));
@@ -141,7 +154,7 @@ mod tests {
 
     #[test]
     fn topics_grow_only_if_records_keep_their_partition() {
-        let everything = &scenarios(&[], true)[6];
+        let everything = &scenarios(&[], true, false)[6];
         for seed in 0..20 {
             let Schedule { shape, by_count, .. } = everything.plan(seed, 10_000, &[3]).schedule;
             assert!(by_count && shape.source_partitions == shape.target_partitions, "{seed}");
@@ -150,9 +163,11 @@ mod tests {
 
     #[test]
     fn it_knows_what_a_follow_can_suffer() {
-        assert_eq!(unfit(&[Fault::Kill, Fault::Rival]), Some(Fault::Rival));
-        for scenario in scenarios(&[], true) {
-            assert_eq!(unfit(&scenario.faults), None, "{}", scenario.name);
-        }
+        assert_eq!(unfit(&[Fault::Kill, Fault::Rival], false), Some(Fault::Rival));
+        assert_eq!(unfit(&[Fault::Kill, Fault::Grow], true), Some(Fault::Grow));
+        assert_eq!(scenarios(&[], true, false).len(), 7);
+        let of_copier = scenarios(&[], true, true);
+        assert_eq!(of_copier.len(), 5);
+        assert!(of_copier.iter().all(|scenario| !scenario.faults.contains(&Fault::Grow)));
     }
 }

@@ -20,7 +20,7 @@ use super::data::{Batch, Data, Shape};
 use super::follow::may_end;
 use super::groups;
 use super::report::Round;
-use super::run::{Ended, Run, RunArguments, Suffered};
+use super::run::{Ended, Kind, Run, RunArguments, Suffered};
 use super::schedule::{Moment, Schedule};
 use super::stage::Stage;
 use super::tail::Tail;
@@ -132,7 +132,7 @@ pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -
             transaction_records: schedule.transaction_records,
             by_count: schedule.by_count,
             shared: schedule.instances > 1,
-            follow: None,
+            kind: Kind::Fill,
         },
         shape,
         rng,
@@ -262,12 +262,17 @@ impl Play<'_, '_> {
         self.note(format!("run {} ended: {}", ended.number, ended.told()));
         tracing::debug!("run {} said\n{}", ended.number, ended.stderr);
         self.round.count_follow(ended);
-        self.round.gave_up += usize::from(ended.status.code() == Some(1));
-        let is_excused = if self.job.follow.is_some() { may_end(ended) } else { ended.is_excused() };
+        let is_excused = match self.job.kind {
+            Kind::Fill => ended.is_excused(),
+            Kind::Follow(_) => may_end(ended),
+            // Its exit code promises nothing that is known here. The records tell.
+            Kind::Copier(_) => true,
+        };
+        self.round.gave_up += usize::from(ended.has_given_up(&self.job.kind));
         if !is_excused {
             self.wrong(format!("run {} ended with {}\n{}", ended.number, ended.told(), ended.stderr));
         }
-        if self.job.follow.is_none() {
+        if self.job.kind == Kind::Fill {
             self.check_promise(ended);
         }
     }
