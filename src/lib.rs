@@ -57,6 +57,8 @@ mod cli;
 mod compare;
 mod dashboard;
 mod fill;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod generate;
 mod job;
 mod judge;

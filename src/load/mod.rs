@@ -6,6 +6,8 @@
 
 mod fields;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod guess;
 mod input;
 mod mark;
