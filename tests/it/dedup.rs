@@ -1,6 +1,6 @@
 //! One identity with several contents, copies with other timestamps, and other writers.
 
-use replicator::{OnConflict, Reason, TargetScan};
+use replicator::{OnConflict, Reason, Receipt, Result, TargetScan};
 
 use crate::kit::*;
 
@@ -153,18 +153,23 @@ fn a_hole_in_a_target_whose_copies_bear_other_times_is_filled() {
     assert_eq!(pair.filled().counts.written, 0);
 }
 
+/// A fill, while somebody else adds records to the target.
+fn fill_beside(pair: &Pair, others: &[Record]) -> (Receipt, Result<()>) {
+    std::thread::scope(|scope| {
+        let fill = scope.spawn(|| pair.fill());
+        until(|| watermarks(&pair.b)[0].1 > 100);
+        produce(&pair.b, others);
+        fill.join().expect("ends")
+    })
+}
+
 #[test]
 fn somebody_else_adding_the_same_records_during_the_fill_is_found() {
     let pair = Pair::new(1, 1).with(|job| job.limits.records = 5);
     let records = day(6000, 1);
     produce(&pair.a, &records);
     let others = window_of(&records);
-    let (_, result) = std::thread::scope(|scope| {
-        let fill = scope.spawn(|| pair.fill());
-        until(|| watermarks(&pair.b)[0].1 > 100);
-        produce(&pair.b, &others[..10]);
-        fill.join().expect("ends")
-    });
+    let (_, result) = fill_beside(&pair, &others[..10]);
     let error = result.expect_err("found");
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("somebody else"), "{error}");
@@ -181,12 +186,7 @@ fn somebody_else_adding_again_what_the_target_held_is_found() {
     produce(&pair.a, &records);
     let others = window_of(&records);
     produce(&pair.b, &others[..10]);
-    let (_, result) = std::thread::scope(|scope| {
-        let fill = scope.spawn(|| pair.fill());
-        until(|| watermarks(&pair.b)[0].1 > 110);
-        produce(&pair.b, &others[..10]);
-        fill.join().expect("ends")
-    });
+    let (_, result) = fill_beside(&pair, &others[..10]);
     let error = result.expect_err("found");
     assert_eq!((error.exit_code(), error.reason()), (1, Reason::DoubledByOthers), "{error}");
     assert!(error.to_string().contains("somebody else added 10"), "{error}");
@@ -201,12 +201,8 @@ fn somebody_else_adding_other_records_during_the_fill_is_no_matter() {
     produce(&pair.a, &records);
     let others: Vec<Record> =
         (0..50).map(|n| record(0, WINDOW.1 + HOUR, &format!("live-{n}"), "live")).collect();
-    std::thread::scope(|scope| {
-        let fill = scope.spawn(|| pair.filled());
-        until(|| watermarks(&pair.b)[0].1 > 100);
-        produce(&pair.b, &others);
-        fill.join().expect("ends");
-    });
+    let (_, result) = fill_beside(&pair, &others);
+    result.expect("fills");
     pair.assert_filled(&others);
 }
 
@@ -220,12 +216,7 @@ fn the_look_for_what_somebody_else_added_keeps_to_the_memory_of_the_index() {
     produce(&pair.a, &records);
     let others: Vec<Record> =
         (0..20_000).map(|n| record(0, WINDOW.0, &format!("live-{n}"), "live")).collect();
-    let (_, result) = std::thread::scope(|scope| {
-        let fill = scope.spawn(|| pair.fill());
-        until(|| watermarks(&pair.b)[0].1 > 100);
-        produce(&pair.b, &others);
-        fill.join().expect("ends")
-    });
+    let (_, result) = fill_beside(&pair, &others);
     let error = result.expect_err("they do not fit");
     assert_eq!((error.exit_code(), error.reason()), (1, Reason::IndexMemory), "{error}");
     let again = pair.with(|job| job.selection.index_memory = 1 << 20);
