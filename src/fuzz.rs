@@ -83,7 +83,8 @@ fn written(pointer: &Pointer) -> String {
 /// before it is a variable, each other line the value of `-X`.
 pub fn properties(data: &[u8]) {
     const PASSWORD: &str = "open-sesame";
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    // A name that has the password in it is no secret.
+    let Some(text) = std::str::from_utf8(data).ok().filter(|text| !text.contains(PASSWORD)) else { return };
     let (variables, flags): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(' '));
     let flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
     let variables = variables.into_iter().filter_map(|line| line.trim_start().split_once('='));

@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 
 use super::window::{FORMS, Window, WindowSpec};
-use crate::base::time::{Moment, millis, parse_date, parse_duration, parse_moment};
+use crate::base::time::{Moment, millis, parse_date, parse_duration, parse_moment, shown_duration};
 use crate::base::zone::{Tz, end_of, instant, start_of};
 
 /// A window as it was typed. The present and a time zone turn it into a [`WindowSpec`].
@@ -46,7 +46,13 @@ impl Edge {
             Edge::At(Moment::Instant(millis)) => Ok(millis),
             Edge::At(Moment::Local(local)) => instant(zone, local),
             Edge::Day(day) => start_of(zone, day).ok_or_else(|| format!("{day} is beyond the calendar")),
-            Edge::Ago(length) => Ok(now.saturating_sub(i64::try_from(millis(length)).unwrap_or(i64::MAX))),
+            Edge::Ago(length) => {
+                let at = now.saturating_sub(i64::try_from(millis(length)).unwrap_or(i64::MAX));
+                match DateTime::from_timestamp_millis(at) {
+                    Some(_) => Ok(at),
+                    None => Err(format!("{} ago is beyond the calendar", shown_duration(length))),
+                }
+            }
         }
     }
 }
@@ -188,6 +194,7 @@ mod tests {
 
     #[rstest]
     #[case("0s", "empty")]
+    #[case("51223030w", "ago is beyond the calendar")]
     #[case("now..-2h", "reversed")]
     #[case("-1h..-2h", "reversed")]
     #[case("2021-04-14/2021-04-14", "write 2021-04-14 for that whole day")]

@@ -42,6 +42,8 @@ pub(super) struct Splitter<R> {
     /// The line of the next byte, from 1.
     line: u64,
     document: Vec<u8>,
+    /// For lines: the blanks with which the first line begins, if they were consumed already.
+    blanks: Vec<u8>,
     /// For lines: the place in `document` at which its next document begins, if the line holds another.
     rest: Option<usize>,
     /// For an array: whether an element was read, and whether the array's end was read.
@@ -80,6 +82,7 @@ impl<R: BufRead> Splitter<R> {
             layout: Layout::Lines,
             line: 1,
             document: Vec::new(),
+            blanks: Vec::new(),
             rest: None,
             began: false,
             ended: false,
@@ -92,7 +95,7 @@ impl<R: BufRead> Splitter<R> {
         Ok(splitter)
     }
 
-    /// Consumes only whole buffers of blanks, so that a line keeps its own blanks.
+    /// Consumes only whole buffers of blanks, and keeps those of the first line that holds more.
     fn begins_with_bracket(&mut self) -> io::Result<bool> {
         loop {
             let chunk = self.text.fill_buf()?;
@@ -104,6 +107,14 @@ impl<R: BufRead> Splitter<R> {
                 return Ok(false);
             }
             self.line += lines;
+            if lines > 0 {
+                self.blanks.clear();
+            }
+            let of_line = chunk.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            // A line that is too large needs no more.
+            if self.blanks.len() <= LARGEST {
+                self.blanks.extend_from_slice(of_line);
+            }
             self.text.consume(length);
         }
     }
@@ -130,6 +141,7 @@ impl<R: BufRead> Splitter<R> {
             Some(begin) => begin,
             None => loop {
                 self.document.clear();
+                self.document.append(&mut self.blanks);
                 let mut limited = io::Read::take(&mut self.text, LARGEST as u64 + 1);
                 if limited.read_until(b'\n', &mut self.document)? == 0 {
                     return Ok(Next::End);
