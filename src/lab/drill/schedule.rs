@@ -28,6 +28,8 @@ pub enum Fault {
     Stall,
     /// Hold back all that the other brokers send to one broker
     Apart,
+    /// Let one broker's disk be full until the broker ends, and start it again; needs Java and Linux
+    Disk,
     /// Start brokers by another version of Kafka, one after the other, and back; needs Java
     Version,
     /// Let a replica lead the target that lacks what the brokers had acknowledged
@@ -74,6 +76,7 @@ impl Fault {
                 | Rolling
                 | Stall
                 | Apart
+                | Disk
                 | Version
                 | Unclean
                 | Reassign
@@ -159,6 +162,12 @@ pub enum Act {
     },
     Apart {
         which: Which,
+        millis: u64,
+    },
+    /// Each log may grow by so many bytes more than the longest one has.
+    Disk {
+        which: Which,
+        bytes: u64,
         millis: u64,
     },
     Version {
@@ -284,6 +293,7 @@ pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool, clusters: usize) -> Vec
         scenario("brokers apart", &[Apart, Kill, Apart, Broker, Kill], 8, None),
         scenario("replicas moved", &[Reassign, Kill, Reassign, Kill, Broker, Terminate], 14, None),
         scenario("records deleted", &[Trim, Kill, Append, Trim, Kill, Terminate], 8, None),
+        scenario("disks full", &[Disk, Kill, Disk, Kill, Broker, Terminate], 8, None),
         scenario("transactions_test", &bounces, 12, Some((2, 3, 100_000))),
         scenario("check_order", &bounces, 12, Some((1, 1, 33_333))),
     ];
@@ -385,6 +395,11 @@ pub(super) fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: 
         // Now and then longer than a broker's session, so that others take over.
         Fault::Stall => Act::Stall { which: which(brokers, rng), millis: rng.random_range(200..9000) },
         Fault::Apart => Act::Apart { which: which(brokers, rng), millis: rng.random_range(200..9000) },
+        Fault::Disk => Act::Disk {
+            which: which(brokers, rng),
+            bytes: rng.random_range(1..5000),
+            millis: rng.random_range(0..2500),
+        },
         Fault::Unclean => Act::Unclean { turn: rng.random_range(0..brokers) },
         Fault::Version => Act::Version { which: which(brokers, rng) },
         Fault::Reassign => Act::Reassign {

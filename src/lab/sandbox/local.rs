@@ -192,6 +192,24 @@ impl Machine for Local {
         if runs_it[broker] { Some(OTHER_VERSION) } else { version::chosen().ok() }
     }
 
+    fn fill_disk(&mut self, broker: usize, room: Option<(&str, u64)>) -> Result<bool> {
+        let pid = self.child(broker)?.id();
+        let data = self.home(broker).join("data");
+        let longest = match room {
+            Some((topic, bytes)) => longest_log(&data, topic).context("a broker's files are gone")? + bytes,
+            None => 0,
+        };
+        let limit = format!("--fsize={longest}:");
+        match Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status() {
+            Ok(status) => {
+                ensure!(status.success(), "prlimit {limit}: {status}");
+                Ok(true)
+            }
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(err).context("prlimit"),
+        }
+    }
+
     fn check(&mut self, broker: usize) -> Result<()> {
         if let Some(status) = self.child(broker)?.try_wait()? {
             self.reap(broker, STOP)?;
@@ -207,6 +225,25 @@ impl Machine for Local {
         let dir = self.dir.display();
         format!("kill -s KILL -- {}; sleep 1; rm -rf '{dir}'", groups.join(" "))
     }
+}
+
+/// The bytes of the longest log segment of `topic`; 0 if there is none.
+fn longest_log(data: &Path, topic: &str) -> std::io::Result<u64> {
+    let mut longest = 0;
+    for partition in fs::read_dir(data)? {
+        let partition = partition?;
+        let is_of_topic = |name: &str| name.rsplit_once('-').is_some_and(|(of, _)| of == topic);
+        if !partition.file_name().to_str().is_some_and(is_of_topic) {
+            continue;
+        }
+        for file in fs::read_dir(partition.path())? {
+            let file = file?;
+            if file.path().extension().is_some_and(|extension| extension == "log") {
+                longest = longest.max(file.metadata()?.len());
+            }
+        }
+    }
+    Ok(longest)
 }
 
 impl Drop for Local {

@@ -75,6 +75,10 @@ trait Machine: Send + Sync {
     fn change_version(&mut self, _broker: usize) -> Option<&'static str> {
         None
     }
+    /// See [`Sandbox::fill_disk`]. Returns whether this machine can do that.
+    fn fill_disk(&mut self, _broker: usize, _room: Option<(&str, u64)>) -> Result<bool> {
+        Ok(false)
+    }
     /// Fails with the last lines of its log if the broker is not running.
     fn check(&mut self, broker: usize) -> Result<()>;
     /// The command line that ends everything and removes its files.
@@ -316,6 +320,18 @@ impl Sandbox {
         );
         own.machine.start(broker)?;
         own.ready(broker, &[broker])
+    }
+
+    /// The broker's writes fail, as on a full disk: those to a log behind the end that the longest log of a topic has now, and so
+    /// many bytes; or all of them. Kafka then ends. Its restart finds room again. Returns whether this can be done: only to brokers
+    /// of Java on Linux.
+    pub fn fill_disk(&mut self, broker: usize, room: Option<(&str, u64)>) -> Result<bool> {
+        self.own(broker)?.machine.fill_disk(broker, room)
+    }
+
+    /// Whether a broker has not ended.
+    pub fn is_running(&mut self, broker: usize) -> Result<bool> {
+        Ok(self.own(broker)?.machine.check(broker).is_ok())
     }
 
     /// Freezes a broker: its connections stay open and nothing answers.

@@ -11,11 +11,11 @@ use crate::lab::drill::schedule::{Act, Fault, Moment, Schedule, Sides, Step, act
 pub(super) const SESSION: u64 = 6000;
 
 /// The faults that a follow must survive.
-const FAULTS: [Fault; 15] = {
+const FAULTS: [Fault; 16] = {
     use Fault::*;
     [
         Kill, Terminate, Freeze, Outlive, Broker, Rolling, Cut, Slow, Silent, LateCommit, Grow, Stall,
-        Reassign, Apart, Version,
+        Reassign, Apart, Version, Disk,
     ]
 };
 

@@ -17,6 +17,10 @@ use crate::lab::drill::wire;
 
 /// The topic in which the coordinators keep all transactions.
 const TRANSACTIONS: &str = "__transaction_state";
+/// How long a broker may take to end once its disk is full.
+const GIVES_UP: Duration = Duration::from_secs(30);
+/// How long a run that has records to copy may take to write some.
+const WRITES: Duration = Duration::from_secs(2);
 /// How long a broker that was stalled may not have heard of its successors.
 const AWAKENING: Duration = Duration::from_secs(5);
 
@@ -39,6 +43,7 @@ impl Play<'_, '_> {
             }
             Act::Stall { which, millis } => self.stall(sides.each(), *which, *millis),
             Act::Apart { which, millis } => self.part(sides.each(), *which, *millis),
+            Act::Disk { which, bytes, millis } => self.fill_disk(sides.each(), *which, *bytes, *millis),
             Act::Unclean { turn } => self.elect_unclean(*turn),
             Act::Version { which } => self.change_version(sides.first(), *which),
             Act::Reassign { turn, replicas } => self.reassign(sides.first(), *turn, *replicas),
@@ -148,6 +153,49 @@ impl Play<'_, '_> {
         }
         self.pause(millis)?;
         for (side, broker) in down {
+            self.stage.of_mut(side).sandbox.restart(broker).map_err(broken)?;
+            self.note(format!("broker {broker}{} is back", self.of_cluster(side)));
+        }
+        self.trouble();
+        Ok(())
+    }
+
+    /// Fills the disk of a broker of each side. A write that fails, perhaps in the middle of a batch, makes Kafka give up the disk,
+    /// and end because it has no other. It is started again, with room on the disk.
+    fn fill_disk(&mut self, sides: &[Side], which: Which, bytes: u64, millis: u64) -> Result<()> {
+        let mut full = Vec::new();
+        for side in sides {
+            let (broker, role) = self.broker(*side, which)?;
+            let topic = self.topic(*side).to_owned();
+            let sandbox = &mut self.stage.of_mut(*side).sandbox;
+            if !sandbox.fill_disk(broker, Some((&topic, bytes))).map_err(broken)? {
+                self.note("no disk is full: only those of brokers that Java runs on Linux can be".to_owned());
+                continue;
+            }
+            self.trouble();
+            self.round.bounces += 1;
+            self.round.count(*side, |suffered| suffered.brokers_killed += 1);
+            self.note(format!("the disk of broker {broker}{role}{} is full", self.of_cluster(*side)));
+            full.push((*side, broker));
+        }
+        for (side, broker) in &full {
+            let begun = Instant::now();
+            while self.stage.of_mut(*side).sandbox.is_running(*broker).map_err(broken)? {
+                self.pause(20)?;
+                let sandbox = &mut self.stage.of_mut(*side).sandbox;
+                if begun.elapsed() > GIVES_UP {
+                    sandbox.kill(*broker).map_err(broken)?;
+                    self.note(format!("broker {broker} goes on, and is killed"));
+                    break;
+                } else if begun.elapsed() > WRITES {
+                    // Nothing is left to copy. Brokers also write to a log of their own, all the time.
+                    sandbox.fill_disk(*broker, None).map_err(broken)?;
+                }
+            }
+            self.note(format!("broker {broker}{} has ended", self.of_cluster(*side)));
+        }
+        self.pause(millis)?;
+        for (side, broker) in full {
             self.stage.of_mut(side).sandbox.restart(broker).map_err(broken)?;
             self.note(format!("broker {broker}{} is back", self.of_cluster(side)));
         }
