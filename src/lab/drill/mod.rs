@@ -64,7 +64,7 @@ pub struct Drilling {
 /// cluster; [`Error::Failed`] if the drill itself fails.
 pub fn drill(drilling: &Drilling, interrupt: &Interrupt) -> (Report, Result<()>) {
     let begun = Instant::now();
-    let mut report = Report { command: drilling.copier.clone(), ..Report::default() };
+    let mut report = Report { command: drilling.copier.first().cloned(), ..Report::default() };
     let result = rounds(drilling, interrupt, begun, &mut report);
     report.elapsed_ms = millis(begun.elapsed());
     let result =

@@ -17,6 +17,9 @@ use crate::lab::sandbox::Guard;
 /// Ends a process group.
 const END_GROUP: &str = r#"kill -s KILL -- "-$1""#;
 
+/// How long the other processes of a copier may go on once its first one has ended.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// The job of all runs of a round.
 pub(super) struct RunArguments {
     /// The brokers of the one cluster, or of the source's and the target's.
@@ -114,6 +117,8 @@ pub(super) struct Run {
     child: Child,
     /// Ends all processes of somebody else's copier, at the latest with this process.
     guard: Option<Guard>,
+    /// When the first process of a copier was seen to have ended.
+    ended: Option<Instant>,
     stdout: File,
     stderr: File,
     /// The faults that the run has suffered. They decide how it may end.
@@ -178,7 +183,12 @@ impl Run {
             ),
             _ => None,
         };
-        Ok(Run { number, child, guard, stdout, stderr, suffered, known: Some(known) })
+        Ok(Run { number, child, guard, ended: None, stdout, stderr, suffered, known: Some(known) })
+    }
+
+    /// Whether processes of a copier live that the first one has started.
+    fn has_others(&self) -> bool {
+        i32::try_from(self.child.id()).is_ok_and(|pid| kill(Pid::from_raw(-pid), None).is_ok())
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -196,8 +206,14 @@ impl Run {
     pub(super) fn ended(&mut self) -> Result<Option<Ended>> {
         let what = |e: std::io::Error| Error::io("the output of a run", e);
         let Some(status) = self.child.try_wait().map_err(what)? else { return Ok(None) };
-        // What a command started would go on beside the next run.
-        drop(self.guard.take());
+        if self.guard.is_some() {
+            // What a command started has a moment to end by itself, and must not go on beside the next run.
+            let ended = *self.ended.get_or_insert_with(Instant::now);
+            if ended.elapsed() < GRACE && self.has_others() {
+                return Ok(None);
+            }
+            drop(self.guard.take());
+        }
         let read = |file: &mut File| {
             let mut bytes = Vec::new();
             file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(what)?;
