@@ -322,6 +322,19 @@ mod tests {
     use super::*;
     use crate::base::error::Reason;
 
+    fn job_of_copier(bootstrap: &[&str], words: &[&str]) -> RunArguments {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        RunArguments {
+            bootstrap: owned(bootstrap),
+            source: "x".to_owned(),
+            target: "y".to_owned(),
+            transaction_records: 0,
+            by_count: true,
+            shared: false,
+            kind: Kind::Copier(owned(words)),
+        }
+    }
+
     /// Only the `sleep` holds the pipe, so the pipe's end shows that it is gone.
     #[test]
     fn what_a_copier_started_ends_with_it() {
@@ -329,15 +342,7 @@ mod tests {
         let pipe = dir.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
         let script = format!("sleep 600 > '{}' & wait", pipe.display());
-        let job = RunArguments {
-            bootstrap: vec!["b:1".to_owned()],
-            source: "a".to_owned(),
-            target: "b".to_owned(),
-            transaction_records: 0,
-            by_count: true,
-            shared: false,
-            kind: Kind::Copier(vec!["sh".to_owned(), "-c".to_owned(), script]),
-        };
+        let job = job_of_copier(&["b:1"], &["sh", "-c", &script]);
         let run = Run::start(1, &job, Suffered::default(), 0).expect("starts");
         let (told, ended) = mpsc::channel();
         let reader = std::thread::spawn(move || {
@@ -357,23 +362,15 @@ mod tests {
     fn a_command_gets_the_topics_and_the_brokers() {
         let words =
             ["copy", "{source}>{target}", "--from={source-bootstrap}", "{target-bootstrap}", "{other}"];
-        let mut job = RunArguments {
-            bootstrap: vec!["a:1".to_owned(), "b:1,b:2".to_owned()],
-            source: "x".to_owned(),
-            target: "y".to_owned(),
-            transaction_records: 0,
-            by_count: true,
-            shared: false,
-            kind: Kind::Copier(words.map(str::to_owned).to_vec()),
-        };
         let arguments = |job: &RunArguments| -> Vec<String> {
             let command = job.command().expect("a command");
             command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
         };
-        assert_eq!(arguments(&job), ["x>y", "--from=a:1", "b:1,b:2", "{other}"]);
-        job.bootstrap = vec!["c:1".to_owned()];
-        job.kind = Kind::Copier(vec!["copy".to_owned(), "{bootstrap}".to_owned()]);
-        assert_eq!(arguments(&job), ["c:1"]);
+        assert_eq!(
+            arguments(&job_of_copier(&["a:1", "b:1,b:2"], &words)),
+            ["x>y", "--from=a:1", "b:1,b:2", "{other}"]
+        );
+        assert_eq!(arguments(&job_of_copier(&["c:1"], &["copy", "{bootstrap}"])), ["c:1"]);
     }
 
     const REMADE: Suffered = Suffered { remade: true, ..NOTHING };
