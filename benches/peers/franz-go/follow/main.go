@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"replicator/peers/franz-go/peer"
 )
 
 func main() {
@@ -29,7 +31,7 @@ func main() {
 		kgo.SessionTimeout(6*time.Second),
 		kgo.TransactionTimeout(10*time.Second),
 	)
-	check(err)
+	peer.Check(err)
 	defer session.Close()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -40,26 +42,13 @@ func main() {
 			return
 		}
 		fetches.EachError(func(topic string, partition int32, err error) { log.Print(topic, partition, err) })
-		check(session.Begin())
+		peer.Check(session.Begin())
 		errs := kgo.AbortingFirstErrPromise(session.Client())
 		fetches.EachRecord(func(record *kgo.Record) {
-			session.Produce(ctx, &kgo.Record{
-				Topic:     target,
-				Partition: record.Partition,
-				Key:       record.Key,
-				Value:     record.Value,
-				Headers:   record.Headers,
-				Timestamp: record.Timestamp,
-			}, errs.Promise())
+			session.Produce(ctx, peer.Copy(record, target), errs.Promise())
 		})
 		// If it does not commit, the session goes back to the last committed offsets.
 		_, err := session.End(ctx, kgo.TransactionEndTry(errs.Err() == nil))
-		check(err)
-	}
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
+		peer.Check(err)
 	}
 }

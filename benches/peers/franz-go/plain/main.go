@@ -5,18 +5,19 @@ package main
 
 import (
 	"context"
-	"log"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"replicator/peers/franz-go/peer"
 )
 
 func main() {
 	from, source, to, target := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
 	records, err := strconv.Atoi(os.Args[5])
-	check(err)
+	peer.Check(err)
 	consumer, err := kgo.NewClient(
 		kgo.SeedBrokers(from),
 		kgo.ConsumeTopics(source),
@@ -25,7 +26,7 @@ func main() {
 		kgo.FetchMaxBytes(50<<20),
 		kgo.FetchMaxPartitionBytes(8<<20),
 	)
-	check(err)
+	peer.Check(err)
 	defer consumer.Close()
 	producer, err := kgo.NewClient(
 		kgo.SeedBrokers(to),
@@ -35,32 +36,19 @@ func main() {
 		kgo.MaxBufferedRecords(200_000),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	)
-	check(err)
+	peer.Check(err)
 	defer producer.Close()
 
 	ctx := context.Background()
 	errs := kgo.AbortingFirstErrPromise(producer)
 	for done := 0; done < records; {
 		fetches := consumer.PollRecords(ctx, 0)
-		check(fetches.Err())
+		peer.Check(fetches.Err())
 		fetches.EachRecord(func(record *kgo.Record) {
-			producer.Produce(ctx, &kgo.Record{
-				Topic:     target,
-				Partition: record.Partition,
-				Key:       record.Key,
-				Value:     record.Value,
-				Headers:   record.Headers,
-				Timestamp: record.Timestamp,
-			}, errs.Promise())
+			producer.Produce(ctx, peer.Copy(record, target), errs.Promise())
 			done++
 		})
 	}
-	check(producer.Flush(ctx))
-	check(errs.Err())
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
+	peer.Check(producer.Flush(ctx))
+	peer.Check(errs.Err())
 }

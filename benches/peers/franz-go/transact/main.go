@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"replicator/peers/franz-go/peer"
 )
 
 const (
@@ -29,7 +31,7 @@ var codecs = map[string]kgo.CompressionCodec{
 func main() {
 	bootstrap, source, target := os.Args[1], os.Args[2], os.Args[3]
 	records, err := strconv.Atoi(os.Args[4])
-	check(err)
+	peer.Check(err)
 	session, err := kgo.NewGroupTransactSession(
 		kgo.SeedBrokers(bootstrap),
 		kgo.ConsumerGroup("franz-go/"+target),
@@ -46,41 +48,28 @@ func main() {
 		kgo.MaxBufferedRecords(200_000),
 		kgo.ProducerBatchCompression(codecs[os.Args[5]]),
 	)
-	check(err)
+	peer.Check(err)
 	defer session.Close()
 
 	ctx := context.Background()
 	for done := 0; done < records; {
-		check(session.Begin())
+		peer.Check(session.Begin())
 		begun, inTransaction := time.Now(), 0
 		errs := kgo.AbortingFirstErrPromise(session.Client())
 		for inTransaction < transactionRecords && time.Since(begun) < transactionTime && done+inTransaction < records {
 			fetches := session.PollRecords(ctx, transactionRecords-inTransaction)
-			check(fetches.Err())
+			peer.Check(fetches.Err())
 			fetches.EachRecord(func(record *kgo.Record) {
-				session.Produce(ctx, &kgo.Record{
-					Topic:     target,
-					Partition: record.Partition,
-					Key:       record.Key,
-					Value:     record.Value,
-					Headers:   record.Headers,
-					Timestamp: record.Timestamp,
-				}, errs.Promise())
+				session.Produce(ctx, peer.Copy(record, target), errs.Promise())
 				inTransaction++
 			})
 		}
-		check(errs.Err())
+		peer.Check(errs.Err())
 		committed, err := session.End(ctx, kgo.TryCommit)
-		check(err)
+		peer.Check(err)
 		if !committed {
 			log.Fatal("a transaction was aborted")
 		}
 		done += inTransaction
-	}
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
 	}
 }
