@@ -1,12 +1,11 @@
 //! Everything that the brokers of both backends have in common: their addresses, their settings, and the script that
 //! starts one.
 
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail};
 
 use super::{BackDoor, Extras};
 
@@ -39,7 +38,7 @@ const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData";
 pub(super) struct Layout {
     /// A name that is unique on this machine, for directories and containers.
     pub name: String,
-    id: String,
+    pub id: String,
     pub ports: Vec<Ports>,
     pub extras: Extras,
 }
@@ -241,31 +240,55 @@ const FIXED: [(&str, &str); 20] = [
     ("background.threads", "4"),
 ];
 
-/// Ports on which nothing listens now. Each port is given once, because two clusters may look for ports before either
-/// listens.
+/// Ports on which nothing listens now. No port is given twice, not even to two processes: a broker that is down must find its
+/// port free.
 pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut held = Vec::new();
-    for _ in 0..1000 {
-        if held.len() == count {
-            break;
-        }
-        let port = PORTS.start + (random_u32()? % PORTS.len() as u32) as u16;
-        if given.contains(&port) {
-            continue;
-        }
-        // Hold each port until all are found, so that they differ.
-        held.extend(TcpListener::bind((LOCALHOST, port)).map(|listener| (port, listener)));
+    static OURS: Mutex<Blocks> = Mutex::new(Blocks::new());
+    OURS.lock().unwrap_or_else(PoisonError::into_inner).take(count)
+}
+
+/// The ports of this process: blocks of [`PORTS`]. Who listens on the first port of a block owns the block. So the system
+/// gives it back when the process ends.
+struct Blocks {
+    owned: Vec<TcpListener>,
+    left: Range<u16>,
+}
+
+const BLOCK: u16 = 100;
+
+impl Blocks {
+    const fn new() -> Blocks {
+        Blocks { owned: Vec::new(), left: 0..0 }
     }
-    ensure!(
-        held.len() == count,
-        "no free ports between {} and {} on this machine: end the programs that listen there",
-        PORTS.start,
-        PORTS.end
-    );
-    given.extend(held.iter().map(|(port, _)| port));
-    Ok(held.into_iter().map(|(port, _)| port).collect())
+
+    fn take(&mut self, count: usize) -> Result<Vec<u16>> {
+        let mut ports = Vec::new();
+        while ports.len() < count {
+            match self.left.next() {
+                Some(port) if TcpListener::bind((LOCALHOST, port)).is_ok() => ports.push(port),
+                Some(_) => {}
+                None => self.left = self.own_another()?,
+            }
+        }
+        Ok(ports)
+    }
+
+    fn own_another(&mut self) -> Result<Range<u16>> {
+        let blocks = PORTS.len() as u32 / u32::from(BLOCK);
+        let from = random_u32()? % blocks;
+        for block in (from..blocks).chain(0..from) {
+            let first = PORTS.start + block as u16 * BLOCK;
+            if let Ok(listener) = TcpListener::bind((LOCALHOST, first)) {
+                self.owned.push(listener);
+                return Ok(first + 1..first + BLOCK);
+            }
+        }
+        bail!(
+            "no free ports between {} and {} on this machine: end the programs that listen there",
+            PORTS.start,
+            PORTS.end
+        )
+    }
 }
 
 fn random_u32() -> Result<u32> {
@@ -287,13 +310,21 @@ fn random_letters(count: usize) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// Two owners are like two processes, for the system too.
     #[test]
-    fn ports_differ_and_are_free() {
-        let mut ports = free_ports(20).unwrap();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 20);
-        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    fn no_port_is_given_twice() {
+        let (mut ours, mut theirs) = (Blocks::new(), Blocks::new());
+        let mut all = Vec::new();
+        for count in [20, 250, 0, 1] {
+            let (a, b) = (ours.take(count).unwrap(), theirs.take(count).unwrap());
+            assert_eq!((a.len(), b.len()), (count, count));
+            all.extend([a, b].concat());
+        }
+        assert!(all.iter().all(|port| PORTS.contains(port) && TcpListener::bind((LOCALHOST, *port)).is_ok()));
+        let given = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), given);
     }
 
     #[test]

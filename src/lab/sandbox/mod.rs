@@ -135,8 +135,9 @@ struct Own {
     doors: Doors,
 }
 
-/// The addresses of the brokers.
+/// The id of the cluster, and the addresses of the brokers.
 struct Doors {
+    cluster: String,
     addresses: Vec<String>,
     back_doors: Vec<BackDoor>,
     extra_doors: Vec<(&'static str, String)>,
@@ -145,7 +146,7 @@ struct Doors {
 impl Doors {
     fn of(cluster: &Layout, host: &str) -> Doors {
         let (addresses, back_doors) = cluster.doors(host);
-        Doors { addresses, back_doors, extra_doors: cluster.extra_doors(host) }
+        Doors { cluster: cluster.id.clone(), addresses, back_doors, extra_doors: cluster.extra_doors(host) }
     }
 }
 
@@ -208,7 +209,7 @@ impl Sandbox {
 
     /// Connects to somebody else's cluster, whose brokers must not be broken.
     pub fn connect(bootstrap: &str) -> Result<Sandbox> {
-        let ids = probe::brokers(bootstrap, Duration::from_secs(15)).map_err(|err| {
+        let (_, ids) = probe::brokers(bootstrap, Duration::from_secs(15)).map_err(|err| {
             anyhow!(
                 "{bootstrap} does not answer: start that cluster, or name no cluster, so that one is started ({err})"
             )
@@ -369,7 +370,9 @@ impl Own {
     /// Waits until `broker` itself answers, and knows of all `expected`.
     fn ready(&mut self, broker: usize, expected: &[usize]) -> Result<()> {
         let machine = &mut self.machine;
-        probe::ready(&self.doors.addresses[broker], expected, STARTUP, || machine.check(broker))
+        probe::ready(&self.doors.addresses[broker], &self.doors.cluster, expected, STARTUP, || {
+            machine.check(broker)
+        })
     }
 }
 
@@ -377,9 +380,13 @@ impl Own {
 /// there is none, it is the end of the log.
 fn last_lines(log: &[u8]) -> String {
     const LINES: usize = 8;
+    /// Log4j says so at each start without a file of its own, which is how our brokers start.
+    const USUAL: &str = "Reconfiguration failed: No configuration found";
     let log = String::from_utf8_lossy(log);
-    let lines: Vec<&str> =
-        log.lines().filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty()).collect();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty() && !line.contains(USUAL))
+        .collect();
     let error = lines.iter().position(|line| line.contains(" ERROR ") || line.contains(" FATAL "));
     let from = error.unwrap_or(lines.len().saturating_sub(LINES));
     match &lines[from..] {

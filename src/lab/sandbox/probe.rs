@@ -23,21 +23,23 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// The ids of the brokers that a cluster counts as alive.
-pub(super) fn brokers(bootstrap: &str, timeout: Duration) -> KafkaResult<Vec<i32>> {
+/// The cluster's id, and the ids of the brokers that it counts as alive.
+pub(super) fn brokers(bootstrap: &str, timeout: Duration) -> KafkaResult<(Option<String>, Vec<i32>)> {
     let client: BaseConsumer<Quiet> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "200")
         .create_with_context(Quiet)?;
     let metadata = client.fetch_metadata(Some("__consumer_offsets"), timeout)?;
-    Ok(metadata.brokers().iter().map(|b| b.id()).collect())
+    let id = client.client().fetch_cluster_id(timeout);
+    Ok((id, metadata.brokers().iter().map(|b| b.id()).collect()))
 }
 
-/// Waits until the broker at `address` answers and lists all `expected` brokers. If `check` returns an error, waiting
-/// is useless, and this returns that error.
+/// Waits until a broker of `cluster` answers at `address` and lists all `expected` brokers. If `check` returns an error,
+/// waiting is useless, and this returns that error.
 pub(super) fn ready(
     address: &str,
+    cluster: &str,
     expected: &[usize],
     timeout: Duration,
     mut check: impl FnMut() -> Result<()>,
@@ -47,14 +49,15 @@ pub(super) fn ready(
     loop {
         // Try to connect first. That is quicker than a request, and it is what fails at first.
         if accepts(address)
-            && brokers(address, Duration::from_secs(2))
-                .is_ok_and(|ids| expected.iter().all(|id| ids.contains(&(*id as i32))))
+            && brokers(address, Duration::from_secs(2)).is_ok_and(|(id, ids)| {
+                id.as_deref() == Some(cluster) && expected.iter().all(|id| ids.contains(&(*id as i32)))
+            })
         {
             return Ok(());
         }
         if begun.elapsed() > timeout {
             bail!(
-                "the broker at {address} runs but does not answer after {} s: the machine may be overloaded",
+                "the broker at {address} runs but does not answer as itself after {} s: the machine may be overloaded",
                 timeout.as_secs()
             );
         }
