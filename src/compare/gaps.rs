@@ -103,7 +103,7 @@ pub fn gaps(
         found: Gaps::default(),
         times: Timeline::default(),
     };
-    let wish = Wish { list, is_latest_only: false };
+    let wish = Wish { list, ..Wish::default() };
     let mut compared = compare(selection, wish, progress, interrupt, &mut counted)?;
     let findings = std::mem::take(&mut compared.findings);
     let Counted { mut found, times, .. } = counted;

@@ -66,6 +66,8 @@ pub(crate) struct Wish<'a> {
     pub list: Option<&'a Path>,
     /// Whether only the last record of each key is compared.
     pub is_latest_only: bool,
+    /// Whether it matters in which order the target holds the records.
+    pub judges_order: bool,
 }
 
 /// The decision about a record of the source's window.
@@ -125,7 +127,17 @@ pub(crate) fn compare(
         (open(&clusters.source, source)?, open(&clusters.target, target)?)
     };
     let look = Look::new(Fingers::new()?, selection, window, keeps_partitions);
-    let pair = Pair { selection, source, target, window, keeps_partitions, look, joints, settled };
+    let pair = Pair {
+        selection,
+        source,
+        target,
+        window,
+        keeps_partitions,
+        judges_order: wish.judges_order,
+        look,
+        joints,
+        settled,
+    };
     let mut census = Census { notes, other_days, in_source: 0, in_target: 0 };
     let (mut findings, lacks_above_joint) = if wish.is_latest_only {
         (pair.judge_latest(&mut census, &mut list)?, false)
@@ -143,7 +155,7 @@ pub(crate) fn compare(
         about_copies(selection, findings.stamped),
         about_promise(selection, findings.relies_on_promise),
         about_unsettled(&findings),
-        about_order(&findings).filter(|_| !wish.is_latest_only),
+        about_order(&findings).filter(|_| wish.judges_order),
     ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

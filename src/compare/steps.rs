@@ -1,7 +1,8 @@
 //! Gathers records by steps of event time. If there are too many steps, each becomes longer. Pure.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
+use std::hash::{BuildHasher, Hasher};
 
 /// What the records of a step come to.
 pub(super) trait Merge: Default {
@@ -13,7 +14,7 @@ pub(super) struct Steps<T> {
     shift: u32,
     most: usize,
     /// Records without event time have a step of their own.
-    places: HashMap<Option<i64>, usize>,
+    places: HashMap<Option<i64>, usize, ahash::RandomState>,
     /// The step at each place, and what its records come to.
     all: Vec<(Option<i64>, T)>,
     /// The place of the last record. The next one is often of the same step, or of the one behind it.
@@ -23,7 +24,10 @@ pub(super) struct Steps<T> {
 impl<T: Merge> Steps<T> {
     /// At most so many steps, of one millisecond each until there are more.
     pub(super) fn new(most: usize) -> Steps<T> {
-        Steps { shift: 0, most, places: HashMap::new(), all: Vec::new(), last: Cell::new(0) }
+        // Who wrote the records has chosen their times, and must not be able to choose times of one hash.
+        let random = || hash_map::RandomState::new().build_hasher().finish();
+        let keyed = ahash::RandomState::with_seeds(random(), random(), random(), random());
+        Steps { shift: 0, most, places: HashMap::with_hasher(keyed), all: Vec::new(), last: Cell::new(0) }
     }
 
     pub(super) fn shift(&self) -> u32 {
@@ -85,7 +89,8 @@ impl<T: Merge> Steps<T> {
             }
             is_same
         });
-        self.places = self.all.iter().zip(0..).map(|((step, _), place)| (*step, place)).collect();
+        self.places.clear();
+        self.places.extend(self.all.iter().zip(0..).map(|((step, _), place)| (*step, place)));
     }
 
     pub(super) fn get(&self, time: Option<i64>) -> Option<&T> {
