@@ -51,6 +51,7 @@ fn all_is_there_once(#[case] brokers: &str, #[case] faults: &str) {
 #[case::brokers("3", "stall,reassign,kill,apart,reassign,kill")]
 #[case::records_deleted("1", "trim,kill,append,trim,kill,trim")]
 #[case::unclean("3", "unclean,kill,unclean")]
+#[case::clocks("3", "clock,kill,clock,append,clock,kill,clock")]
 #[ignore = "takes minutes"]
 fn all_is_there_once_after_more(#[case] brokers: &str, #[case] faults: &str) {
     is_there_once(brokers, faults);

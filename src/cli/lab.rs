@@ -17,7 +17,7 @@ use crate::job::identity::Identity;
 use crate::job::window::WindowSpec;
 use crate::lab::demo::Showing;
 use crate::lab::drill::Drilling;
-use crate::lab::drill::schedule::Fault;
+use crate::lab::drill::fault::Fault;
 use crate::lab::sandbox::version::{self, parse as parse_version};
 
 /// The version of the brokers that a command starts.

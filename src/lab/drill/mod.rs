@@ -4,6 +4,7 @@
 mod anomalies;
 mod compare;
 mod data;
+pub(crate) mod fault;
 mod follow;
 mod groups;
 pub mod proxy;
@@ -11,7 +12,7 @@ mod readings;
 mod report;
 mod round;
 mod run;
-pub(crate) mod schedule;
+mod schedule;
 mod stage;
 mod tail;
 pub mod topics;
@@ -21,9 +22,10 @@ mod wire;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use self::fault::Fault;
 pub(crate) use self::report::Report;
 use self::round::play;
-use self::schedule::{Fault, scenarios};
+use self::schedule::scenarios;
 use self::stage::Stage;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;

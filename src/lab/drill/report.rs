@@ -88,6 +88,8 @@ pub struct Suffering {
     pub brokers_killed: usize,
     pub brokers_stopped: usize,
     pub brokers_stalled: usize,
+    /// How often a broker's clock was wrong.
+    pub clocks: usize,
     /// How often its network was cut, slow or silent.
     pub network: usize,
     /// How often the topic there was made anew, got more partitions, lost records, or was moved.
@@ -103,6 +105,7 @@ impl Suffering {
         self.brokers_killed += other.brokers_killed;
         self.brokers_stopped += other.brokers_stopped;
         self.brokers_stalled += other.brokers_stalled;
+        self.clocks += other.clocks;
         self.network += other.network;
         self.topics += other.topics;
     }
@@ -110,8 +113,9 @@ impl Suffering {
 
 impl fmt::Display for Suffering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Suffering { brokers_killed, brokers_stopped, brokers_stalled, network, topics } = self;
+        let Suffering { brokers_killed, brokers_stopped, brokers_stalled, clocks, network, topics } = self;
         write!(f, "{brokers_killed} brokers killed, {brokers_stopped} stopped, {brokers_stalled} stalled, ")?;
+        write!(f, "{clocks} clocks set wrong, ")?;
         write!(f, "{network} faults of the network, {topics} of the topic")
     }
 }

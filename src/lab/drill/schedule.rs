@@ -1,92 +1,13 @@
 //! Makes the schedule of a round's faults from its seed. Pure.
 
-use clap::ValueEnum;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::data::Shape;
+use super::fault::Fault;
 use crate::kafka::sides::Side;
-
-/// A fault of a run, of the cluster, or of the network between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Fault {
-    /// Kill the run with kill -9
-    Kill,
-    /// Send SIGTERM to the run
-    Terminate,
-    /// Send SIGSTOP to the run, and SIGCONT a moment later
-    Freeze,
-    /// Send SIGSTOP for longer than a transaction may be open, then SIGCONT
-    Outlive,
-    /// Kill or stop one broker, and start it again
-    Broker,
-    /// Stop and start all brokers, one after the other
-    Rolling,
-    /// Send SIGSTOP to one broker, and SIGCONT a few seconds later
-    Stall,
-    /// Hold back all that the other brokers send to one broker
-    Apart,
-    /// Let one broker's disk be full until the broker ends, and start it again; needs Java and Linux
-    Disk,
-    /// Start brokers by another version of Kafka, one after the other, and back; needs Java
-    Version,
-    /// Let a replica lead the target that lacks what the brokers had acknowledged
-    Unclean,
-    /// Move replicas and leaders of the topics, and of the brokers' own topics
-    Reassign,
-    /// Cut all connections
-    Cut,
-    /// Delay all requests and responses
-    Slow,
-    /// Hold back all requests, all responses, or both
-    Silent,
-    /// Deliver a commit long after its sender has given up on it
-    LateCommit,
-    /// Start a second run of the same job
-    Rival,
-    /// Open another producer's transaction in the target
-    Foreign,
-    /// Add records of the window to the source
-    Append,
-    /// Delete the committed offsets between two runs
-    Forget,
-    /// Delete a topic under a run, and create it again
-    Anew,
-    /// Delete the topic whose offsets hold the positions under a run
-    Ledger,
-    /// Delete the source's oldest records under a run
-    Trim,
-    /// Give both topics a partition more under a run, one topic after the other
-    Grow,
-    /// Copy new records to the target as a mirror does, records that equal earlier ones
-    Mirror,
-    /// Let two or three instances share the work with --scale-out, and let one of them leave
-    ScaleOut,
-}
-
-impl Fault {
-    /// Whether a drill can cause it on a named cluster, without breaking brokers.
-    pub fn is_of_clients(self) -> bool {
-        use Fault::*;
-        !matches!(
-            self,
-            Broker
-                | Rolling
-                | Stall
-                | Apart
-                | Disk
-                | Version
-                | Unclean
-                | Reassign
-                | Cut
-                | Slow
-                | Silent
-                | LateCommit
-        )
-    }
-}
 
 /// The sides that a fault hits, in this order. With one cluster, this is the target's side, unless a topic is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +89,12 @@ pub enum Act {
     Disk {
         which: Which,
         bytes: u64,
+        millis: u64,
+    },
+    /// The clock differs by so many seconds from the others'.
+    Clock {
+        which: Which,
+        seconds: i64,
         millis: u64,
     },
     Version {
@@ -262,6 +189,10 @@ pub(crate) struct Scenario {
 
 /// In milliseconds. This is longer than a transaction may be open, and leaves the coordinator time to notice.
 const OUTLIVES: u64 = 64_000;
+
+/// How far a clock is set, in seconds: past a transaction's timeout, and past the eight days in which Kafka forgets the positions of a
+/// group, a transactional id and a producer's sequence numbers.
+const CLOCKS: [i64; 5] = [-1800, -70, 70, 3600, 8 * 24 * 3600];
 
 /// The scenarios, which take turns. The last two of one cluster are those of Kafka's own `transactions_test.py`.
 pub(crate) fn scenarios(chosen: &[Fault], is_ours: bool, clusters: usize) -> Vec<Scenario> {
@@ -399,6 +330,11 @@ pub(super) fn act(fault: Fault, brokers: usize, rng: &mut ChaCha8Rng, outlived: 
             which: which(brokers, rng),
             bytes: rng.random_range(1..5000),
             millis: rng.random_range(0..2500),
+        },
+        Fault::Clock => Act::Clock {
+            which: which(brokers, rng),
+            seconds: *CLOCKS.choose(rng).unwrap_or(&0),
+            millis: rng.random_range(1500..6000),
         },
         Fault::Unclean => Act::Unclean { turn: rng.random_range(0..brokers) },
         Fault::Version => Act::Version { which: which(brokers, rng) },

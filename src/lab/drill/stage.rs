@@ -1,8 +1,8 @@
 //! The clusters that all rounds of a drill share: one, or one for each side of the job.
 
 use super::Drilling;
+use super::fault::Fault;
 use super::proxy::Proxy;
-use super::schedule::Fault;
 use super::topics::Topics;
 use crate::base::error::{Error, Result};
 use crate::base::interrupt::Interrupt;
@@ -63,6 +63,7 @@ impl<'a> Stage<'a> {
         let extras = Extras {
             is_apart: faults.is_empty() || faults.contains(&Fault::Apart),
             other_version: faults.contains(&Fault::Version),
+            has_clocks: faults.contains(&Fault::Clock),
             ..Extras::default()
         };
         let sandboxes = match &drilling.cluster {

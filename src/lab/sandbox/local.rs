@@ -43,6 +43,8 @@ pub(super) struct Local {
     other: Option<(PathBuf, Vec<bool>)>,
     cluster: Layout,
     nodes: Vec<Node>,
+    /// What `LD_PRELOAD` must be for brokers with clocks of their own.
+    faketime: Option<String>,
     /// How the brokers reach each other, if not directly.
     between: Vec<BackDoor>,
     running: Vec<Option<Child>>,
@@ -89,7 +91,9 @@ impl Local {
             address: node.brokers.listen.clone(),
             advertised: *advertised,
         });
+        let faketime = if cluster.extras.has_clocks { Some(faketime()?) } else { None };
         let local = Local {
+            faketime,
             between: between.collect(),
             other: other.map(|libs| (libs, vec![true; nodes.len()])),
             dir,
@@ -105,6 +109,10 @@ impl Local {
 
     fn home(&self, broker: usize) -> PathBuf {
         self.dir.join(broker.to_string())
+    }
+
+    fn clock(&self, broker: usize) -> PathBuf {
+        self.home(broker).join("clock")
     }
 
     fn child(&mut self, broker: usize) -> Result<&mut Child> {
@@ -142,12 +150,25 @@ impl Machine for Local {
         let log = fs::create_dir_all(&home)
             .and_then(|()| File::options().create(true).append(true).open(home.join("log")))
             .with_context(|| format!("cannot write to {}", home.display()))?;
+        if self.faketime.is_some() && !self.clock(broker).exists() {
+            self.set_clock(broker, 0)?;
+        }
         let other = self.other.as_ref().filter(|(_, runs_it)| runs_it[broker]).map(|(libs, _)| libs);
         // The archive is of the usual version's classes.
         let archive = if other.is_some() { &Archive::None } else { &self.archive };
         let child = Command::new("sh")
             .arg("-c")
             .arg([PREAMBLE, config::LAUNCH].concat())
+            .envs(self.faketime.iter().flat_map(|library| {
+                [
+                    ("LD_PRELOAD", library.clone()),
+                    ("FAKETIME_TIMESTAMP_FILE", self.clock(broker).display().to_string()),
+                    ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+                    // The time that Java measures waits by goes on as it is. Without the second one, Java waits for no time at all.
+                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+                    ("FAKETIME_FORCE_MONOTONIC_FIX", "0".to_owned()),
+                ]
+            }))
             .envs(self.cluster.variables(&self.nodes, broker))
             .envs(archive.variables())
             .env("JAVA", &self.java)
@@ -210,6 +231,15 @@ impl Machine for Local {
         }
     }
 
+    fn set_clock(&mut self, broker: usize, seconds: i64) -> Result<()> {
+        ensure!(self.faketime.is_some(), "this broker has the machine's clock");
+        // A reader must not find half of it.
+        let part = self.home(broker).join("clock.part");
+        fs::write(&part, format!("{seconds:+}\n"))
+            .and_then(|()| fs::rename(&part, self.clock(broker)))
+            .context("a broker's files are gone")
+    }
+
     fn check(&mut self, broker: usize) -> Result<()> {
         if let Some(status) = self.child(broker)?.try_wait()? {
             self.reap(broker, STOP)?;
@@ -225,6 +255,17 @@ impl Machine for Local {
         let dir = self.dir.display();
         format!("kill -s KILL -- {}; sleep 1; rm -rf '{dir}'", groups.join(" "))
     }
+}
+
+/// The library that gives a process another clock; libfaketime's own command knows where it is.
+fn faketime() -> Result<String> {
+    let output = Command::new("faketime")
+        .args(["-f", "+0", "printenv", "LD_PRELOAD"])
+        .output()
+        .context("a broker's clock can only be set by libfaketime, which has a command `faketime` (apt-get install faketime)")?;
+    let library = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(output.status.success() && !library.is_empty(), "`faketime` does not work: {}", output.status);
+    Ok(library)
 }
 
 /// The bytes of the longest log segment of `topic`; 0 if there is none.

@@ -79,6 +79,10 @@ trait Machine: Send + Sync {
     fn fill_disk(&mut self, _broker: usize, _room: Option<(&str, u64)>) -> Result<bool> {
         Ok(false)
     }
+    /// See [`Sandbox::set_clock`].
+    fn set_clock(&mut self, _broker: usize, _seconds: i64) -> Result<()> {
+        bail!("this broker has the machine's clock")
+    }
     /// Fails with the last lines of its log if the broker is not running.
     fn check(&mut self, broker: usize) -> Result<()>;
     /// The command line that ends everything and removes its files.
@@ -111,6 +115,8 @@ pub struct Extras {
     /// Another version of Kafka to begin with. [`Sandbox::change_version`] then runs a broker by the other one. Only Java's
     /// brokers can.
     pub other_version: bool,
+    /// The brokers' clocks can be set, by [`Sandbox::set_clock`]. Only those of Java's brokers can, where libfaketime is installed.
+    pub has_clocks: bool,
 }
 
 impl Extras {
@@ -170,7 +176,7 @@ impl Sandbox {
     /// [`Sandbox::start_own`], with more listeners and other properties.
     pub fn start_own_with(brokers: usize, extras: &Extras) -> Result<Sandbox> {
         ensure!(brokers == 1 || brokers == 3, "a sandbox has 1 or 3 brokers, not {brokers}");
-        if extras.other_version || !docker::answers() {
+        if extras.other_version || extras.has_clocks || !docker::answers() {
             return Self::local(brokers, extras);
         }
         let err = match Self::docker(brokers, extras) {
@@ -328,6 +334,12 @@ impl Sandbox {
     /// of Java on Linux.
     pub fn fill_disk(&mut self, broker: usize, room: Option<(&str, u64)>) -> Result<bool> {
         self.own(broker)?.machine.fill_disk(broker, room)
+    }
+
+    /// Sets a broker's clock ahead of the machine's by so many seconds, or behind it. The broker notices within a second. Needs
+    /// [`Extras::has_clocks`].
+    pub fn set_clock(&mut self, broker: usize, seconds: i64) -> Result<()> {
+        self.own(broker)?.machine.set_clock(broker, seconds)
     }
 
     /// Whether a broker has not ended.

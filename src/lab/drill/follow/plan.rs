@@ -5,17 +5,18 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::lab::drill::data::Shape;
-use crate::lab::drill::schedule::{Act, Fault, Moment, Schedule, Sides, Step, act};
+use crate::lab::drill::fault::Fault;
+use crate::lab::drill::schedule::{Act, Moment, Schedule, Sides, Step, act};
 
 /// How long the group waits for a member that is silent, in milliseconds.
 pub(super) const SESSION: u64 = 6000;
 
 /// The faults that a follow must survive.
-const FAULTS: [Fault; 16] = {
+const FAULTS: [Fault; 17] = {
     use Fault::*;
     [
         Kill, Terminate, Freeze, Outlive, Broker, Rolling, Cut, Slow, Silent, LateCommit, Grow, Stall,
-        Reassign, Apart, Version, Disk,
+        Reassign, Apart, Version, Disk, Clock,
     ]
 };
 

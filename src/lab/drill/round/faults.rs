@@ -44,6 +44,7 @@ impl Play<'_, '_> {
             Act::Stall { which, millis } => self.stall(sides.each(), *which, *millis),
             Act::Apart { which, millis } => self.part(sides.each(), *which, *millis),
             Act::Disk { which, bytes, millis } => self.fill_disk(sides.each(), *which, *bytes, *millis),
+            Act::Clock { which, seconds, millis } => self.set_clock(sides.each(), *which, *seconds, *millis),
             Act::Unclean { turn } => self.elect_unclean(*turn),
             Act::Version { which } => self.change_version(sides.first(), *which),
             Act::Reassign { turn, replicas } => self.reassign(sides.first(), *turn, *replicas),
@@ -201,6 +202,28 @@ impl Play<'_, '_> {
         }
         self.trouble();
         Ok(())
+    }
+
+    /// Sets the clock of a broker of each side wrong, and right again.
+    fn set_clock(&mut self, sides: &[Side], which: Which, seconds: i64, millis: u64) -> Result<()> {
+        let mut wrong = Vec::new();
+        for side in sides {
+            let (broker, role) = self.broker(*side, which)?;
+            self.trouble();
+            self.stage.of_mut(*side).sandbox.set_clock(broker, seconds).map_err(broken)?;
+            self.round.count(*side, |suffered| suffered.clocks += 1);
+            let of = self.of_cluster(*side);
+            self.note(format!(
+                "the clock of broker {broker}{role}{of} is wrong by {seconds} s for {millis} ms"
+            ));
+            wrong.push((*side, broker));
+        }
+        let result = self.pause(millis);
+        for (side, broker) in wrong {
+            self.stage.of_mut(side).sandbox.set_clock(broker, 0).map_err(broken)?;
+        }
+        self.trouble();
+        result
     }
 
     /// Stops a broker of each side with SIGSTOP, and lets it go on. Its connections stay open, and a successor takes over
