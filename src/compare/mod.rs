@@ -1,8 +1,8 @@
 //! Compares two topics: reads each up to its present end, and judges each record of the source's window.
 //!
-//! If the records fit the memory, one reading of each topic decides everything. If not, the first reading adds up hashes
-//! ([`sums`]). Where these are equal, so are the topics. The records of the cells that differ are judged by further
-//! readings, class of identities by class, so that each fits the memory ([`pair`]).
+//! One reading of each topic decides everything about few records. Of more, the first reading adds up hashes ([`sums`]).
+//! Where these are equal, so are the topics. The records of the cells that differ are judged by further readings, class of
+//! identities by class, so that each fits the memory ([`pair`]).
 
 pub(crate) mod chart;
 pub(crate) mod gaps;

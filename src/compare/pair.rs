@@ -126,7 +126,7 @@ impl Pair<'_> {
         Ok((found, lacks_above))
     }
 
-    /// Whether sums can find the topics equal, in a reading that is as long as another.
+    /// Whether sums can show that the topics are equal, by a reading that is no longer than another.
     fn gains_by_sums(&self) -> bool {
         self.selection.rules.target_scan == TargetScan::Window
             && self.selection.max_out_of_orderness.is_none()

@@ -155,6 +155,7 @@ fn keys_that_may_stand_in_two_partitions_are_refused() {
 }
 
 #[test]
+#[ignore = "takes a minute"]
 fn an_instance_of_another_job_does_not_wait_forever() {
     let (pair, before) = story(6000);
     let begin = size(&pair.b);
@@ -199,6 +200,7 @@ fn records_without_a_key_are_refused() {
 }
 
 #[test]
+#[ignore = "takes a minute"]
 fn what_is_marked_by_an_earlier_window_is_no_other_job_at_work() {
     let (pair, before) = story(6000);
     let window = ["--window", "10:00-11:00", "--source", &pair.a, "--target", &pair.b];
@@ -292,6 +294,7 @@ fn any_schedule_of_joins_leaves_and_deaths() {
 }
 
 #[test]
+#[ignore = "takes a minute"]
 fn a_live_target_whose_beginning_moves_costs_no_start_up() {
     let (pair, _) = story(20_000);
     let outputs = std::thread::scope(|scope| {

@@ -60,10 +60,15 @@ impl<'a> Stage<'a> {
     /// [`Error::Failed`] if a cluster cannot be started or reached.
     pub(super) fn open(drilling: &Drilling, interrupt: &'a Interrupt) -> Result<Stage<'a>> {
         let (brokers, faults) = (drilling.brokers, &drilling.faults);
+        let has_clocks = faults.contains(&Fault::Clock);
+        // The watch reads all positions in the end, and a broker that is eight days ahead would compact their log.
+        let properties =
+            if has_clocks { vec![("log.cleaner.enable", "false".to_owned())] } else { Vec::new() };
         let extras = Extras {
             is_apart: faults.is_empty() || faults.contains(&Fault::Apart),
             other_version: faults.contains(&Fault::Version),
-            has_clocks: faults.contains(&Fault::Clock),
+            has_clocks,
+            properties,
             ..Extras::default()
         };
         let sandboxes = match &drilling.cluster {

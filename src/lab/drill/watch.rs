@@ -115,7 +115,9 @@ impl Watch {
         let one_group = samples.windows(2).all(|pair| pair[0].group == pair[1].group);
         let last = samples.iter().rev().find_map(|sample| Some((&sample.group, sample.log?)));
         let history = match last {
-            Some((group, (partition, end))) if one_group => Some(self.shared.history(group, partition, end)?),
+            Some((group, (partition, end))) if one_group => {
+                self.shared.history(group, partition, end)?.unless_compacted(&samples)
+            }
             _ => None,
         };
         Ok(Watched { samples, history })
@@ -243,6 +245,25 @@ impl History {
     fn highest(&self, end: i64) -> HashMap<usize, i64> {
         let below = self.rises.iter().take_while(|(at, ..)| *at < end);
         below.map(|(_, partition, position)| (*partition, *position)).collect()
+    }
+
+    /// `None` if it lacks a position that a broker named before: then Kafka has compacted the log.
+    fn unless_compacted(self, samples: &[Sample]) -> Option<History> {
+        let has = |highest: &HashMap<usize, i64>, partition, position| {
+            highest.get(&partition).is_some_and(|highest| *highest >= position)
+        };
+        let is_whole = samples.iter().all(|sample| {
+            let Some((_, end)) = sample.log.filter(|(_, end)| *end <= self.known_to) else { return true };
+            let highest = self.highest(end);
+            let named = sample.positions.iter().enumerate().filter_map(|(at, named)| Some((at, (*named)?)));
+            named.into_iter().all(|(partition, position)| has(&highest, partition, position))
+        });
+        if !is_whole {
+            tracing::warn!(
+                "Kafka has compacted the log of positions meanwhile, so no record can be found that came before its position"
+            );
+        }
+        is_whole.then_some(self)
     }
 }
 
@@ -408,6 +429,17 @@ mod tests {
     #[case::a_log_that_nobody_knows(sample(3, -1, 101, 3), (0, 0))]
     fn records_and_positions_come_together(#[case] sample: Sample, #[case] wanted: (u64, u64)) {
         assert_eq!(torn("ab.cd.", sample, &[(10, 0, 2), (20, 0, 4)], ""), wanted);
+    }
+
+    #[rstest]
+    #[case::whole(&[(10, 0, 2)], true)]
+    #[case::compacted(&[], false)]
+    #[case::compacted_and_written_since(&[(50, 0, 4)], false)]
+    fn a_compacted_log_shows_no_absence(#[case] rises: &[(i64, usize, i64)], #[case] is_whole: bool) {
+        let history = || History { rises: rises.to_vec(), known_to: 100 };
+        let samples = [sample(0, -1, 5, 0), sample(3, 2, 11, 3)];
+        assert_eq!(history().unless_compacted(&samples).is_some(), is_whole);
+        assert!(history().unless_compacted(&[sample(3, 2, 101, 3)]).is_some(), "what is behind is unknown");
     }
 
     #[test]

@@ -388,18 +388,14 @@ impl Own {
     }
 }
 
-/// The part of a broker's log that says what is wrong, without Java's stack traces. It begins at the first error. If
-/// there is none, it is the end of the log.
+/// The part of a broker's log that says what is wrong, without Java's stack traces: from the last error on, because Kafka says last
+/// why it exits, and goes on after others. If there is none, it is the end of the log.
 fn last_lines(log: &[u8]) -> String {
     const LINES: usize = 8;
-    /// Log4j says so at each start without a file of its own, which is how our brokers start.
-    const USUAL: &str = "Reconfiguration failed: No configuration found";
     let log = String::from_utf8_lossy(log);
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty() && !line.contains(USUAL))
-        .collect();
-    let error = lines.iter().position(|line| line.contains(" ERROR ") || line.contains(" FATAL "));
+    let lines: Vec<&str> =
+        log.lines().filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty()).collect();
+    let error = lines.iter().rposition(|line| line.contains(" ERROR ") || line.contains(" FATAL "));
     let from = error.unwrap_or(lines.len().saturating_sub(LINES));
     match &lines[from..] {
         [] => "it left no log".to_owned(),

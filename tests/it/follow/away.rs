@@ -5,6 +5,7 @@ use replicator::Sandbox;
 use super::*;
 
 #[test]
+#[ignore = "takes a minute"]
 fn a_cluster_that_is_away_is_waited_for() {
     let mut sandboxes = Sandbox::start_two(1, 1).expect("two brokers");
     let [from, to] = [0, 1].map(|n: usize| Side(sandboxes[n].bootstrap().to_owned()));
