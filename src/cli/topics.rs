@@ -112,8 +112,8 @@ pub struct TopicsArgs {
     pub patience: PatienceArgs,
     /// Memory for the index of identities, in MiB
     ///
-    /// A fill takes 20 to 60 bytes for each record of the window. gaps and verify read topics more often that differ
-    /// and do not fit.
+    /// A fill takes 20 to 60 bytes for each record of the window. gaps and verify read topics more than once that do not
+    /// fit.
     #[arg(
         long,
         default_value = "1024",

@@ -1,8 +1,8 @@
 //! Compares two topics: reads each up to its present end, and judges each record of the source's window.
 //!
-//! One reading of each topic decides everything about few records. Of more, the first reading adds up hashes ([`sums`]).
-//! Where these are equal, so are the topics. The records of the cells that differ are judged by further readings, class of
-//! identities by class, so that each fits the memory ([`pair`]).
+//! If the records fit the memory, one reading of each topic decides everything. If not, or if the topics are probably equal,
+//! the first reading adds up hashes ([`sums`]). Where these are equal, so are the topics. The records of the cells that
+//! differ are judged by further readings, class of identities by class, so that each fits the memory ([`pair`]).
 
 pub(crate) mod chart;
 pub(crate) mod gaps;
@@ -66,8 +66,8 @@ pub(crate) struct Wish<'a> {
     pub list: Option<&'a Path>,
     /// Whether only the last record of each key is compared.
     pub is_latest_only: bool,
-    /// Whether it matters in which order the target holds the records.
-    pub judges_order: bool,
+    /// Whether the topics are probably equal, and in order. If not, their order does not matter.
+    pub expects_equal: bool,
 }
 
 /// The decision about a record of the source's window.
@@ -133,7 +133,7 @@ pub(crate) fn compare(
         target,
         window,
         keeps_partitions,
-        judges_order: wish.judges_order,
+        expects_equal: wish.expects_equal,
         look,
         joints,
         settled,
@@ -155,7 +155,7 @@ pub(crate) fn compare(
         about_copies(selection, findings.stamped),
         about_promise(selection, findings.relies_on_promise),
         about_unsettled(&findings),
-        about_order(&findings).filter(|_| wish.judges_order),
+        about_order(&findings).filter(|_| wish.expects_equal),
     ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -92,7 +92,7 @@ const EXAMPLES: usize = 10;
 pub fn verify(comparison: &Comparison, progress: Progress, interrupt: &Interrupt) -> (Findings, Result<()>) {
     let started = Instant::now();
     let Comparison { selection, list, latest_only, .. } = comparison;
-    let wish = Wish { list: list.as_deref(), is_latest_only: *latest_only, judges_order: !*latest_only };
+    let wish = Wish { list: list.as_deref(), is_latest_only: *latest_only, expects_equal: !*latest_only };
     let mut window = None;
     let compared = compare(selection, wish, progress, interrupt, &mut window);
     let (mut findings, result) = match compared {
