@@ -43,7 +43,7 @@ impl fmt::Debug for Record {
 }
 
 /// How long a request, or all deliveries of a write, may take. A broker may be down during that time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A cluster. These clients connect to the brokers' own listeners, and not to the proxies.
 #[derive(Clone)]

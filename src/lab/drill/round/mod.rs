@@ -63,6 +63,8 @@ pub(super) struct Play<'s, 'a> {
     pub(super) appended: usize,
     /// Whether the topics have more partitions than at the beginning.
     pub(super) has_grown: bool,
+    /// Whether the copies are in the order of their originals.
+    pub(super) keeps_order: bool,
     /// One run, or the instances that share the work.
     pub(super) runs: Vec<Run>,
     /// Until this time, a run may fail because of a fault of the cluster.
@@ -145,6 +147,7 @@ pub(super) fn set_up<'s, 'a>(stage: &'s mut Stage<'a>, schedule: &'s Schedule) -
         mirrored_places: Vec::new(),
         appended: 0,
         has_grown: false,
+        keeps_order: true,
         runs: Vec::new(),
         trouble_until: Instant::now(),
         begun: Instant::now(),
