@@ -1,10 +1,8 @@
 //! The sandbox starts a real broker, breaks it and starts it again.
 
-use std::io::{self, BufRead, BufReader};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use replicator::Sandbox;
+use replicator::proxy::Proxy;
 
 const TOPIC: &str = "things";
 
@@ -197,51 +196,15 @@ fn two_clusters_share_nothing() {
     assert_eq!(consume(b.bootstrap(), 3), ["b"; 3]);
 
     // A broker of another cluster that answers at the address is not the broker that should.
-    let another = pass_on(a.bootstrap(), b.bootstrap().split(',').next().unwrap());
+    let mut door = b.back_doors()[0].clone();
+    door.address = b.bootstrap().split(',').next().unwrap().to_owned();
+    door.advertised = a.bootstrap().rsplit_once(':').unwrap().1.parse().unwrap();
+    let another = Proxy::start(&door).unwrap();
     let refused = a.restart(0).unwrap_err().to_string();
     assert!(refused.to_lowercase().contains("address already in use"), "{refused}");
     drop(another);
     a.restart(0).unwrap();
     assert_eq!(consume(a.bootstrap(), 3), ["a"; 3]);
-}
-
-/// Passes on what comes to an address, until it is dropped.
-fn pass_on(address: &str, to: &str) -> PassedOn {
-    let (address, to) = (address.to_owned(), to.to_owned());
-    let listener = TcpListener::bind(&address).unwrap();
-    let ends = Arc::new(AtomicBool::new(false));
-    let ended = ends.clone();
-    let thread = thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            if ended.load(Ordering::Relaxed) {
-                break;
-            }
-            let server = TcpStream::connect(&to).unwrap();
-            for (mut from, mut to) in
-                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
-            {
-                thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
-                });
-            }
-        }
-    });
-    PassedOn { address, ends, thread: Some(thread) }
-}
-
-struct PassedOn {
-    address: String,
-    ends: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Drop for PassedOn {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.address);
-        let _ = self.thread.take().map(thread::JoinHandle::join);
-    }
 }
 
 /// The story on two clusters. The environment may name production's, so the demo starts its own.
