@@ -109,15 +109,7 @@ impl Pair<'_> {
             } else {
                 let order = (self.keeps_partitions && is_equal).then_some(0);
                 (found.reordered, found.moved) = (order, order);
-                let loads = match &sums {
-                    Some(sums) => sums.differing().map(|[source, target]| {
-                        source
-                            .saturating_mul(ROUND_BYTES[0])
-                            .saturating_add(target.saturating_mul(ROUND_BYTES[1]))
-                    }),
-                    None => [(size / CLASSES) as u64 + 1; CLASSES],
-                };
-                self.judge_in_rounds(sums.as_ref(), &loads, census, list, &mut found, &mut lacks_above)?;
+                self.judge_in_rounds(sums.as_ref(), size, census, list, &mut found, &mut lacks_above)?;
             }
         }
         if !is_at_any_time {
@@ -147,17 +139,24 @@ impl Pair<'_> {
         self.finish(&round, prepared, census, list, found, lacks_above)
     }
 
-    /// Judges the records of a few classes at a time, as the memory allows. `loads` are the bytes that each class takes.
+    /// Judges the records of a few classes at a time, as the memory allows. `size` is about how many bytes all records take.
     fn judge_in_rounds(
         &self,
         sums: Option<&Sums>,
-        loads: &[u64; CLASSES],
+        size: usize,
         census: &mut Census<'_, impl Notes>,
         list: &mut List,
         found: &mut Findings,
         lacks_above: &mut bool,
     ) -> Result<()> {
-        let mut rounds = rounds(loads, (self.selection.index_memory / 2) as u64);
+        let loads = match sums {
+            Some(sums) => sums.differing().map(|[source, target]| {
+                let source = source.saturating_mul(ROUND_BYTES[0]);
+                source.saturating_add(target.saturating_mul(ROUND_BYTES[1]))
+            }),
+            None => [(size / CLASSES) as u64 + 1; CLASSES],
+        };
+        let mut rounds = rounds(&loads, (self.selection.index_memory / 2) as u64);
         tracing::debug!("judging the records that may differ in {} rounds", rounds.len());
         rounds.reverse();
         while let Some(classes) = rounds.pop() {

@@ -249,14 +249,12 @@ impl History {
 
     /// `None` if it lacks a position that a broker named before: then Kafka has compacted the log.
     fn unless_compacted(self, samples: &[Sample]) -> Option<History> {
-        let has = |highest: &HashMap<usize, i64>, partition, position| {
-            highest.get(&partition).is_some_and(|highest| *highest >= position)
-        };
         let is_whole = samples.iter().all(|sample| {
             let Some((_, end)) = sample.log.filter(|(_, end)| *end <= self.known_to) else { return true };
             let highest = self.highest(end);
-            let named = sample.positions.iter().enumerate().filter_map(|(at, named)| Some((at, (*named)?)));
-            named.into_iter().all(|(partition, position)| has(&highest, partition, position))
+            let has =
+                |partition, position| highest.get(&partition).is_some_and(|highest| *highest >= position);
+            (0..).zip(&sample.positions).all(|(at, named)| named.is_none_or(|position| has(at, position)))
         });
         if !is_whole {
             tracing::warn!(
