@@ -33,6 +33,7 @@ impl Play<'_, '_> {
         let (leader, behind) = (turn % brokers, (turn + 1) % brokers);
         let (topics, topic) = (self.stage.topics(Side::Target).clone(), self.job.target.clone());
         topics.consume(&topic, partitions)?;
+        self.end_watch()?;
         let on: Vec<_> = (0..partitions).map(|p| (id(p), vec![id(leader), id(behind)])).collect();
         wire::reassign(topics.first_address(), &topic, &on)?;
         topics
@@ -41,7 +42,6 @@ impl Play<'_, '_> {
             topics.leaders(&topic).is_ok_and(|leaders| leaders.iter().all(|leader| *leader == Some(broker)))
         };
         topics.until("the move of the leaders", || lead_all(leader))?;
-        self.watch = None;
         self.trouble();
         self.round.bounces += 2;
         self.round.count(Side::Target, |suffered| suffered.brokers_killed += 2);

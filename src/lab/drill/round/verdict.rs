@@ -63,9 +63,7 @@ impl Play<'_, '_> {
             self.round.anomalies.nonmonotonic_send = 0;
         }
         self.round.records = self.source.iter().filter(|record| in_window(record)).count();
-        let due = source.into_iter().map(|log| log.into_iter().filter(|(_, r)| in_window(r)).collect());
-        let due: Vec<Log> = due.collect();
-        self.check_watch(&due, &target, self.schedule.by_count)?;
+        self.check_positions(source, &target)?;
         if let Some(tail) = self.tail.take() {
             self.check_tail(tail, &target)?;
         }
@@ -74,6 +72,22 @@ impl Play<'_, '_> {
             self.clean_up()?;
         }
         Ok(self.round)
+    }
+
+    /// Judges what the watch learnt, and ends it.
+    fn check_positions(&mut self, source: Vec<Log>, target: &[Log]) -> Result<()> {
+        let due = source.into_iter().map(|log| log.into_iter().filter(|(_, r)| in_window(r)).collect());
+        let due: Vec<Log> = due.collect();
+        self.check_watch(&due, target, self.schedule.by_count)
+    }
+
+    /// Judges the positions so far. From now on, nobody can.
+    pub(super) fn end_watch(&mut self) -> Result<()> {
+        if self.watch.is_some() {
+            let (source, target) = self.logs(self.shape)?;
+            self.check_positions(source, &target)?;
+        }
+        Ok(())
     }
 
     /// All records of both topics.
